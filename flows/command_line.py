@@ -1,0 +1,156 @@
+"""The command line `taylor-release`: check, plan, run, verify, audit and schema.
+
+Exit status: 0 done, 1 a gate or the work failed, 2 bad input. Errors go to standard error as one line of cause and one
+of remedy; a traceback is shown only with --debug.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from taylor_ops.errors import BadInput, ReleaseError
+
+app = typer.Typer(
+    name="taylor-release",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Release protected language models: convert, calibrate, prove, attack, publish.",
+)
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML release config.", show_default=False)]
+Artifacts = Annotated[Path, typer.Option(help="Folder that receives everything a release writes.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be repeated.")
+]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+    """Options of every command."""
+    os.environ["TAYLOR_RELEASE_DEBUG"] = "1" if debug else ""
+
+
+@app.command()
+def check(configs: Annotated[list[Path], typer.Argument(help="YAML release configs.", show_default=False)]) -> None:
+    """Validate configs; prints every error at once, with file and line."""
+    from taylor_ops.config_file import ConfigErrors, read
+
+    lines: list[str] = []
+    for config in configs:
+        try:
+            read(config)
+        except ConfigErrors as error:
+            lines.extend(error.lines)
+    if lines:
+        typer.echo("\n".join(lines), err=True)
+        raise typer.Exit(2)
+    typer.echo(f"{len(configs)} config{'s' if len(configs) > 1 else ''} in order")
+
+
+@app.command()
+def run(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Path("artifacts")) -> None:
+    """Run the release flow in this process."""
+    _quiet_tools()
+    from taylor_ops.summary import summary
+
+    from flows.release import release
+    from taylor_ops.config_file import read
+
+    overrides = parse_settings(settings or [])
+    read(config, overrides)
+    record = release(str(config), overrides, str(artifacts))
+    Console().print(summary(record))
+
+
+@app.command()
+def verify(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)]) -> None:
+    """Verify a bundle: files against the manifest, then the recorded tokens in a clean process."""
+    from taylor_ops.verify import verify as verify_bundle
+
+    verified = verify_bundle(bundle)
+    typer.echo(
+        f"{bundle}: {verified.files} files as listed; {verified.prompts} prompts continued with the "
+        f"{verified.tokens} recorded tokens"
+    )
+
+
+@app.command()
+def audit(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)],
+    original: Annotated[Path, typer.Option(help="Folder of the original model, to score what is recovered.")],
+) -> None:
+    """Attack a bundle and print what the attacks recover."""
+    from taylor_ops.summary import audit_table
+
+    from taylor_ops.audit import ATTACKS
+    from taylor_ops.audit import audit as run_attacks
+
+    if not (bundle / "config.json").is_file():
+        raise BadInput(f"{bundle} is not the folder of a bundle", "point the command at a bundle")
+    record = run_attacks(original, bundle, tuple(ATTACKS), lambda _done, _total: None)
+    Console().print(audit_table({attack.attack: attack for attack in record.attacks}))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the release config."""
+    from taylor_ops.config_file import schema_text
+
+    typer.echo(schema_text(), nl=False)
+
+
+def parse_settings(settings: list[str]) -> dict[str, str]:
+    """`--set` arguments as keys and values; `BadInput` for one without `=`."""
+    pairs = [setting.partition("=") for setting in settings]
+    wrong = next((key for key, equals, _ in pairs if not equals or not key), None)
+    if wrong is not None:
+        raise BadInput(
+            f"--set {wrong}: no value given", "write --set key=value, such as --set latency.target_slowdown=4"
+        )
+    return {key: value for key, _, value in pairs}
+
+
+def _quiet_tools() -> None:
+    """Settings that keep an embedded Prefect server offline and patient, and libraries from drawing over the log."""
+    for name, value in {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def main() -> None:
+    """Entry point: run a command and turn every expected error into two lines and an exit status."""
+    _quiet_tools()
+    try:
+        # Without standalone mode click hands the status of `typer.Exit` back instead of leaving with it.
+        sys.exit(app(standalone_mode=False) or 0)
+    except ReleaseError as error:
+        if os.environ.get("TAYLOR_RELEASE_DEBUG"):
+            logging.exception("stopped")
+        typer.echo(f"error: {error.cause}\nremedy: {error.remedy}", err=True)
+        sys.exit(error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        typer.echo("stopped; finished stages are kept and reused by the next run", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

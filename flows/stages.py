@@ -1,0 +1,245 @@
+"""The stages of a release as Prefect tasks: what each reads, what of the config decides it, and what it calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+from prefect.logging import get_run_logger
+from taylor_ops.card import card_template
+from taylor_ops.report import write_report
+
+from flows.stage import Progress, Release
+from taylor_ops import bundle as bundles
+from taylor_ops import convert as conversion
+from taylor_ops import exactness as exact
+from taylor_ops import latency as latencies
+from taylor_ops import publish as publishing
+from taylor_ops import ranges as captured
+from taylor_ops import source as sources
+from taylor_ops import verify as verification
+from taylor_ops.audit import AuditRecord
+from taylor_ops.audit import audit as attack
+from taylor_ops.bundle import BundleRecord, Evidence
+from taylor_ops.convert import ConvertedModel
+from taylor_ops.exactness import ExactnessRecord
+from taylor_ops.inspection import require_as_planned
+from taylor_ops.latency import LatencyRecord
+from taylor_ops.models import device_named
+from taylor_ops.publish import Published
+from taylor_ops.ranges import CapturedRanges
+from taylor_ops.release_record import ReleaseRecord, release_record
+from taylor_ops.source import ResolvedSource
+from taylor_ops.texts import text_hashes
+from taylor_ops.verify import Verified
+
+
+@task(task_run_name="resolve {release.label}")
+def resolve(release: Release) -> ResolvedSource:
+    """Bring the source to this machine and check it."""
+    source = release.config.source
+    return release.perform(
+        "resolve",
+        "taylor_ops.source",
+        ResolvedSource,
+        {"source": source, "files": sources.stamp(source), "place": str(release.stages)},
+        lambda folder, progress: sources.resolve(source, folder, progress),
+    )
+
+
+@task(task_run_name="capture {release.label}")
+def capture(release: Release, source: ResolvedSource) -> CapturedRanges:
+    """Capture the range of every MLP pre-activation over the calibration text."""
+    config, device = release.config, device_named(release.config.device)
+    return release.perform(
+        "capture",
+        "taylor_ops.ranges",
+        CapturedRanges,
+        {
+            "source": source,
+            "texts": text_hashes(config.calibration.texts),
+            "calibration": config.calibration,
+            "dtype": config.conversion.dtype,
+            "device": device.type,
+        },
+        lambda folder, progress: captured.capture(
+            source.folder, config.conversion.dtype, config.calibration, device, folder, progress
+        ),
+    )
+
+
+@task(task_run_name="calibrate {release.label}")
+def calibrate(release: Release, source: ResolvedSource, ranges: CapturedRanges) -> LatencyRecord:
+    """Choose the terms of every neuron so that the measured slowdown meets the target."""
+    config, device = release.config, device_named(release.config.device)
+    return release.perform(
+        "calibrate",
+        "taylor_ops.latency",
+        LatencyRecord,
+        {
+            "source": source,
+            "ranges": ranges,
+            "conversion": config.conversion,
+            "latency": config.latency,
+            "device": latencies.device_description(device),
+            "seed": config.seed,
+        },
+        lambda _folder, progress: latencies.calibrate(
+            source.folder,
+            _ranges_file(release, ranges),
+            config.conversion,
+            config.latency,
+            device,
+            config.seed,
+            progress,
+        ),
+    )
+
+
+@task(task_run_name="convert {release.label}")
+def convert(release: Release, source: ResolvedSource, ranges: CapturedRanges, latency: LatencyRecord) -> ConvertedModel:
+    """Write the model with stacked terms in place of the output weights of every MLP."""
+    return release.perform(
+        "convert",
+        "taylor_ops.convert",
+        ConvertedModel,
+        {"source": source, "ranges": ranges, "plan": latency.plan, "conversion": release.config.conversion},
+        lambda folder, progress: conversion.convert(
+            source.folder, _ranges_file(release, ranges), latency.plan, release.config.conversion, folder, progress
+        ),
+    )
+
+
+@task(task_run_name="validate {release.label}")
+def validate(
+    release: Release, source: ResolvedSource, ranges: CapturedRanges, converted: ConvertedModel
+) -> ExactnessRecord:
+    """Check what was stored against the plan, and compare tokens with the original on held-out prompts; two gates."""
+    config, device = release.config, device_named(release.config.device)
+    bundle = release.stages / "convert"
+
+    def compare(_folder: Path, progress: Progress) -> ExactnessRecord:
+        require_as_planned(source.folder, _ranges_file(release, ranges), converted.plan, config.conversion, bundle)
+        return exact.validate(source.folder, bundle, config.conversion.dtype, config.exactness, device, progress)
+
+    record = release.perform(
+        "validate",
+        "taylor_ops.exactness",
+        ExactnessRecord,
+        {
+            "source": source,
+            "converted": converted,
+            "texts": text_hashes((*config.exactness.prompts, *config.exactness.running_text)),
+            "exactness": config.exactness,
+            "device": latencies.device_description(device),
+        },
+        compare,
+    )
+    exact.require_exact(record)
+    return record
+
+
+@task(task_run_name="audit {release.label}")
+def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -> AuditRecord:
+    """Attack the converted model and record what the attacks recover."""
+    return release.perform(
+        "audit",
+        "taylor_ops.audit",
+        AuditRecord,
+        {"source": source, "converted": converted, "audit": release.config.audit},
+        lambda _folder, progress: attack(
+            source.folder, release.stages / "convert", release.config.audit.attacks, progress
+        ),
+    )
+
+
+@task(task_run_name="assemble {release.label}")
+def assemble(
+    release: Release,
+    source: ResolvedSource,
+    latency: LatencyRecord,
+    converted: ConvertedModel,
+    exactness: ExactnessRecord,
+    attacks: AuditRecord,
+) -> BundleRecord:
+    """Put model, card and manifest together in the run's folder."""
+    evidence = Evidence(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
+    config, document = release.config, release.loaded.document
+    return release.perform(
+        "assemble",
+        "taylor_ops.bundle",
+        BundleRecord,
+        {"evidence": evidence, "config": document, "template": card_template()},
+        lambda folder, _progress: bundles.assemble(release.stages / "convert", config, document, evidence, folder),
+        folder=release.folder / "bundle",
+    )
+
+
+@task(task_run_name="publish {release.label}")
+def publish(release: Release, bundle: BundleRecord) -> Published:
+    """Publish the bundle, whole or not at all."""
+    target = release.config.publish
+    with release.measured("publish") as reused:
+        published = publishing.publish(
+            target.target,
+            release.folder / bundle.folder,
+            bundle.files,
+            target.repo_id,
+            release.config.version,
+            release.artifacts,
+        )
+        if published.unchanged:
+            reused.append("publish")
+    return published
+
+
+@task(task_run_name="verify {release.label}")
+def verify(release: Release, bundle: BundleRecord, published: Published) -> Verified:
+    """Verify what was published, where it was published."""
+    place = release.artifacts / published.path
+    return release.perform(
+        "verify",
+        "taylor_ops.verify",
+        Verified,
+        {"bundle": bundle, "place": published.path},
+        lambda _folder, _progress: verification.verify(place),
+    )
+
+
+@task(task_run_name="report {release.label}")
+def report(
+    release: Release,
+    source: ResolvedSource,
+    ranges: CapturedRanges,
+    latency: LatencyRecord,
+    converted: ConvertedModel,
+    exactness: ExactnessRecord,
+    attacks: AuditRecord,
+    bundle: BundleRecord,
+    published: Published,
+    verified: Verified,
+) -> ReleaseRecord:
+    """Write release.json and report.html, and log where everything is."""
+    record = release_record(
+        release.config,
+        source,
+        ranges,
+        latency,
+        converted,
+        exactness,
+        attacks,
+        bundle,
+        published,
+        verified,
+        release.costs,
+    )
+    record.write(release.folder / "release.json")
+    exactness.write(release.folder / "measurements" / "exactness.json")
+    latency.write(release.folder / "measurements" / "latency.json")
+    write_report(record, release.folder / "report.html")
+    get_run_logger().info("%s is published in %s", release.label, release.artifacts / published.path)
+    return record
+
+
+def _ranges_file(release: Release, ranges: CapturedRanges) -> Path:
+    return release.stages / "capture" / ranges.file

@@ -1,0 +1,164 @@
+"""The MLP activations: value, Taylor coefficients, radius of convergence and asymptotes of each.
+
+Adding an activation is one entry in `ACTIVATIONS`, under every name that model configs use for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taylor_ops.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation `phi` that tends to 0 on the left and to the identity on the right.
+
+    `value`: float64 tensor -> phi of it, to float64 precision.
+    `taylor`: centres [F] float64 and an order N -> coefficients [N + 1, F] of phi about each centre.
+    `convergence_radius`: centres [F] -> distance [F] to the nearest singularity in the complex plane (inf if entire).
+    """
+
+    name: str
+    value: Callable[[Tensor], Tensor]
+    taylor: Callable[[Tensor, int], Tensor]
+    convergence_radius: Callable[[Tensor], Tensor]
+
+    def saturation(self, tolerance: float) -> float:
+        """Smallest |z| on a 1/64 grid from which phi stays within `tolerance` of its asymptotes on both sides."""
+        grid = torch.arange(0, 64, 1 / 64, dtype=torch.float64)
+        gap = torch.maximum((self.value(grid) - grid).abs(), self.value(-grid).abs())
+        outside = torch.nonzero(gap > tolerance)
+        return float(grid[outside.max()]) + 1 / 64 if len(outside) else 1 / 64
+
+
+def _sigmoid_series(inner: Tensor) -> Tensor:
+    """Taylor coefficients [N + 1, F] of sigmoid(q) where `inner` [N + 1, F] are those of q.
+
+    From s' = s (1 - s) q'. Worked on the side where s is small, s(-q) = 1 - s(q), so that 1 - s does not cancel.
+    """
+    order = inner.shape[0] - 1
+    side = torch.where(inner[0] > 0, -1.0, 1.0).to(inner.dtype)
+    slope = side * inner[1:] * torch.arange(1, order + 1, dtype=inner.dtype)[:, None]
+    s = torch.zeros_like(inner)
+    product = torch.zeros_like(inner)
+    s[0] = torch.sigmoid(side * inner[0])
+    for n in range(order):
+        product[n] = s[n] - (s[: n + 1] * s[: n + 1].flip(0)).sum(0)
+        s[n + 1] = (product[: n + 1] * slope[: n + 1].flip(0)).sum(0) / (n + 1)
+    mirrored = torch.where(side > 0, s, -s)
+    mirrored[0] = torch.where(side > 0, s[0], 1 - s[0])
+    return mirrored
+
+
+def _times_z(series: Tensor, center: Tensor) -> Tensor:
+    """Coefficients of z * f(z) about `center`, given those [N + 1, F] of f."""
+    result = center * series
+    result[1:] += series[:-1]
+    return result
+
+
+def _silu_taylor(scale: float) -> Callable[[Tensor, int], Tensor]:
+    def coefficients(center: Tensor, order: int) -> Tensor:
+        inner = torch.zeros(order + 1, *center.shape, dtype=center.dtype)
+        inner[0] = scale * center
+        if order:
+            inner[1] = scale
+        return _times_z(_sigmoid_series(inner), center)
+
+    return coefficients
+
+
+_TANH_CUBIC = 0.044715
+_TANH_SCALE = math.sqrt(2 / math.pi)
+
+
+def _gelu_tanh_taylor(center: Tensor, order: int) -> Tensor:
+    # gelu_tanh(z) = z sigmoid(2 p(z)) with p(z) = sqrt(2/pi) (z + 0.044715 z^3).
+    inner = torch.zeros(max(order, 3) + 1, *center.shape, dtype=center.dtype)
+    inner[0] = center + _TANH_CUBIC * center**3
+    inner[1] = 1 + 3 * _TANH_CUBIC * center**2
+    inner[2] = 3 * _TANH_CUBIC * center
+    inner[3] = _TANH_CUBIC
+    return _times_z(_sigmoid_series(2 * _TANH_SCALE * inner[: order + 1]), center)
+
+
+def _gelu_taylor(center: Tensor, order: int) -> Tensor:
+    # The density g of the normal distribution obeys g' = -z g; its integral is the distribution function.
+    density = torch.zeros(order + 1, *center.shape, dtype=center.dtype)
+    density[0] = torch.exp(-(center**2) / 2) / math.sqrt(2 * math.pi)
+    for n in range(order):
+        before = density[n - 1] if n else torch.zeros_like(center)
+        density[n + 1] = -(center * density[n] + before) / (n + 1)
+    steps = torch.arange(1, order + 1, dtype=center.dtype)[:, None]
+    distribution = torch.cat([torch.special.ndtr(center)[None], density[:-1] / steps])
+    return _times_z(distribution, center)
+
+
+def _gelu_tanh_poles() -> Tensor:
+    """Poles of gelu_tanh in the upper half plane: p(z) = i pi (k + 1/2), |k| <= 32."""
+    poles = [
+        root
+        for k in range(-32, 32)
+        for root in np.roots([_TANH_CUBIC, 0, 1, -1j * math.pi * (k + 0.5) / _TANH_SCALE])
+        if root.imag > 0
+    ]
+    return torch.tensor(poles, dtype=torch.complex128)
+
+
+def _distance_to(poles: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda center: (center[:, None] - poles[None, :]).abs().min(dim=1).values
+
+
+_SILU = Activation(
+    "silu",
+    value=lambda z: z * torch.sigmoid(z),
+    taylor=_silu_taylor(1.0),
+    convergence_radius=lambda z: torch.sqrt(z**2 + math.pi**2),
+)
+_QUICK_GELU = Activation(
+    "quick_gelu",
+    value=lambda z: z * torch.sigmoid(1.702 * z),
+    taylor=_silu_taylor(1.702),
+    convergence_radius=lambda z: torch.sqrt(z**2 + (math.pi / 1.702) ** 2),
+)
+_GELU_TANH = Activation(
+    "gelu_tanh",
+    value=lambda z: z * torch.sigmoid(2 * _TANH_SCALE * (z + _TANH_CUBIC * z**3)),
+    taylor=_gelu_tanh_taylor,
+    convergence_radius=_distance_to(_gelu_tanh_poles()),
+)
+_GELU = Activation(
+    "gelu",
+    value=lambda z: z * torch.special.ndtr(z),
+    taylor=_gelu_taylor,
+    convergence_radius=lambda z: torch.full_like(z, math.inf),
+)
+
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": _SILU,
+    "swish": _SILU,
+    "gelu": _GELU,
+    "gelu_python": _GELU,
+    "gelu_new": _GELU_TANH,
+    "gelu_fast": _GELU_TANH,
+    "gelu_pytorch_tanh": _GELU_TANH,
+    "quick_gelu": _QUICK_GELU,
+}
+
+
+def activation_named(name: str) -> Activation:
+    """The activation that a model config calls `name`; `BadInput` with the known names otherwise."""
+    try:
+        return ACTIVATIONS[name]
+    except KeyError:
+        raise BadInput(
+            f"activation `{name}` is not known; known are {', '.join(sorted(ACTIVATIONS))}",
+            "release a model with one of these, or add an entry to taylor_ops/activations.py",
+        ) from None

@@ -1,0 +1,112 @@
+"""Assemble the bundle: the converted model with its card and its manifest, and nothing that differs between two runs.
+
+Measured seconds differ from run to run, so the bundle states the claims that were checked (the target slowdown and its
+tolerance, an upper bound on the seconds of an attack); the raw measurements stand in release.json beside the bundle.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from taylor_ops.audit import AuditRecord
+from taylor_ops.card import render_card
+from taylor_ops.config import ReleaseConfig
+from taylor_ops.convert import ConvertedModel
+from taylor_ops.exactness import ExactnessRecord
+from taylor_ops.files import canonical_json, folder_that_appears_whole, link_or_copy, sha256_of_tree, write_text
+from taylor_ops.latency import LatencyRecord
+from taylor_ops.records import Record
+from taylor_ops.source import ResolvedSource
+
+MANIFEST = "taylor_release.json"
+CARD = "README.md"
+
+_TOOLS = ("taylor-release", "torch", "transformers", "safetensors", "tokenizers", "numpy")
+_SECONDS = (1, 10, 60, 600, 3600, 36_000)
+
+
+class BundleRecord(Record):
+    """The assembled bundle. folder: its name below the run's folder; files: sha256 by name, the manifest included."""
+
+    folder: str
+    bytes: int
+    files: dict[str, str]
+
+
+class Evidence(Record):
+    """Everything that a card and a manifest state about one release."""
+
+    source: ResolvedSource
+    converted: ConvertedModel
+    latency: LatencyRecord
+    exactness: ExactnessRecord
+    audit: AuditRecord
+
+    def identity(self) -> dict[str, Any]:
+        """What the bundle states, without raw seconds and places."""
+        return _statements(self)
+
+
+def assemble(
+    converted_folder: Path, config: ReleaseConfig, document: dict[str, Any], evidence: Evidence, folder: Path
+) -> BundleRecord:
+    """Make the bundle in `folder` from the converted model; weights are linked, not copied, where the disk allows."""
+    statements = {
+        "format": 1,
+        "name": config.name,
+        "version": config.version,
+        "config": document,
+        "tools": {tool: version(tool) for tool in _TOOLS} | {"python": platform.python_version()},
+    } | _statements(evidence)
+    with folder_that_appears_whole(folder) as partial:
+        for path in sorted(converted_folder.iterdir()):
+            link_or_copy(path, partial / path.name)
+        write_text(partial / CARD, render_card(statements, config))
+        files = sha256_of_tree(partial)
+        write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
+    return BundleRecord(
+        folder=folder.name,
+        bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        files=sha256_of_tree(folder),
+    )
+
+
+def _statements(evidence: Evidence) -> dict[str, Any]:
+    converted, latency, exactness = evidence.converted, evidence.latency, evidence.exactness
+    return {
+        "source": evidence.source.model_dump(mode="json", exclude={"folder"}),
+        "coverage": {
+            "neurons_protected": converted.neurons_protected,
+            "neurons_total": converted.neurons_total,
+        },
+        "conversion": {
+            "basis": converted.plan.basis,
+            "dtype": exactness.dtype,
+            "tolerance": converted.plan.model_dump(mode="json")["tolerance"],
+            "columns": converted.plan.columns,
+            "mean_order": converted.plan.mean_order,
+            "bytes": converted.bytes,
+            "original_bytes": converted.original_bytes,
+            "layers": [layer.model_dump(mode="json") for layer in converted.layers],
+        },
+        "slowdown": {
+            "target": latency.target,
+            "tolerance": latency.tolerance,
+            "device": latency.device,
+            "batch_size": latency.batch_size,
+            "prompt_tokens": latency.prompt_tokens,
+            "new_tokens": latency.new_tokens,
+        },
+        "exactness": exactness.model_dump(mode="json"),
+        "audit": {
+            "skipped": evidence.audit.skipped,
+            "attacks": [
+                attack.model_dump(mode="json", exclude={"seconds"})
+                | {"seconds_at_most": next((limit for limit in _SECONDS if attack.seconds <= limit), None)}
+                for attack in evidence.audit.attacks
+            ],
+        },
+    }

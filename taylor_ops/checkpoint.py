@@ -1,0 +1,140 @@
+"""Safetensors checkpoints: read one tensor at a time, written shard by shard as tensors are made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from taylor_ops.errors import BadInput
+from taylor_ops.files import canonical_json, write_text
+
+INDEX = "model.safetensors.index.json"
+_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+
+
+class Checkpoint:
+    """A folder of safetensors, read lazily: only the tensor that is asked for is in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file_of = self._index()
+
+    def _index(self) -> dict[str, str]:
+        files = sorted(self.folder.glob("*.safetensors"))
+        if not files:
+            pickles = sorted(path.name for path in self.folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
+            if pickles:
+                raise BadInput(
+                    f"{self.folder} holds a pickle checkpoint ({pickles[0]}); loading one can run any code",
+                    "convert it where you trust it: "
+                    "AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder, safe_serialization=True)",
+                )
+            raise BadInput(f"{self.folder} holds no safetensors file", "point `source` at a complete model folder")
+        index = self.folder / INDEX
+        if index.exists():
+            return dict(self._listed(index))
+        return {name: path.name for path in files for name in _names(path)}
+
+    def _listed(self, index: Path) -> Iterator[tuple[str, str]]:
+        try:
+            listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()
+        except (ValueError, KeyError, AttributeError) as error:
+            raise BadInput(f"{index} is not a safetensors index ({error})", "fetch the checkpoint again") from error
+        held: dict[str, set[str]] = {}
+        for name, file in listed:
+            path = self.folder / file
+            if not path.is_file():
+                raise BadInput(f"{path} is missing; {index.name} says it holds {name}", "fetch the checkpoint again")
+            if file not in held:
+                held[file] = set(_names(path))
+            if name not in held[file]:
+                raise BadInput(f"tensor {name} is not in {path}, where {index.name} says it is", "fetch it again")
+            yield name, file
+
+    def names(self) -> list[str]:
+        """Names of all tensors, sorted."""
+        return sorted(self._file_of)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file_of
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor, from the header of its file."""
+        with self._open(name) as file:
+            return tuple(file.get_slice(name).get_shape())
+
+    def dtype(self, name: str) -> torch.dtype | None:
+        """Data type of a floating-point tensor, None for any other, from the header of its file."""
+        with self._open(name) as file:
+            return _DTYPES.get(file.get_slice(name).get_dtype())
+
+    def tensor(self, name: str) -> Tensor:
+        """Read one tensor to the CPU."""
+        with self._open(name) as file:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+
+    def _open(self, name: str) -> Any:
+        return safe_open(self.folder / self._file_of[name], framework="pt")
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise BadInput(
+            f"{path} cannot be read as safetensors ({error}); it may be cut short or a Git LFS pointer",
+            "fetch the file again",
+        ) from error
+
+
+def write_shards(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_bytes: int) -> int:
+    """Write named tensors into `folder` as numbered shards with an index; returns the bytes of all tensors.
+
+    Tensors are taken one by one and kept until a shard is full; a shard never holds more than `shard_bytes`, unless
+    one tensor alone does. The numbered names need the count of shards, so files are renamed once it is known.
+    """
+    shards: list[list[str]] = []
+    pending: dict[str, Tensor] = {}
+    pending_bytes = total = 0
+
+    def flush() -> None:
+        nonlocal pending, pending_bytes
+        save_file(pending, _unnumbered(folder, len(shards)), metadata={"format": "pt"})
+        shards.append(sorted(pending))
+        pending, pending_bytes = {}, 0
+
+    for name, tensor in tensors:
+        size = tensor.numel() * tensor.element_size()
+        if pending and pending_bytes + size > shard_bytes:
+            flush()
+        pending[name] = tensor.contiguous()
+        pending_bytes += size
+        total += size
+    flush()
+
+    weight_map = {}
+    for number, names in enumerate(shards):
+        file = f"model-{number + 1:05}-of-{len(shards):05}.safetensors"
+        _unnumbered(folder, number).rename(folder / file)
+        weight_map.update(dict.fromkeys(names, file))
+    write_text(folder / INDEX, canonical_json({"metadata": {"total_size": total}, "weight_map": weight_map}))
+    return total
+
+
+def _unnumbered(folder: Path, number: int) -> Path:
+    return folder / f".shard-{number}.safetensors"

@@ -1,0 +1,246 @@
+"""The release config: one frozen model of everything that a YAML file may say, with its defaults and limits.
+
+Every section forbids unknown keys. `config_file.read` turns a YAML file into a `ReleaseConfig` or into a list of
+errors with their lines; the descriptions below are what `taylor-release schema` and the documentation show.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+Basis = Literal["chebyshev", "taylor"]
+DtypeName = Literal["float32", "bfloat16", "float16"]
+
+_REPO_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
+_VERSION = r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
+
+
+def _beside_the_config(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder")
+    return path if path.is_absolute() or folder is None else Path(folder) / path
+
+
+LocalPath = Annotated[Path, AfterValidator(_beside_the_config)]
+
+
+class Section(BaseModel):
+    """A part of the config: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class HubSource(Section):
+    """A model repository on the Hugging Face Hub, at one commit."""
+
+    kind: Literal["hub"]
+    repo_id: str = Field(pattern=_REPO_ID)
+    """Owner and name, such as `meta-llama/Meta-Llama-3-8B-Instruct`."""
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    """The commit as 40 hexadecimal digits: a branch or a tag can move, a commit cannot."""
+
+
+class FolderSource(Section):
+    """A local folder with `config.json`, safetensors and tokenizer files."""
+
+    kind: Literal["folder"]
+    path: LocalPath
+    """The folder; a relative path is taken from the config file's folder."""
+
+
+class GgufSource(Section):
+    """A GGUF file, dequantised on reading. It comes from a path, or out of an installed Python package."""
+
+    kind: Literal["gguf"]
+    file: Path
+    """The file: a path beside the config, or a name inside `package`."""
+    package: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """An installed Python package that carries the file."""
+
+    @model_validator(mode="after")
+    def _resolve_the_path(self, info: ValidationInfo) -> GgufSource:
+        if self.package is None:
+            object.__setattr__(self, "file", _beside_the_config(self.file, info))
+        return self
+
+
+Source = Annotated[HubSource | FolderSource | GgufSource, Field(discriminator="kind")]
+
+
+class TextSource(Section):
+    """Where texts or prompts come from: the project's own, or a file."""
+
+    name: str = Field(pattern=r"^[\w.-]+$")
+    """What reports call it."""
+    builtin: Literal["calibration", "held_out", "running_text"] | None = None
+    """One of the texts that the project ships."""
+    file: LocalPath | None = Field(default=None, validate_default=True)
+    """A `.jsonl` file (one object a line) or a `.txt` file; relative to the config file's folder."""
+    column: str = "prompt"
+    """The field of each JSON line that holds the text."""
+    chat_template: bool = False
+    """Put each text of `file` into one user turn of the model's chat template."""
+    limit: int | None = Field(default=None, ge=1)
+    """Take only so many, from the start."""
+
+    @field_validator("file")
+    @classmethod
+    def _one_origin(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        if "builtin" in info.data and (info.data["builtin"] is None) == (file is None):
+            raise ValueError("needs exactly one of `builtin` and `file`")
+        return file
+
+
+class Calibration(Section):
+    """The text over which the range of every MLP pre-activation is captured."""
+
+    texts: tuple[TextSource, ...] = Field(default=(TextSource(name="project", builtin="calibration"),), min_length=1)
+    tokens: int = Field(default=16_384, ge=256)
+    """How many tokens to run through the model."""
+    sequence_tokens: int = Field(default=512, ge=16, le=131_072)
+    """Length of the sequences that the text is cut into."""
+    batch_size: int = Field(default=4, ge=1)
+
+
+class Conversion(Section):
+    """How the MLP output weights become series parameters."""
+
+    basis: Basis = "chebyshev"
+    """`chebyshev` converges on every interval; `taylor` is the paper's form, powers about the local embedding."""
+    tolerance: float = Field(default=1e-4, gt=0, le=0.1)
+    """Largest error of the activation on its interval. Calibration may tighten it, never loosen it."""
+    order: int | None = Field(default=None, ge=1, le=64)
+    """The same expansion order for every neuron, in place of one chosen per neuron from `tolerance`."""
+    max_order: int = Field(default=64, ge=1, le=64, validate_default=True)
+    """Highest order that any neuron may get."""
+    range_margin: float = Field(default=0.3, ge=0, le=4)
+    """How far each interval is widened on both sides, as a share of the captured range."""
+    dtype: DtypeName = "float32"
+    """Data type of the released weights, and of the original that they are compared with."""
+    shard_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
+    """Largest size of one safetensors file."""
+
+    @field_validator("max_order")
+    @classmethod
+    def _room_for_the_order(cls, highest: int, info: ValidationInfo) -> int:
+        if (info.data.get("order") or 0) > highest:
+            raise ValueError(f"must be at least `order`, which is {info.data['order']}")
+        return highest
+
+
+class Latency(Section):
+    """The slowdown that is promised, and how it is measured."""
+
+    target_slowdown: float = Field(default=3.5, gt=1, le=100)
+    """Decode time of the bundle over that of the original."""
+    tolerance: float = Field(default=0.10, gt=0, le=0.5)
+    """Largest relative distance of the achieved slowdown from the target."""
+    batch_size: int = Field(default=1, ge=1)
+    prompt_tokens: int = Field(default=64, ge=1)
+    new_tokens: int = Field(default=24, ge=4)
+    """Forced output length of both models in each sample."""
+    pairs: int = Field(default=9, ge=5)
+    """Interleaved pairs of samples a candidate."""
+    warmup: int = Field(default=1, ge=1)
+    max_trials: int = Field(default=4, ge=1)
+    """Most candidates that are measured."""
+
+
+class Exactness(Section):
+    """The held-out prompts on which the bundle must say what the original says."""
+
+    prompts: tuple[TextSource, ...] = Field(default=(TextSource(name="project", builtin="held_out"),), min_length=1)
+    running_text: tuple[TextSource, ...] = (TextSource(name="project", builtin="running_text"),)
+    """Texts over which the perplexity of both models is reported."""
+    running_tokens: int = Field(default=2048, ge=64)
+    """Most tokens of each running text."""
+    new_tokens: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=24, ge=1)
+    floor_batch_size: int = Field(default=8, ge=1, validate_default=True)
+    """Batch size of the second run of the original, against which the first is the noise floor."""
+
+    @field_validator("prompts", "running_text")
+    @classmethod
+    def _names_tell_them_apart(cls, texts: tuple[TextSource, ...]) -> tuple[TextSource, ...]:
+        names = [text.name for text in texts]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two texts are called `{twice}`; names must differ")
+        return texts
+
+    @field_validator("floor_batch_size")
+    @classmethod
+    def _the_floor_is_another_execution(cls, size: int, info: ValidationInfo) -> int:
+        if size == info.data.get("batch_size"):
+            raise ValueError("must differ from `batch_size`: the floor is another execution")
+        return size
+
+
+class Audit(Section):
+    """The attacks that are run against the release before it is published."""
+
+    attacks: tuple[Literal["rank_one"], ...] = ("rank_one",)
+    """Names of attacks; an empty list is reported as such in the record and on the card."""
+
+
+class Card(Section):
+    """What the model card says that no measurement can."""
+
+    license: str = Field(min_length=1)
+    """Licence identifier of the Hub, such as `apache-2.0` or `llama3`."""
+    base_model: str | None = Field(default=None, pattern=_REPO_ID)
+    """Hub repository of the original, where there is one."""
+    language: tuple[str, ...] = ("en",)
+    tags: tuple[str, ...] = ()
+    contact: str | None = None
+    """Where a reader can ask for more; shown as given."""
+
+
+class Publish(Section):
+    """Where the bundle goes."""
+
+    target: Literal["folder"] = "folder"
+    """`folder` publishes into `hub/<repo_id>/<version>` below the artifacts folder."""
+    repo_id: str = Field(pattern=_REPO_ID)
+    """Owner and name under which the bundle appears."""
+
+
+class ReleaseConfig(Section):
+    """One release: a model, a version, and everything that decides what is made of it."""
+
+    model_config = ConfigDict(title="Release config")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    """Name of the release and of its folder below the artifacts folder."""
+    version: str = Field(pattern=f"^{_VERSION}$")
+    """Semantic version of the release."""
+    source: Source
+    calibration: Calibration = Calibration()
+    conversion: Conversion = Conversion()
+    latency: Latency = Latency()
+    exactness: Exactness = Field(default=Exactness(), validate_default=True)
+    audit: Audit = Audit()
+    card: Card
+    publish: Publish
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """`auto` takes a GPU where there is one."""
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    """Seed of everything that draws random numbers (prompts of the latency measurement, bootstrap)."""
+
+    @field_validator("exactness")
+    @classmethod
+    def _held_out_means_held_out(cls, exactness: Exactness, info: ValidationInfo) -> Exactness:
+        calibration = info.data.get("calibration")
+        seen = {(text.builtin, text.file) for text in calibration.texts} if calibration else set()
+        for text in (*exactness.prompts, *exactness.running_text):
+            if (text.builtin, text.file) in seen:
+                raise ValueError(f"text `{text.name}` is also a calibration text; held-out text must be another")
+        return exactness
+
+
+def is_version(text: str) -> bool:
+    """Whether `text` is a version as the config accepts it."""
+    return re.fullmatch(_VERSION, text) is not None

@@ -1,0 +1,41 @@
+"""What a consumer of a bundle runs: plain transformers on torch. Started by path in a clean process, never imported.
+
+Reads one JSON request from standard input, `{"packages": folder, "bundle": folder, "prompts": [[token, ...], ...],
+"new_tokens": n}`, and writes `{"tokens": [[token, ...], ...], "modules": [...]}` as the last line of standard output.
+"""
+
+import json
+import sys
+from typing import Any
+
+
+def main() -> None:
+    """Load the bundle and continue all prompts greedily, as one batch padded on the left."""
+    request: dict[str, Any] = json.load(sys.stdin)
+    sys.path.append(request["packages"])
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(request["bundle"], trust_remote_code=True)
+    model = AutoModelForCausalLM.from_pretrained(request["bundle"], trust_remote_code=True, dtype="auto").eval()
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    length = max(map(len, request["prompts"]))
+    ids = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in request["prompts"]])
+    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in request["prompts"]])
+    new = request["new_tokens"]
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            min_new_tokens=new,
+            max_new_tokens=new,
+            do_sample=False,
+            pad_token_id=pad,
+        )
+    modules = sorted({name.partition(".")[0] for name in sys.modules})
+    print(json.dumps({"tokens": output[:, length:].tolist(), "modules": modules}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""Exactness: do the original and the bundle say the same tokens, judged against the original's own noise floor.
+
+Every prompt is continued greedily by the original, by the original under another legitimate execution (a smaller
+batch: the noise floor) and by the bundle. Up to the first divergence two runs have read the same tokens, so the logits
+of their steps are teacher-forced on one another; KL, log-prob differences and top-1 agreement are taken there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taylor_ops import config
+from taylor_ops.errors import GateRejected
+from taylor_ops.generation import Continuation, batches, continue_greedily
+from taylor_ops.models import load_bundle, load_original, load_tokenizer
+from taylor_ops.records import Record
+from taylor_ops.texts import Prompt, prompts, sequences
+
+Progress = Callable[[int, int], None]
+
+_RECORDED_CONTINUATIONS = 8
+
+
+class Divergence(Record):
+    """The first position at which two runs of one prompt differ.
+
+    margin: log-prob of the original's first choice there over its second. tie: margin within the run's tie rule.
+    """
+
+    prompt: str
+    position: int
+    margin: float
+    tie: bool
+
+
+class Comparison(Record):
+    """One run against the original on one data set. Log-probs in nats; KL(original || other) per token."""
+
+    prompts: int
+    prompts_equal: int
+    tokens_compared: int
+    first_divergence: int | None
+    divergences: tuple[Divergence, ...]
+    kl_mean: float
+    kl_max: float
+    log_prob_difference_max: float
+    top1_agreement: float
+
+
+class DataSetExactness(Record):
+    """A data set: the bundle and the noise floor, both against the original."""
+
+    name: str
+    bundle: Comparison
+    floor: Comparison
+
+
+class Perplexity(Record):
+    """Perplexity of both models on one running text."""
+
+    name: str
+    tokens: int
+    original: float
+    bundle: float
+
+
+class RecordedContinuation(Record):
+    """A prompt and the original's greedy tokens, for whoever verifies a bundle later."""
+
+    prompt: str
+    prompt_tokens: tuple[int, ...]
+    new_tokens: tuple[int, ...]
+
+
+class ExactnessRecord(Record):
+    """The whole comparison. tie_margin: largest margin (nats) that counts as a numerical tie, by `tie_rule`."""
+
+    dtype: str
+    new_tokens: int
+    data_sets: tuple[DataSetExactness, ...]
+    perplexity: tuple[Perplexity, ...]
+    tie_margin: float
+    tie_rule: str
+    continuations: tuple[RecordedContinuation, ...]
+
+
+@dataclass
+class _Tally:
+    """Running totals of one comparison."""
+
+    prompts: int = 0
+    equal: int = 0
+    tokens: int = 0
+    agreed: int = 0
+    kl_sum: float = 0.0
+    kl_max: float = 0.0
+    difference: float = 0.0
+    diverged: list[tuple[str, int, float]] = field(default_factory=list)
+
+    def add(self, original: Continuation, other: Continuation) -> None:
+        apart = torch.nonzero(original.tokens != other.tokens).flatten()
+        shared = int(apart[0]) + 1 if len(apart) else len(original.tokens)
+        p = original.logits[:shared].double().log_softmax(-1)
+        q = other.logits[:shared].double().log_softmax(-1)
+        kl = (p.exp() * (p - q)).sum(-1).clamp_min(0)
+        self.prompts += 1
+        self.tokens += shared
+        self.agreed += int((p.argmax(-1) == q.argmax(-1)).sum())
+        self.kl_sum += float(kl.sum())
+        # max(nan, x) would forget the nan that a broken model makes.
+        self.kl_max = _larger(self.kl_max, float(kl.max()))
+        self.difference = _larger(self.difference, float((p - q).abs().max()))
+        if len(apart):
+            first, second = p[shared - 1].topk(2).values.tolist()
+            self.diverged.append((original.prompt.id, shared - 1, first - second))
+        else:
+            self.equal += 1
+
+    def comparison(self, tie_margin: float) -> Comparison:
+        return Comparison(
+            prompts=self.prompts,
+            prompts_equal=self.equal,
+            tokens_compared=self.tokens,
+            first_divergence=min((position for _, position, _ in self.diverged), default=None),
+            divergences=tuple(
+                Divergence(prompt=prompt, position=position, margin=margin, tie=margin <= tie_margin)
+                for prompt, position, margin in self.diverged
+            ),
+            kl_mean=self.kl_sum / self.tokens,
+            kl_max=self.kl_max,
+            log_prob_difference_max=self.difference,
+            top1_agreement=self.agreed / self.tokens,
+        )
+
+
+def _larger(a: float, b: float) -> float:
+    return math.nan if math.isnan(a) or math.isnan(b) else max(a, b)
+
+
+TIE_RULE = (
+    "a divergence is a numerical tie when the original's first choice leads its second by no more than twice the "
+    "largest log-prob difference that the original shows against itself in the noise-floor run"
+)
+
+
+def validate(
+    original: Path, bundle: Path, dtype: str, settings: config.Exactness, device: torch.device, progress: Progress
+) -> ExactnessRecord:
+    """Compare the bundle with the original on every data set. Judging is `require_exact`'s."""
+    tokenizer = load_tokenizer(original)
+    data_sets = {source.name: prompts(source, tokenizer) for source in settings.prompts}
+    first, second = load_original(original, dtype, device), load_bundle(bundle, device)
+    rounds = sum(len(batches(held_out, settings.batch_size)) for held_out in data_sets.values())
+    done = 0
+    tallies: dict[str, tuple[_Tally, _Tally]] = {}
+    recorded: list[Continuation] = []
+    for name, held_out in data_sets.items():
+        against_bundle, against_floor = tallies.setdefault(name, (_Tally(), _Tally()))
+        for batch in batches(held_out, settings.batch_size):
+            said = {c.prompt.id: c for c in _run(first, batch, settings.new_tokens, settings.batch_size, tokenizer)}
+            for other in _run(first, batch, settings.new_tokens, settings.floor_batch_size, tokenizer):
+                against_floor.add(said[other.prompt.id], other)
+            for other in _run(second, batch, settings.new_tokens, settings.batch_size, tokenizer):
+                against_bundle.add(said[other.prompt.id], other)
+            if len(recorded) < _RECORDED_CONTINUATIONS:
+                recorded.extend(list(said.values())[: _RECORDED_CONTINUATIONS - len(recorded)])
+            done += 1
+            progress(done, rounds)
+    tie_margin = 2 * max(floor.difference for _, floor in tallies.values())
+    return ExactnessRecord(
+        dtype=dtype,
+        new_tokens=settings.new_tokens,
+        data_sets=tuple(
+            DataSetExactness(name=name, bundle=bundle_.comparison(tie_margin), floor=floor.comparison(tie_margin))
+            for name, (bundle_, floor) in tallies.items()
+        ),
+        perplexity=tuple(
+            _perplexities(source, first, second, tokenizer, settings.running_tokens) for source in settings.running_text
+        ),
+        tie_margin=tie_margin,
+        tie_rule=TIE_RULE,
+        continuations=tuple(
+            RecordedContinuation(
+                prompt=said_.prompt.id, prompt_tokens=said_.prompt.tokens, new_tokens=tuple(said_.tokens.tolist())
+            )
+            for said_ in recorded
+        ),
+    )
+
+
+def _run(model: Any, batch: Sequence[Prompt], new_tokens: int, batch_size: int, tokenizer: Any) -> list[Continuation]:
+    return list(continue_greedily(model, batch, new_tokens, batch_size, tokenizer.pad_token_id))
+
+
+def _perplexities(source: config.TextSource, original: Any, bundle: Any, tokenizer: Any, tokens: int) -> Perplexity:
+    texts = sequences((source,), tokenizer, tokens, 512)
+    total = sum(len(text) - 1 for text in texts)
+    losses = [sum(float(_loss(model, text)) for text in texts) / total for model in (original, bundle)]
+    return Perplexity(name=source.name, tokens=total, original=_perplexity(losses[0]), bundle=_perplexity(losses[1]))
+
+
+def _perplexity(loss: float) -> float:
+    # A broken model may lose more than a float can hold the exponential of.
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def _loss(model: Any, text: tuple[int, ...]) -> Tensor:
+    """Summed negative log-likelihood in nats of all tokens of a text but the first."""
+    ids = torch.tensor([text], device=model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+    return torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum")
+
+
+def require_exact(record: ExactnessRecord) -> None:
+    """The exactness gate: every prompt equal, or every divergence a tie and no more of them than the floor has.
+
+    Raises `GateRejected` naming the data set, the prompt, the position and the margin.
+    """
+    for data_set in record.data_sets:
+        bundle, floor = data_set.bundle, data_set.floor
+        where = f"data set `{data_set.name}`: {bundle.prompts_equal} of {bundle.prompts} prompts equal"
+        remedy = (
+            "tighten `conversion.tolerance`, widen `conversion.range_margin`, or calibrate on text like these prompts"
+        )
+        if not math.isfinite(bundle.kl_max):
+            raise GateRejected(f"{where}; the bundle computes values that are not finite", remedy)
+        apart = next((divergence for divergence in bundle.divergences if not divergence.tie), None)
+        if apart is not None:
+            raise GateRejected(
+                f"{where}; {apart.prompt} differs at new token {apart.position}, where the original leads by "
+                f"{apart.margin:.2g} nats: no numerical tie (limit {record.tie_margin:.2g})",
+                remedy,
+            )
+        if len(bundle.divergences) * floor.prompts > len(floor.divergences) * bundle.prompts:
+            raise GateRejected(
+                f"{where}; its {len(bundle.divergences)} ties are more than the {len(floor.divergences)} "
+                f"of the original against itself",
+                remedy,
+            )

@@ -1,0 +1,161 @@
+"""Fit, bound and rewrite the expansion of an activation on each neuron's interval.
+
+For neuron j with local embedding z0_j and radius r_j, `phi(z) ~ sum_n c[n, j] P_n(t)`, `t = (z - z0_j) / r_j`
+(TaylorMLP, arXiv 2410.05331, section 3). Two bases:
+
+- `taylor`: P_n(t) = t^n, the form of the paper. Where phi's own Taylor series is done by order 32 on the interval its
+  coefficients are used; elsewhere (a pole of phi is too near) the Chebyshev series is rewritten in powers.
+- `chebyshev`: P_n(t) = s_n T_n(t) with signs s = + + - - + + ..., which turn the three-term recurrence into one
+  fused step, P_{n+1} = P_{n-1} + s_n s_{n+1} 2 t P_n. It converges geometrically on every interval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from taylor_ops.activations import Activation
+from taylor_ops.config import Basis
+
+_NODES = 256
+_HIGHEST_DEGREE = 160
+_OWN_SERIES_ORDER = 32
+_OWN_SERIES_TAIL = 1e-6
+_SMALLEST_RADIUS = 2.0**-6
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Expansions of one activation for the F neurons of a layer, all tensors float64 on the CPU.
+
+    center, radius: [F], exact in bfloat16 and float16 so that no release dtype moves an interval.
+    chebyshev: [D + 1, F], coefficients of the plain T_n, D = 160.
+    taylor: [D + 1, F], coefficients of t^n; NaN in the columns of neurons whose own series converges too slowly.
+    bend, reach: [2, F], how phi leaves its interval to the left and to the right, see `tails`.
+    """
+
+    center: Tensor
+    radius: Tensor
+    chebyshev: Tensor
+    taylor: Tensor | None
+    bend: Tensor
+    reach: Tensor
+
+    @property
+    def basis(self) -> Basis:
+        """The basis in which this expansion is evaluated."""
+        return "chebyshev" if self.taylor is None else "taylor"
+
+
+def signs(orders: int) -> Tensor:
+    """s_n for n < orders, as [orders] float64: + + - - + + - - ..."""
+    return 1.0 - 2.0 * ((torch.arange(orders) // 2) % 2).double()
+
+
+def intervals(low: Tensor, high: Tensor, margin: float, saturation: float) -> tuple[Tensor, Tensor]:
+    """Centres and radii [F] of the intervals for captured ranges `low`, `high` [F] (float64).
+
+    Each range is widened by `margin` times its width on both sides and cut at +-`saturation`, from where the
+    activation equals its asymptote within the tolerance. Radii are rounded up, never down.
+    """
+    width = high - low
+    low = (low - margin * width).clamp(-saturation, saturation)
+    high = (high + margin * width).clamp(-saturation, saturation)
+    center = ((low + high) / 2).to(torch.bfloat16).double()
+    reach = torch.maximum(high - center, center - low).clamp_min(_SMALLEST_RADIUS)
+    mantissa, exponent = torch.frexp(reach)
+    radius = torch.ldexp(torch.ceil(mantissa * 256) / 256, exponent)
+    return center, radius
+
+
+def fit(activation: Activation, center: Tensor, radius: Tensor, basis: Basis) -> Expansion:
+    """Expand `activation` on [center - radius, center + radius] for every neuron, to degree 160, in float64."""
+    angles = (torch.arange(_NODES, dtype=torch.float64) + 0.5) * (torch.pi / _NODES)
+    samples = activation.value(center + radius * torch.cos(angles)[:, None])
+    degrees = torch.arange(_HIGHEST_DEGREE + 1, dtype=torch.float64)
+    transform = torch.cos(degrees[:, None] * angles) * (2 / _NODES)
+    transform[0] /= 2
+    chebyshev = transform @ samples
+    bend, reach = tails(activation, center - radius, center + radius)
+    if basis == "chebyshev":
+        return Expansion(center, radius, chebyshev, None, bend, reach)
+    scaled = activation.taylor(center, _HIGHEST_DEGREE) * radius ** degrees[:, None]
+    diverges = radius >= activation.convergence_radius(center)
+    slow = ~(scaled[_OWN_SERIES_ORDER + 1 :].abs().sum(dim=0) <= _OWN_SERIES_TAIL)
+    scaled[:, diverges | slow] = torch.nan
+    return Expansion(center, radius, chebyshev, scaled, bend, reach)
+
+
+def tails(activation: Activation, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Bend and reach [2, F] of the continuation of phi to the left of `low` and to the right of `high` [F].
+
+    At a distance e outside, phi is taken as `phi(end) + s e + bend e / (1 + |e| / reach)` with the slope s of the
+    asymptote, 0 or 1. The bend makes the slope at the end that of phi, so that the error grows with e^2 at first; the
+    reach makes the continuation meet the asymptote where it can. Else it is 1, and the error stays bounded.
+    """
+    ends = torch.stack([low, high])
+    slope = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    side = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    bend = torch.stack([activation.taylor(end, 1)[1] for end in ends]) - slope
+    gap = slope * ends - activation.value(ends)
+    meets = gap * bend * side > 0
+    reach = torch.where(meets, gap / torch.where(meets, bend * side, 1.0), 1.0)
+    return bend, reach
+
+
+def errors(expansion: Expansion) -> Tensor:
+    """Bound [D, F] on the error of phi on each interval when the series ends at order 0 .. D - 1.
+
+    The sum of the magnitudes of what is left out: |P_n(t)| <= 1 on |t| <= 1 in both bases.
+    """
+    series = expansion.chebyshev
+    if expansion.taylor is not None:
+        series = torch.where(expansion.taylor.isnan(), series, expansion.taylor)
+    return series[1:].abs().flip(0).cumsum(0).flip(0)
+
+
+def orders_for(expansion: Expansion, tolerance: float, max_order: int) -> Tensor:
+    """Smallest order [F] (int64, at least 1) with an error of at most `tolerance`; `max_order + 1` where none has."""
+    enough = errors(expansion)[: max_order + 1] <= tolerance
+    reached = enough.any(dim=0)
+    first = enough.int().argmax(dim=0).clamp_min(1)
+    return torch.where(reached, first, max_order + 1).clamp_max(max_order + 1)
+
+
+def coefficients(expansion: Expansion, orders: Tensor) -> Tensor:
+    """Coefficients [N + 1, F] float64 of the basis as evaluated, N = max(orders), zero above each neuron's order."""
+    highest = int(orders.max())
+    degree = torch.arange(highest + 1)[:, None]
+    kept = degree <= orders
+    chebyshev = torch.where(kept, expansion.chebyshev[: highest + 1], 0.0)
+    if expansion.taylor is None:
+        return chebyshev * signs(highest + 1)[:, None]
+    powers = torch.from_numpy(_powers_of_chebyshev(highest)) @ chebyshev
+    own_series = ~expansion.taylor[0].isnan()
+    return torch.where(own_series, torch.where(kept, expansion.taylor[: highest + 1], 0.0), powers)
+
+
+def _powers_of_chebyshev(highest: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Matrix [N + 1, N + 1] whose column n holds the coefficients of T_n in powers of t."""
+    matrix = np.zeros((highest + 1, highest + 1))
+    for n in range(highest + 1):
+        series = np.polynomial.chebyshev.cheb2poly(np.eye(highest + 1)[n])
+        matrix[: len(series), n] = series
+    return matrix
+
+
+def evaluate(basis: Basis, series: Tensor, t: Tensor) -> Tensor:
+    """Sum of the series [N + 1, F] in the evaluated basis at points `t` [..., F], float64, by recurrence."""
+    before, current = torch.ones_like(t), t
+    total = series[0] * before + (series[1] * current if len(series) > 1 else 0.0)
+    sign = signs(len(series))
+    for n in range(2, len(series)):
+        if basis == "chebyshev":
+            before, current = current, before + sign[n - 1] * sign[n] * 2 * t * current
+        else:
+            before, current = current, t * current
+        total = total + series[n] * current
+    return total

@@ -1,0 +1,43 @@
+"""Inspect a converted model tensor by tensor: it holds what source and plan give, bit by bit, and nothing withheld."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from taylor_ops.architectures import architecture_of
+from taylor_ops.checkpoint import Checkpoint
+from taylor_ops.config import Conversion
+from taylor_ops.convert import converted_tensors, expansions_of
+from taylor_ops.errors import GateRejected
+from taylor_ops.plan import Plan
+from taylor_ops.source import model_config
+
+_REMEDY = "the converted model was changed or is damaged: remove its folder below `stages` and run again"
+
+
+def require_as_planned(original: Path, ranges_file: Path, plan: Plan, conversion: Conversion, converted: Path) -> None:
+    """The integrity and leak gate of a converted model.
+
+    Every tensor is recomputed from source, ranges and plan and must be equal bit by bit, and there must be no other
+    tensor: withheld output weights can neither stand in place of their terms nor beside them. Raises
+    `GateRejected` naming the tensor.
+    """
+    config = model_config(original)
+    architecture = architecture_of(config)
+    source, stored = Checkpoint(original), Checkpoint(converted)
+    expansions = expansions_of(original, ranges_file, conversion)
+    expected: set[str] = set()
+    for name, tensor in converted_tensors(source, architecture, expansions, plan, conversion.dtype):
+        expected.add(name)
+        if name not in stored:
+            raise GateRejected(f"{converted}: tensor {name} is missing", _REMEDY)
+        if not torch.equal(stored.tensor(name), tensor):
+            raise GateRejected(f"{converted}: tensor {name} is not what source and plan give", _REMEDY)
+    for name in stored.names():
+        if name not in expected:
+            raise GateRejected(
+                f"{converted}: tensor {name} does not belong to a protected model; it may hold withheld weights",
+                _REMEDY,
+            )

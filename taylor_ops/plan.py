@@ -1,0 +1,205 @@
+"""How many terms each neuron gets: the ladder of plans that calibration climbs, and the layout of one layer.
+
+A plan is a few numbers; together with the captured ranges it decides every order. Plans on a ladder never have a
+larger error than the tolerance that was asked for: higher rungs only add terms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from taylor_ops.activations import Activation
+from taylor_ops.config import Basis, Conversion
+from taylor_ops.errors import BadInput
+from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for
+from taylor_ops.models import DTYPES
+from taylor_ops.ranges import LayerRange, read_ranges
+from taylor_ops.records import Record
+
+_RUNGS_PER_DECADE = 20
+_TIGHTEST = 1e-12
+
+
+class Plan(Record):
+    """Orders of all neurons: the smallest that keep `tolerance`, but at least `least_order`.
+
+    columns: stacked terms of all layers, each a column as high as the hidden size.
+    """
+
+    basis: Basis
+    tolerance: float
+    least_order: int
+    columns: int
+    neurons: int
+
+    @property
+    def mean_order(self) -> float:
+        """Mean expansion order of a neuron."""
+        return self.columns / self.neurons - 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the terms of one layer with F neurons and K columns are stacked. Neurons are sorted by falling order.
+
+    permutation: [F], the original neuron at each place. widths: neurons that have order n. neuron: [K], original
+    neuron of each column. coefficient: [K] float64. center, radius: [F] float64. carrier: [2, F] float64, what makes
+    the terms of order 0 or 1 the bare output weights, 0 for the other of the two. bend, reach: [2, F] float64 (left,
+    right), see `expansion.tails`. error: largest truncation error of phi in the layer.
+    """
+
+    permutation: Tensor
+    widths: list[int]
+    neuron: Tensor
+    coefficient: Tensor
+    center: Tensor
+    radius: Tensor
+    carrier: Tensor
+    bend: Tensor
+    reach: Tensor
+    orders: Tensor
+    error: float
+
+
+class Expansions:
+    """The expansions of all layers of one model, fitted on demand from its captured ranges."""
+
+    def __init__(self, ranges_file: Path, activation: Activation, conversion: Conversion) -> None:
+        self._ranges: Mapping[str, LayerRange] = read_ranges(ranges_file)
+        self._activation = activation
+        self._conversion = conversion
+        # A tenth: what is left of the tolerance for the ends is used up well inside it.
+        self._saturation = activation.saturation(conversion.tolerance / 10)
+
+    @property
+    def paths(self) -> list[str]:
+        """Module path of every MLP, first layer first."""
+        return list(self._ranges)
+
+    def __getitem__(self, path: str) -> Expansion:
+        captured = self._ranges[path]
+        center, radius = intervals(captured.low, captured.high, self._conversion.range_margin, self._saturation)
+        return fit(self._activation, center, radius, self._conversion.basis)
+
+    def ladder(self) -> list[Plan]:
+        """The plans to choose from, by rising number of columns; the first is the cheapest that was asked for.
+
+        Raises `BadInput` when the basis cannot keep the tolerance for every neuron.
+        """
+        conversion = self._conversion
+        if conversion.order is not None:
+            return [self._fixed(order) for order in range(conversion.order, conversion.max_order + 1)]
+        decades = math.log10(conversion.tolerance / _TIGHTEST)
+        steps = range(int(decades * _RUNGS_PER_DECADE) + 1)
+        tolerances = [conversion.tolerance * 10 ** (-step / _RUNGS_PER_DECADE) for step in steps]
+        totals, padded, neurons = self._columns(tolerances)
+        rungs = [
+            Plan(basis=conversion.basis, tolerance=tolerance, least_order=1, columns=columns, neurons=neurons)
+            for tolerance, columns in zip(tolerances, totals, strict=True)
+        ]
+        rungs += [
+            Plan(basis=conversion.basis, tolerance=tolerances[-1], least_order=order, columns=columns, neurons=neurons)
+            for order, columns in padded.items()
+        ]
+        unique = {rung.columns: rung for rung in reversed(rungs)}
+        return [unique[columns] for columns in sorted(unique)]
+
+    def _fixed(self, order: int) -> Plan:
+        neurons = sum(len(captured.low) for captured in self._ranges.values())
+        return Plan(
+            basis=self._conversion.basis,
+            tolerance=math.inf,
+            least_order=order,
+            columns=(order + 1) * neurons,
+            neurons=neurons,
+        )
+
+    def _columns(self, tolerances: list[float]) -> tuple[list[int], dict[int, int], int]:
+        """Columns of all layers at each tolerance, and at the tightest one with each least order; and the neurons."""
+        max_order = self._conversion.max_order
+        totals = [0] * len(tolerances)
+        padded = dict.fromkeys(range(2, max_order + 1), 0)
+        neurons = unreachable = 0
+        worst = ""
+        for path in self.paths:
+            expansion = self[path]
+            orders = orders_for(expansion, tolerances[0], max_order)
+            missed = (orders > max_order) | self._loses_digits(expansion, orders.clamp_max(max_order))
+            if missed.any() and not worst:
+                worst = path
+            unreachable += int(missed.sum())
+            neurons += len(orders)
+            for index, tolerance in enumerate(tolerances):
+                orders = orders_for(expansion, tolerance, max_order).clamp_max(max_order)
+                totals[index] += int(orders.sum()) + len(orders)
+            for least in padded:
+                padded[least] += int(orders.clamp_min(least).sum()) + len(orders)
+        if unreachable:
+            raise BadInput(
+                f"basis `{self._conversion.basis}` cannot keep tolerance {tolerances[0]:g} in {self._conversion.dtype} "
+                f"within order {max_order} for {unreachable} of {neurons} neurons (first in {worst})",
+                "use `conversion.basis: chebyshev`, a looser `conversion.tolerance`, or a smaller `range_margin`",
+            )
+        return totals, padded, neurons
+
+    def _loses_digits(self, expansion: Expansion, orders: Tensor) -> Tensor:
+        """Which neurons [F] lose more than the tolerance to cancellation between powers when terms are rounded."""
+        if expansion.basis == "chebyshev":
+            return torch.zeros_like(orders, dtype=torch.bool)
+        own = coefficients(expansion, orders).abs().sum(0)
+        needed = expansion.chebyshev.abs().sum(0)
+        return (own - needed) * torch.finfo(DTYPES[self._conversion.dtype]).eps > self._conversion.tolerance
+
+    def layout(self, path: str, plan: Plan) -> Layout:
+        """The stacked layout of one layer under `plan`."""
+        expansion = self[path]
+        max_order = self._conversion.max_order
+        if math.isinf(plan.tolerance):
+            orders = torch.full((len(expansion.center),), plan.least_order)
+        else:
+            orders = orders_for(expansion, plan.tolerance, max_order).clamp(plan.least_order, max_order)
+        return layout(expansion, orders)
+
+
+def layout(expansion: Expansion, orders: Tensor) -> Layout:
+    """Stack the terms of orders 0 .. orders[j] of every neuron j ([F] int64, at least 1) order by order."""
+    permutation = torch.argsort(orders, descending=True, stable=True)
+    widths = [int((orders >= n).sum()) for n in range(int(orders.max()) + 1)]
+    series = coefficients(expansion, orders)[:, permutation]
+    # Terms of order 0 and 1 are both multiples of the output weights; outside the interval the larger one carries phi.
+    leading = series[:2]
+    first = leading[0].abs() >= leading[1].abs()
+    chosen = torch.stack([first, ~first])
+    carrier = torch.where(chosen, 1 / torch.where(chosen, leading, 1.0), 0.0)
+    truncation = errors(expansion).gather(0, orders[None]).amax()
+    return Layout(
+        permutation=permutation,
+        widths=widths,
+        neuron=torch.cat([permutation[:width] for width in widths]),
+        coefficient=torch.cat([series[n, :width] for n, width in enumerate(widths)]),
+        center=expansion.center[permutation],
+        radius=expansion.radius[permutation],
+        carrier=carrier,
+        bend=expansion.bend[:, permutation],
+        reach=expansion.reach[:, permutation],
+        orders=orders,
+        error=float(truncation),
+    )
+
+
+def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype) -> Tensor:
+    """Theta [H, K] in `dtype` from output weights [H, F]: column k is `coefficient[k] * weight[:, neuron[k]]`.
+
+    Worked in float64 a few rows at a time and rounded once.
+    """
+    result = torch.empty(weight.shape[0], len(stacked.neuron), dtype=dtype)
+    for start in range(0, weight.shape[0], 64):
+        rows = weight[start : start + 64].double()
+        result[start : start + 64] = (rows[:, stacked.neuron] * stacked.coefficient).to(dtype)
+    return result

@@ -1,0 +1,83 @@
+"""Publish a bundle, whole or not at all. A target is a function of one name in `TARGETS`."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from taylor_ops.errors import GateRejected, WorkFailed
+from taylor_ops.files import disk_errors_explained, folder_that_appears_whole, sha256_of_tree
+from taylor_ops.records import Record
+
+
+class Published(Record):
+    """Where a bundle was published. path: below the artifacts folder. unchanged: the same bytes were there before."""
+
+    target: str
+    repo_id: str
+    version: str
+    path: str
+    unchanged: bool
+
+
+Target = Callable[[Path, dict[str, str], str, str, Path], Published]
+
+
+def publish_to_folder(bundle: Path, files: dict[str, str], repo_id: str, version: str, artifacts: Path) -> Published:
+    """Publish into `hub/<repo_id>/<version>` below `artifacts`.
+
+    files: sha256 of every file of the bundle. The same version with the same bytes is left as it is; with other bytes
+    it is refused. Raises `GateRejected` for that, `WorkFailed` when the copy is not what was sent.
+    """
+    place = artifacts / "hub" / repo_id / version
+    with _one_publisher(place):
+        unchanged = place.exists()
+        if unchanged:
+            _refuse_other_bytes(place, files, repo_id, version)
+        else:
+            _copy(bundle, files, place)
+    path = place.relative_to(artifacts).as_posix()
+    return Published(target="folder", repo_id=repo_id, version=version, path=path, unchanged=unchanged)
+
+
+TARGETS: dict[str, Target] = {"folder": publish_to_folder}
+
+
+def publish(target: str, bundle: Path, files: dict[str, str], repo_id: str, version: str, artifacts: Path) -> Published:
+    """Publish to the named target."""
+    return TARGETS[target](bundle, files, repo_id, version, artifacts)
+
+
+def _refuse_other_bytes(place: Path, files: dict[str, str], repo_id: str, version: str) -> None:
+    there = sha256_of_tree(place)
+    other = sorted(name for name in there.keys() | files.keys() if there.get(name) != files.get(name))
+    if other:
+        raise GateRejected(
+            f"{repo_id} {version} is published already, with other bytes ({len(other)} files differ, first {other[0]})",
+            "a published version never changes: raise `version` in the config",
+        )
+
+
+def _copy(bundle: Path, files: dict[str, str], place: Path) -> None:
+    with disk_errors_explained(place), folder_that_appears_whole(place) as partial:
+        for name in files:
+            target = partial / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundle / name, target)
+        if sha256_of_tree(partial) != files:
+            raise WorkFailed(
+                f"what was written for {place} is not what was sent; nothing was published",
+                "check the disk, then run again",
+            )
+
+
+@contextmanager
+def _one_publisher(place: Path) -> Iterator[None]:
+    """Hold the lock of this place, so that two runs never publish into it at once."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with (place.parent / f".{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,141 @@
+"""The record of a whole release, as `release.json` keeps it and the report shows it."""
+
+from __future__ import annotations
+
+from taylor_ops.audit import AuditRecord
+from taylor_ops.audit.result import AttackResult
+from taylor_ops.bundle import BundleRecord
+from taylor_ops.config import ReleaseConfig
+from taylor_ops.convert import ConvertedModel, LayerConversion
+from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
+from taylor_ops.latency import LatencyRecord, Trial
+from taylor_ops.publish import Published
+from taylor_ops.ranges import CapturedRanges
+from taylor_ops.records import Record
+from taylor_ops.source import ResolvedSource
+from taylor_ops.verify import Verified
+
+
+class StageCost(Record):
+    """What a stage cost in this run. cached: its result was made by an earlier run and reused."""
+
+    seconds: float
+    peak_rss_bytes: int
+    cached: bool
+
+
+class Coverage(Record):
+    """How much of the model is protected, and with how many terms."""
+
+    neurons_protected: int
+    neurons_total: int
+    mean_order: float
+    columns: int
+    layers: tuple[LayerConversion, ...]
+
+
+class Slowdown(Record):
+    """Target and achieved slowdown with the 95 % interval of the chosen plan, and every trial on the way."""
+
+    target: float
+    tolerance: float
+    achieved: float
+    ci95: tuple[float, float]
+    device: str
+    batch_size: int
+    prompt_tokens: int
+    new_tokens: int
+    reachable: tuple[float, float]
+    trials: tuple[Trial, ...]
+
+
+class BundlePlace(Record):
+    """Where the bundle is, below the run's folder, and its size."""
+
+    path: str
+    bytes: int
+    original_bytes: int
+
+
+class SourcePlace(Record):
+    """What was released."""
+
+    origin: str
+    model_type: str
+    parameters: int
+    sha256: dict[str, str]
+
+
+class ReleaseRecord(Record):
+    """Everything about one release: `release.json`."""
+
+    name: str
+    version: str
+    source: SourcePlace
+    calibration_tokens: int
+    coverage: Coverage
+    slowdown: Slowdown
+    exactness: dict[str, DataSetExactness]
+    tie_margin: float
+    tie_rule: str
+    perplexity: tuple[Perplexity, ...]
+    audit: dict[str, AttackResult]
+    audit_skipped: bool
+    bundle: BundlePlace
+    published: Published
+    verified: Verified
+    stages: dict[str, StageCost]
+
+
+def release_record(
+    config: ReleaseConfig,
+    source: ResolvedSource,
+    ranges: CapturedRanges,
+    latency: LatencyRecord,
+    converted: ConvertedModel,
+    exactness: ExactnessRecord,
+    audit: AuditRecord,
+    bundle: BundleRecord,
+    published: Published,
+    verified: Verified,
+    stages: dict[str, StageCost],
+) -> ReleaseRecord:
+    """Put the records of all stages together."""
+    achieved = latency.achieved
+    return ReleaseRecord(
+        name=config.name,
+        version=config.version,
+        source=SourcePlace(
+            origin=source.origin, model_type=source.model_type, parameters=source.parameters, sha256=source.sha256
+        ),
+        calibration_tokens=ranges.tokens,
+        coverage=Coverage(
+            neurons_protected=converted.neurons_protected,
+            neurons_total=converted.neurons_total,
+            mean_order=converted.plan.mean_order,
+            columns=converted.plan.columns,
+            layers=converted.layers,
+        ),
+        slowdown=Slowdown(
+            target=latency.target,
+            tolerance=latency.tolerance,
+            achieved=achieved.slowdown,
+            ci95=achieved.ci95,
+            device=latency.device,
+            batch_size=latency.batch_size,
+            prompt_tokens=latency.prompt_tokens,
+            new_tokens=latency.new_tokens,
+            reachable=latency.reachable,
+            trials=latency.trials,
+        ),
+        exactness={data_set.name: data_set for data_set in exactness.data_sets},
+        tie_margin=exactness.tie_margin,
+        tie_rule=exactness.tie_rule,
+        perplexity=exactness.perplexity,
+        audit={attack.attack: attack for attack in audit.attacks},
+        audit_skipped=audit.skipped,
+        bundle=BundlePlace(path=bundle.folder, bytes=bundle.bytes, original_bytes=converted.original_bytes),
+        published=published,
+        verified=verified,
+        stages=stages,
+    )

@@ -1,0 +1,282 @@
+"""The report of a release: one HTML file that needs nothing else, with the plots inside.
+
+Equal records give equal bytes: plots carry no date, and the identifiers inside them come from their content.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from taylor_ops.card import count, environment, figure, fixed
+from taylor_ops.exactness import Comparison, DataSetExactness
+from taylor_ops.files import write_text
+from taylor_ops.release_record import Coverage, ReleaseRecord, Slowdown
+
+# Okabe and Ito's palette: told apart by colour-blind readers, and on grey prints.
+_ORIGINAL = "#0072B2"
+_BUNDLE = "#D55E00"
+_TARGET = "#009E73"
+_GREY = "#777777"
+
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "grid.color": "#e4e4e4",
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    # Without a salt, identifiers inside the SVG are random.
+    "svg.hashsalt": "taylor-release",
+    # Names come from outside; a dollar sign in one is no formula.
+    "text.parse_math": False,
+}
+# Inches. Narrow, so that letters stay readable where a phone shows the plot as wide as its screen.
+_WIDTH = 4.8
+_NAME_LETTERS = 24
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot as an SVG element, and what it shows in words."""
+
+    title: str
+    caption: str
+    svg: Markup
+
+
+def write_report(record: ReleaseRecord, path: Path) -> None:
+    """Write the report of a release to `path`; it appears whole."""
+    templates = environment(autoescape=True)
+    templates.filters |= {"duration": duration, "with_links": _with_links}
+    text = templates.get_template("report.html.j2").render(
+        record=record,
+        plots=_plots(record),
+        prompts=sum(data_set.bundle.prompts for data_set in record.exactness.values()),
+        prompts_equal=sum(data_set.bundle.prompts_equal for data_set in record.exactness.values()),
+    )
+    write_text(path, text)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that reads best."""
+    if not math.isfinite(seconds):
+        return figure(seconds)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _with_links(text: str) -> Markup:
+    """Text with its arXiv numbers made links."""
+    link = Markup('<a href="https://arxiv.org/abs/{0}">arXiv {0}</a>')
+    parts = re.split(r"arXiv (\d{4}\.\d{5})", text)
+    return Markup("").join(link.format(part) if index % 2 else part for index, part in enumerate(parts))
+
+
+def _plots(record: ReleaseRecord) -> list[Plot]:
+    data_sets = list(record.exactness.values())
+    with matplotlib.rc_context(_STYLE):
+        return [
+            _orders(record.coverage),
+            _truncation(record.coverage),
+            _calibration(record.slowdown),
+            _time_per_token(record.slowdown),
+            _prompts_equal(data_sets),
+            _divergence(data_sets),
+        ]
+
+
+def _orders(coverage: Coverage) -> Plot:
+    canvas, axes = _canvas(2.6)
+    layers = range(len(coverage.layers))
+    for label, color, orders in (
+        ("highest", _GREY, [layer.max_order for layer in coverage.layers]),
+        ("mean", _BUNDLE, [layer.mean_order for layer in coverage.layers]),
+    ):
+        axes.plot(layers, _drawable(orders), "o-", color=color, markersize=3, linewidth=1, label=label)
+    axes.set(xlabel="layer", ylabel="expansion order", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend_above(axes)
+    return Plot(
+        title="Expansion order of each layer",
+        caption=f"Mean of all neurons {fixed(coverage.mean_order, 2)}, {count(coverage.columns)} columns in all.",
+        svg=_svg(canvas),
+    )
+
+
+def _truncation(coverage: Coverage) -> Plot:
+    canvas, axes = _canvas(2.4)
+    errors = [layer.error for layer in coverage.layers]
+    edge = _log_axis(axes, "y", errors)
+    axes.plot(range(len(errors)), _drawable(errors), "o-", color=_BUNDLE, markersize=3, linewidth=1)
+    exact = [layer for layer, error in enumerate(errors) if error == 0]
+    axes.plot(exact, [edge] * len(exact), "v", color=_BUNDLE, markersize=5)
+    axes.set(xlabel="layer", ylabel="error of the activation")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return Plot(
+        title="Truncation error of each layer",
+        caption="The largest error of the activation inside the interval of any neuron. Triangle at the edge: zero.",
+        svg=_svg(canvas),
+    )
+
+
+def _calibration(slowdown: Slowdown) -> Plot:
+    canvas, axes = _canvas(3.0)
+    least, most = slowdown.target * (1 - slowdown.tolerance), slowdown.target * (1 + slowdown.tolerance)
+    axes.axhspan(least, most, color=_TARGET, alpha=0.15, linewidth=0, label="target")
+    axes.axhline(slowdown.target, color=_TARGET, linewidth=1)
+    trials = slowdown.trials
+    columns = [trial.plan.columns / 1000 for trial in trials]
+    measured = _drawable(trial.slowdown for trial in trials)
+    reach = [
+        _drawable(max(0.0, trial.slowdown - trial.ci95[0]) for trial in trials),
+        _drawable(max(0.0, trial.ci95[1] - trial.slowdown) for trial in trials),
+    ]
+    predicted = _drawable(trial.predicted for trial in trials)
+    axes.plot(columns, predicted, "D", markerfacecolor="none", color=_GREY, markersize=6, label="predicted")
+    axes.errorbar(columns, measured, reach, fmt="o", color=_BUNDLE, capsize=3, label="measured, 95 % interval")
+    for number, place in enumerate(zip(columns, measured, strict=True), start=1):
+        if math.isfinite(place[1]):
+            axes.annotate(str(number), place, (7, -3), textcoords="offset points", size=8)
+    axes.margins(0.15, 0.25)
+    axes.set(xlabel="stacked columns, thousands", ylabel="slowdown")
+    _legend_above(axes)
+    return Plot(
+        title="Calibration of the slowdown",
+        caption="The candidates in the order in which they were measured; the last was released.",
+        svg=_svg(canvas),
+    )
+
+
+def _time_per_token(slowdown: Slowdown) -> Plot:
+    canvas, axes = _canvas(2.2)
+    chosen = slowdown.trials[-1]
+    for row, (color, seconds) in enumerate(((_ORIGINAL, chosen.seconds_original), (_BUNDLE, chosen.seconds_bundle))):
+        samples = [1000 * value / slowdown.new_tokens for value in seconds if math.isfinite(value)]
+        if samples:
+            # In the order in which they were taken, so that a drift shows.
+            places = [row + 0.3 * (2 * (index + 0.5) / len(samples) - 1) for index in range(len(samples))]
+            axes.vlines(statistics.median(samples), row - 0.4, row + 0.4, color=color, linewidth=2)
+            axes.plot(samples, places, "o", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
+    _rows(axes, ["original", "bundle"])
+    axes.set(xlabel="milliseconds per token", xlim=(0, None))
+    return Plot(
+        title="Time per token",
+        caption="Every sample of the released candidate, first at the top, and the medians: "
+        f"{len(chosen.seconds_bundle)} pairs in turn, {slowdown.new_tokens} new tokens each at batch size {slowdown.batch_size}.",
+        svg=_svg(canvas),
+    )
+
+
+def _prompts_equal(data_sets: Sequence[DataSetExactness]) -> Plot:
+    canvas, axes = _canvas(1.1 + 0.55 * len(data_sets))
+    for label, color, above, runs in _runs(data_sets):
+        shares = [100 * run.prompts_equal / run.prompts if run.prompts else 0 for run in runs]
+        places = [row - above for row in range(len(runs))]
+        axes.barh(places, shares, height=0.32, color=color, label=label)
+        for place, run in zip(places, runs, strict=True):
+            axes.text(101, place, f"{count(run.prompts_equal)} of {count(run.prompts)}", size=8, va="center")
+    _rows(axes, [data_set.name for data_set in data_sets])
+    axes.set(xlabel="prompts equal to the end, %", xlim=(0, 125), xticks=range(0, 101, 25))
+    _legend_above(axes)
+    return Plot(
+        title="Prompts equal to the end",
+        caption="The bundle, and for comparison the original itself at another batch size (noise floor).",
+        svg=_svg(canvas),
+    )
+
+
+def _divergence(data_sets: Sequence[DataSetExactness]) -> Plot:
+    canvas, axes = _canvas(1.1 + 0.55 * len(data_sets))
+    found = [kl for _, _, _, runs in _runs(data_sets) for run in runs for kl in (run.kl_mean, run.kl_max)]
+    edge = _log_axis(axes, "x", found)
+    for label, color, above, runs in _runs(data_sets):
+        places = [row - above for row in range(len(runs))]
+        for place, run in zip(places, runs, strict=True):
+            ends = _drawable(edge if kl == 0 else kl for kl in (run.kl_mean, run.kl_max))
+            axes.plot(ends, [place, place], color=color, linewidth=1)
+            if run.kl_mean == 0:
+                axes.plot(edge, place, "<", color=color, markersize=6)
+        most, mean = _drawable(run.kl_max for run in runs), _drawable(run.kl_mean for run in runs)
+        axes.plot(most, places, "o", color=color, markerfacecolor="white", markersize=5)
+        axes.plot(mean, places, "o", color=color, markersize=5, label=label)
+    _rows(axes, [data_set.name for data_set in data_sets])
+    axes.set(xlabel="KL divergence from the original, nats per token")
+    _legend_above(axes)
+    return Plot(
+        title="KL divergence per token",
+        caption="Filled: the mean. Hollow: the largest of any token. Triangle at the edge: zero.",
+        svg=_svg(canvas),
+    )
+
+
+def _runs(data_sets: Sequence[DataSetExactness]) -> list[tuple[str, str, float, list[Comparison]]]:
+    """Label, colour, place above its row and comparisons of the two runs that are held against the original."""
+    return [
+        ("bundle", _BUNDLE, 0.18, [data_set.bundle for data_set in data_sets]),
+        ("noise floor", _ORIGINAL, -0.18, [data_set.floor for data_set in data_sets]),
+    ]
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+    canvas = Figure(figsize=(_WIDTH, height))
+    return canvas, canvas.subplots()
+
+
+def _drawable(values: Iterable[float]) -> list[float]:
+    """The values with NaN, which leaves a gap, for what no axis can hold."""
+    return [value if math.isfinite(value) else math.nan for value in values]
+
+
+def _log_axis(axes: Axes, direction: str, values: Iterable[float]) -> float:
+    """Make one axis logarithmic and wide enough for all positive values; returns the place at its edge for zeros."""
+    positive = [value for value in values if 0 < value < math.inf] or [1.0]
+    edge, most = max(min(positive) / 10, 1e-300), max(positive)
+    axes.set(**{f"{direction}scale": "log", f"{direction}lim": (edge / 2, most * 5)})
+    axis = getattr(axes, f"{direction}axis")
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"1e{math.log10(value):.0f}"))
+    axis.set_minor_formatter(NullFormatter())
+    return edge
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows 0, 1, ..., the first at the top."""
+    short = [name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…" for name in names]
+    axes.set_yticks(range(len(names)), short)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(False, axis="y")
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, handletextpad=0.4)
+
+
+def _svg(canvas: Figure) -> Markup:
+    """The figure as an SVG element that takes the width of its place on the page."""
+    stream = io.StringIO()
+    canvas.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
+    # Numbered names are the same in every figure, and on one page an id must be one element's.
+    return Markup(re.sub(r' id="[\w.]+_\d+"', "", text))

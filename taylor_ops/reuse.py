@@ -1,0 +1,89 @@
+"""Reuse of finished stages: a memory file says what a stage was made from, its record and the hashes of its files."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from taylor_ops.files import canonical_json, sha256_of_tree
+from taylor_ops.records import Record
+
+_TOOLS = ("torch", "transformers", "safetensors", "numpy")
+
+R = TypeVar("R", bound=Record)
+
+
+class _Memory(Record):
+    """What is remembered of a finished stage."""
+
+    key: str
+    record: dict[str, Any]
+    files: dict[str, str]
+
+
+def stage_key(module: str, inputs: Mapping[str, Any]) -> str:
+    """What decides the result of a stage: its inputs, the code of `module` with all it imports, and the tools.
+
+    Records count by their `identity`, config sections by their values, anything else by its text.
+    """
+    described = {name: _described(value) for name, value in inputs.items()}
+    tools = {tool: version(tool) for tool in _TOOLS}
+    text = canonical_json({"code": code_of(module), "inputs": described, "tools": tools})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, Record):
+        return value.identity()
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return value if value is None or isinstance(value, str | int | float | bool | list | dict) else str(value)
+
+
+@cache
+def code_of(module: str) -> str:
+    """Hash of the source of a module of taylor_ops and of every module of taylor_ops that it imports, at any depth."""
+    sources: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        spec = importlib.util.find_spec(name)
+        if name in sources or spec is None or spec.origin is None:
+            continue
+        sources[name] = Path(spec.origin).read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(sources[name])):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("taylor_ops"):
+                waiting.append(str(node.module))
+                waiting.extend(f"{node.module}.{alias.name}" for alias in node.names if _is_module(node, alias))
+    return hashlib.sha256(canonical_json(sources).encode()).hexdigest()
+
+
+def _is_module(node: ast.ImportFrom, alias: ast.alias) -> bool:
+    spec = importlib.util.find_spec(str(node.module))
+    if spec is None or spec.submodule_search_locations is None:
+        return False
+    return importlib.util.find_spec(f"{node.module}.{alias.name}") is not None
+
+
+def recall(memory: Path, key: str, record_type: type[R], folder: Path) -> R | None:
+    """The record of a stage that was finished under `key`, if every file in its `folder` still has its bytes."""
+    try:
+        remembered = _Memory.read(memory)
+        if remembered.key != key or sha256_of_tree(folder) != remembered.files:
+            return None
+        return record_type.model_validate(remembered.record)
+    except (OSError, ValidationError):
+        return None
+
+
+def remember(memory: Path, key: str, record: Record, folder: Path) -> None:
+    """Note that a stage is finished; called last, so that a killed stage is not taken for done."""
+    _Memory(key=key, record=record.model_dump(mode="json"), files=sha256_of_tree(folder)).write(memory)

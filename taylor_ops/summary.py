@@ -1,0 +1,84 @@
+"""The tables that end a run in the terminal: what was released, how it was proven, what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from taylor_ops.card import count, figure, fixed, percent, size
+from taylor_ops.release_record import ReleaseRecord
+
+
+def summary(record: ReleaseRecord) -> Group:
+    """A release as tables for a rich console."""
+    tables = [_result(record), _exactness(record), _audit(record), _stages(record)]
+    return Group(*[part for table in tables for part in (table, Text())][:-1])
+
+
+def _result(record: ReleaseRecord) -> Table:
+    coverage, slowdown, bundle, published = record.coverage, record.slowdown, record.bundle, record.published
+    share = percent(coverage.neurons_protected / coverage.neurons_total)
+    already = ", there already with the same bytes" if published.unchanged else ""
+    table = _table(f"{record.name} {record.version}", ["", ""])
+    for name, value in (
+        ("neurons withheld", f"{count(coverage.neurons_protected)} of {count(coverage.neurons_total)} ({share})"),
+        ("mean order", fixed(coverage.mean_order, 2)),
+        ("slowdown", f"{fixed(slowdown.achieved, 2)} (95 % interval {_interval(slowdown.ci95)})"),
+        ("target", f"{figure(slowdown.target, 3)} within {percent(slowdown.tolerance)}"),
+        ("bundle", f"{bundle.path}/, {size(bundle.bytes)} (original {size(bundle.original_bytes)})"),
+        ("published", f"{published.repo_id} {published.version} in {published.path}{already}"),
+        ("verified", f"{count(record.verified.files)} files, {count(record.verified.prompts)} prompts"),
+    ):
+        _row(table, [name, value])
+    table.show_header = False
+    return table
+
+
+def _exactness(record: ReleaseRecord) -> Table:
+    headings = ["data set", "run", "prompts equal", "tokens", "KL mean", "KL largest", "top-1 equal"]
+    table = _table("Exactness", headings)
+    for data_set in record.exactness.values():
+        for what, run in (("bundle", data_set.bundle), ("noise floor", data_set.floor)):
+            equal = f"{count(run.prompts_equal)} of {count(run.prompts)}"
+            measured = [figure(run.kl_mean), figure(run.kl_max), percent(run.top1_agreement)]
+            _row(table, [data_set.name, what, equal, count(run.tokens_compared), *measured])
+    return table
+
+
+def _audit(record: ReleaseRecord) -> Table | Text:
+    if record.audit_skipped:
+        return Text("Audit skipped: no attack was run against this release", style="bold")
+    table = _table("Audit", ["attack", "recovered to 1 %", "to 0.1 %", "cosine, median", "worst", "seconds"], names=1)
+    for attack in record.audit.values():
+        shares = [percent(attack.recovered_1pct), percent(attack.recovered_01pct)]
+        cosines = [fixed(attack.cosine_median, 6), fixed(attack.cosine_worst, 6)]
+        _row(table, [attack.attack, *shares, *cosines, fixed(attack.seconds, 1)])
+    return table
+
+
+def _stages(record: ReleaseRecord) -> Table:
+    table = _table("Stages", ["stage", "seconds", "peak memory, MB", "result"], names=1)
+    for name, stage in record.stages.items():
+        memory = count(round(stage.peak_rss_bytes / 1e6))
+        _row(table, [name, fixed(stage.seconds, 1), memory, "reused" if stage.cached else "made"])
+    return table
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{fixed(ends[0], 2)} to {fixed(ends[1], 2)}"
+
+
+def _table(title: str, headings: Iterable[str], names: int = 2) -> Table:
+    """A table whose first `names` columns hold words, the others figures."""
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index < names else "right")
+    return table
+
+
+def _row(table: Table, cells: Iterable[str]) -> None:
+    # As Text: names come from outside, and square brackets in a string are markup to rich.
+    table.add_row(*[Text(cell) for cell in cells])
