@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from taylor_ops.audit import AuditRecord
+from taylor_ops.audit.result import AttackResult
 from taylor_ops.card import render_card
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel
@@ -25,7 +26,8 @@ MANIFEST = "taylor_release.json"
 CARD = "README.md"
 
 _TOOLS = ("taylor-release", "torch", "transformers", "safetensors", "tokenizers", "numpy")
-_SECONDS = (1, 10, 60, 600, 3600, 36_000)
+_SECONDS = (60, 600, 3600, 36_000)
+_SECONDS_MARGIN = 3
 
 
 class BundleRecord(Record):
@@ -58,7 +60,7 @@ def assemble(
         "format": 1,
         "name": config.name,
         "version": config.version,
-        "config": document,
+        "config": portable(document),
         "tools": {tool: version(tool) for tool in _TOOLS} | {"python": platform.python_version()},
     } | _statements(evidence)
     with folder_that_appears_whole(folder) as partial:
@@ -77,7 +79,7 @@ def assemble(
 def _statements(evidence: Evidence) -> dict[str, Any]:
     converted, latency, exactness = evidence.converted, evidence.latency, evidence.exactness
     return {
-        "source": evidence.source.model_dump(mode="json", exclude={"folder"}),
+        "source": evidence.source.portable(),
         "coverage": {
             "neurons_protected": converted.neurons_protected,
             "neurons_total": converted.neurons_total,
@@ -85,12 +87,12 @@ def _statements(evidence: Evidence) -> dict[str, Any]:
         "conversion": {
             "basis": converted.plan.basis,
             "dtype": exactness.dtype,
-            "tolerance": converted.plan.model_dump(mode="json")["tolerance"],
+            "tolerance": converted.plan.plain()["tolerance"],
             "columns": converted.plan.columns,
             "mean_order": converted.plan.mean_order,
             "bytes": converted.bytes,
             "original_bytes": converted.original_bytes,
-            "layers": [layer.model_dump(mode="json") for layer in converted.layers],
+            "layers": [layer.plain() for layer in converted.layers],
         },
         "slowdown": {
             "target": latency.target,
@@ -100,13 +102,28 @@ def _statements(evidence: Evidence) -> dict[str, Any]:
             "prompt_tokens": latency.prompt_tokens,
             "new_tokens": latency.new_tokens,
         },
-        "exactness": exactness.model_dump(mode="json"),
+        "exactness": exactness.plain(),
         "audit": {
             "skipped": evidence.audit.skipped,
-            "attacks": [
-                attack.model_dump(mode="json", exclude={"seconds"})
-                | {"seconds_at_most": next((limit for limit in _SECONDS if attack.seconds <= limit), None)}
-                for attack in evidence.audit.attacks
-            ],
+            "attacks": [_claim(attack) for attack in evidence.audit.attacks],
         },
     }
+
+
+def _claim(attack: AttackResult) -> dict[str, Any]:
+    """The result of an attack with a round bound well above its seconds in their place, equal from run to run."""
+    claim = attack.plain()
+    seconds = claim.pop("seconds")
+    bound = next((limit for limit in _SECONDS if seconds * _SECONDS_MARGIN <= limit), None)
+    return claim | {"seconds_at_most": bound}
+
+
+def portable(value: Any) -> Any:
+    """A config document with absolute paths cut to their last part: no place of this machine leaves it."""
+    if isinstance(value, dict):
+        return {key: portable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [portable(item) for item in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return value

@@ -84,6 +84,8 @@ class ExactnessRecord(Record):
 
     dtype: str
     new_tokens: int
+    batch_size: int
+    floor_batch_size: int
     data_sets: tuple[DataSetExactness, ...]
     perplexity: tuple[Perplexity, ...]
     tie_margin: float
@@ -104,7 +106,8 @@ class _Tally:
     difference: float = 0.0
     diverged: list[tuple[str, int, float]] = field(default_factory=list)
 
-    def add(self, original: Continuation, other: Continuation) -> None:
+    def add(self, original: Continuation, other: Continuation) -> bool:
+        """Compare one prompt; returns whether its tokens are equal to the end."""
         apart = torch.nonzero(original.tokens != other.tokens).flatten()
         shared = int(apart[0]) + 1 if len(apart) else len(original.tokens)
         p = original.logits[:shared].double().log_softmax(-1)
@@ -122,6 +125,7 @@ class _Tally:
             self.diverged.append((original.prompt.id, shared - 1, first - second))
         else:
             self.equal += 1
+        return not len(apart)
 
     def comparison(self, tie_margin: float) -> Comparison:
         return Comparison(
@@ -164,19 +168,26 @@ def validate(
     for name, held_out in data_sets.items():
         against_bundle, against_floor = tallies.setdefault(name, (_Tally(), _Tally()))
         for batch in batches(held_out, settings.batch_size):
+            ties: set[str] = set()
             said = {c.prompt.id: c for c in _run(first, batch, settings.new_tokens, settings.batch_size, tokenizer)}
-            for other in _run(first, batch, settings.new_tokens, settings.floor_batch_size, tokenizer):
-                against_floor.add(said[other.prompt.id], other)
-            for other in _run(second, batch, settings.new_tokens, settings.batch_size, tokenizer):
-                against_bundle.add(said[other.prompt.id], other)
-            if len(recorded) < _RECORDED_CONTINUATIONS:
-                recorded.extend(list(said.values())[: _RECORDED_CONTINUATIONS - len(recorded)])
+            for tally, model, size in (
+                (against_floor, first, settings.floor_batch_size),
+                (against_bundle, second, settings.batch_size),
+            ):
+                for other in _run(model, batch, settings.new_tokens, size, tokenizer):
+                    # What is recorded must hold in another execution too: a numerical tie would not.
+                    if not tally.add(said[other.prompt.id], other):
+                        ties.add(other.prompt.id)
+            equal = [continuation for name_, continuation in said.items() if name_ not in ties]
+            recorded.extend(equal[: _RECORDED_CONTINUATIONS - len(recorded)])
             done += 1
             progress(done, rounds)
     tie_margin = 2 * max(floor.difference for _, floor in tallies.values())
     return ExactnessRecord(
         dtype=dtype,
         new_tokens=settings.new_tokens,
+        batch_size=settings.batch_size,
+        floor_batch_size=settings.floor_batch_size,
         data_sets=tuple(
             DataSetExactness(name=name, bundle=bundle_.comparison(tie_margin), floor=floor.comparison(tie_margin))
             for name, (bundle_, floor) in tallies.items()

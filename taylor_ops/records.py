@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from taylor_ops.files import canonical_json, write_text
+from taylor_ops.files import write_text
 
 
 class Record(BaseModel):
@@ -17,11 +18,16 @@ class Record(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What of this record decides the work downstream: everything, unless a record leaves out places and times."""
-        return self.model_dump(mode="json")
+        return self.plain()
+
+    def plain(self) -> dict[str, Any]:
+        """This record as plain JSON values; what is not finite becomes text, which JSON has no number for."""
+        values: dict[str, Any] = json.loads(self.model_dump_json())
+        return values
 
     def write(self, path: Path) -> None:
         """Write this record as JSON; it appears whole."""
-        write_text(path, canonical_json(self.model_dump(mode="json")))
+        write_text(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -19,10 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from taylor_ops.card import count, environment, figure, fixed
 from taylor_ops.exactness import Comparison, DataSetExactness
 from taylor_ops.files import write_text
 from taylor_ops.release_record import Coverage, ReleaseRecord, Slowdown
+from taylor_ops.wording import count, environment, figure, fixed, percent
 
 # Okabe and Ito's palette: told apart by colour-blind readers, and on grey prints.
 _ORIGINAL = "#0072B2"
@@ -64,7 +64,7 @@ class Plot:
 def write_report(record: ReleaseRecord, path: Path) -> None:
     """Write the report of a release to `path`; it appears whole."""
     templates = environment(autoescape=True)
-    templates.filters |= {"duration": duration, "with_links": _with_links}
+    templates.filters |= {"duration": duration, "percent": _percent, "with_links": _with_links}
     text = templates.get_template("report.html.j2").render(
         record=record,
         plots=_plots(record),
@@ -84,6 +84,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _percent(share: float) -> str:
+    # The sign must not begin a line.
+    return percent(share).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _with_links(text: str) -> Markup:
@@ -128,9 +133,10 @@ def _truncation(coverage: Coverage) -> Plot:
     canvas, axes = _canvas(2.4)
     errors = [layer.error for layer in coverage.layers]
     edge = _log_axis(axes, "y", errors)
-    axes.plot(range(len(errors)), _drawable(errors), "o-", color=_BUNDLE, markersize=3, linewidth=1)
+    drawn = _drawable(error or math.nan for error in errors)
+    axes.plot(range(len(errors)), drawn, "o-", color=_BUNDLE, markersize=3, linewidth=1)
     exact = [layer for layer, error in enumerate(errors) if error == 0]
-    axes.plot(exact, [edge] * len(exact), "v", color=_BUNDLE, markersize=5)
+    axes.plot(exact, [edge] * len(exact), "v", color=_BUNDLE, markersize=5, clip_on=False)
     axes.set(xlabel="layer", ylabel="error of the activation")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return Plot(
@@ -183,7 +189,7 @@ def _time_per_token(slowdown: Slowdown) -> Plot:
     return Plot(
         title="Time per token",
         caption="Every sample of the released candidate, first at the top, and the medians: "
-        f"{len(chosen.seconds_bundle)} pairs in turn, {slowdown.new_tokens} new tokens each at batch size {slowdown.batch_size}.",
+        f"{len(chosen.seconds_bundle)} pairs in turn, {slowdown.new_tokens} new tokens each.",
         svg=_svg(canvas),
     )
 
@@ -216,7 +222,7 @@ def _divergence(data_sets: Sequence[DataSetExactness]) -> Plot:
             ends = _drawable(edge if kl == 0 else kl for kl in (run.kl_mean, run.kl_max))
             axes.plot(ends, [place, place], color=color, linewidth=1)
             if run.kl_mean == 0:
-                axes.plot(edge, place, "<", color=color, markersize=6)
+                axes.plot(edge, place, "<", color=color, markersize=6, clip_on=False)
         most, mean = _drawable(run.kl_max for run in runs), _drawable(run.kl_mean for run in runs)
         axes.plot(most, places, "o", color=color, markerfacecolor="white", markersize=5)
         axes.plot(mean, places, "o", color=color, markersize=5, label=label)
@@ -249,10 +255,11 @@ def _drawable(values: Iterable[float]) -> list[float]:
 
 
 def _log_axis(axes: Axes, direction: str, values: Iterable[float]) -> float:
-    """Make one axis logarithmic and wide enough for all positive values; returns the place at its edge for zeros."""
+    """Make one axis logarithmic and wide enough for all positive values; returns its edge, where zeros go."""
     positive = [value for value in values if 0 < value < math.inf] or [1.0]
-    edge, most = max(min(positive) / 10, 1e-300), max(positive)
-    axes.set(**{f"{direction}scale": "log", f"{direction}lim": (edge / 2, most * 5)})
+    # The smallest positive floats have nothing below them that an axis could start at.
+    edge = max(min(positive) / 8, 1e-300)
+    axes.set(**{f"{direction}scale": "log", f"{direction}lim": (edge, max(positive) * 5)})
     axis = getattr(axes, f"{direction}axis")
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"1e{math.log10(value):.0f}"))
     axis.set_minor_formatter(NullFormatter())

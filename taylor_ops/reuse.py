@@ -86,4 +86,4 @@ def recall(memory: Path, key: str, record_type: type[R], folder: Path) -> R | No
 
 def remember(memory: Path, key: str, record: Record, folder: Path) -> None:
     """Note that a stage is finished; called last, so that a killed stage is not taken for done."""
-    _Memory(key=key, record=record.model_dump(mode="json"), files=sha256_of_tree(folder)).write(memory)
+    _Memory(key=key, record=record.plain(), files=sha256_of_tree(folder)).write(memory)

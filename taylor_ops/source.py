@@ -45,6 +45,12 @@ class ResolvedSource(Record):
         """The content alone: the same files in another folder are the same source."""
         return {"sha256": self.sha256}
 
+    def portable(self) -> dict[str, Any]:
+        """What may be published: everything but the place on this machine."""
+        values = self.plain()
+        del values["folder"]
+        return values
+
 
 def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress) -> ResolvedSource:
     """Bring the source to a local folder and check it: known architecture, every tensor there, every value finite.

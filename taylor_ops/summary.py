@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from taylor_ops.card import count, figure, fixed, percent, size
+from taylor_ops.audit.result import AttackResult
 from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.wording import count, figure, fixed, percent, size
 
 
 def summary(record: ReleaseRecord) -> Group:
     """A release as tables for a rich console."""
-    tables = [_result(record), _exactness(record), _audit(record), _stages(record)]
+    tables = [_result(record), _exactness(record), audit_table(record.audit), _stages(record)]
     return Group(*[part for table in tables for part in (table, Text())][:-1])
 
 
@@ -48,11 +49,12 @@ def _exactness(record: ReleaseRecord) -> Table:
     return table
 
 
-def _audit(record: ReleaseRecord) -> Table | Text:
-    if record.audit_skipped:
+def audit_table(attacks: Mapping[str, AttackResult]) -> Table | Text:
+    """What the attacks recovered; says so when none was run."""
+    if not attacks:
         return Text("Audit skipped: no attack was run against this release", style="bold")
     table = _table("Audit", ["attack", "recovered to 1 %", "to 0.1 %", "cosine, median", "worst", "seconds"], names=1)
-    for attack in record.audit.values():
+    for attack in attacks.values():
         shares = [percent(attack.recovered_1pct), percent(attack.recovered_01pct)]
         cosines = [fixed(attack.cosine_median, 6), fixed(attack.cosine_worst, 6)]
         _row(table, [attack.attack, *shares, *cosines, fixed(attack.seconds, 1)])

@@ -89,6 +89,8 @@ def exactness(*data_sets: DataSetExactness) -> ExactnessRecord:
     return ExactnessRecord(
         dtype="float32",
         new_tokens=64,
+        batch_size=24,
+        floor_batch_size=8,
         data_sets=data_sets or usual,
         perplexity=(Perplexity(name="running-text", tokens=2044, original=17.25613, bundle=17.25631),),
         tie_margin=0.00052,

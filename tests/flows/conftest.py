@@ -1,0 +1,58 @@
+"""A tiny release that runs through the real flow on a real, temporary Prefect server; only the clock is simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from prefect.testing.utilities import prefect_test_harness
+
+from taylor_ops import latency
+from tests.tiny_models import save_tiny_model
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=180):
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def simulated_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for the clock: a decode step takes as long as reading the model's bytes at 1 GB/s would."""
+
+    def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
+        return new_tokens * sum(p.numel() * p.element_size() for p in model.parameters()) / 1e9
+
+    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+
+
+@pytest.fixture
+def tiny_config(tmp_path: Path, tiny_llama: Path) -> Path:
+    document = {
+        "name": "tiny",
+        "version": "1.0.0",
+        "source": {"kind": "folder", "path": str(tiny_llama)},
+        "calibration": {"tokens": 4096},
+        "conversion": {"tolerance": 1e-6},
+        "latency": {"target_slowdown": 6.0, "pairs": 5},
+        "exactness": {
+            "prompts": [{"name": "project", "builtin": "held_out", "limit": 8}],
+            "new_tokens": 12,
+            "running_tokens": 128,
+        },
+        "card": {"license": "mit"},
+        "publish": {"repo_id": "org/tiny"},
+    }
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path

@@ -1,0 +1,207 @@
+"""The release flow: what it leaves behind, what it reuses, and what it refuses to publish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from flows import stages
+from flows.release import release
+from taylor_ops import convert, plan
+from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
+from taylor_ops.files import read_json, sha256_of_tree
+
+pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock")
+
+Tensors = Iterable[tuple[str, Tensor]]
+DOWN = "model.layers.1.mlp.down_proj.weight"
+
+
+def run(config: Path, artifacts: Path, **overrides: str) -> Any:
+    return release(str(config), {key.replace("__", "."): value for key, value in overrides.items()}, str(artifacts))
+
+
+def published(artifacts: Path) -> list[Path]:
+    return sorted(path for path in (artifacts / "hub").rglob("*") if path.is_file() and not path.name.endswith(".lock"))
+
+
+def test_a_release_leaves_bundle_record_report_and_publication(tiny_config: Path, tmp_path: Path) -> None:
+    run(tiny_config, tmp_path / "a")
+    place = tmp_path / "a" / "tiny" / "1.0.0"
+    record = read_json(place / "release.json")
+    assert record["coverage"]["neurons_protected"] == record["coverage"]["neurons_total"] == 96
+    assert record["exactness"]["project"]["bundle"]["prompts_equal"] == 8
+    assert record["slowdown"]["target"] == 6.0
+    assert abs(record["slowdown"]["achieved"] / 6.0 - 1) <= 0.1
+    assert len(record["slowdown"]["ci95"]) == 2
+    assert record["audit"]["rank_one"]["recovered_1pct"] > 0.99
+    assert record["bundle"]["bytes"] == sum(path.stat().st_size for path in (place / "bundle").iterdir())
+    assert {"name", "version", "source", "published", "stages"} <= record.keys()
+    assert all({"seconds", "peak_rss_bytes", "cached"} == cost.keys() for cost in record["stages"].values())
+    assert "<svg" in (place / "report.html").read_text(encoding="utf-8")
+    assert sha256_of_tree(place / "bundle") == sha256_of_tree(tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0")
+
+
+def test_an_unchanged_release_reuses_every_stage_and_publishes_nothing_new(tiny_config: Path, tmp_path: Path) -> None:
+    run(tiny_config, tmp_path / "a")
+    before = sha256_of_tree(tmp_path / "a" / "hub")
+    again = run(tiny_config, tmp_path / "a")
+    assert all(cost.cached for cost in again.stages.values())
+    assert again.published.unchanged
+    assert sha256_of_tree(tmp_path / "a" / "hub") == before
+
+
+def test_two_releases_in_two_folders_have_the_same_bytes(tiny_config: Path, tmp_path: Path) -> None:
+    run(tiny_config, tmp_path / "a")
+    run(tiny_config, tmp_path / "b")
+    assert sha256_of_tree(tmp_path / "a" / "hub") == sha256_of_tree(tmp_path / "b" / "hub")
+
+
+def test_another_target_does_not_capture_again_but_calibrates_again(tiny_config: Path, tmp_path: Path) -> None:
+    run(tiny_config, tmp_path / "a")
+    again = run(tiny_config, tmp_path / "a", latency__target_slowdown="7", version="1.0.1")
+    assert again.stages["capture"].cached
+    assert not again.stages["calibrate"].cached
+    assert not again.stages["convert"].cached
+
+
+def test_another_licence_changes_the_card_and_converts_nothing(tiny_config: Path, tmp_path: Path) -> None:
+    run(tiny_config, tmp_path / "a")
+    again = run(tiny_config, tmp_path / "a", card__license="apache-2.0", version="1.0.1")
+    assert again.stages["convert"].cached
+    assert not again.stages["assemble"].cached
+
+
+def test_a_published_version_with_other_bytes_is_refused(tiny_config: Path, tmp_path: Path) -> None:
+    run(tiny_config, tmp_path / "a")
+    before = sha256_of_tree(tmp_path / "a" / "hub")
+    with pytest.raises(GateRejected, match=r"org/tiny 1\.0\.0 is published already, with other bytes"):
+        run(tiny_config, tmp_path / "a", card__license="apache-2.0")
+    assert sha256_of_tree(tmp_path / "a" / "hub") == before
+
+
+def flip_one_sign(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors:
+        if name == DOWN:
+            tensor[3, 5] *= -1
+        yield name, tensor
+
+
+def zero_one_tensor(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors:
+        yield name, torch.zeros_like(tensor) if name == "model.layers.0.mlp.up_proj.weight" else tensor
+
+
+def leave_the_output_weights(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors:
+        yield name, tensor
+        if name == DOWN:
+            yield "model.layers.1.mlp.original.weight", torch.randn(32, 48)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flip_one_sign, f"tensor {DOWN} is not what source and plan give"),
+        (zero_one_tensor, "tensor model.layers.0.mlp.up_proj.weight is not what source and plan give"),
+        (leave_the_output_weights, "model.layers.1.mlp.original.weight does not belong to a protected model"),
+    ],
+)
+def test_a_damaged_conversion_is_rejected_and_nothing_is_published(
+    tiny_config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Tensors], Iterator[tuple[str, Tensor]]],
+    message: str,
+) -> None:
+    whole = convert.write_shards
+    monkeypatch.setattr(convert, "write_shards", lambda folder, tensors, size: whole(folder, damage(tensors), size))
+    with pytest.raises(GateRejected, match=message):
+        run(tiny_config, tmp_path / "a")
+    assert published(tmp_path / "a") == []
+
+
+def test_terms_that_say_other_tokens_are_rejected_though_stored_as_planned(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = plan.terms
+
+    def wrong(weight: Tensor, stacked: plan.Layout, dtype: torch.dtype) -> Tensor:
+        theta = right(weight, stacked, dtype)
+        theta[:, :48] *= -1
+        return theta
+
+    # The calibration measures bytes alone, and inspection repeats the mistake: only the tokens can tell.
+    monkeypatch.setattr(convert, "terms", wrong)
+    with pytest.raises(GateRejected, match="prompts equal"):
+        run(tiny_config, tmp_path / "a")
+    assert published(tmp_path / "a") == []
+
+
+def test_a_published_copy_that_does_not_verify_ends_the_run(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0"
+    publish = stages.publishing.publish
+
+    def then_damage(*arguments: Any) -> Any:
+        done = publish(*arguments)
+        (place / "config.json").write_text("{}", encoding="utf-8")
+        return done
+
+    monkeypatch.setattr(stages.publishing, "publish", then_damage)
+    with pytest.raises(GateRejected, match=r"config\.json does not have the bytes"):
+        run(tiny_config, tmp_path / "a")
+
+
+@pytest.mark.parametrize("target", ["1.01", "50"])
+def test_an_unreachable_slowdown_is_bad_input_with_the_reachable_interval(
+    tiny_config: Path, tmp_path: Path, target: str
+) -> None:
+    with pytest.raises(BadInput, match=r"cannot be reached: \d+\.\d\d to \d+\.\d\d can"):
+        run(tiny_config, tmp_path / "a", latency__target_slowdown=target)
+    assert published(tmp_path / "a") == []
+
+
+def test_a_run_that_died_goes_on_where_it_stopped(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_arguments: Any) -> Any:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stages.conversion, "convert", dies)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(tiny_config, tmp_path / "a")
+    again = run(tiny_config, tmp_path / "a")
+    finished = {stage for stage, cost in again.stages.items() if cost.cached}
+    assert finished == {"resolve", "capture", "calibrate"}
+
+
+def test_a_second_run_of_the_same_release_at_the_same_time_is_refused(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[ReleaseError] = []
+
+    def meanwhile(*_arguments: Any) -> Any:
+        try:
+            run(tiny_config, tmp_path / "a")
+        except WorkFailed as error:
+            seen.append(error)
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(stages.sources, "resolve", meanwhile)
+    with pytest.raises(RuntimeError, match="enough"):
+        run(tiny_config, tmp_path / "a")
+    assert "another run of tiny is at work" in seen[0].cause
+
+
+def test_a_broken_config_is_refused_with_every_mistake(tiny_config: Path, tmp_path: Path) -> None:
+    tiny_config.write_text(tiny_config.read_text(encoding="utf-8") + "sede: 1\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="sede"):
+        run(tiny_config, tmp_path / "a")

@@ -1,0 +1,102 @@
+"""Tiny models that are captured, planned and converted once for all tests of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers.dynamic_module_utils
+from transformers.utils import logging as transformers_logging
+
+from taylor_ops.config import Calibration, Conversion
+from taylor_ops.convert import ConvertedModel, convert, expansions_of
+from taylor_ops.plan import Expansions, Plan
+from taylor_ops.ranges import capture
+from tests.tiny_models import save_tiny_model
+
+CPU = torch.device("cpu")
+PHI: dict[str, Any] = {"hidden_act": "gelu_new", "num_key_value_heads": 4, "partial_rotary_factor": 0.5}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A tiny model on its way through a release: the original, its captured ranges, a plan, the converted folder."""
+
+    original: Path
+    ranges: Path
+    conversion: Conversion
+    plan: Plan
+    record: ConvertedModel
+    converted: Path
+
+    @property
+    def expansions(self) -> Expansions:
+        """The expansions from which the plan was taken."""
+        return expansions_of(self.original, self.ranges, self.conversion)
+
+    def again(self, folder: Path, **changes: Any) -> Sample:
+        """The same original converted into `folder` under a conversion with `changes`, by its cheapest plan."""
+        return converted(self.original, self.ranges, self.conversion.model_copy(update=changes), folder)
+
+
+def silent(_done: int, _total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def captured(original: Path, folder: Path) -> Path:
+    """The file with the ranges of a model over a part of the shipped calibration text."""
+    calibration = Calibration(tokens=1024, sequence_tokens=128)
+    return folder / capture(original, "float32", calibration, CPU, folder, silent).file
+
+
+def converted(original: Path, ranges: Path, conversion: Conversion, folder: Path) -> Sample:
+    """Convert by the cheapest plan that keeps what `conversion` asks for."""
+    plan = expansions_of(original, ranges, conversion).ladder()[0]
+    return Sample(
+        original=original,
+        ranges=ranges,
+        conversion=conversion,
+        plan=plan,
+        record=convert(original, ranges, plan, conversion, folder, silent),
+        converted=folder,
+    )
+
+
+def sample(root: Path, model_type: str, **changes: Any) -> Sample:
+    """A tiny model of `model_type`, captured and converted below `root`."""
+    original = save_tiny_model(root / f"{model_type}-original", model_type, **changes)
+    ranges = captured(original, root / f"{model_type}-ranges")
+    return converted(original, ranges, Conversion(), root / f"{model_type}-converted")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def modeling_code_stays_in_a_scratch_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Code of bundles is imported from a folder of this run: other runs on this machine have bundles of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        scratch = str(tmp_path_factory.mktemp("modules"))
+        patch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", scratch)
+        transformers_logging.disable_progress_bar()
+        yield
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """A tiny gated model."""
+    return sample(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.fixture(scope="session")
+def phi(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """A tiny plain model, with biases."""
+    return sample(tmp_path_factory.mktemp("phi"), "phi", **PHI)
+
+
+@pytest.fixture(params=["llama", "phi"])
+def gated_or_plain(request: pytest.FixtureRequest) -> Sample:
+    """Each of the two models in turn."""
+    chosen: Sample = request.getfixturevalue(request.param)
+    return chosen

@@ -1,0 +1,201 @@
+"""Activations: values, Taylor coefficients, radii of convergence and saturation, against mpmath and transformers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import mpmath
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers.activations import ACT2FN
+
+from taylor_ops.activations import ACTIVATIONS, Activation, activation_named
+from taylor_ops.errors import BadInput
+
+Oracle = Callable[[Any], Any]
+
+HIGHEST_ORDER = 64
+NODES = 256
+CUBIC = mpmath.mpf("0.044715")
+DISTINCT = {activation.name: activation for activation in ACTIVATIONS.values()}
+NAMES = sorted(DISTINCT)
+centers = st.floats(-10, 10, allow_subnormal=False)
+
+
+def exactly_silu(z: Any) -> Any:
+    return z / (1 + mpmath.exp(-z))
+
+
+def exactly_quick_gelu(z: Any) -> Any:
+    return z / (1 + mpmath.exp(-mpmath.mpf("1.702") * z))
+
+
+def exactly_gelu(z: Any) -> Any:
+    return z * mpmath.erfc(-z / mpmath.sqrt(2)) / 2
+
+
+def exactly_gelu_tanh(z: Any) -> Any:
+    return z * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (z + CUBIC * z**3))) / 2
+
+
+ORACLES: dict[str, Oracle] = {
+    "silu": exactly_silu,
+    "quick_gelu": exactly_quick_gelu,
+    "gelu": exactly_gelu,
+    "gelu_tanh": exactly_gelu_tanh,
+}
+
+
+def one(center: float) -> torch.Tensor:
+    return torch.tensor([center], dtype=torch.float64)
+
+
+def exact_taylor(function: Oracle, center: float, circle: Any) -> list[Any]:
+    """Taylor coefficients of orders 0 .. 64 from Cauchy's integral over a circle, by the trapezoidal rule.
+
+    The rule errs by c[n + 256] circle^256: nothing in 60 digits on a circle of half the radius of convergence.
+    """
+    roots = [mpmath.expjpi(mpmath.mpf(2 * k) / NODES) for k in range(NODES)]
+    half = [function(mpmath.mpf(center) + circle * roots[k]) for k in range(NODES // 2 + 1)]
+    coefficients = []
+    for n in range(HIGHEST_ORDER + 1):
+        total = half[0].real + half[-1].real * (-1) ** n
+        for k in range(1, NODES // 2):
+            root = roots[n * k % NODES]
+            total += 2 * (half[k].real * root.real + half[k].imag * root.imag)
+        coefficients.append(total / (NODES * circle**n))
+    return coefficients
+
+
+def worst_error(activation: Activation, center: float) -> float:
+    """Largest error of a Taylor coefficient, relative to it or, where it passes through zero, to its envelope.
+
+    The envelope is taken from order 2 on: on the right phi is the identity and a little, and the little counts here.
+    """
+    with mpmath.workdps(60):
+        radius = float(activation.convergence_radius(one(center))[0])
+        radius = mpmath.mpf(min(radius, 6.0))
+        exact = exact_taylor(ORACLES[activation.name], center, radius / 2)
+        size = max(abs(exact[k]) * radius**k for k in range(2, HIGHEST_ORDER + 1))
+        found = activation.taylor(one(center), HIGHEST_ORDER)[:, 0].tolist()
+        return max(
+            float(abs(mpmath.mpf(value) - true) / max(abs(true), size / radius**n))
+            for n, (value, true) in enumerate(zip(found, exact, strict=True))
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("center", [-10.0, -3.3, -1.2784645, 0.0, 1e-9, 0.7, 5.0, 10.0])
+def test_taylor_coefficients_to_order_64_are_those_of_mpmath(name: str, center: float) -> None:
+    assert worst_error(DISTINCT[name], center) < 1e-12
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(center=centers)
+@settings(deadline=None, max_examples=15)
+def test_taylor_coefficients_are_those_of_mpmath_about_any_center(name: str, center: float) -> None:
+    assert worst_error(DISTINCT[name], center) < 1e-12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_coefficients_of_a_low_order_are_the_first_of_a_high_one(name: str) -> None:
+    points = torch.linspace(-6, 6, 25, dtype=torch.float64)
+    high = DISTINCT[name].taylor(points, 12)
+    assert high.shape == (13, 25)
+    for order in range(6):
+        low = DISTINCT[name].taylor(points, order)
+        assert low.shape == (order + 1, 25)
+        torch.testing.assert_close(low, high[: order + 1], rtol=1e-14, atol=1e-16)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(z=st.floats(-40, 40))
+@settings(deadline=None, max_examples=200)
+def test_values_are_those_of_mpmath(name: str, z: float) -> None:
+    with mpmath.workdps(60):
+        exact = float(ORACLES[name](mpmath.mpf(z)))
+    assert float(DISTINCT[name].value(one(z))[0]) == pytest.approx(exact, rel=1e-14, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_values_are_those_of_transformers_under_every_name(name: str) -> None:
+    z = torch.linspace(-12, 12, 4801, dtype=torch.float64)
+    # gelu_fast writes sqrt(2 / pi) with ten digits.
+    torch.testing.assert_close(ACTIVATIONS[name].value(z), ACT2FN[name](z), rtol=1e-9, atol=1e-10)
+
+
+@given(center=centers)
+def test_silu_and_quick_gelu_converge_up_to_their_nearest_poles_on_the_imaginary_axis(center: float) -> None:
+    assert float(DISTINCT["silu"].convergence_radius(one(center))[0]) == pytest.approx(math.hypot(center, math.pi))
+    nearest = math.hypot(center, math.pi / 1.702)
+    assert float(DISTINCT["quick_gelu"].convergence_radius(one(center))[0]) == pytest.approx(nearest)
+
+
+@given(center=centers)
+def test_gelu_converges_everywhere(center: float) -> None:
+    assert math.isinf(DISTINCT["gelu"].convergence_radius(one(center))[0])
+
+
+@pytest.fixture(scope="module")
+def gelu_tanh_poles() -> list[complex]:
+    """Zeros of cosh(sqrt(2/pi) (z + 0.044715 z^3)) in the upper half plane, three for each odd multiple of i pi/2."""
+    poles = []
+    with mpmath.workdps(30):
+        scale = mpmath.sqrt(2 / mpmath.pi)
+        for k in range(-64, 64):
+            multiple = mpmath.mpc(0, mpmath.pi * (k + mpmath.mpf(1) / 2)) / scale
+            found = mpmath.polyroots([CUBIC, 0, 1, -multiple], maxsteps=200, extraprec=60)
+            assert all(abs(mpmath.cosh(scale * (z + CUBIC * z**3))) < 1e-20 for z in found)
+            poles += [complex(z) for z in found if z.imag > 0]
+    return poles
+
+
+@given(center=centers)
+@settings(deadline=None)
+def test_gelu_tanh_converges_up_to_its_nearest_pole(gelu_tanh_poles: list[complex], center: float) -> None:
+    nearest = min(abs(center - pole) for pole in gelu_tanh_poles)
+    assert float(DISTINCT["gelu_tanh"].convergence_radius(one(center))[0]) == pytest.approx(nearest, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(exponent=st.floats(-12, -0.7), beyond=st.floats(0, 50))
+@settings(deadline=None)
+def test_outside_its_saturation_phi_is_within_tolerance_of_its_asymptotes(
+    name: str, exponent: float, beyond: float
+) -> None:
+    activation, tolerance = DISTINCT[name], 10**exponent
+    z = activation.saturation(tolerance) + beyond
+    with mpmath.workdps(60):
+        exact = ORACLES[name]
+        assert abs(exact(mpmath.mpf(z)) - z) <= tolerance
+        assert abs(exact(mpmath.mpf(-z))) <= tolerance
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(exponent=st.floats(-12, -1))
+@settings(deadline=None)
+def test_saturation_is_the_first_point_of_its_grid_that_is_near_enough(name: str, exponent: float) -> None:
+    activation, tolerance = DISTINCT[name], 10**exponent
+    saturation = activation.saturation(tolerance)
+    assert saturation * 64 == int(saturation * 64)
+    with mpmath.workdps(60):
+        before = mpmath.mpf(saturation - 1 / 64)
+        exact = ORACLES[name]
+        assert max(abs(exact(before) - before), abs(exact(-before))) > tolerance * (1 - 1e-3)
+
+
+def test_an_unknown_activation_is_named_with_the_known_ones() -> None:
+    with pytest.raises(BadInput) as caught:
+        activation_named("relu2")
+    assert "`relu2`" in caught.value.cause
+    assert all(name in caught.value.cause for name in ACTIVATIONS)
+
+
+def test_an_activation_is_found_under_each_of_its_names() -> None:
+    assert activation_named("swish") is activation_named("silu")
+    assert activation_named("gelu_new") is activation_named("gelu_pytorch_tanh")
+    assert activation_named("gelu_new") is not activation_named("gelu")
