@@ -226,7 +226,7 @@ def test_the_best_of_several_attacks_decides() -> None:
 
 def test_equal_evidence_gives_equal_bytes_whatever_was_measured_on_the_way() -> None:
     slower = example.latency(example.trial(307_200, 9.9, 3.21))
-    again = example.statements(latency=slower, audit=example.audit(example.attack(seconds=31.0)))
+    again = example.statements(latency=slower, audit=example.audit(example.attack(seconds=15.0)))
     assert card(again) == card()
 
 
