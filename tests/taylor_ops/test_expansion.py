@@ -74,7 +74,7 @@ def test_chebyshev_coefficients_are_those_of_mpmath(name: str, center: float, ra
 
 @pytest.mark.parametrize("basis", BASES)
 @given(name=st.sampled_from(NAMES), captured=ranges, margin=margins, tolerance=tolerances)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_a_reachable_tolerance_is_kept_on_the_whole_interval(
     basis: Basis, name: str, captured: list[Any], margin: float, tolerance: float
 ) -> None:
@@ -88,18 +88,19 @@ def test_a_reachable_tolerance_is_kept_on_the_whole_interval(
 
 @pytest.mark.parametrize("basis", BASES)
 @given(name=st.sampled_from(NAMES), captured=ranges)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_the_bound_is_never_below_the_error_at_any_order(basis: Basis, name: str, captured: list[Any]) -> None:
-    expansion = fit(ACTIVATIONS[name], *intervals(*columns(captured), 0.5, 14.0), basis)
+    place = intervals(*columns(captured), 0.5, ACTIVATIONS[name].saturation(1e-5))
+    expansion = fit(ACTIVATIONS[name], *place, basis)
     bound = errors(expansion)
-    for order in (1, 2, 3, 5, 8, 13, 21, 34, 55, 64):
+    for order in (1, 3, 8, 21, 64):
         error, rounding = sampled_error(name, expansion, torch.full((len(captured),), order))
         assert bool((error <= bound[order] + rounding).all()), order
 
 
 @pytest.mark.parametrize("basis", BASES)
 @given(name=st.sampled_from(NAMES), captured=ranges, tolerance=tolerances, max_order=st.integers(1, MAX_ORDER))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_orders_are_the_smallest_whose_bound_keeps_the_tolerance(
     basis: Basis, name: str, captured: list[Any], tolerance: float, max_order: int
 ) -> None:
@@ -140,7 +141,7 @@ def test_an_interval_covers_its_widened_range_and_no_release_dtype_moves_it(
 
 
 @given(name=st.sampled_from(NAMES), low=st.floats(-12, 0), width=st.floats(8, 20), order=st.integers(1, 20))
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=30)
 def test_economised_powers_equal_the_chebyshev_series(name: str, low: float, width: float, order: int) -> None:
     place = intervals(*columns([[low, low + width]]), 0.0, 14.0)
     powers, plain = (fit(ACTIVATIONS[name], *place, basis) for basis in ("taylor", "chebyshev"))

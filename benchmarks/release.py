@@ -1,0 +1,94 @@
+"""Release SmolLM2-135M-Instruct four times and report what design goals ask for.
+
+    python -m benchmarks.release --data FOLDER
+
+Cold, unchanged, into a second folder, and once more with GSM8K as held-out prompts when `--data` names a folder with
+gsm8k.jsonl. Each run is the command `taylor-release run` in a process of its own. About half an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from taylor_ops.files import canonical_json, read_json, sha256_of_tree, write_text
+
+RESULT = Path(__file__).parent / "results" / "release.json"
+CONFIG = Path("release_configs/smollm2.yaml")
+NAME = "smollm2-135m-instruct-taylor"
+
+
+def main() -> None:
+    """Run the releases and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with gsm8k.jsonl")
+    data = parser.parse_args().data
+    with tempfile.TemporaryDirectory() as scratch:
+        first, second = Path(scratch) / "first", Path(scratch) / "second"
+        cold, record = _release(first, "1.0.0")
+        again, repeated = _release(first, "1.0.0")
+        other, _ = _release(second, "1.0.0")
+        trees = [sha256_of_tree(folder / "hub") for folder in (first, second)]
+        result = {
+            "command": "python -m benchmarks.release" + (" --data FOLDER" if data else ""),
+            "device": record["slowdown"]["device"],
+            "seconds": {"cold": cold, "unchanged": again, "second_folder": other},
+            "stages_reused_when_unchanged": all(cost["cached"] for cost in repeated["stages"].values()),
+            "peak_rss_bytes": max(cost["peak_rss_bytes"] for cost in record["stages"].values()),
+            "byte_identical": trees[0] == trees[1],
+            "release": record,
+        }
+        if data:
+            prompts = [
+                {"name": "gsm8k", "file": str(data.absolute() / "gsm8k.jsonl"), "chat_template": True, "limit": 24}
+            ]
+            _, with_gsm8k = _release(first, "1.0.1", f"exactness.prompts={json.dumps(prompts)}")
+            result["gsm8k"] = with_gsm8k["exactness"]["gsm8k"]
+    write_text(RESULT, canonical_json(result))
+    _show(result)
+
+
+def _release(artifacts: Path, version: str, *settings: str) -> tuple[float, dict[str, Any]]:
+    """Seconds of one release, and its record."""
+    overrides = [part for setting in (f"version={version}", *settings) for part in ("--set", setting)]
+    start = time.monotonic()
+    command = [
+        sys.executable,
+        "-m",
+        "flows.command_line",
+        "run",
+        str(CONFIG),
+        "--artifacts",
+        str(artifacts),
+        *overrides,
+    ]
+    subprocess.run(command, check=True)
+    return time.monotonic() - start, read_json(artifacts / NAME / version / "release.json")
+
+
+def _show(result: dict[str, Any]) -> None:
+    release = result["release"]
+    rows = {
+        "device": result["device"],
+        "seconds, cold / unchanged / second folder": " / ".join(f"{s:.0f}" for s in result["seconds"].values()),
+        "every stage reused when unchanged": result["stages_reused_when_unchanged"],
+        "peak memory, GB": f"{result['peak_rss_bytes'] / 1e9:.2f}",
+        "two folders byte-identical": result["byte_identical"],
+        "slowdown, achieved (target)": f"{release['slowdown']['achieved']:.2f} ({release['slowdown']['target']:.2f})",
+        "mean order": f"{release['coverage']['mean_order']:.1f}",
+    }
+    data_sets = release["exactness"] | ({"gsm8k": result["gsm8k"]} if "gsm8k" in result else {})
+    for name, data_set in data_sets.items():
+        rows[f"prompts equal, {name}"] = f"{data_set['bundle']['prompts_equal']} of {data_set['bundle']['prompts']}"
+    for label, value in rows.items():
+        print(f"{label:45} {value}")
+
+
+if __name__ == "__main__":
+    main()

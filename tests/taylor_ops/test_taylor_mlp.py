@@ -1,0 +1,305 @@
+"""The layer that ships in a bundle: its features, its output inside and far outside the captured ranges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from taylor_ops.activations import ACTIVATIONS, Activation
+from taylor_ops.config import Basis, Conversion
+from taylor_ops.expansion import evaluate, signs
+from taylor_ops.modeling import taylor_mlp
+from taylor_ops.modeling.taylor_mlp import TaylorMLP, basis_features, install
+from taylor_ops.plan import Expansions, Layout, terms
+
+HIDDEN, NEURONS, TOKENS = 12, 40, 300
+PATH = "model.layers.0.mlp"
+
+
+class OriginalMLP(nn.Module):
+    """A gated or plain MLP with layers of the names that its roles give."""
+
+    def __init__(self, activation: Activation, gated: bool, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.activation = activation
+        self.gate = nn.Linear(HIDDEN, NEURONS, bias=not gated)
+        self.up = nn.Linear(HIDDEN, NEURONS, bias=False) if gated else None
+        self.down = nn.Linear(NEURONS, HIDDEN, bias=not gated)
+        nn.init.normal_(self.gate.weight, std=HIDDEN**-0.5)
+        # From neurons that are almost linear to neurons that reach both asymptotes.
+        with torch.no_grad():
+            self.gate.weight *= torch.logspace(-2, 0.6, NEURONS)[torch.randperm(NEURONS)][:, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.gate(x)
+        hidden = self.activation.value(z)
+        return self.down(hidden if self.up is None else hidden * self.up(x))
+
+    @property
+    def roles(self) -> dict[str, str | None]:
+        return {"gate": "gate", "up": "up" if self.up is not None else None, "down": "down"}
+
+
+def expansions(folder: Path, low: Tensor, high: Tensor, activation: Activation, conversion: Conversion) -> Expansions:
+    """The expansions of one layer whose captured ranges are given."""
+    named = {"low": low, "high": high, "factor": torch.ones_like(low)}
+    save_file({f"{PATH}.{name}": value.float() for name, value in named.items()}, folder / "ranges.safetensors")
+    return Expansions(folder / "ranges.safetensors", activation, conversion)
+
+
+def released(original: OriginalMLP, stacked: Layout, basis: Basis, dtype: torch.dtype = torch.float32) -> TaylorMLP:
+    """The Taylor MLP of an original, filled as a bundle fills it."""
+    copy = OriginalMLP(original.activation, original.up is not None)
+    copy.load_state_dict(original.state_dict())
+    taylor = TaylorMLP(copy, original.roles, basis, stacked.widths).to(dtype)
+    with torch.no_grad():
+        for layer in (copy.gate, copy.up):
+            for parameter in layer.parameters() if layer is not None else ():
+                parameter.copy_(parameter[stacked.permutation].clone())
+        down = taylor.get_submodule("down")
+        down.weight.copy_(terms(original.down.weight, stacked, dtype))
+        if original.down.bias is not None:
+            down.bias.copy_(original.down.bias)
+        for name, parameter in taylor.named_parameters(recurse=False):
+            parameter.copy_(getattr(stacked, name))
+    return taylor
+
+
+class Case:
+    """An original MLP, its inputs, and its release under one conversion."""
+
+    def __init__(self, folder: Path, activation: str, gated: bool, conversion: Conversion) -> None:
+        self.original = OriginalMLP(ACTIVATIONS[activation], gated)
+        self.inputs = torch.randn(TOKENS, HIDDEN)
+        with torch.no_grad():
+            z = self.original.gate(self.inputs)
+        fitted = expansions(folder, z.amin(0), z.amax(0), self.original.activation, conversion)
+        self.plan = fitted.ladder()[0]
+        self.layout = fitted.layout(PATH, self.plan)
+        self.taylor = released(self.original, self.layout, conversion.basis)
+
+    def parts(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pre-activations, factors [N, F] and the magnitudes of the output weights [H, F], in float64."""
+        with torch.no_grad():
+            z = self.original.gate(inputs).double()
+            factor = torch.ones_like(z) if self.original.up is None else self.original.up(inputs).double()
+            return z, factor.abs(), self.original.down.weight.double().abs()
+
+    def rounding(self, inputs: Tensor) -> Tensor:
+        """What float32 may add to each output [N, H]: its precision times the magnitudes that are summed."""
+        z, factor, weight = self.parts(inputs)
+        return 1e-5 * (1 + (factor * (1 + z.abs())) @ weight.T)
+
+
+CASES = [
+    ("silu", True, Conversion(tolerance=1e-4)),
+    ("silu", True, Conversion(tolerance=1e-2, range_margin=0.1)),
+    ("gelu_new", False, Conversion(tolerance=1e-4)),
+    ("gelu", False, Conversion(tolerance=1e-5)),
+    ("quick_gelu", True, Conversion(tolerance=1e-3)),
+    ("silu", True, Conversion(basis="taylor", tolerance=1e-2, range_margin=0.0)),
+    ("gelu_new", False, Conversion(basis="taylor", tolerance=1e-2, range_margin=0.0)),
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[2].basis}-{case[2].tolerance:g}")
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    return Case(tmp_path, *request.param)
+
+
+@pytest.fixture
+def silu_case(tmp_path: Path) -> Case:
+    return Case(tmp_path, "silu", True, Conversion(tolerance=1e-4))
+
+
+# Features
+
+
+@given(
+    orders=st.lists(st.integers(1, 30), min_size=1, max_size=12),
+    basis=st.sampled_from(["chebyshev", "taylor"]),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None)
+def test_features_are_the_factor_times_each_basis_function(orders: list[int], basis: Basis, seed: int) -> None:
+    widths = [sum(order >= n for order in orders) for n in range(max(orders) + 1)]
+    generator = torch.Generator().manual_seed(seed)
+    t = torch.rand(5, len(orders), generator=generator, dtype=torch.float64) * 2 - 1
+    factor = torch.randn(5, len(orders), generator=generator, dtype=torch.float64)
+    features = basis_features(basis, widths, t, factor)
+    assert [feature.shape[-1] for feature in features] == widths
+    pattern = signs(len(widths)).numpy()
+    for n, (feature, width) in enumerate(zip(features, widths, strict=True)):
+        if basis == "chebyshev":
+            function = pattern[n] * np.polynomial.chebyshev.chebval(t.numpy(), np.eye(n + 1)[n])
+        else:
+            function = t.numpy() ** n
+        np.testing.assert_allclose(feature.numpy(), (factor.numpy() * function)[:, :width], atol=1e-12)
+
+
+@given(order=st.integers(1, 40), basis=st.sampled_from(["chebyshev", "taylor"]), seed=st.integers(0, 1000))
+@settings(deadline=None)
+def test_features_times_coefficients_are_the_series_as_the_fit_evaluates_it(
+    order: int, basis: Basis, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    series = torch.randn(order + 1, 6, generator=generator, dtype=torch.float64)
+    t = torch.rand(4, 6, generator=generator, dtype=torch.float64) * 2 - 1
+    features = basis_features(basis, [6] * (order + 1), t, torch.ones_like(t))
+    total = (torch.stack(features) * series[:, None]).sum(0)
+    torch.testing.assert_close(total, evaluate(basis, series, t), rtol=0, atol=1e-11)
+
+
+# Inside the captured ranges
+
+
+def test_inside_its_intervals_the_output_is_that_of_the_original_within_the_truncation_bound(case: Case) -> None:
+    with torch.no_grad():
+        apart = (case.taylor(case.inputs) - case.original(case.inputs)).abs().double()
+    _, factor, weight = case.parts(case.inputs)
+    truncation = case.layout.error * (factor @ weight.T)
+    powers = case.layout.coefficient.abs().max() * torch.finfo(torch.float32).eps * (factor @ weight.T)
+    assert bool((apart <= truncation + case.rounding(case.inputs) + powers).all())
+    assert case.layout.error > 0
+
+
+def test_a_layer_keeps_the_leading_shape_of_its_input(silu_case: Case) -> None:
+    with torch.no_grad():
+        flat = silu_case.taylor(silu_case.inputs)
+        batched = silu_case.taylor(silu_case.inputs.reshape(3, 100, HIDDEN))
+        nothing = silu_case.taylor(silu_case.inputs[:0].reshape(2, 0, HIDDEN))
+    torch.testing.assert_close(batched, flat.reshape(3, 100, HIDDEN))
+    assert nothing.shape == (2, 0, HIDDEN)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 150, 299])
+@pytest.mark.parametrize("gated", [True, False])
+def test_many_rows_in_chunks_give_what_one_chunk_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, gated: bool
+) -> None:
+    case = Case(tmp_path, "silu", gated, Conversion(tolerance=1e-3))
+    calls = []
+    case.taylor.get_submodule("down").register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        whole = case.taylor(case.inputs)
+        monkeypatch.setattr(taylor_mlp, "_FEATURE_BYTES", rows * 4 * len(case.layout.neuron))
+        chunked = case.taylor(case.inputs)
+    assert len(calls) == 1 + -(-TOKENS // rows)
+    torch.testing.assert_close(chunked, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_the_input_are_those_of_the_original(silu_case: Case) -> None:
+    gradients = []
+    for model in (silu_case.original, silu_case.taylor):
+        inputs = silu_case.inputs.clone().requires_grad_()
+        model(inputs).square().sum().backward()
+        assert inputs.grad is not None
+        gradients.append(inputs.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-2, atol=1e-2 * float(gradients[0].abs().max()))
+
+
+def test_interval_parameters_are_not_trained_but_the_layers_are(silu_case: Case) -> None:
+    silu_case.taylor(silu_case.inputs).sum().backward()
+    own = dict(silu_case.taylor.named_parameters(recurse=False))
+    assert own
+    assert not any(parameter.requires_grad for parameter in own.values())
+    layers = [parameter for name, parameter in silu_case.taylor.named_parameters() if name not in own]
+    assert all(parameter.grad is not None and bool(parameter.grad.isfinite().all()) for parameter in layers)
+
+
+# Outside the captured ranges
+
+
+@pytest.mark.parametrize("times", [2.0, 10.0, 1000.0])
+def test_far_outside_its_intervals_the_output_stays_close_to_that_of_the_original(case: Case, times: float) -> None:
+    inputs = case.inputs * times
+    with torch.no_grad():
+        found, exact = case.taylor(inputs).double(), case.original(inputs).double()
+    assert bool(found.isfinite().all())
+    value, (z, factor, weight) = case.original.activation.value, case.parts(inputs)
+    inverse = torch.argsort(case.layout.permutation)
+    low, high = (
+        (case.layout.center - case.layout.radius)[inverse],
+        (case.layout.center + case.layout.radius)[inverse],
+    )
+    # At worst the continuation keeps the distance to the asymptote that phi has at the end, and turns by one unit more.
+    stray = torch.maximum(value(low).abs(), (high - value(high)).abs()) + 1.5 + case.layout.error
+    rounding = case.layout.coefficient.abs().max() * torch.finfo(torch.float32).eps
+    bound = factor * (stray + rounding) @ weight.T + case.rounding(inputs)
+    assert bool(((found - exact).abs() <= bound).all())
+    if times == 1000.0:
+        size = (factor * value(z).abs()) @ weight.T
+        assert float(((found - exact).abs() / size).median()) < 1e-2
+
+
+def test_phi_goes_on_without_a_jump_where_its_interval_ends(tmp_path: Path) -> None:
+    low, high = torch.tensor([-2.0, 0.5, -9.0, -0.25]), torch.tensor([1.0, 4.0, -4.0, 8.0])
+    conversion = Conversion(tolerance=1e-6, range_margin=0.0)
+    fitted = expansions(tmp_path, low, high, ACTIVATIONS["silu"], conversion)
+    original = OriginalMLP(ACTIVATIONS["silu"], gated=False)
+    stacked = fitted.layout(PATH, fitted.ladder()[0])
+    weight = torch.eye(4)
+    original.gate, original.down = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+    taylor = TaylorMLP(original, original.roles, "chebyshev", stacked.widths)
+    with torch.no_grad():
+        taylor.get_submodule("gate").weight.copy_(weight[stacked.permutation])
+        taylor.get_submodule("down").weight.copy_(terms(weight, stacked, torch.float32))
+        for name, parameter in taylor.named_parameters(recurse=False):
+            parameter.copy_(getattr(stacked, name))
+        inverse = torch.argsort(stacked.permutation)
+        for end in ((stacked.center - stacked.radius)[inverse], (stacked.center + stacked.radius)[inverse]):
+            for step in (-1e-3, 0.0, 1e-3):
+                z = (end + step).float()
+                torch.testing.assert_close(taylor(z), ACTIVATIONS["silu"].value(z), rtol=0, atol=1.5e-3)
+
+
+@pytest.mark.parametrize("times", [1.0, 10.0, 1000.0])
+def test_a_layer_cast_to_bfloat16_stays_finite(case: Case, times: float) -> None:
+    inputs = (case.inputs * times).bfloat16()
+    taylor = case.taylor.bfloat16()
+    with torch.no_grad():
+        found = taylor(inputs)
+        exact = case.original.bfloat16()(inputs)
+    assert found.dtype == torch.bfloat16
+    assert bool(found.isfinite().all())
+    if case.plan.basis == "chebyshev":
+        apart = (found - exact).float().norm() / exact.float().norm()
+        assert float(apart) < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["silu", "gelu_new"])
+def test_neurons_that_were_never_active_do_no_harm_in_any_release_dtype(
+    tmp_path: Path, dtype: torch.dtype, name: str
+) -> None:
+    original = OriginalMLP(ACTIVATIONS[name], gated=True)
+    low = torch.full((NEURONS,), -40.0)
+    fitted = expansions(tmp_path, low, low + 5, original.activation, Conversion(tolerance=1e-4))
+    taylor = released(original, fitted.layout(PATH, fitted.ladder()[0]), "chebyshev", dtype)
+    inputs = torch.randn(50, HIDDEN).to(dtype)
+    with torch.no_grad():
+        assert bool(taylor(inputs).isfinite().all())
+
+
+# Installation
+
+
+def test_install_replaces_the_listed_mlps_and_leaves_the_others() -> None:
+    model = nn.Module()
+    model.first = OriginalMLP(ACTIVATIONS["silu"], gated=True)
+    model.second = OriginalMLP(ACTIVATIONS["silu"], gated=True)
+    gate = model.first.gate
+    install(model, {"basis": "taylor", "roles": model.first.roles, "layers": {"first": [NEURONS, NEURONS, 7]}})
+    assert isinstance(model.first, TaylorMLP)
+    assert isinstance(model.second, OriginalMLP)
+    assert model.first.get_submodule("gate") is gate
+    assert model.first.get_submodule("down").weight.shape == (HIDDEN, 2 * NEURONS + 7)
+    assert model.first.get_submodule("down").bias is None
