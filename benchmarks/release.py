@@ -45,10 +45,9 @@ def main() -> None:
             "release": record,
         }
         if data:
-            prompts = [
-                {"name": "gsm8k", "file": str(data.absolute() / "gsm8k.jsonl"), "chat_template": True, "limit": 24}
-            ]
-            _, with_gsm8k = _release(first, "1.0.1", f"exactness.prompts={json.dumps(prompts)}")
+            file = str(data.absolute() / "gsm8k.jsonl")
+            prompts = json.dumps([{"name": "gsm8k", "file": file, "chat_template": True, "limit": 24}])
+            _, with_gsm8k = _release(first, "1.0.1", f"exactness.prompts={prompts}")
             result["gsm8k"] = with_gsm8k["exactness"]["gsm8k"]
     write_text(RESULT, canonical_json(result))
     _show(result)
@@ -58,17 +57,8 @@ def _release(artifacts: Path, version: str, *settings: str) -> tuple[float, dict
     """Seconds of one release, and its record."""
     overrides = [part for setting in (f"version={version}", *settings) for part in ("--set", setting)]
     start = time.monotonic()
-    command = [
-        sys.executable,
-        "-m",
-        "flows.command_line",
-        "run",
-        str(CONFIG),
-        "--artifacts",
-        str(artifacts),
-        *overrides,
-    ]
-    subprocess.run(command, check=True)
+    release = [sys.executable, "-m", "flows.command_line", "run", str(CONFIG)]
+    subprocess.run([*release, "--artifacts", str(artifacts), *overrides], check=True)
     return time.monotonic() - start, read_json(artifacts / NAME / version / "release.json")
 
 

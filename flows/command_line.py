@@ -1,4 +1,4 @@
-"""The command line `taylor-release`: check, plan, run, verify, audit and schema.
+"""The command line `taylor-release`: check, run, verify, audit and schema.
 
 Exit status: 0 done, 1 a gate or the work failed, 2 bad input. Errors go to standard error as one line of cause and one
 of remedy; a traceback is shown only with --debug.
@@ -36,7 +36,7 @@ Settings = Annotated[
 @app.callback()
 def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
     """Options of every command."""
-    os.environ["TAYLOR_RELEASE_DEBUG"] = "1" if debug else ""
+    os.environ["TAYLOR_RELEASE_TRACEBACKS"] = "show" if debug else "hide"
 
 
 @app.command()
@@ -140,9 +140,7 @@ def main() -> None:
         # Without standalone mode click hands the status of `typer.Exit` back instead of leaving with it.
         sys.exit(app(standalone_mode=False) or 0)
     except ReleaseError as error:
-        if os.environ.get("TAYLOR_RELEASE_DEBUG"):
-            logging.exception("stopped")
-        typer.echo(f"error: {error.cause}\nremedy: {error.remedy}", err=True)
+        _say(error.cause, error.remedy)
         sys.exit(error.exit_status)
     except click.ClickException as error:
         error.show()
@@ -150,6 +148,18 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         typer.echo("stopped; finished stages are kept and reused by the next run", err=True)
         sys.exit(1)
+    except Exception as error:  # noqa: BLE001
+        _say(
+            f"unexpected {type(error).__name__}: {error}",
+            "run again with --debug before the command; finished stages are reused",
+        )
+        sys.exit(1)
+
+
+def _say(cause: str, remedy: str) -> None:
+    if os.environ.get("TAYLOR_RELEASE_TRACEBACKS") == "show":
+        logging.exception("stopped")
+    typer.echo(f"error: {cause}\nremedy: {remedy}", err=True)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
 
 from taylor_ops.errors import ReleaseError
 
 
 class _TwoLines(logging.Filter):
-    """Strips the traceback of a `ReleaseError` from a log record, and leaves every other record as it is."""
+    """Strips tracebacks from log records: those of a `ReleaseError`, or all of them where a person watches."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], ReleaseError):
+        watched = os.environ.get(TRACEBACKS) == "hide"
+        if record.exc_info and (watched or isinstance(record.exc_info[1], ReleaseError)):
             record.exc_info = None
             record.exc_text = None
         return True
 
+
+TRACEBACKS = "TAYLOR_RELEASE_TRACEBACKS"
+"""Environment variable: `hide` keeps every traceback out of the log, as the command line does without --debug."""
 
 _FILTER = _TwoLines()
 

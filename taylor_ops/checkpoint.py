@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -114,7 +116,7 @@ def write_shards(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_byte
 
     def flush() -> None:
         nonlocal pending, pending_bytes
-        save_file(pending, _unnumbered(folder, len(shards)), metadata={"format": "pt"})
+        save_tensors(pending, _unnumbered(folder, len(shards)))
         shards.append(sorted(pending))
         pending, pending_bytes = {}, 0
 
@@ -134,6 +136,17 @@ def write_shards(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_byte
         weight_map.update(dict.fromkeys(names, file))
     write_text(folder / INDEX, canonical_json({"metadata": {"total_size": total}, "weight_map": weight_map}))
     return total
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write named tensors as one safetensors file; a full disk is an `OSError`, as it is for every other file."""
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _unnumbered(folder: Path, number: int) -> Path:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from taylor_ops.architectures import Architecture, architecture_of
+from taylor_ops.checkpoint import save_tensors
 from taylor_ops.config import Calibration
 from taylor_ops.errors import WorkFailed
 from taylor_ops.files import folder_that_appears_whole, sha256_of
@@ -68,7 +69,7 @@ def capture(
             f"set `conversion.dtype` to one that this model can compute in ({dtype} it cannot)",
         )
     with folder_that_appears_whole(folder) as partial:
-        save_file(tensors, partial / "ranges.safetensors")
+        save_tensors(tensors, partial / "ranges.safetensors")
     return CapturedRanges(
         file="ranges.safetensors",
         sha256=sha256_of(folder / "ranges.safetensors"),

@@ -18,25 +18,29 @@ from torch import Tensor, nn
 INTERVAL_PARAMETERS = {"center": 0, "radius": 0, "carrier": 2, "bend": 2, "reach": 2}
 """Parameters per neuron that say where its series holds and how phi goes on outside, with their rows (0: a vector)."""
 
-_FEATURE_BYTES = 64 << 20
+_FEATURE_BYTES = 32 << 20
 
 
-def basis_features(basis: str, widths: Sequence[int], t: Tensor, factor: Tensor) -> list[Tensor]:
+def basis_features(
+    basis: str, widths: Sequence[int], t: Tensor, factor: Tensor, out: Tensor | None = None
+) -> list[Tensor]:
     """`factor * P_n(t)` for n = 0 .. len(widths) - 1, each [..., widths[n]], from `t` and `factor` [..., F].
 
     chebyshev: P_n = s_n T_n with s = + + - - + + ..., so that P_{n+1} = P_{n-1} +- 2 t P_n is one fused step.
-    taylor: P_n = t^n.
+    taylor: P_n = t^n. With `out` [..., sum(widths)] the features are written there, side by side.
     """
-    features = [factor, factor * t]
+    places: Sequence[Tensor | None] = [None] * len(widths) if out is None else out.split(list(widths), dim=-1)
+    features = [torch.mul(factor, 1, out=places[0]), torch.mul(factor, t, out=places[1])]
     if basis == "chebyshev":
         t = 2 * t
     for n in range(2, len(widths)):
         k = widths[n]
         step, last = t[..., :k], features[n - 1][..., :k]
         if basis == "chebyshev":
-            features.append(torch.addcmul(features[n - 2][..., :k], step, last, value=1 if n % 2 else -1))
+            sign = 1 if n % 2 else -1
+            features.append(torch.addcmul(features[n - 2][..., :k], step, last, value=sign, out=places[n]))
         else:
-            features.append(step * last)
+            features.append(torch.mul(step, last, out=places[n]))
     return features
 
 
@@ -73,21 +77,25 @@ class TaylorMLP(nn.Module):
             empty = torch.empty(shape, device=weight.device, dtype=weight.dtype)
             self.register_parameter(name, nn.Parameter(empty, requires_grad=False))
 
-    def features(self, z: Tensor, factor: Tensor | None) -> Tensor:
-        """Series features [..., sum(widths)] float32 for pre-activations `z` and gate factors `factor` [..., F]."""
+    def features(self, z: Tensor, factor: Tensor | None, out: Tensor | None = None) -> Tensor:
+        """Series features [..., sum(widths)] float32 for pre-activations `z` and gate factors `factor` [..., F].
+
+        They are written into `out` where it is given, which spares memory and time but has no gradient.
+        """
         z = z.float()
         factor = torch.ones_like(z) if factor is None else factor.float()
-        center, radius = self.center.float(), self.radius.float()
-        bend, reach = self.bend.float(), self.reach.float()
-        offset = z - center
+        radius, bend, reach = self.radius.float(), self.bend.float(), self.reach.float()
+        offset = z - self.center.float()
         inside = offset.clamp(-radius, radius)
-        parts = basis_features(self.basis, self.widths, inside / radius, factor)
+        parts = basis_features(self.basis, self.widths, inside / radius, factor, out)
         beyond = offset - inside
         right, left = beyond.clamp(min=0), beyond.clamp(max=0)
         outside = right + bend[1] * right / (1 + right / reach[1]) + bend[0] * left / (1 - left / reach[0])
+        outside = outside * factor
         for order in range(2):
-            parts[order] = parts[order] + factor * outside * self.carrier[order]
-        return torch.cat(parts, dim=-1)
+            share = outside * self.carrier[order]
+            parts[order] = parts[order] + share if out is None else parts[order].add_(share)
+        return torch.cat(parts, dim=-1) if out is None else out
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         gate, up = self.roles["gate"], self.roles["up"]
@@ -95,13 +103,22 @@ class TaylorMLP(nn.Module):
         flat = hidden_states.reshape(-1, hidden_states.shape[-1])
         z = getattr(self, gate)(flat)
         factor = getattr(self, up)(flat) if up else None
-        rows = max(1, _FEATURE_BYTES // (4 * down.in_features))
-        factors = factor.split(rows) if factor is not None else [None] * len(z.split(rows))
-        parts = [
-            down(self.features(chunk, part).to(flat.dtype)) for chunk, part in zip(z.split(rows), factors, strict=True)
-        ]
-        output = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            output = down(self.features(z, factor).to(flat.dtype))
+        else:
+            output = self._in_chunks(z, factor, down, flat.dtype)
         return output.reshape(*hidden_states.shape[:-1], -1)
+
+    def _in_chunks(self, z: Tensor, factor: Tensor | None, down: nn.Module, dtype: torch.dtype) -> Tensor:
+        """The output for rows of `z` a few at a time, through one buffer: features are many times the input."""
+        rows = max(1, min(len(z), _FEATURE_BYTES // (4 * sum(self.widths))))
+        buffer = torch.empty(rows, sum(self.widths), device=z.device)
+        parts = []
+        for start in range(0, len(z), rows):
+            chunk = z[start : start + rows]
+            gates = None if factor is None else factor[start : start + rows]
+            parts.append(down(self.features(chunk, gates, buffer[: len(chunk)]).to(dtype)))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def install(model: nn.Module, taylor: Mapping[str, Any]) -> None:
