@@ -25,6 +25,7 @@ _HIGHEST_DEGREE = 160
 _OWN_SERIES_ORDER = 32
 _OWN_SERIES_TAIL = 1e-6
 _SMALLEST_RADIUS = 2.0**-6
+_ALIVE = -2.0
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ def intervals(low: Tensor, high: Tensor, margin: float, saturation: float) -> tu
     """Centres and radii [F] of the intervals for captured ranges `low`, `high` [F] (float64).
 
     Each range is widened by `margin` times its width on both sides and cut at +-`saturation`, from where the
-    activation equals its asymptote within the tolerance. Radii are rounded up, never down.
+    activation equals its asymptote within the tolerance, but reaches at least to -2: where phi vanishes its terms would
+    too, and what a neuron does outside its interval is carried by its terms. Radii are rounded up, never down.
     """
     width = high - low
     low = (low - margin * width).clamp(-saturation, saturation)
-    high = (high + margin * width).clamp(-saturation, saturation)
+    high = (high + margin * width).clamp(-saturation, saturation).clamp_min(_ALIVE)
     center = ((low + high) / 2).to(torch.bfloat16).double()
     reach = torch.maximum(high - center, center - low).clamp_min(_SMALLEST_RADIUS)
     mantissa, exponent = torch.frexp(reach)

@@ -29,7 +29,9 @@ def basis_features(
     chebyshev: P_n = s_n T_n with s = + + - - + + ..., so that P_{n+1} = P_{n-1} +- 2 t P_n is one fused step.
     taylor: P_n = t^n. With `out` [..., sum(widths)] the features are written there, side by side.
     """
-    places: Sequence[Tensor | None] = [None] * len(widths) if out is None else out.split(list(widths), dim=-1)
+    places: Sequence[Tensor | None] = (
+        [None] * len(widths) if out is None else torch.split_with_sizes(out, list(widths), dim=-1)
+    )
     features = [torch.mul(factor, 1, out=places[0]), torch.mul(factor, t, out=places[1])]
     if basis == "chebyshev":
         t = 2 * t
@@ -98,23 +100,24 @@ class TaylorMLP(nn.Module):
         return torch.cat(parts, dim=-1) if out is None else out
 
     def forward(self, hidden_states: Tensor) -> Tensor:
+        """Output [..., H] of the MLP for hidden states [..., H]."""
         gate, up = self.roles["gate"], self.roles["up"]
         down = getattr(self, self.roles["down"])
         flat = hidden_states.reshape(-1, hidden_states.shape[-1])
         z = getattr(self, gate)(flat)
         factor = getattr(self, up)(flat) if up else None
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            output = down(self.features(z, factor).to(flat.dtype))
+            output: Tensor = down(self.features(z, factor).to(flat.dtype))
         else:
             output = self._in_chunks(z, factor, down, flat.dtype)
-        return output.reshape(*hidden_states.shape[:-1], -1)
+        return output.reshape(*hidden_states.shape[:-1], output.shape[-1])
 
     def _in_chunks(self, z: Tensor, factor: Tensor | None, down: nn.Module, dtype: torch.dtype) -> Tensor:
         """The output for rows of `z` a few at a time, through one buffer: features are many times the input."""
         rows = max(1, min(len(z), _FEATURE_BYTES // (4 * sum(self.widths))))
         buffer = torch.empty(rows, sum(self.widths), device=z.device)
-        parts = []
-        for start in range(0, len(z), rows):
+        parts: list[Tensor] = []
+        for start in range(0, max(1, len(z)), rows):
             chunk = z[start : start + rows]
             gates = None if factor is None else factor[start : start + rows]
             parts.append(down(self.features(chunk, gates, buffer[: len(chunk)]).to(dtype)))

@@ -70,7 +70,8 @@ def sample(root: Path, model_type: str, **changes: Any) -> Sample:
     """A tiny model of `model_type`, captured and converted below `root`."""
     original = save_tiny_model(root / f"{model_type}-original", model_type, **changes)
     ranges = captured(original, root / f"{model_type}-ranges")
-    return converted(original, ranges, Conversion(), root / f"{model_type}-converted")
+    conversion = Conversion(tolerance=1e-6, range_margin=0.5)
+    return converted(original, ranges, conversion, root / f"{model_type}-converted")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -81,6 +82,15 @@ def modeling_code_stays_in_a_scratch_folder(tmp_path_factory: pytest.TempPathFac
         patch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", scratch)
         transformers_logging.disable_progress_bar()
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_an_operation() -> Iterator[None]:
+    """Tiny operations on several threads spend most of their time waiting for a core that something else uses."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.files import sha256_of_tree
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.source import model_config
-from tests.taylor_ops.conftest import CPU, Sample, converted, silent
+from tests.taylor_ops.conftest import CPU, Sample, converted
 
 DOWN = {"llama": "down_proj", "phi": "fc2"}
 
@@ -103,19 +103,9 @@ def test_input_layers_move_together(llama: Sample) -> None:
 
 
 def test_a_converted_model_loads_and_gives_the_logits_of_the_original(gated_or_plain: Sample) -> None:
-    exact = logits(load_original(gated_or_plain.original, "float32", CPU))
-    found = logits(AutoModelForCausalLM.from_pretrained(gated_or_plain.converted, trust_remote_code=True))
-    apart = (found.log_softmax(-1) - exact.log_softmax(-1)).abs()
-    # The tolerance is that of one activation; here 48 of them meet in every output of a layer.
-    assert float(apart.max()) < 20 * gated_or_plain.conversion.tolerance * float(exact.std())
-    assert torch.equal(found.argmax(-1), exact.argmax(-1))
-
-
-def test_a_tight_conversion_gives_the_logits_of_the_original_within_1e_4(llama: Sample, tmp_path: Path) -> None:
-    tight = llama.again(tmp_path / "llama-tight", tolerance=1e-6, range_margin=0.2)
-    found = logits(load_bundle(tight.converted, CPU))
-    exact = logits(load_original(tight.original, "float32", CPU))
-    torch.testing.assert_close(found, exact, rtol=0, atol=1e-4)
+    found = AutoModelForCausalLM.from_pretrained(gated_or_plain.converted, trust_remote_code=True)
+    exact = load_original(gated_or_plain.original, "float32", CPU)
+    torch.testing.assert_close(logits(found), logits(exact), rtol=0, atol=1e-4)
 
 
 def test_a_model_converted_in_memory_says_what_the_written_one_says(gated_or_plain: Sample) -> None:

@@ -74,7 +74,7 @@ def test_chebyshev_coefficients_are_those_of_mpmath(name: str, center: float, ra
 
 @pytest.mark.parametrize("basis", BASES)
 @given(name=st.sampled_from(NAMES), captured=ranges, margin=margins, tolerance=tolerances)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=120)
 def test_a_reachable_tolerance_is_kept_on_the_whole_interval(
     basis: Basis, name: str, captured: list[Any], margin: float, tolerance: float
 ) -> None:
@@ -88,7 +88,7 @@ def test_a_reachable_tolerance_is_kept_on_the_whole_interval(
 
 @pytest.mark.parametrize("basis", BASES)
 @given(name=st.sampled_from(NAMES), captured=ranges)
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=50)
 def test_the_bound_is_never_below_the_error_at_any_order(basis: Basis, name: str, captured: list[Any]) -> None:
     place = intervals(*columns(captured), 0.5, ACTIVATIONS[name].saturation(1e-5))
     expansion = fit(ACTIVATIONS[name], *place, basis)

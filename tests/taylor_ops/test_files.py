@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taylor_ops.errors import BadInput, WorkFailed
@@ -35,6 +35,12 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for tests that run many times."""
+    return tmp_path_factory.mktemp("scratch")
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -77,9 +83,10 @@ def with_the_keys_reversed(value: Any) -> Any:
 # Hashes
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=200))
-def test_the_hash_of_a_file_is_that_of_its_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "hashed"
+def test_the_hash_of_a_file_is_that_of_its_bytes(scratch: Path, data: bytes) -> None:
+    path = scratch / "hashed"
     path.write_bytes(data)
     assert sha256_of(path) == hashlib.sha256(data).hexdigest()
 
@@ -101,6 +108,7 @@ def test_a_tree_is_hashed_by_relative_posix_path_with_hidden_files(tmp_path: Pat
 # JSON
 
 
+@settings(deadline=None)
 @given(value=values)
 def test_equal_values_have_equal_json_whatever_the_order_of_their_keys(value: Any) -> None:
     text = canonical_json(value)
@@ -124,9 +132,10 @@ def test_what_is_written_as_json_is_read_again(tmp_path: Path) -> None:
 # One file
 
 
+@settings(deadline=None)
 @given(text=st.text())
-def test_a_written_text_stands_in_the_file_byte_for_byte(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    path = tmp_path_factory.getbasetemp() / "written"
+def test_a_written_text_stands_in_the_file_byte_for_byte(scratch: Path, text: str) -> None:
+    path = scratch / "written"
     write_text(path, text)
     assert path.read_bytes() == text.encode("utf-8")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taylor_ops.config import TextSource
@@ -16,6 +16,12 @@ from taylor_ops.texts import prompts, sequences, shipped, text_hashes
 from tests.tiny_models import tokenizer
 
 TOKENIZER = tokenizer()
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for tests that run many times."""
+    return tmp_path_factory.mktemp("scratch")
 
 
 def jsonl(path: Path, *records: Any) -> Path:
@@ -105,9 +111,10 @@ def test_blank_lines_and_carriage_returns_between_records_are_left_out(tmp_path:
     assert said(path) == ["a", "b"]
 
 
+@settings(deadline=None)
 @given(texts=st.lists(st.text(min_size=1), min_size=1, max_size=5))
-def test_any_texts_come_back_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
-    path = jsonl(tmp_path_factory.getbasetemp() / "any.jsonl", *({"text": text} for text in texts))
+def test_any_texts_come_back_as_they_were_written(scratch: Path, texts: list[str]) -> None:
+    path = jsonl(scratch / "any.jsonl", *({"text": text} for text in texts))
     assert said(path) == texts
 
 
@@ -127,7 +134,10 @@ def test_a_text_file_is_put_into_one_user_turn_too(tmp_path: Path) -> None:
 
 def test_messages_go_through_the_chat_template_and_only_an_open_turn_asks_for_an_answer(tmp_path: Path) -> None:
     chatty = tokenizer()
-    chatty.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[answer]{% endif %}"
+    chatty.chat_template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}[answer]{% endif %}"
+    )
     asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
     answered = [*asked, {"role": "assistant", "content": "So."}]
     path = jsonl(tmp_path / "p.jsonl", {"messages": asked}, {"messages": answered})
@@ -234,18 +244,18 @@ def test_a_file_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
 # Sequences
 
 
+@settings(deadline=None)
 @given(
     texts=st.lists(st.text("abcdef", min_size=1, max_size=30), min_size=1, max_size=6),
     tokens=st.integers(1, 100),
     length=st.integers(2, 40),
 )
 def test_sequences_are_the_joined_texts_cut_at_the_length_up_to_the_total(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[str], tokens: int, length: int
+    scratch: Path, texts: list[str], tokens: int, length: int
 ) -> None:
-    base = tmp_path_factory.getbasetemp()
     half = len(texts) // 2
     sources = [
-        source(jsonl(base / f"{name}.jsonl", *({"text": text} for text in some)), name=name)
+        source(jsonl(scratch / f"{name}.jsonl", *({"text": text} for text in some)), name=name)
         for name, some in (("one", texts[:half]), ("two", texts[half:]))
         if some
     ]

@@ -1,0 +1,214 @@
+"""The command line: exit statuses, one line of cause and one of remedy, and no traceback that nobody asked for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from taylor_ops.bundle import MANIFEST
+from taylor_ops.config_file import schema_text
+from tests.tiny_models import save_tiny_model
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "release_configs").glob("*.yaml"))
+GOOD = """\
+name: tiny
+version: 1.0.0
+source: {kind: folder, path: tiny}
+card: {license: mit}
+publish: {repo_id: owner/tiny-taylor}
+"""
+FIVE_MISTAKES = """\
+name: Tiny Model
+version: 1.0
+source: {kind: folder, path: tiny}
+latency:
+  target_slowdown: fast
+  pairs: 1
+card: {licence: mit, license: mit}
+publish: {repo_id: owner/tiny-taylor}
+"""
+
+
+def called(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command line with these arguments, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "flows.command_line", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+def refused(*arguments: str | Path, status: int = 2) -> tuple[str, str]:
+    """Cause and remedy of a command that is refused with `status`."""
+    done = called(*arguments)
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    cause, remedy = done.stderr.splitlines()
+    assert cause.startswith("error: ")
+    assert remedy.startswith("remedy: ")
+    return cause, remedy
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "good.yaml").write_text(GOOD, encoding="utf-8")
+    return tmp_path / "good.yaml"
+
+
+@pytest.fixture
+def mistaken(tmp_path: Path) -> Path:
+    (tmp_path / "mistaken.yaml").write_text(FIVE_MISTAKES, encoding="utf-8")
+    return tmp_path / "mistaken.yaml"
+
+
+# check
+
+
+def test_configs_in_order_are_counted_with_status_0(config: Path) -> None:
+    done = called("check", config)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 config in order\n", "")
+
+
+def test_the_shipped_configs_are_in_order() -> None:
+    done = called("check", *SHIPPED)
+    assert (done.returncode, done.stdout) == (0, f"{len(SHIPPED)} configs in order\n")
+
+
+def test_five_mistakes_are_five_lines_with_file_and_line_and_status_2(mistaken: Path) -> None:
+    done = called("check", mistaken)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    places = [line.split(": ")[:2] for line in done.stderr.splitlines()]
+    assert places == [
+        [f"{mistaken}:1", "name"],
+        [f"{mistaken}:2", "version"],
+        [f"{mistaken}:5", "latency.target_slowdown"],
+        [f"{mistaken}:6", "latency.pairs"],
+        [f"{mistaken}:7", "card.licence"],
+    ]
+
+
+def test_mistakes_of_all_configs_are_told_at_once(config: Path, mistaken: Path) -> None:
+    done = called("check", mistaken, config, config.parent / "missing.yaml")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 6
+    assert done.stderr.splitlines()[-1].startswith(f"{config.parent / 'missing.yaml'}: cannot be read")
+
+
+# schema
+
+
+def test_the_schema_is_json_and_the_one_that_editors_are_pointed_to() -> None:
+    done = called("schema")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["title"] == "Release config"
+    assert done.stdout == schema_text()
+    assert done.stdout == (ROOT / "release_configs" / "release-config.schema.json").read_text(encoding="utf-8")
+
+
+# verify and audit
+
+
+def test_a_folder_that_is_no_bundle_is_refused_in_two_lines_with_status_2(tmp_path: Path) -> None:
+    cause, remedy = refused("verify", tmp_path)
+    assert str(tmp_path / MANIFEST) in cause
+    assert "folder of a bundle" in remedy
+
+
+def test_a_bundle_with_a_changed_file_is_rejected_in_two_lines_with_status_1(tmp_path: Path) -> None:
+    manifest = {"format": 1, "files": {"README.md": "0" * 64}, "exactness": {"continuations": []}}
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    (tmp_path / "README.md").write_text("changed", encoding="utf-8")
+    cause, _remedy = refused("verify", tmp_path, status=1)
+    assert str(tmp_path / "README.md") in cause
+
+
+def test_a_folder_that_is_no_bundle_cannot_be_audited(tmp_path: Path) -> None:
+    cause, _remedy = refused("audit", tmp_path, "--original", tmp_path)
+    assert f"{tmp_path} is not the folder of a bundle" in cause
+
+
+def test_a_model_that_was_never_converted_cannot_be_audited(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "plain")
+    cause, _remedy = refused("audit", folder, "--original", folder)
+    assert str(folder) in cause
+
+
+def test_an_original_that_is_not_there_is_named(tmp_path: Path) -> None:
+    taylor_mlp = {"basis": "chebyshev", "roles": {}, "layers": {}}
+    config = {"model_type": "taylor_llama", "hidden_act": "silu", "taylor_mlp": taylor_mlp}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    cause, _remedy = refused("audit", tmp_path, "--original", tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in cause
+
+
+# run
+
+
+def test_a_setting_without_a_value_is_refused_before_anything_is_written(config: Path, tmp_path: Path) -> None:
+    cause, remedy = refused("run", config, "--artifacts", tmp_path / "artifacts", "--set", "latency.pairs")
+    assert "--set latency.pairs: no value given" in cause
+    assert "key=value" in remedy
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_run_of_a_mistaken_config_tells_every_mistake_before_anything_is_written(
+    mistaken: Path, tmp_path: Path
+) -> None:
+    done = called("run", mistaken, "--artifacts", tmp_path / "artifacts", "--set", "seed=x")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    told = done.stderr
+    assert [told.count(f"{mistaken}:{line}: ") for line in (1, 2, 5, 6, 7)] == [1] * 5
+    assert told.count("--set seed: ") == 1
+    assert not (tmp_path / "artifacts").exists()
+
+
+# How it is called
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["publish-everything"], ["check"], ["verify"], ["check", "--strict"], ["--verbose", "check"], ["schema", "extra"]],
+)
+def test_a_command_that_is_called_wrongly_ends_with_status_2_and_says_what_is_wrong(arguments: list[str]) -> None:
+    done = called(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert "unexpected" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_without_a_command_the_commands_are_listed() -> None:
+    done = called()
+    told = done.stdout + done.stderr
+    assert done.returncode in (0, 2)
+    assert "Traceback" not in told
+    assert all(command in told for command in ("check", "run", "verify", "audit", "schema"))
+
+
+def test_help_is_no_error() -> None:
+    done = called("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(command in done.stdout for command in ("check", "run", "verify", "audit", "schema"))
+
+
+def test_a_traceback_is_shown_before_the_two_lines_to_whoever_asks_for_it(tmp_path: Path) -> None:
+    done = called("--debug", "verify", tmp_path)
+    assert done.returncode == 2
+    *traceback, cause, remedy = done.stderr.splitlines()
+    assert any(line.startswith("Traceback") for line in traceback)
+    assert cause.startswith("error: ")
+    assert remedy.startswith("remedy: ")

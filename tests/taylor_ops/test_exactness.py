@@ -1,0 +1,324 @@
+"""Exactness: what counts as equal, what as a tie, and that the gate can fail."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from taylor_ops.config import Exactness, TextSource
+from taylor_ops.errors import GateRejected
+from taylor_ops.exactness import (
+    TIE_RULE,
+    Comparison,
+    DataSetExactness,
+    Divergence,
+    ExactnessRecord,
+    _Tally,
+    require_exact,
+    validate,
+)
+from taylor_ops.generation import Continuation
+from taylor_ops.texts import Prompt
+from tests.taylor_ops.conftest import CPU, Sample, silent
+
+TIE_MARGIN = 1e-3
+VOCABULARY = 5
+
+
+# Counting
+
+
+def said(tokens: list[int], logits: Tensor | None = None, prompt: str = "p1") -> Continuation:
+    """A continuation by greedy choice, with clear logits for its tokens unless others are given."""
+    chosen = torch.tensor(tokens)
+    if logits is None:
+        logits = 4.0 * torch.nn.functional.one_hot(chosen, VOCABULARY).float()
+    return Continuation(Prompt(prompt, "kind", (1, 2)), chosen, logits)
+
+
+def compared(*runs: tuple[Continuation, Continuation]) -> Comparison:
+    tally = _Tally()
+    for original, other in runs:
+        tally.add(original, other)
+    return tally.comparison(TIE_MARGIN)
+
+
+def test_equal_runs_have_no_distance() -> None:
+    result = compared((said([1, 2, 3]), said([1, 2, 3])), (said([4, 0, 4], prompt="p2"), said([4, 0, 4], prompt="p2")))
+    assert (result.prompts, result.prompts_equal, result.tokens_compared) == (2, 2, 6)
+    assert (result.first_divergence, result.divergences) == (None, ())
+    assert result.kl_mean == result.kl_max == result.log_prob_difference_max == 0
+    assert result.top1_agreement == 1
+
+
+def test_runs_are_compared_up_to_and_with_their_first_divergence() -> None:
+    original, other = said([1, 2, 3, 4]), said([1, 2, 0, 0])
+    result = compared((original, other))
+    assert result.tokens_compared == 3
+    assert result.first_divergence == 2
+    assert result.prompts_equal == 0
+    assert result.top1_agreement == pytest.approx(2 / 3)
+    (divergence,) = result.divergences
+    assert (divergence.prompt, divergence.position) == ("p1", 2)
+    assert divergence.margin == pytest.approx(4.0, rel=1e-6)
+    assert not divergence.tie
+
+
+def test_the_first_divergence_of_a_data_set_is_the_earliest_of_its_prompts() -> None:
+    result = compared(
+        (said([1, 1, 1, 1]), said([1, 1, 1, 2])),
+        (said([1, 1, 1, 1], prompt="p2"), said([1, 2, 1, 1], prompt="p2")),
+        (said([1, 1, 1, 1], prompt="p3"), said([1, 1, 1, 1], prompt="p3")),
+    )
+    assert result.first_divergence == 1
+    assert [divergence.prompt for divergence in result.divergences] == ["p1", "p2"]
+    assert result.tokens_compared == 4 + 2 + 4
+
+
+@given(seed=st.integers(0, 10_000), scale=st.floats(0, 3), steps=st.integers(1, 6))
+def test_distances_are_those_of_the_definitions(seed: int, scale: float, steps: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randn(steps, VOCABULARY, generator=generator)
+    second = first + scale * torch.randn(steps, VOCABULARY, generator=generator)
+    result = compared((said(first.argmax(-1).tolist(), first), said(second.argmax(-1).tolist(), second)))
+    kl, difference = [], []
+    for p, q in zip(first.double().softmax(-1).tolist(), second.double().softmax(-1).tolist(), strict=True):
+        kl.append(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
+        difference.append(max(abs(math.log(a / b)) for a, b in zip(p, q, strict=True)))
+        if p.index(max(p)) != q.index(max(q)):
+            break
+    assert result.tokens_compared == len(kl)
+    assert result.kl_mean == pytest.approx(sum(kl) / len(kl), abs=1e-12)
+    assert result.kl_max == pytest.approx(max(kl), abs=1e-12)
+    assert result.log_prob_difference_max == pytest.approx(max(difference), abs=1e-12)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("position", [0, 2])
+def test_a_value_that_is_not_finite_is_never_forgotten(broken: float, position: int) -> None:
+    original, bad = said([1, 2, 3]), said([1, 2, 3])
+    bad.logits[position, 0] = broken
+    for runs in ([(original, bad), (original, original)], [(original, original), (original, bad)]):
+        result = compared(*runs)
+        assert not math.isfinite(result.kl_max)
+        assert not math.isfinite(result.log_prob_difference_max)
+
+
+def test_a_divergence_is_a_tie_up_to_the_margin_and_not_beyond() -> None:
+    for gap, tie in ((0.0, True), (0.9e-3, True), (1.1e-3, False), (1.0, False)):
+        first = torch.tensor([[0.0, 5.0, 5.0 - gap, 0.0, 0.0]], dtype=torch.float64)
+        second = torch.tensor([[0.0, 5.0 - gap, 5.0, 0.0, 0.0]], dtype=torch.float64)
+        (divergence,) = compared((said([1], first), said([2], second))).divergences
+        assert divergence.margin == pytest.approx(gap, abs=1e-9)
+        assert divergence.tie is tie
+
+
+def test_another_token_than_the_tied_two_is_no_tie() -> None:
+    first = torch.tensor([[0.0, 5.0, 5.0, -9.0, 0.0]])
+    second = torch.tensor([[0.0, 5.0, 5.0, 30.0, 0.0]])
+    (divergence,) = compared((said([1], first), said([3], second))).divergences
+    assert not divergence.tie
+
+
+def test_a_token_that_may_not_be_said_makes_no_tie() -> None:
+    # Token 0 ends the text. It is suppressed, so the original's choice is token 1, four nats before token 2.
+    first = torch.tensor([[5.0001, 5.0, 1.0, 0.0, 0.0]])
+    second = torch.tensor([[5.0, 1.0, 5.0, 0.0, 0.0]])
+    (divergence,) = compared((said([1], first), said([2], second))).divergences
+    assert not divergence.tie
+
+
+def test_a_suppressed_token_does_not_hide_a_tie() -> None:
+    first = torch.tensor([[9.0, 5.0, 5.0 - 1e-4, 0.0, 0.0]])
+    second = torch.tensor([[9.0, 5.0 - 1e-4, 5.0, 0.0, 0.0]])
+    (divergence,) = compared((said([1], first), said([2], second))).divergences
+    assert divergence.tie
+
+
+# The gate
+
+
+def comparison(ties: int = 0, others: int = 0, prompts: int = 10, kl_max: float = 1e-6) -> Comparison:
+    divergences = tuple(
+        Divergence(prompt=f"p{number}", position=7, margin=1e-4 if number < ties else 0.8, tie=number < ties)
+        for number in range(ties + others)
+    )
+    return Comparison(
+        prompts=prompts,
+        prompts_equal=prompts - len(divergences),
+        tokens_compared=64 * prompts,
+        first_divergence=7 if divergences else None,
+        divergences=divergences,
+        kl_mean=kl_max / 10,
+        kl_max=kl_max,
+        log_prob_difference_max=1e-3,
+        top1_agreement=1 - len(divergences) / (64 * prompts),
+    )
+
+
+def record(*data_sets: tuple[Comparison, Comparison]) -> ExactnessRecord:
+    """A record of pairs of bundle and floor."""
+    return ExactnessRecord(
+        dtype="float32",
+        new_tokens=64,
+        batch_size=24,
+        floor_batch_size=8,
+        data_sets=tuple(
+            DataSetExactness(name=f"set-{number}", bundle=bundle, floor=floor)
+            for number, (bundle, floor) in enumerate(data_sets)
+        ),
+        perplexity=(),
+        tie_margin=TIE_MARGIN,
+        tie_rule=TIE_RULE,
+        continuations=(),
+    )
+
+
+def test_a_bundle_that_says_everything_equal_is_accepted() -> None:
+    require_exact(record((comparison(), comparison()), (comparison(), comparison(ties=3))))
+
+
+@pytest.mark.parametrize("ties", [1, 2, 3])
+def test_as_many_ties_as_the_floor_has_are_accepted(ties: int) -> None:
+    require_exact(record((comparison(ties=ties), comparison(ties=3))))
+
+
+def test_more_ties_than_the_floor_has_are_rejected() -> None:
+    with pytest.raises(GateRejected, match=r"`set-1`: 6 of 10 prompts equal; its 4 ties are more than the 3"):
+        require_exact(record((comparison(), comparison()), (comparison(ties=4), comparison(ties=3))))
+
+
+def test_a_tie_where_the_floor_has_none_is_rejected() -> None:
+    with pytest.raises(GateRejected, match="1 ties are more than the 0"):
+        require_exact(record((comparison(ties=1), comparison())))
+
+
+def test_a_divergence_that_is_no_tie_is_rejected_however_many_the_floor_has() -> None:
+    with pytest.raises(GateRejected, match=r"`set-0`.*p2 differs at new token 7.*0\.8 nats.*limit 0\.001"):
+        require_exact(record((comparison(ties=2, others=1), comparison(ties=5, others=5))))
+
+
+def test_every_data_set_is_judged() -> None:
+    good = (comparison(), comparison())
+    for place in range(3):
+        sets = [good, good, good]
+        sets[place] = (comparison(others=1), comparison())
+        with pytest.raises(GateRejected, match=f"`set-{place}`"):
+            require_exact(record(*sets))
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_bundle_that_computes_nan_or_infinity_is_rejected(broken: float) -> None:
+    with pytest.raises(GateRejected, match="not finite"):
+        require_exact(record((comparison(kl_max=broken), comparison())))
+
+
+@given(ties=st.integers(0, 6), others=st.integers(0, 2), floor=st.integers(0, 6))
+def test_the_gate_accepts_exactly_what_its_rule_says(ties: int, others: int, floor: int) -> None:
+    judged = record((comparison(ties=ties, others=others), comparison(ties=floor)))
+    if others == 0 and ties <= floor:
+        require_exact(judged)
+    else:
+        with pytest.raises(GateRejected):
+            require_exact(judged)
+
+
+def test_a_record_that_holds_nan_can_still_be_written_and_judged_again(tmp_path: Path) -> None:
+    record((comparison(kl_max=math.nan), comparison())).write(tmp_path / "exactness.json")
+    with pytest.raises(GateRejected, match="not finite"):
+        require_exact(ExactnessRecord.read(tmp_path / "exactness.json"))
+
+
+# End to end
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Exactness:
+    """A few short prompts and a little running text."""
+    folder = tmp_path_factory.mktemp("prompts")
+    lines = [
+        "Why is bread brown?",
+        "2 + 2 =",
+        "def f(x):",
+        "Once upon a time there was a",
+        "A",
+        "The opposite of up is",
+    ]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": line}) + "\n" for line in lines))
+    return Exactness(
+        prompts=(
+            TextSource(name="short", file=folder / "prompts.jsonl"),
+            TextSource(name="two", file=folder / "prompts.jsonl", limit=2),
+        ),
+        running_text=(TextSource(name="running", builtin="running_text"),),
+        running_tokens=128,
+        new_tokens=8,
+        batch_size=4,
+        floor_batch_size=1,
+    )
+
+
+def test_a_converted_model_is_exact_on_held_out_prompts(gated_or_plain: Sample, prompts: Exactness) -> None:
+    told = []
+    found = validate(
+        gated_or_plain.original, gated_or_plain.converted, "float32", prompts, CPU, lambda *step: told.append(step)
+    )
+    require_exact(found)
+    assert [data_set.name for data_set in found.data_sets] == ["short", "two"]
+    assert [data_set.bundle.prompts_equal for data_set in found.data_sets] == [6, 2]
+    assert [data_set.floor.prompts for data_set in found.data_sets] == [6, 2]
+    for data_set in found.data_sets:
+        assert data_set.bundle.tokens_compared == 8 * data_set.bundle.prompts
+        assert data_set.bundle.top1_agreement == 1
+        assert 0 < data_set.bundle.kl_max < 1e-6
+        assert 0 < data_set.bundle.log_prob_difference_max < 1e-3
+    noise = max(data_set.floor.log_prob_difference_max for data_set in found.data_sets)
+    assert found.tie_margin == 2 * noise > 0
+    (perplexity,) = found.perplexity
+    assert perplexity.tokens == 127
+    assert perplexity.bundle == pytest.approx(perplexity.original, rel=1e-3)
+    assert len(found.continuations) == 8
+    assert all(len(continuation.new_tokens) == 8 for continuation in found.continuations)
+    assert told[-1] == (3, 3)
+
+
+def test_two_validations_give_the_same_record(llama: Sample, prompts: Exactness) -> None:
+    once, twice = (validate(llama.original, llama.converted, "float32", prompts, CPU, silent) for _ in range(2))
+    assert once == twice
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_bundle_with_one_flipped_sign_is_rejected(
+    llama: Sample, prompts: Exactness, tmp_path: Path, layer: int
+) -> None:
+    flipped = tmp_path / f"llama-flipped-{layer}"
+    shutil.copytree(llama.converted, flipped)
+    (file,) = flipped.glob("*.safetensors")
+    tensors = load_file(file)
+    tensors[f"model.layers.{layer}.mlp.down_proj.weight"] *= -1
+    save_file(tensors, file, metadata={"format": "pt"})
+    found = validate(llama.original, flipped, "float32", prompts, CPU, silent)
+    with pytest.raises(GateRejected, match="no numerical tie"):
+        require_exact(found)
+    assert not found.continuations
+    assert found.perplexity[0].bundle != pytest.approx(found.perplexity[0].original, rel=1e-2)
+
+
+def test_a_bundle_that_computes_nan_is_rejected_end_to_end(llama: Sample, prompts: Exactness, tmp_path: Path) -> None:
+    broken = tmp_path / "llama-broken"
+    shutil.copytree(llama.converted, broken)
+    (file,) = broken.glob("*.safetensors")
+    tensors = load_file(file)
+    tensors["model.norm.weight"][0] = math.nan
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(GateRejected, match="not finite"):
+        require_exact(validate(llama.original, broken, "float32", prompts, CPU, silent))

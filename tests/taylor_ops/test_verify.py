@@ -1,0 +1,173 @@
+"""A bundle is verified as it was assembled, and refused after any change to it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from taylor_ops.audit import audit
+from taylor_ops.bundle import MANIFEST, Evidence, assemble
+from taylor_ops.config import Exactness, FolderSource, TextSource
+from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.exactness import validate
+from taylor_ops.files import canonical_json, read_json, sha256_of, sha256_of_tree
+from taylor_ops.source import resolve
+from taylor_ops.verify import Verified, read_manifest, verify
+from tests.taylor_ops import release_example as example
+from tests.taylor_ops.conftest import CPU, Sample, silent
+
+PROMPTS, NEW_TOKENS = 3, 6
+WEIGHTS = "model-00001-of-00001.safetensors"
+
+
+@pytest.fixture(scope="module")
+def original_bundle(llama: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that the real stages made of a tiny model; only its latency was not measured."""
+    root = tmp_path_factory.mktemp("verify")
+    held_out = TextSource(name="project", builtin="held_out", limit=PROMPTS)
+    exactness = Exactness(prompts=(held_out,), running_text=(), new_tokens=NEW_TOKENS)
+    evidence = Evidence(
+        source=resolve(FolderSource(kind="folder", path=llama.original), root, silent),
+        converted=llama.record,
+        latency=example.latency(),
+        exactness=validate(llama.original, llama.converted, "float32", exactness, CPU, silent),
+        audit=audit(llama.original, llama.converted, ("rank_one",), silent),
+    )
+    assemble(llama.converted, example.config(), example.document(), evidence, root / "bundle")
+    return root / "bundle"
+
+
+@pytest.fixture
+def bundle(original_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle to spoil."""
+    return shutil.copytree(original_bundle, tmp_path / "bundle")
+
+
+def rejected(bundle: Path) -> str:
+    """Why a bundle is refused."""
+    with pytest.raises(GateRejected) as caught:
+        verify(bundle)
+    assert "do not use this copy" in caught.value.remedy
+    return caught.value.cause
+
+
+def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = read_json(bundle / MANIFEST)
+    change(manifest)
+    (bundle / MANIFEST).write_text(canonical_json(manifest), encoding="utf-8")
+
+
+def spoil_weights(bundle: Path) -> None:
+    """Turn the sign of the terms of one layer, and let the manifest list the changed file."""
+    tensors = load_file(bundle / WEIGHTS)
+    tensors["model.layers.0.mlp.down_proj.weight"].neg_()
+    save_file(tensors, bundle / WEIGHTS, metadata={"format": "pt"})
+    change_manifest(bundle, lambda manifest: manifest["files"].update({WEIGHTS: sha256_of(bundle / WEIGHTS)}))
+
+
+# What is accepted
+
+
+def test_a_bundle_is_verified_wherever_it_lies_and_is_left_as_it_was(bundle: Path) -> None:
+    before = sha256_of_tree(bundle)
+    assert verify(bundle) == Verified(files=len(before) - 1, prompts=PROMPTS, tokens=PROMPTS * NEW_TOKENS)
+    assert sha256_of_tree(bundle) == before
+
+
+def test_a_bundle_without_recorded_continuations_is_verified_by_its_files(bundle: Path) -> None:
+    change_manifest(bundle, lambda manifest: manifest["exactness"].update(continuations=[]))
+    assert verify(bundle) == Verified(files=len(sha256_of_tree(bundle)) - 1, prompts=0, tokens=0)
+
+
+# What is refused
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_one_changed_byte_anywhere_is_found_and_its_file_named(original_bundle: Path, data: st.DataObject) -> None:
+    files = sorted(path for path in original_bundle.iterdir() if path.name != MANIFEST)
+    path = data.draw(st.sampled_from(files))
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    changed = whole[place] ^ (1 << data.draw(st.integers(0, 7)))
+    try:
+        path.write_bytes(whole[:place] + bytes([changed]) + whole[place + 1 :])
+        assert rejected(original_bundle) == f"{path} does not have the bytes that the manifest lists"
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["extra.safetensors", ".hidden", "sub/modeling.py", "modeling_taylor.pyc"])
+def test_an_added_file_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).parent.mkdir(exist_ok=True)
+    (bundle / name).write_bytes(b"")
+    assert rejected(bundle) == f"{bundle / name} is not in the manifest"
+
+
+def test_each_file_that_is_removed_is_named(bundle: Path) -> None:
+    for path in sorted(path for path in bundle.iterdir() if path.name != MANIFEST):
+        aside = path.rename(bundle.parent / "aside")
+        assert rejected(bundle) == f"{path} is missing; the manifest lists it"
+        aside.rename(path)
+
+
+def test_a_renamed_file_is_refused(bundle: Path) -> None:
+    (bundle / WEIGHTS).rename(bundle / "model.safetensors")
+    assert str(bundle / WEIGHTS) in rejected(bundle)
+
+
+def test_a_recorded_token_that_the_bundle_does_not_say_is_named_with_its_prompt(bundle: Path) -> None:
+    recorded = read_json(bundle / MANIFEST)["exactness"]["continuations"][1]
+    wrong = (recorded["new_tokens"][4] + 1) % 256
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["exactness"]["continuations"][1]["new_tokens"][4] = wrong
+
+    change_manifest(bundle, change)
+    assert rejected(bundle) == (
+        f"{bundle} continues prompt {recorded['prompt']} with other tokens than recorded, from new token 4"
+    )
+
+
+def test_weights_that_were_changed_together_with_their_hash_are_found_by_what_they_say(bundle: Path) -> None:
+    spoil_weights(bundle)
+    assert "with other tokens than recorded" in rejected(bundle)
+
+
+# What is no bundle
+
+
+def test_a_folder_without_a_manifest_is_no_bundle(bundle: Path) -> None:
+    (bundle / MANIFEST).unlink()
+    with pytest.raises(BadInput) as caught:
+        verify(bundle)
+    assert str(bundle / MANIFEST) in caught.value.cause
+    assert "folder of a bundle" in caught.value.remedy
+    assert caught.value.exit_status == 2
+
+
+def test_a_folder_that_is_not_there_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="nowhere"):
+        verify(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format": 2}', '{"format": 1}', '{"format": "1"}'])
+def test_a_manifest_that_is_none_or_of_another_format_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        verify(tmp_path)
+    assert str(tmp_path / MANIFEST) in caught.value.cause
+
+
+def test_a_manifest_of_a_later_format_asks_for_a_newer_tool(bundle: Path) -> None:
+    change_manifest(bundle, lambda manifest: manifest.update(format=2))
+    with pytest.raises(BadInput, match="has format 2, known is 1") as caught:
+        read_manifest(bundle)
+    assert "newer taylor-release" in caught.value.remedy
