@@ -60,10 +60,9 @@ def check(configs: Annotated[list[Path], typer.Argument(help="YAML release confi
 def run(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Path("artifacts")) -> None:
     """Run the release flow in this process."""
     _quiet_tools()
-    from taylor_ops.summary import summary
-
     from flows.release import release
     from taylor_ops.config_file import read
+    from taylor_ops.summary import summary
 
     overrides = parse_settings(settings or [])
     read(config, overrides)
@@ -89,10 +88,9 @@ def audit(
     original: Annotated[Path, typer.Option(help="Folder of the original model, to score what is recovered.")],
 ) -> None:
     """Attack a bundle and print what the attacks recover."""
-    from taylor_ops.summary import audit_table
-
     from taylor_ops.audit import ATTACKS
     from taylor_ops.audit import audit as run_attacks
+    from taylor_ops.summary import audit_table
 
     if not (bundle / "config.json").is_file():
         raise BadInput(f"{bundle} is not the folder of a bundle", "point the command at a bundle")

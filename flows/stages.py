@@ -6,8 +6,6 @@ from pathlib import Path
 
 from prefect import task
 from prefect.logging import get_run_logger
-from taylor_ops.card import card_template
-from taylor_ops.report import write_report
 
 from flows.stage import Progress, Release
 from taylor_ops import bundle as bundles
@@ -21,6 +19,7 @@ from taylor_ops import verify as verification
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit import audit as attack
 from taylor_ops.bundle import BundleRecord, Evidence
+from taylor_ops.card import card_template
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.inspection import require_as_planned
@@ -29,6 +28,7 @@ from taylor_ops.models import device_named
 from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
+from taylor_ops.report import write_report
 from taylor_ops.source import ResolvedSource
 from taylor_ops.texts import text_hashes
 from taylor_ops.verify import Verified

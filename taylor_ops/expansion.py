@@ -25,6 +25,7 @@ _HIGHEST_DEGREE = 160
 _OWN_SERIES_ORDER = 32
 _OWN_SERIES_TAIL = 1e-6
 _SMALLEST_RADIUS = 2.0**-6
+_SMALLEST_NORMAL = 2.0**-14  # of float16
 _ALIVE = -2.0
 
 
@@ -67,6 +68,7 @@ def intervals(low: Tensor, high: Tensor, margin: float, saturation: float) -> tu
     low = (low - margin * width).clamp(-saturation, saturation)
     high = (high + margin * width).clamp(-saturation, saturation).clamp_min(_ALIVE)
     center = ((low + high) / 2).to(torch.bfloat16).double()
+    center = torch.where(center.abs() < _SMALLEST_NORMAL, 0.0, center)
     reach = torch.maximum(high - center, center - low).clamp_min(_SMALLEST_RADIUS)
     mantissa, exponent = torch.frexp(reach)
     radius = torch.ldexp(torch.ceil(mantissa * 256) / 256, exponent)

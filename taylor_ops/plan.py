@@ -23,7 +23,7 @@ from taylor_ops.ranges import LayerRange, read_ranges
 from taylor_ops.records import Record
 
 _RUNGS_PER_DECADE = 20
-_TIGHTEST = 1e-12
+_TIGHTEST = 1e-10
 
 
 class Plan(Record):
@@ -92,61 +92,58 @@ class Expansions:
 
         Raises `BadInput` when the basis cannot keep the tolerance for every neuron.
         """
-        conversion = self._conversion
-        if conversion.order is not None:
-            return [self._fixed(order) for order in range(conversion.order, conversion.max_order + 1)]
-        decades = math.log10(conversion.tolerance / _TIGHTEST)
-        steps = range(int(decades * _RUNGS_PER_DECADE) + 1)
-        tolerances = [conversion.tolerance * 10 ** (-step / _RUNGS_PER_DECADE) for step in steps]
-        totals, padded, neurons = self._columns(tolerances)
-        rungs = [
-            Plan(basis=conversion.basis, tolerance=tolerance, least_order=1, columns=columns, neurons=neurons)
-            for tolerance, columns in zip(tolerances, totals, strict=True)
-        ]
-        rungs += [
-            Plan(basis=conversion.basis, tolerance=tolerances[-1], least_order=order, columns=columns, neurons=neurons)
-            for order, columns in padded.items()
-        ]
-        unique = {rung.columns: rung for rung in reversed(rungs)}
-        return [unique[columns] for columns in sorted(unique)]
-
-    def _fixed(self, order: int) -> Plan:
-        neurons = sum(len(captured.low) for captured in self._ranges.values())
-        return Plan(
-            basis=self._conversion.basis,
-            tolerance=math.inf,
-            least_order=order,
-            columns=(order + 1) * neurons,
-            neurons=neurons,
-        )
-
-    def _columns(self, tolerances: list[float]) -> tuple[list[int], dict[int, int], int]:
-        """Columns of all layers at each tolerance, and at the tightest one with each least order; and the neurons."""
-        max_order = self._conversion.max_order
-        totals = [0] * len(tolerances)
-        padded = dict.fromkeys(range(2, max_order + 1), 0)
-        neurons = unreachable = 0
-        worst = ""
+        candidates = self._candidates()
+        columns = [0] * len(candidates)
+        sound = [True] * len(candidates)
+        neurons = missed = 0
+        first_missed = ""
         for path in self.paths:
             expansion = self[path]
-            orders = orders_for(expansion, tolerances[0], max_order)
-            missed = (orders > max_order) | self._loses_digits(expansion, orders.clamp_max(max_order))
-            if missed.any() and not worst:
-                worst = path
-            unreachable += int(missed.sum())
+            for index, (tolerance, least_order) in enumerate(candidates):
+                orders = self._orders(expansion, tolerance, least_order)
+                columns[index] += int(orders.sum()) + len(orders)
+                sound[index] &= index == 0 or not bool(self._loses_digits(expansion, orders).any())
+            orders = self._orders(expansion, *candidates[0])
+            too_far = (_error_at(expansion, orders) > candidates[0][0]) | self._loses_digits(expansion, orders)
+            if math.isfinite(candidates[0][0]) and too_far.any():
+                first_missed = first_missed or path
+                missed += int(too_far.sum())
             neurons += len(orders)
-            for index, tolerance in enumerate(tolerances):
-                orders = orders_for(expansion, tolerance, max_order).clamp_max(max_order)
-                totals[index] += int(orders.sum()) + len(orders)
-            for least in padded:
-                padded[least] += int(orders.clamp_min(least).sum()) + len(orders)
-        if unreachable:
+        if missed:
+            conversion = self._conversion
             raise BadInput(
-                f"basis `{self._conversion.basis}` cannot keep tolerance {tolerances[0]:g} in {self._conversion.dtype} "
-                f"within order {max_order} for {unreachable} of {neurons} neurons (first in {worst})",
+                f"basis `{conversion.basis}` cannot keep tolerance {conversion.tolerance:g} in {conversion.dtype} "
+                f"within order {conversion.max_order} for {missed} of {neurons} neurons (first in {first_missed})",
                 "use `conversion.basis: chebyshev`, a looser `conversion.tolerance`, or a smaller `range_margin`",
             )
-        return totals, padded, neurons
+        rungs: dict[int, Plan] = {}
+        for (tolerance, least_order), total, usable in zip(candidates, columns, sound, strict=True):
+            if usable and total not in rungs:
+                rungs[total] = Plan(
+                    basis=self._conversion.basis,
+                    tolerance=tolerance,
+                    least_order=least_order,
+                    columns=total,
+                    neurons=neurons,
+                )
+        return [rungs[total] for total in sorted(rungs)]
+
+    def _candidates(self) -> list[tuple[float, int]]:
+        """Tolerances and least orders of the ladder, cheapest first; a fixed order is one with no tolerance."""
+        conversion = self._conversion
+        if conversion.order is not None:
+            return [(math.inf, order) for order in range(conversion.order, conversion.max_order + 1)]
+        steps = range(int(math.log10(conversion.tolerance / _TIGHTEST) * _RUNGS_PER_DECADE) + 1)
+        tolerances = [conversion.tolerance * 10 ** (-step / _RUNGS_PER_DECADE) for step in steps]
+        tighter = [(tolerance, 1) for tolerance in tolerances]
+        return tighter + [(tolerances[-1], order) for order in range(2, conversion.max_order + 1)]
+
+    def _orders(self, expansion: Expansion, tolerance: float, least_order: int) -> Tensor:
+        """Orders [F] of one layer, at most `max_order`, even where that does not keep the tolerance."""
+        max_order = self._conversion.max_order
+        if math.isinf(tolerance):
+            return torch.full((len(expansion.center),), least_order)
+        return orders_for(expansion, tolerance, max_order).clamp(least_order, max_order)
 
     def _loses_digits(self, expansion: Expansion, orders: Tensor) -> Tensor:
         """Which neurons [F] lose more than the tolerance to cancellation between powers when terms are rounded."""
@@ -159,12 +156,12 @@ class Expansions:
     def layout(self, path: str, plan: Plan) -> Layout:
         """The stacked layout of one layer under `plan`."""
         expansion = self[path]
-        max_order = self._conversion.max_order
-        if math.isinf(plan.tolerance):
-            orders = torch.full((len(expansion.center),), plan.least_order)
-        else:
-            orders = orders_for(expansion, plan.tolerance, max_order).clamp(plan.least_order, max_order)
-        return layout(expansion, orders)
+        return layout(expansion, self._orders(expansion, plan.tolerance, plan.least_order))
+
+
+def _error_at(expansion: Expansion, orders: Tensor) -> Tensor:
+    """Bound [F] on the error of phi when each neuron's series ends at its order."""
+    return errors(expansion).gather(0, orders[None])[0]
 
 
 def layout(expansion: Expansion, orders: Tensor) -> Layout:
@@ -177,7 +174,6 @@ def layout(expansion: Expansion, orders: Tensor) -> Layout:
     first = leading[0].abs() >= leading[1].abs()
     chosen = torch.stack([first, ~first])
     carrier = torch.where(chosen, 1 / torch.where(chosen, leading, 1.0), 0.0)
-    truncation = errors(expansion).gather(0, orders[None]).amax()
     return Layout(
         permutation=permutation,
         widths=widths,
@@ -189,7 +185,7 @@ def layout(expansion: Expansion, orders: Tensor) -> Layout:
         bend=expansion.bend[:, permutation],
         reach=expansion.reach[:, permutation],
         orders=orders,
-        error=float(truncation),
+        error=float(_error_at(expansion, orders).max()),
     )
 
 

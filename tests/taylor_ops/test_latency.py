@@ -20,11 +20,11 @@ NEURONS = 100
 Slowdown = Callable[[Plan], float]
 
 
-def plan(columns: int) -> Plan:
+def plan_of(columns: int) -> Plan:
     return Plan(basis="chebyshev", tolerance=1e-4, least_order=1, columns=columns, neurons=NEURONS)
 
 
-LADDER = [plan(columns) for columns in range(8 * NEURONS, 65 * NEURONS, NEURONS // 2)]
+LADDER = [plan_of(columns) for columns in range(8 * NEURONS, 65 * NEURONS, NEURONS // 2)]
 
 
 def line(slope: float, overhead: float = 0.0) -> Slowdown:
@@ -40,10 +40,10 @@ class Machine:
         self.pairs = pairs
         self.asked: list[Plan] = []
 
-    def __call__(self, rung: Plan) -> tuple[list[float], list[float]]:
-        self.asked.append(rung)
+    def __call__(self, plan: Plan) -> tuple[list[float], list[float]]:
+        self.asked.append(plan)
         original = [0.5 + 0.01 * number for number in range(self.pairs)]
-        return original, [seconds * self.slowdown(rung) for seconds in original]
+        return original, [seconds * self.slowdown(plan) for seconds in original]
 
 
 class Moody(Machine):
@@ -228,10 +228,10 @@ def test_a_bundle_that_is_faster_than_the_original_is_refused_with_an_interval_i
 
 def test_a_ladder_of_one_plan_is_measured_once() -> None:
     machine = Machine(line(1e-3))
-    chosen, _ = find(3.0, machine, line(5e-3), [plan(2100)])
-    assert chosen == plan(2100)
+    chosen, _ = find(3.0, machine, line(5e-3), [plan_of(2100)])
+    assert chosen == plan_of(2100)
     with pytest.raises(BadInput, match=r"2\.00 to 2\.00 can"):
-        find(3.0, Machine(line(0.5e-3)), line(1e-3), [plan(2100)])
+        find(3.0, Machine(line(0.5e-3)), line(1e-3), [plan_of(2100)])
 
 
 # Figures

@@ -64,10 +64,9 @@ def released(original: OriginalMLP, stacked: Layout, basis: Basis, dtype: torch.
         for layer in (copy.gate, copy.up):
             for parameter in layer.parameters() if layer is not None else ():
                 parameter.copy_(parameter[stacked.permutation].clone())
-        down = taylor.get_submodule("down")
-        down.weight.copy_(terms(original.down.weight, stacked, dtype))
+        taylor.get_parameter("down.weight").copy_(terms(original.down.weight, stacked, dtype))
         if original.down.bias is not None:
-            down.bias.copy_(original.down.bias)
+            taylor.get_parameter("down.bias").copy_(original.down.bias)
         for name, parameter in taylor.named_parameters(recurse=False):
             parameter.copy_(getattr(stacked, name))
     return taylor
@@ -199,6 +198,30 @@ def test_many_rows_in_chunks_give_what_one_chunk_gives(
     torch.testing.assert_close(chunked, whole, rtol=1e-5, atol=1e-5)
 
 
+def test_the_output_is_the_same_with_and_without_gradients(case: Case) -> None:
+    inputs = case.inputs * torch.tensor([1.0, 5.0]).repeat(TOKENS // 2)[:, None]
+    tracked = case.taylor(inputs)
+    with torch.no_grad():
+        plain = case.taylor(inputs)
+    with torch.inference_mode():
+        inferred = case.taylor(inputs)
+    assert tracked.requires_grad
+    scale = 1e-6 * float(case.layout.coefficient.abs().max()) + 1e-5
+    torch.testing.assert_close(plain, tracked.detach(), rtol=1e-5, atol=scale)
+    assert torch.equal(inferred, plain)
+
+
+def test_features_are_float32_whatever_the_default_dtype_of_the_process(silu_case: Case) -> None:
+    with torch.no_grad():
+        expected = silu_case.taylor(silu_case.inputs)
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            found = silu_case.taylor(silu_case.inputs)
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, expected)
+
+
 def test_gradients_of_the_input_are_those_of_the_original(silu_case: Case) -> None:
     gradients = []
     for model in (silu_case.original, silu_case.taylor):
@@ -243,25 +266,54 @@ def test_far_outside_its_intervals_the_output_stays_close_to_that_of_the_origina
         assert float(((found - exact).abs() / size).median()) < 1e-2
 
 
-def test_phi_goes_on_without_a_jump_where_its_interval_ends(tmp_path: Path) -> None:
-    low, high = torch.tensor([-2.0, 0.5, -9.0, -0.25]), torch.tensor([1.0, 4.0, -4.0, 8.0])
-    conversion = Conversion(tolerance=1e-6, range_margin=0.0)
-    fitted = expansions(tmp_path, low, high, ACTIVATIONS["silu"], conversion)
-    original = OriginalMLP(ACTIVATIONS["silu"], gated=False)
-    stacked = fitted.layout(PATH, fitted.ladder()[0])
-    weight = torch.eye(4)
+ENDS = [(-2.0, 1.0), (0.5, 4.0), (-9.0, -4.0), (-0.25, 8.0)]
+"""Ends of intervals on every stretch of silu: it meets its asymptotes from 0.5 and -9 and -2, and from 4 and -4 and 8,
+in the direction in which it leaves them; from -0.25 and 1 it would cross them."""
+
+
+@pytest.fixture
+def silu_alone(tmp_path: Path) -> tuple[TaylorMLP, Tensor, Tensor]:
+    """A plain Taylor MLP that gives silu itself on four intervals, with their lower and upper ends."""
+    low, high = (torch.tensor(end) for end in zip(*ENDS, strict=True))
+    activation = ACTIVATIONS["silu"]
+    fitted = expansions(tmp_path, low, high, activation, Conversion(tolerance=1e-6, range_margin=0.0))
+    original = OriginalMLP(activation, gated=False)
     original.gate, original.down = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+    with torch.no_grad():
+        original.gate.weight.copy_(torch.eye(4))
+        original.down.weight.copy_(torch.eye(4))
+    stacked = fitted.layout(PATH, fitted.ladder()[0])
     taylor = TaylorMLP(original, original.roles, "chebyshev", stacked.widths)
     with torch.no_grad():
-        taylor.get_submodule("gate").weight.copy_(weight[stacked.permutation])
-        taylor.get_submodule("down").weight.copy_(terms(weight, stacked, torch.float32))
+        taylor.get_parameter("gate.weight").copy_(torch.eye(4)[stacked.permutation])
+        taylor.get_parameter("down.weight").copy_(terms(torch.eye(4), stacked, torch.float32))
         for name, parameter in taylor.named_parameters(recurse=False):
             parameter.copy_(getattr(stacked, name))
-        inverse = torch.argsort(stacked.permutation)
-        for end in ((stacked.center - stacked.radius)[inverse], (stacked.center + stacked.radius)[inverse]):
-            for step in (-1e-3, 0.0, 1e-3):
-                z = (end + step).float()
-                torch.testing.assert_close(taylor(z), ACTIVATIONS["silu"].value(z), rtol=0, atol=1.5e-3)
+    back = torch.argsort(stacked.permutation)
+    return taylor, (stacked.center - stacked.radius)[back].float(), (stacked.center + stacked.radius)[back].float()
+
+
+def test_phi_leaves_its_interval_without_a_jump_and_without_a_kink(
+    silu_alone: tuple[TaylorMLP, Tensor, Tensor],
+) -> None:
+    taylor, low, high = silu_alone
+    for step in (1e-4, 1e-3, 1e-2):
+        for z in (low - step, low + step, high - step, high + step):
+            with torch.no_grad():
+                apart = (taylor(z) - ACTIVATIONS["silu"].value(z)).abs()
+            assert float(apart.max()) < 5e-6 + 5 * step**2
+
+
+def test_far_away_phi_meets_its_asymptotes(silu_alone: tuple[TaylorMLP, Tensor, Tensor]) -> None:
+    taylor, low, high = silu_alone
+    for distance in (30.0, 1000.0):
+        with torch.no_grad():
+            left, right = taylor(low - distance), taylor(high + distance) - (high + distance)
+        assert float(left.abs().max()) < 1.5
+        assert float(right.abs().max()) < 1.5
+        if distance == 1000.0:
+            assert float(left[[0, 1, 2]].abs().max()) < 0.02
+            assert float(right[[1, 2, 3]].abs().max()) < 0.02
 
 
 @pytest.mark.parametrize("times", [1.0, 10.0, 1000.0])
