@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 
@@ -90,10 +89,13 @@ def audit(
     """Attack a bundle and print what the attacks recover."""
     from taylor_ops.audit import ATTACKS
     from taylor_ops.audit import audit as run_attacks
+    from taylor_ops.convert import is_bundle
     from taylor_ops.summary import audit_table
 
-    if not (bundle / "config.json").is_file():
+    if not is_bundle(bundle):
         raise BadInput(f"{bundle} is not the folder of a bundle", "point the command at a bundle")
+    if not original.is_dir():
+        raise BadInput(f"the original {original} does not exist", "correct `--original`")
     record = run_attacks(original, bundle, tuple(ATTACKS), lambda _done, _total: None)
     Console().print(audit_table({attack.attack: attack for attack in record.attacks}))
 
@@ -140,10 +142,12 @@ def main() -> None:
     except ReleaseError as error:
         _say(error.cause, error.remedy)
         sys.exit(error.exit_status)
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        if not str(error):
+            sys.exit(2)
+        _say(str(error), "taylor-release --help lists the commands, taylor-release COMMAND --help their options")
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped; finished stages are kept and reused by the next run", err=True)
         sys.exit(1)
     except Exception as error:  # noqa: BLE001

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -10,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from taylor_ops.errors import BadInput
-from taylor_ops.files import canonical_json, write_text
+from taylor_ops.files import canonical_json, read_json, write_text
 
 INDEX = "model.safetensors.index.json"
+_WEIGHT_MAP = TypeAdapter(dict[str, str])
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _DTYPES = {
     "F64": torch.float64,
@@ -52,9 +53,12 @@ class Checkpoint:
 
     def _listed(self, index: Path) -> Iterator[tuple[str, str]]:
         try:
-            listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()
-        except (ValueError, KeyError, AttributeError) as error:
-            raise BadInput(f"{index} is not a safetensors index ({error})", "fetch the checkpoint again") from error
+            listed = _WEIGHT_MAP.validate_python(read_json(index).get("weight_map")).items()
+        except ValueError as error:
+            raise BadInput(
+                f"{index} is not a safetensors index: its `weight_map` does not name a file for each tensor",
+                "fetch the checkpoint again",
+            ) from error
         held: dict[str, set[str]] = {}
         for name, file in listed:
             path = self.folder / file
@@ -69,6 +73,12 @@ class Checkpoint:
     def names(self) -> list[str]:
         """Names of all tensors, sorted."""
         return sorted(self._file_of)
+
+    def stored(self) -> Iterator[tuple[str, str]]:
+        """File and name of every tensor that lies in the folder, listed by the index or not."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            for name in _names(path):
+                yield path.name, name
 
     def __contains__(self, name: str) -> bool:
         return name in self._file_of
@@ -142,6 +152,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write named tensors as one safetensors file; a full disk is an `OSError`, as it is for every other file."""
     try:
         save_file(tensors, path, metadata={"format": "pt"})
+        path.chmod(0o644)
     except SafetensorError as error:
         number = re.search(r"\(os error (\d+)\)", str(error))
         if number is None:

@@ -15,6 +15,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from taylor_ops import consumer
 from taylor_ops.errors import GateRejected
 
 _ROOTS = ("torch", "transformers")
@@ -38,9 +39,8 @@ def continuations_of(bundle: Path, prompts: Sequence[Sequence[int]], new_tokens:
         }
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment |= {"HOME": scratch, "HF_HOME": scratch, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        consumer = Path(__file__).with_name("consumer.py")
         done = subprocess.run(
-            [sys.executable, "-I", "-S", "-B", str(consumer)],
+            [sys.executable, "-I", "-S", "-B", consumer.__file__],
             input=json.dumps(request),
             capture_output=True,
             text=True,

@@ -1,4 +1,4 @@
-"""What a consumer of a bundle runs: plain transformers on torch. Started by path in a clean process, never imported.
+"""What a consumer of a bundle runs: plain transformers on torch. Started by its path in a clean process.
 
 Reads one JSON request from standard input, `{"packages": folder, "bundle": folder, "prompts": [[token, ...], ...],
 "new_tokens": n}`, and writes `{"tokens": [[token, ...], ...], "modules": [...]}` as the last line of standard output.

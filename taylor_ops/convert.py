@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +14,7 @@ from taylor_ops.activations import activation_named
 from taylor_ops.architectures import Architecture, architecture_of
 from taylor_ops.checkpoint import Checkpoint, write_shards
 from taylor_ops.config import Conversion
-from taylor_ops.files import canonical_json, folder_that_appears_whole, write_text
+from taylor_ops.files import canonical_json, folder_that_appears_whole, read_json, write_text
 from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS, install
 from taylor_ops.models import DTYPES
 from taylor_ops.plan import Expansions, Layout, Plan, terms
@@ -133,6 +132,14 @@ def converted_tensors(
         note(path, stacked)
 
 
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a model with Taylor MLPs."""
+    try:
+        return "taylor_mlp" in read_json(folder / "config.json")
+    except (OSError, ValueError):
+        return False
+
+
 def original_bytes(original: Path, dtype: str) -> int:
     """Bytes of all tensors of the original in `dtype`."""
     checkpoint = Checkpoint(original)
@@ -214,7 +221,7 @@ def _write_code(folder: Path, architecture: Architecture) -> None:
 def _write_config(
     original: Path, folder: Path, architecture: Architecture, plan: Plan, widths: dict[str, list[int]], dtype: str
 ) -> None:
-    config = json.loads((original / "config.json").read_text(encoding="utf-8"))
+    config = read_json(original / "config.json")
     for local in ("_name_or_path", "_model_name_or_path", "torch_dtype"):
         config.pop(local, None)
     config |= {

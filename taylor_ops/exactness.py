@@ -31,7 +31,8 @@ _RECORDED_CONTINUATIONS = 8
 class Divergence(Record):
     """The first position at which two runs of one prompt differ.
 
-    margin: log-prob of the original's first choice there over its second. tie: margin within the run's tie rule.
+    margin: log-prob of the original's token there over that of the other run, both by the original. tie: margin within
+    the run's tie rule.
     """
 
     prompt: str
@@ -121,8 +122,8 @@ class _Tally:
         self.kl_max = _larger(self.kl_max, float(kl.max()))
         self.difference = _larger(self.difference, float((p - q).abs().max()))
         if len(apart):
-            first, second = p[shared - 1].topk(2).values.tolist()
-            self.diverged.append((original.prompt.id, shared - 1, first - second))
+            own, rival = p[shared - 1, [original.tokens[shared - 1], other.tokens[shared - 1]]].tolist()
+            self.diverged.append((original.prompt.id, shared - 1, own - rival))
         else:
             self.equal += 1
         return not len(apart)
@@ -149,8 +150,8 @@ def _larger(a: float, b: float) -> float:
 
 
 TIE_RULE = (
-    "a divergence is a numerical tie when the original's first choice leads its second by no more than twice the "
-    "largest log-prob difference that the original shows against itself in the noise-floor run"
+    "a divergence is a numerical tie when the original puts its own token before the other one by no more than twice "
+    "the largest log-prob difference that the original shows against itself in the noise-floor run"
 )
 
 

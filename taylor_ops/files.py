@@ -17,6 +17,9 @@ from taylor_ops.errors import WorkFailed
 
 _CHUNK_BYTES = 8 << 20
 
+FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""Error numbers of a disk that takes no more."""
+
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
@@ -28,9 +31,12 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_of_tree(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder`, keyed by its POSIX path relative to it, sorted."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+    """SHA-256 of every file below `folder`, keyed by its POSIX path relative to it, sorted.
+
+    A link that leads to no file is listed too, with `not a file` for its hash.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    return {path.relative_to(folder).as_posix(): sha256_of(path) if path.is_file() else "not a file" for path in paths}
 
 
 def canonical_json(value: Any) -> str:
@@ -39,15 +45,17 @@ def canonical_json(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object of a JSON file that this project, or a model repository, wrote."""
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """The object in a JSON file; `ValueError` where the file holds something else, `OSError` where there is none."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
     return document
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` beside `path` and rename it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with disk_errors_explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
@@ -65,17 +73,20 @@ def write_text(path: Path, text: str) -> None:
 def folder_that_appears_whole(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on a clean exit it becomes `target`, on any error it is removed.
 
-    What stood at `target` is replaced in one step. A folder left behind by a killed process is cleared first.
+    What stood at `target` is moved away before and removed after. What a killed process left behind is cleared first.
     """
     partial = target.parent / f".{target.name}.partial"
+    replaced = target.parent / f".{target.name}.replaced"
     with disk_errors_explained(target):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             yield partial
+            shutil.rmtree(replaced, ignore_errors=True)
             if target.exists():
-                shutil.rmtree(target)
+                target.replace(replaced)
             partial.replace(target)
+            shutil.rmtree(replaced, ignore_errors=True)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -87,7 +98,8 @@ def disk_errors_explained(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        elsewhere = not str(error.filename or target).startswith(str(target.parent))
+        if error.errno not in FULL_OR_CLOSED or (error.errno == errno.EACCES and elsewhere):
             raise
         existing = next(parent for parent in [target, *target.parents] if parent.exists())
         free = shutil.disk_usage(existing).free

@@ -33,11 +33,13 @@ def require_as_planned(original: Path, ranges_file: Path, plan: Plan, conversion
         expected.add(name)
         if name not in stored:
             raise GateRejected(f"{converted}: tensor {name} is missing", _REMEDY)
-        if not torch.equal(stored.tensor(name), tensor):
+        there = stored.tensor(name)
+        if there.dtype != tensor.dtype or not torch.equal(there, tensor):
             raise GateRejected(f"{converted}: tensor {name} is not what source and plan give", _REMEDY)
-    for name in stored.names():
-        if name not in expected:
+    listed = {name: file for file, name in stored.stored()}
+    for file, name in stored.stored():
+        if name not in expected or listed[name] != file:
             raise GateRejected(
-                f"{converted}: tensor {name} does not belong to a protected model; it may hold withheld weights",
+                f"{converted}: tensor {name} does not belong to a protected model; {file} may hold withheld weights",
                 _REMEDY,
             )

@@ -147,17 +147,18 @@ def search(
             return plan, trials
         slope = (trial.slowdown - 1) / (plan.columns - plan.neurons)
         estimate = _line(slope)
-    last = trials[-1]
-    least, most = (1 + (estimate(rung) - 1) for rung in (ladder[0], ladder[-1]))
-    if target < least or target > most:
+    measured = [trial.slowdown for trial in trials]
+    nearest = min(trials, key=lambda trial: abs(trial.slowdown / target - 1))
+    least, most = sorted(estimate(rung) for rung in (ladder[0], ladder[-1]))
+    if not least <= target <= most and not min(measured) <= target <= max(measured):
         raise BadInput(
             f"target slowdown {target:g} cannot be reached: {least:.2f} to {most:.2f} can, with every neuron protected",
             "set `latency.target_slowdown` inside, loosen `conversion.tolerance` or narrow `conversion.range_margin` "
             "for less, raise `conversion.max_order` for more",
         )
     raise BadInput(
-        f"no plan within {settings.tolerance:.0%} of slowdown {target:g}: the nearest measured {last.slowdown:.2f} "
-        f"(95 % interval {last.ci95[0]:.2f} to {last.ci95[1]:.2f})",
+        f"no plan within {settings.tolerance:.0%} of slowdown {target:g}: the nearest measured {nearest.slowdown:.2f} "
+        f"(95 % interval {nearest.ci95[0]:.2f} to {nearest.ci95[1]:.2f})",
         "run on a quieter machine, raise `latency.pairs` and `latency.max_trials`, or widen `latency.tolerance`",
     )
 

@@ -64,6 +64,8 @@ def _refuse_other_bytes(place: Path, files: dict[str, str], repo_id: str, versio
 def _copy(bundle: Path, files: dict[str, str], place: Path) -> None:
     with disk_errors_explained(place), folder_that_appears_whole(place) as partial:
         for name in files:
+            if not (bundle / name).is_file():
+                raise WorkFailed(f"{bundle / name} is missing; nothing was published", "run again to assemble it anew")
             target = partial / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle / name, target)

@@ -11,12 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from taylor_ops.files import canonical_json, sha256_of_tree
 from taylor_ops.records import Record
 
-_TOOLS = ("torch", "transformers", "safetensors", "numpy")
+_TOOLS = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy")
 
 R = TypeVar("R", bound=Record)
 
@@ -60,6 +60,8 @@ def code_of(module: str) -> str:
             continue
         sources[name] = Path(spec.origin).read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(sources[name])):
+            if isinstance(node, ast.Import):
+                waiting.extend(alias.name for alias in node.names if alias.name.startswith("taylor_ops"))
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("taylor_ops"):
                 waiting.append(str(node.module))
                 waiting.extend(f"{node.module}.{alias.name}" for alias in node.names if _is_module(node, alias))
@@ -80,7 +82,7 @@ def recall(memory: Path, key: str, record_type: type[R], folder: Path) -> R | No
         if remembered.key != key or sha256_of_tree(folder) != remembered.files:
             return None
         return record_type.model_validate(remembered.record)
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         return None
 
 

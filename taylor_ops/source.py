@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import torch
 import transformers
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    StrictDataclassError,
+)
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from taylor_ops.architectures import architecture_of
 from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.config import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
-from taylor_ops.files import folder_that_appears_whole, sha256_of
+from taylor_ops.files import FULL_OR_CLOSED, folder_that_appears_whole, read_json, sha256_of
 from taylor_ops.records import Record
 
 Progress = Callable[[int, int], None]
@@ -70,6 +78,7 @@ def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progres
             place, origin = folder / "original", f"GGUF file {file.name}"
             _dequantise(file, place)
     model_type, parameters = _check(place, progress)
+    _check_tokenizer(place)
     names = sorted(path for path in place.iterdir() if path.is_file() and _is_read(path.name))
     return ResolvedSource(
         folder=place.absolute(),
@@ -109,9 +118,15 @@ def _from_hub(source: HubSource) -> Path:
         raise BadInput(
             f"{where} does not exist, or is private", "correct `source`, or set HF_TOKEN of an account that sees it"
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except RevisionNotFoundError as error:
+        raise BadInput(f"{where} does not exist: there is no such commit", "correct `source.revision`") from error
+    except HFValidationError as error:
+        raise BadInput(f"`{source.repo_id}` is not the name of a repository", "correct `source.repo_id`") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, httpx2.HTTPError) as error:
+        if isinstance(error, OSError) and error.errno in FULL_OR_CLOSED:
+            raise
         raise BadInput(
-            f"{where} cannot be fetched: {type(error).__name__}: {str(error).splitlines()[0]}",
+            f"{where} cannot be fetched: {type(error).__name__}: {_first_line(error)}",
             "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then run again",
         ) from error
 
@@ -141,7 +156,7 @@ def _dequantise(file: Path, place: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
     except (ValueError, KeyError, OSError, NotImplementedError) as error:
         raise BadInput(
-            f"{file.name} cannot be read as a GGUF model: {str(error).splitlines()[0]}",
+            f"{file.name} cannot be read as a GGUF model: {_first_line(error)}",
             "use a GGUF file of an architecture and quantisation that transformers reads",
         ) from error
     # transformers marks the model as quantised and then refuses to save what it has just dequantised.
@@ -177,11 +192,25 @@ def _check(place: Path, progress: Progress) -> tuple[str, int]:
     return str(config.model_type), parameters
 
 
+def _check_tokenizer(place: Path) -> None:
+    try:
+        AutoTokenizer.from_pretrained(place, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"{place} has no tokenizer that transformers can read: {_first_line(error)}",
+            "point `source` at a complete model folder",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def model_config(place: Path) -> Any:
     """The transformers config of a model folder; `BadInput` when it is missing or names code of its own."""
     path = place / "config.json"
     try:
-        document: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read: {error}", "point `source` at a complete model folder") from error
     model_type = document.get("model_type")
@@ -192,7 +221,11 @@ def model_config(place: Path) -> Any:
         )
     if "quantization_config" in document:
         raise BadInput(f"{path}: the checkpoint is quantised", "release the unquantised checkpoint, or a GGUF file")
-    return AutoConfig.from_pretrained(place, local_files_only=True)
+    try:
+        return AutoConfig.from_pretrained(place, local_files_only=True)
+    except (StrictDataclassError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{path} is refused by transformers: {reason}", "correct the config of the source") from error
 
 
 def _expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:

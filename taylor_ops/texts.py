@@ -7,7 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Len
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from taylor_ops.config import TextSource
 from taylor_ops.errors import BadInput
@@ -18,6 +22,15 @@ _SHIPPED = {
     "held_out": "held_out_prompts.jsonl",
     "running_text": "running_text.txt",
 }
+
+
+class _Turn(TypedDict):
+    role: str
+    content: str
+
+
+_CHAT = TypeAdapter(Annotated[list[_Turn], Len(min_length=1)])
+_TEXT = TypeAdapter(str)
 
 
 @dataclass(frozen=True)
@@ -41,10 +54,17 @@ def prompts(source: TextSource, tokenizer: Any) -> list[Prompt]:
     """
     path = _path(source)
     result: list[Prompt] = []
+    seen: set[str] = set()
     for record in _records(path, source.column):
         tokens = _tokens(record, source.chat_template, tokenizer)
         if tokens:
-            result.append(Prompt(str(record.get("id", len(result) + 1)), str(record.get("kind", source.name)), tokens))
+            prompt = Prompt(str(record.get("id", len(result) + 1)), str(record.get("kind", source.name)), tokens)
+            if prompt.id in seen:
+                raise BadInput(
+                    f"{path}: two prompts have the id `{prompt.id}`", "give each line an id of its own, or none"
+                )
+            seen.add(prompt.id)
+            result.append(prompt)
         if source.limit and len(result) == source.limit:
             break
     if not result:
@@ -52,9 +72,9 @@ def prompts(source: TextSource, tokenizer: Any) -> list[Prompt]:
     return result
 
 
-def text_hashes(sources: Iterable[TextSource]) -> dict[str, str]:
-    """SHA-256 of the file behind each text source, by its name."""
-    return {source.name: sha256_of(_path(source)) for source in sources}
+def text_hashes(sources: Iterable[TextSource]) -> list[str]:
+    """SHA-256 of the file behind each text source, in their order."""
+    return [sha256_of(_path(source)) for source in sources]
 
 
 def _path(source: TextSource) -> Path:
@@ -91,16 +111,33 @@ def _records(path: Path, column: str) -> Iterator[dict[str, Any]]:
             record = json.loads(line)
             if not isinstance(record, dict):
                 raise ValueError("not a JSON object")
+            # Half a surrogate pair is valid JSON and no text; nothing downstream could encode it.
+            json.dumps(record, ensure_ascii=False).encode()
         except ValueError as error:
             raise BadInput(f"{path}:{number}: {error}", "write one JSON object a line") from error
-        if "messages" not in record and "text" not in record:
-            if not isinstance(record.get(column), str):
-                raise BadInput(
-                    f"{path}:{number}: no text in `{column}`; it has {', '.join(sorted(record))}",
-                    "name the field that holds the text in `column`",
-                )
-            record["text"] = record[column]
-        yield record
+        yield _checked(record, column, f"{path}:{number}")
+
+
+def _checked(record: dict[str, Any], column: str, where: str) -> dict[str, Any]:
+    """The record with its text in `text`, or with turns of a chat in `messages`."""
+    if "messages" in record:
+        try:
+            _CHAT.validate_python(record["messages"], strict=True)
+        except ValidationError as error:
+            raise BadInput(
+                f"{where}: `messages` is not a list of turns, each with text in `role` and `content`",
+                "correct the line",
+            ) from error
+        return record
+    field = column if column in record else "text"
+    try:
+        _TEXT.validate_python(record.get(field), strict=True)
+    except ValidationError as error:
+        raise BadInput(
+            f"{where}: no text in `{column}`; it has {', '.join(sorted(record))}",
+            "name the field that holds the text in `column`",
+        ) from error
+    return record | {"text": record[field]}
 
 
 def _tokens(record: dict[str, Any], as_chat: bool, tokenizer: Any) -> tuple[int, ...]:

@@ -59,6 +59,9 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
         manifest = read_json(path)
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read: {error}", "point the command at the folder of a bundle") from error
+    whole = isinstance(manifest.get("files"), dict) and isinstance(manifest.get("exactness"), dict)
+    if manifest.get("format") == 1 and not whole:
+        raise BadInput(f"{path} is not a whole manifest", "point the command at the folder of a bundle")
     if manifest.get("format") != 1:
         raise BadInput(f"{path} has format {manifest.get('format')!r}, known is 1", "use a newer taylor-release")
     return manifest

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +37,9 @@ def attack(bundle: Path, original: Path, progress: Progress) -> AttackResult:
         start = time.perf_counter()
         recovered = recover_layer(released, architecture, path, widths, config["taylor_mlp"]["basis"], activation)
         seconds += time.perf_counter() - start
-        order = _original_places(released, truth, f"{path}.{architecture.gate}.weight")
+        order = _original_places(
+            released, truth, [f"{path}.{role}" for role in (architecture.gate, architecture.up) if role]
+        )
         true = truth.tensor(f"{path}.{architecture.down}.weight")
         score.add(recovered, true[:, order])
         progress(done + 1, len(layers))
@@ -83,12 +84,19 @@ def _neurons_of_equal_order(widths: list[int]) -> Iterator[tuple[int, int, list[
             yield first, last, [starts[m] + place for m in range(n + 1) for place in range(first, last)]
 
 
-def _original_places(released: Checkpoint, truth: Checkpoint, gate: str) -> list[int]:
-    """For each place of the bundle the neuron of the original with the same row of the gate projection."""
-    rows = released.tensor(gate)
-    place = {_key(row): index for index, row in enumerate(truth.tensor(gate).to(rows.dtype))}
-    return [place[_key(row)] for row in rows]
+def _original_places(released: Checkpoint, truth: Checkpoint, inputs: list[str]) -> list[int]:
+    """For each place of the bundle the neuron of the original whose input weights are the same."""
+    ours, theirs = _input_weights(released, inputs), _input_weights(truth, inputs)
+    place = {_key(row): index for index, row in enumerate(theirs.to(ours.dtype))}
+    return [place[_key(row)] for row in ours]
 
 
-def _key(row: Any) -> bytes:
+def _input_weights(checkpoint: Checkpoint, inputs: list[str]) -> Tensor:
+    """All that makes the input of each neuron [F, ...]: gate and factor weights side by side, and their biases."""
+    weights = [checkpoint.tensor(f"{name}.weight") for name in inputs]
+    biases = [checkpoint.tensor(f"{name}.bias")[:, None] for name in inputs if f"{name}.bias" in checkpoint]
+    return torch.cat(weights + biases, dim=1)
+
+
+def _key(row: Tensor) -> bytes:
     return bytes(row.contiguous().view(torch.uint8).numpy().tobytes())

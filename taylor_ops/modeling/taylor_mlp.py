@@ -115,7 +115,7 @@ class TaylorMLP(nn.Module):
     def _in_chunks(self, z: Tensor, factor: Tensor | None, down: nn.Module, dtype: torch.dtype) -> Tensor:
         """The output for rows of `z` a few at a time, through one buffer: features are many times the input."""
         rows = max(1, min(len(z), _FEATURE_BYTES // (4 * sum(self.widths))))
-        buffer = torch.empty(rows, sum(self.widths), device=z.device)
+        buffer = torch.empty(rows, sum(self.widths), device=z.device, dtype=torch.float32)
         parts: list[Tensor] = []
         for start in range(0, max(1, len(z)), rows):
             chunk = z[start : start + rows]

@@ -187,7 +187,7 @@ def test_a_command_that_is_called_wrongly_ends_with_status_2_and_says_what_is_wr
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    assert "unexpected" not in done.stderr
+    assert "--debug" not in done.stderr
     assert done.stderr.strip()
 
 
