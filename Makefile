@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 ARTIFACTS ?= artifacts
+CONFIG ?= release_configs/smollm2.yaml
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: setup release test lint clean
@@ -16,7 +17,7 @@ setup: .venv/.ready
 	touch $@
 
 release: setup
-	$(BIN)/taylor-release run release_configs/smollm2.yaml --artifacts $(ARTIFACTS)
+	$(BIN)/taylor-release run $(CONFIG) --artifacts $(ARTIFACTS)
 
 test: setup lint
 	$(BIN)/python -m pytest

@@ -1,27 +1,26 @@
-"""Release SmolLM2-135M-Instruct four times and report what design goals ask for.
+"""Release SmolLM2-135M-Instruct four times and report what the design goals ask for.
 
     python -m benchmarks.release --data FOLDER
 
 Cold, unchanged, into a second folder, and once more with GSM8K as held-out prompts when `--data` names a folder with
-gsm8k.jsonl. Each run is the command `taylor-release run` in a process of its own. About half an hour on two cores.
+gsm8k.jsonl. Each run is `make release`. About half an hour on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from taylor_ops.files import canonical_json, read_json, sha256_of_tree, write_text
 
 RESULT = Path(__file__).parent / "results" / "release.json"
 CONFIG = Path("release_configs/smollm2.yaml")
-NAME = "smollm2-135m-instruct-taylor"
 
 
 def main() -> None:
@@ -31,9 +30,9 @@ def main() -> None:
     data = parser.parse_args().data
     with tempfile.TemporaryDirectory() as scratch:
         first, second = Path(scratch) / "first", Path(scratch) / "second"
-        cold, record = _release(first, "1.0.0")
-        again, repeated = _release(first, "1.0.0")
-        other, _ = _release(second, "1.0.0")
+        cold, record = _release(first, CONFIG)
+        again, repeated = _release(first, CONFIG)
+        other, _ = _release(second, CONFIG)
         trees = [sha256_of_tree(folder / "hub") for folder in (first, second)]
         result = {
             "command": "python -m benchmarks.release" + (" --data FOLDER" if data else ""),
@@ -45,21 +44,30 @@ def main() -> None:
             "release": record,
         }
         if data:
-            file = str(data.absolute() / "gsm8k.jsonl")
-            prompts = json.dumps([{"name": "gsm8k", "file": file, "chat_template": True, "limit": 24}])
-            _, with_gsm8k = _release(first, "1.0.1", f"exactness.prompts={prompts}")
+            _, with_gsm8k = _release(first, _with_gsm8k(data, Path(scratch)))
             result["gsm8k"] = with_gsm8k["exactness"]["gsm8k"]
     write_text(RESULT, canonical_json(result))
     _show(result)
 
 
-def _release(artifacts: Path, version: str, *settings: str) -> tuple[float, dict[str, Any]]:
+def _with_gsm8k(data: Path, scratch: Path) -> Path:
+    """The config with the first 24 prompts of GSM8K in place of the project's own."""
+    document = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    file = str(data.absolute() / "gsm8k.jsonl")
+    document["version"] = "1.0.1"
+    document["exactness"] = {"prompts": [{"name": "gsm8k", "file": file, "chat_template": True, "limit": 24}]}
+    config = scratch / "gsm8k.yaml"
+    config.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return config
+
+
+def _release(artifacts: Path, config: Path) -> tuple[float, dict[str, Any]]:
     """Seconds of one release, and its record."""
-    overrides = [part for setting in (f"version={version}", *settings) for part in ("--set", setting)]
     start = time.monotonic()
-    release = [sys.executable, "-m", "flows.command_line", "run", str(CONFIG)]
-    subprocess.run([*release, "--artifacts", str(artifacts), *overrides], check=True)
-    return time.monotonic() - start, read_json(artifacts / NAME / version / "release.json")
+    subprocess.run(["make", "release", f"ARTIFACTS={artifacts}", f"CONFIG={config}"], check=True)
+    seconds = time.monotonic() - start
+    document = yaml.safe_load(config.read_text(encoding="utf-8"))
+    return seconds, read_json(artifacts / document["name"] / document["version"] / "release.json")
 
 
 def _show(result: dict[str, Any]) -> None:
