@@ -110,7 +110,7 @@ class Conversion(Section):
 
     basis: Basis = "chebyshev"
     """`chebyshev` converges on every interval; `taylor` is the paper's form, powers about the local embedding."""
-    tolerance: float = Field(default=1e-4, gt=0, le=0.1)
+    tolerance: float = Field(default=1e-4, ge=1e-9, le=0.1)
     """Largest error of the activation on its interval. Calibration may tighten it, never loosen it."""
     order: int | None = Field(default=None, ge=1, le=64)
     """The same expansion order for every neuron, in place of one chosen per neuron from `tolerance`."""
@@ -155,11 +155,11 @@ class Exactness(Section):
     prompts: tuple[TextSource, ...] = Field(default=(TextSource(name="project", builtin="held_out"),), min_length=1)
     running_text: tuple[TextSource, ...] = (TextSource(name="project", builtin="running_text"),)
     """Texts over which the perplexity of both models is reported."""
-    running_tokens: int = Field(default=2048, ge=64)
+    running_tokens: int = Field(default=1024, ge=64)
     """Most tokens of each running text."""
     new_tokens: int = Field(default=64, ge=1)
-    batch_size: int = Field(default=24, ge=1)
-    floor_batch_size: int = Field(default=8, ge=1, validate_default=True)
+    batch_size: int = Field(default=36, ge=2)
+    floor_batch_size: int = Field(default=12, ge=1, validate_default=True)
     """Batch size of the second run of the original, against which the first is the noise floor."""
 
     @field_validator("prompts", "running_text")
@@ -174,8 +174,8 @@ class Exactness(Section):
     @field_validator("floor_batch_size")
     @classmethod
     def _the_floor_is_another_execution(cls, size: int, info: ValidationInfo) -> int:
-        if size == info.data.get("batch_size"):
-            raise ValueError("must differ from `batch_size`: the floor is another execution")
+        if size >= info.data.get("batch_size", size + 1):
+            raise ValueError("must be smaller than `batch_size`: the floor is another execution")
         return size
 
 

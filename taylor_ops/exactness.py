@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +114,15 @@ class _Tally:
         shared = int(apart[0]) + 1 if len(apart) else len(original.tokens)
         p = original.logits[:shared].double().log_softmax(-1)
         q = other.logits[:shared].double().log_softmax(-1)
-        kl = (p.exp() * (p - q)).sum(-1).clamp_min(0)
+        gap = p - q
+        kl = (p.exp() * gap).sum(-1).clamp_min(0)
         self.prompts += 1
         self.tokens += shared
         self.agreed += int((p.argmax(-1) == q.argmax(-1)).sum())
         self.kl_sum += float(kl.sum())
         # max(nan, x) would forget the nan that a broken model makes.
         self.kl_max = _larger(self.kl_max, float(kl.max()))
-        self.difference = _larger(self.difference, float((p - q).abs().max()))
+        self.difference = _larger(self.difference, float(gap.abs_().max()))
         if len(apart):
             own, rival = p[shared - 1, [original.tokens[shared - 1], other.tokens[shared - 1]]].tolist()
             self.diverged.append((original.prompt.id, shared - 1, own - rival))
@@ -171,11 +173,11 @@ def validate(
         for batch in batches(held_out, settings.batch_size):
             ties: set[str] = set()
             said = {c.prompt.id: c for c in _run(first, batch, settings.new_tokens, settings.batch_size, tokenizer)}
-            for tally, model, size in (
-                (against_floor, first, settings.floor_batch_size),
-                (against_bundle, second, settings.batch_size),
+            for tally, run in (
+                (against_floor, partial(_again, first, batch, settings, tokenizer)),
+                (against_bundle, partial(_run, second, batch, settings.new_tokens, settings.batch_size, tokenizer)),
             ):
-                for other in _run(model, batch, settings.new_tokens, size, tokenizer):
+                for other in run():
                     # What is recorded must hold in another execution too: a numerical tie would not.
                     if not tally.add(said[other.prompt.id], other):
                         ties.add(other.prompt.id)
@@ -209,6 +211,13 @@ def validate(
 
 def _run(model: Any, batch: Sequence[Prompt], new_tokens: int, batch_size: int, tokenizer: Any) -> list[Continuation]:
     return list(continue_greedily(model, batch, new_tokens, batch_size, tokenizer.pad_token_id))
+
+
+def _again(model: Any, batch: Sequence[Prompt], settings: config.Exactness, tokenizer: Any) -> list[Continuation]:
+    """The original once more, in other batches than before; a lone prompt is run beside a copy of itself."""
+    if len(batch) == 1:
+        return _run(model, [*batch, *batch], settings.new_tokens, 2, tokenizer)[:1]
+    return _run(model, batch, settings.new_tokens, min(settings.floor_batch_size, len(batch) - 1), tokenizer)
 
 
 def _perplexities(source: config.TextSource, original: Any, bundle: Any, tokenizer: Any, tokens: int) -> Perplexity:

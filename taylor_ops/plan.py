@@ -114,7 +114,8 @@ class Expansions:
             raise BadInput(
                 f"basis `{conversion.basis}` cannot keep tolerance {conversion.tolerance:g} in {conversion.dtype} "
                 f"within order {conversion.max_order} for {missed} of {neurons} neurons (first in {first_missed})",
-                "use `conversion.basis: chebyshev`, a looser `conversion.tolerance`, or a smaller `range_margin`",
+                "loosen `conversion.tolerance` or narrow `conversion.range_margin`"
+                + ("" if conversion.basis == "chebyshev" else ", or use `conversion.basis: chebyshev`"),
             )
         rungs: dict[int, Plan] = {}
         for (tolerance, least_order), total, usable in zip(candidates, columns, sound, strict=True):

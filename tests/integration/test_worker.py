@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import urllib3
 import yaml
 
 from taylor_ops.files import read_json
@@ -40,27 +41,26 @@ class Prefect:
             "DO_NOT_TRACK": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }
-        self.started: list[subprocess.Popen[str]] = []
+        self.started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *arguments: str, until: str) -> None:
-        """Start a program that stays, and return when its output says `until`."""
-        process = subprocess.Popen(
-            [PREFECT, *arguments],
-            env=self.environment | {"PYTHONUNBUFFERED": "1"},
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def start(self, *arguments: str) -> None:
+        """Start a program that stays; what it says goes into a file beside the home."""
+        with (self.home.parent / f"{arguments[0]}.log").open("w") as log:
+            process = subprocess.Popen(
+                [PREFECT, *arguments],
+                env=self.environment,
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self.started.append(process)
-        assert process.stdout is not None
-        seen = []
-        for line in process.stdout:
-            seen.append(line)
-            if until in line:
-                return
-        raise AssertionError(f"prefect {arguments} ended:\n{''.join(seen)}")
+
+    def wait_for_the_server(self) -> None:
+        """Ask the server for its health until it answers."""
+        patient = urllib3.Retry(total=200, backoff_factor=0.1, backoff_max=0.5)
+        answer = urllib3.PoolManager(retries=patient).request("GET", f"{self.environment['PREFECT_API_URL']}/health")
+        assert answer.status == 200
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a program to its end."""
@@ -72,20 +72,19 @@ class Prefect:
         for process in reversed(self.started):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
 
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     running = Prefect(tmp_path_factory.mktemp("prefect"))
     try:
-        running.start("server", "start", "--host", "127.0.0.1", "--port", str(running.port), until="Check out the dash")
+        running.start("server", "start", "--host", "127.0.0.1", "--port", str(running.port))
+        running.wait_for_the_server()
         pool = running.call("work-pool", "create", "local", "--type", "process")
         assert pool.returncode == 0, pool.stderr
         deployed = running.call("--no-prompt", "deploy", "--all")
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-        running.start("worker", "start", "--pool", "local", until="started!")
+        running.start("worker", "start", "--pool", "local")
         yield running
     finally:
         running.stop()

@@ -181,9 +181,10 @@ card: {license: mit, language: en, tags: [no, fine]}
         "release.yaml:14: calibration.tokens: is the text '4096', must be a whole number at least 256"
         "; take the quotes away",
         "release.yaml:16: conversion.basis: is the text 'chebishev', must be `chebyshev` or `taylor`",
-        "release.yaml:17: conversion.tolerance: is the number 0.2, must be a number above 0 and at most 0.1",
+        "release.yaml:17: conversion.tolerance: is the number 0.2, must be a number from 1e-9 to 0.1",
         "release.yaml:18: latncy: unknown key; did you mean `latency`?",
-        "release.yaml:20: exactness.floor_batch_size: must differ from `batch_size`: the floor is another execution",
+        "release.yaml:20: exactness.floor_batch_size: "
+        "must be smaller than `batch_size`: the floor is another execution",
         "release.yaml:22: name: is given twice, in lines 2 and 22; keep one of them",
         "release.yaml:23: card.language: is the text 'en', must be a list"
         "; write each item on a line of its own after a dash, or in [ ]",
