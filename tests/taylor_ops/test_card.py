@@ -199,7 +199,7 @@ def test_a_skipped_audit_is_said_at_the_top_and_nothing_is_claimed_recovered() -
 def test_what_an_attack_recovered_is_said_with_its_consequence() -> None:
     text = card()
     assert "over 99.99 % of the withheld" in text
-    assert "in at most 60 seconds" in text
+    assert "in at most 600 seconds" in text
     assert "model as fast as the original" in text
     assert "does not keep a secret" in text
     assert "No attack was run" not in text
