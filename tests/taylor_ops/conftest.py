@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers.dynamic_module_utils
-from transformers.utils import logging as transformers_logging
 
 from taylor_ops.config import Calibration, Conversion
 from taylor_ops.convert import ConvertedModel, convert, expansions_of
@@ -72,16 +70,6 @@ def sample(root: Path, model_type: str, **changes: Any) -> Sample:
     ranges = captured(original, root / f"{model_type}-ranges")
     conversion = Conversion(tolerance=1e-6, range_margin=0.5)
     return converted(original, ranges, conversion, root / f"{model_type}-converted")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def modeling_code_stays_in_a_scratch_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Code of bundles is imported from a folder of this run: other runs on this machine have bundles of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        scratch = str(tmp_path_factory.mktemp("modules"))
-        patch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", scratch)
-        transformers_logging.disable_progress_bar()
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
