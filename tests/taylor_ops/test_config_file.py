@@ -1,4 +1,7 @@
-"""What the reader of release configs accepts, and what it says about everything else."""
+"""What the reader of release configs accepts, and what it says about everything else.
+
+Long because it is a table: one line for each mistake that a YAML file can hold, with the words that name it.
+"""
 
 from __future__ import annotations
 
