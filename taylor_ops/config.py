@@ -6,7 +6,6 @@ errors with their lines; the descriptions below are what `taylor-release schema`
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -239,8 +238,3 @@ class ReleaseConfig(Section):
             if (text.builtin, text.file) in seen:
                 raise ValueError(f"text `{text.name}` is also a calibration text; held-out text must be another")
         return exactness
-
-
-def is_version(text: str) -> bool:
-    """Whether `text` is a version as the config accepts it."""
-    return re.fullmatch(_VERSION, text) is not None
