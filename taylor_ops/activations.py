@@ -18,17 +18,24 @@ from taylor_ops.errors import BadInput
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation `phi` that tends to 0 on the left and to the identity on the right.
+    """An activation `phi`: smooth, from 0 on the left to the identity on the right, or a polynomial with a kink at 0.
 
     `value`: float64 tensor -> phi of it, to float64 precision.
     `taylor`: centres [F] float64 and an order N -> coefficients [N + 1, F] of phi about each centre.
     `convergence_radius`: centres [F] -> distance [F] to the nearest singularity in the complex plane (inf if entire).
+    `degree`: None for a smooth one. No series converges across a kink, so a kinked one is split there: 0 left of it,
+    exactly, and right of it a polynomial of this degree, which `taylor` and `right` continue to the left.
     """
 
     name: str
     value: Callable[[Tensor], Tensor]
     taylor: Callable[[Tensor, int], Tensor]
     convergence_radius: Callable[[Tensor], Tensor]
+    degree: int | None = None
+
+    def right(self, z: Tensor) -> Tensor:
+        """What a series of phi stands for at `z`: phi itself, or the polynomial right of its kink."""
+        return self.value(z) if self.degree is None else z**self.degree
 
     def saturation(self, tolerance: float) -> float:
         """Smallest |z| on a 1/64 grid from which phi stays within `tolerance` of its asymptotes on both sides."""
@@ -141,6 +148,27 @@ _GELU = Activation(
     convergence_radius=lambda z: torch.full_like(z, math.inf),
 )
 
+
+def _powers(degree: int) -> Callable[[Tensor, int], Tensor]:
+    def coefficients(center: Tensor, order: int) -> Tensor:
+        series = torch.zeros(order + 1, *center.shape, dtype=center.dtype)
+        for n in range(min(order, degree) + 1):
+            series[n] = math.comb(degree, n) * center ** (degree - n)
+        return series
+
+    return coefficients
+
+
+def _kinked(name: str, degree: int) -> Activation:
+    return Activation(
+        name,
+        value=lambda z: z.clamp(min=0) ** degree,
+        taylor=_powers(degree),
+        convergence_radius=lambda z: torch.full_like(z, math.inf),
+        degree=degree,
+    )
+
+
 ACTIVATIONS: dict[str, Activation] = {
     "silu": _SILU,
     "swish": _SILU,
@@ -150,6 +178,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_fast": _GELU_TANH,
     "gelu_pytorch_tanh": _GELU_TANH,
     "quick_gelu": _QUICK_GELU,
+    "relu": _kinked("relu", 1),
+    "relu2": _kinked("relu2", 2),
 }
 
 

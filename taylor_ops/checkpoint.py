@@ -99,6 +99,12 @@ class Checkpoint:
             tensor: Tensor = file.get_tensor(name)
             return tensor
 
+    def row(self, name: str, index: int) -> Tensor:
+        """Read `tensor[index]` of one tensor to the CPU, and nothing else of it."""
+        with self._open(name) as file:
+            row: Tensor = file.get_slice(name)[index]
+            return row
+
     def _open(self, name: str) -> Any:
         return safe_open(self.folder / self._file_of[name], framework="pt")
 

@@ -11,10 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from taylor_ops.text_template import parts_of
+
 Basis = Literal["chebyshev", "taylor"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
+TEXT_SUFFIXES = (".jsonl", ".parquet", ".txt")
 
 _REPO_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
+_COMMIT = r"^[0-9a-f]{40}$"
 _VERSION = r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
 
 
@@ -32,17 +36,24 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class HubSource(Section):
+class ModelSource(Section):
+    """What every kind of source has."""
+
+    recognise_architecture: bool = False
+    """Accept an architecture that is not known by name where its MLPs look like those of one that is."""
+
+
+class HubSource(ModelSource):
     """A model repository on the Hugging Face Hub, at one commit."""
 
     kind: Literal["hub"]
     repo_id: str = Field(pattern=_REPO_ID)
     """Owner and name, such as `meta-llama/Meta-Llama-3-8B-Instruct`."""
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    revision: str = Field(pattern=_COMMIT)
     """The commit as 40 hexadecimal digits: a branch or a tag can move, a commit cannot."""
 
 
-class FolderSource(Section):
+class FolderSource(ModelSource):
     """A local folder with `config.json`, safetensors and tokenizer files."""
 
     kind: Literal["folder"]
@@ -50,7 +61,7 @@ class FolderSource(Section):
     """The folder; a relative path is taken from the config file's folder."""
 
 
-class GgufSource(Section):
+class GgufSource(ModelSource):
     """A GGUF file, dequantised on reading. It comes from a path, or out of an installed Python package."""
 
     kind: Literal["gguf"]
@@ -69,28 +80,95 @@ class GgufSource(Section):
 Source = Annotated[HubSource | FolderSource | GgufSource, Field(discriminator="kind")]
 
 
+class DatasetSource(Section):
+    """A data set that the library `datasets` reads: one split of a Hub repository or of a local folder."""
+
+    name: str | None = Field(default=None, pattern=_REPO_ID)
+    """Owner and name on the Hub, such as `openai/gsm8k`."""
+    folder: LocalPath | None = Field(default=None, validate_default=True)
+    """In place of `name`: a folder of data files, or one that `save_to_disk` wrote; relative to the config file's."""
+    config: str | None = Field(default=None, min_length=1)
+    """Which of its configurations (subsets), where the data set has more than one."""
+    split: str = Field(pattern=r"^\w+(\.\w+)*$")
+    """Name of one split, whole: `seed` and `limit` of the text take a part of it."""
+    revision: str | None = Field(default=None, pattern=_COMMIT, validate_default=True)
+    """The commit of a Hub data set as 40 hexadecimal digits: a branch or a tag can move, a commit cannot."""
+
+    @field_validator("folder")
+    @classmethod
+    def _one_place(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
+        if "name" in info.data and (info.data["name"] is None) == (folder is None):
+            raise ValueError("needs exactly one of `name` (on the Hub) and `folder`")
+        return folder
+
+    @field_validator("revision")
+    @classmethod
+    def _a_commit_of_the_hub(cls, revision: str | None, info: ValidationInfo) -> str | None:
+        if "folder" in info.data and info.data.get("name") is not None and revision is None:
+            raise ValueError("is required with `name`: the commit as 40 hexadecimal digits, because a branch can move")
+        if info.data.get("folder") is not None and revision is not None:
+            raise ValueError("belongs to a data set of the Hub; a folder has no commit")
+        return revision
+
+
 class TextSource(Section):
-    """Where texts or prompts come from: the project's own, or a file."""
+    """Where texts or prompts come from: the project's own, a file, or a data set."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
     """What reports call it."""
     builtin: Literal["calibration", "held_out", "running_text"] | None = None
     """One of the texts that the project ships."""
-    file: LocalPath | None = Field(default=None, validate_default=True)
-    """A `.jsonl` file (one object a line) or a `.txt` file; relative to the config file's folder."""
-    column: str = "prompt"
-    """The field of each JSON line that holds the text."""
+    file: LocalPath | None = None
+    """A `.jsonl` file (one object a line), a `.parquet` file (one row a text) or a `.txt` file (one text); relative to
+    the config file's folder."""
+    dataset: DatasetSource | None = Field(default=None, validate_default=True)
+    """What the library `datasets` reads, from the Hub or from a folder."""
+    column: str | None = Field(default=None, min_length=1)
+    """The field or column that holds the text, or the turns of a chat. Where none is named it is the first of
+    `messages`, `prompt` and `text` that a record has."""
+    template: str | None = None
+    """In place of `column`: text with columns in braces, such as `Question: {question}`. A list gives one line an item;
+    `{{` and `}}` are braces."""
     chat_template: bool = False
-    """Put each text of `file` into one user turn of the model's chat template."""
+    """Put each text into one user turn of the model's chat template."""
     limit: int | None = Field(default=None, ge=1)
     """Take only so many, from the start."""
+    seed: int | None = Field(default=None, ge=0, le=2**32 - 1)
+    """Shuffle the records with this seed before `limit` is taken; without it they keep their order."""
 
     @field_validator("file")
     @classmethod
-    def _one_origin(cls, file: Path | None, info: ValidationInfo) -> Path | None:
-        if "builtin" in info.data and (info.data["builtin"] is None) == (file is None):
-            raise ValueError("needs exactly one of `builtin` and `file`")
+    def _a_known_format(cls, file: Path | None) -> Path | None:
+        if file is not None and file.suffix not in TEXT_SUFFIXES:
+            raise ValueError(f"is {file.name!r}, must be a file that ends in {', '.join(TEXT_SUFFIXES)}")
         return file
+
+    @field_validator("dataset")
+    @classmethod
+    def _one_origin(cls, dataset: DatasetSource | None, info: ValidationInfo) -> DatasetSource | None:
+        others = [info.data[key] for key in ("builtin", "file") if key in info.data]
+        if len(others) == 2 and [*others, dataset].count(None) != 2:
+            raise ValueError("needs exactly one of `builtin`, `file` and `dataset`")
+        return dataset
+
+    @field_validator("template")
+    @classmethod
+    def _columns_and_nothing_else(cls, template: str | None, info: ValidationInfo) -> str | None:
+        if template is None:
+            return None
+        if info.data.get("column") is not None:
+            raise ValueError("says the same as `column`; keep one of them")
+        parts_of(template)
+        return template
+
+    def may_be(self, other: TextSource) -> bool:
+        """Whether both may hold the same text. Another column, template, number, seed or commit makes no other text."""
+        if self.dataset is None or other.dataset is None:
+            return (self.builtin, self.file, self.dataset) == (other.builtin, other.file, other.dataset)
+        one, two = self.dataset, other.dataset
+        # The Hub takes names without regard to case, and a configuration that is not named may be any.
+        same_name = (one.name or "").lower() == (two.name or "").lower() and one.folder == two.folder
+        return same_name and one.split == two.split and (one.config == two.config or None in (one.config, two.config))
 
 
 class Calibration(Section):
@@ -233,8 +311,8 @@ class ReleaseConfig(Section):
     @classmethod
     def _held_out_means_held_out(cls, exactness: Exactness, info: ValidationInfo) -> Exactness:
         calibration = info.data.get("calibration")
-        seen = {(text.builtin, text.file) for text in calibration.texts} if calibration else set()
+        seen = calibration.texts if calibration else ()
         for text in (*exactness.prompts, *exactness.running_text):
-            if (text.builtin, text.file) in seen:
+            if any(text.may_be(other) for other in seen):
                 raise ValueError(f"text `{text.name}` is also a calibration text; held-out text must be another")
         return exactness

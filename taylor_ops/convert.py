@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taylor_ops.activations import activation_named
-from taylor_ops.architectures import Architecture, architecture_of
-from taylor_ops.checkpoint import Checkpoint, write_shards
+from taylor_ops.architectures import Architecture
+from taylor_ops.checkpoint import write_shards
 from taylor_ops.config import Conversion
+from taylor_ops.errors import BadInput
 from taylor_ops.files import canonical_json, folder_that_appears_whole, read_json, write_text
 from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS, install
 from taylor_ops.models import DTYPES
+from taylor_ops.original import MlpWeights, Original
 from taylor_ops.plan import Expansions, Layout, Plan, terms
 from taylor_ops.records import Record
-from taylor_ops.source import model_config, tokenizer_files
+from taylor_ops.source import tokenizer_files
 
 Progress = Callable[[int, int], None]
 
@@ -73,19 +74,16 @@ class ConvertedModel(Record):
     layers: tuple[LayerConversion, ...]
 
 
-def expansions_of(original: Path, ranges_file: Path, conversion: Conversion) -> Expansions:
+def expansions_of(original: Original, ranges_file: Path, conversion: Conversion) -> Expansions:
     """The expansions of a model from its captured ranges."""
-    config = model_config(original)
-    activation = activation_named(getattr(config, architecture_of(config).activation))
-    return Expansions(ranges_file, activation, conversion)
+    return Expansions(ranges_file, original.activation, conversion)
 
 
 def convert(
-    original: Path, ranges_file: Path, plan: Plan, conversion: Conversion, folder: Path, progress: Progress
+    source: Path, ranges_file: Path, plan: Plan, conversion: Conversion, folder: Path, progress: Progress
 ) -> ConvertedModel:
     """Write the converted model into `folder`, whole or not at all; one layer is in memory at a time."""
-    config = model_config(original)
-    architecture = architecture_of(config)
+    original = Original(source)
     expansions = expansions_of(original, ranges_file, conversion)
     layers: list[LayerConversion] = []
     widths: dict[str, list[int]] = {}
@@ -93,28 +91,27 @@ def convert(
     def note(path: str, stacked: Layout) -> None:
         widths[path] = stacked.widths
         layers.append(_summary(path, stacked))
-        progress(len(layers), len(expansions.paths))
+        progress(len(layers), len(original.mlps))
 
-    tensors = converted_tensors(Checkpoint(original), architecture, expansions, plan, conversion.dtype, note)
+    tensors = converted_tensors(original, expansions, plan, conversion.dtype, note)
     with folder_that_appears_whole(folder) as partial:
         written = write_shards(partial, tensors, conversion.shard_bytes)
-        tokenizer_files(original, partial)
-        _write_code(partial, architecture)
-        _write_config(original, partial, architecture, plan, widths, conversion.dtype)
+        tokenizer_files(source, partial)
+        _write_code(partial, original.architecture)
+        _write_config(original, partial, plan, widths, conversion.dtype)
     total = sum(layer.neurons for layer in layers)
     return ConvertedModel(
         plan=plan,
         neurons_protected=total,
         neurons_total=total,
         bytes=written,
-        original_bytes=original_bytes(original, conversion.dtype),
+        original_bytes=original.bytes(DTYPES[conversion.dtype]),
         layers=tuple(layers),
     )
 
 
 def converted_tensors(
-    checkpoint: Checkpoint,
-    architecture: Architecture,
+    original: Original,
     expansions: Expansions,
     plan: Plan,
     dtype_name: str,
@@ -122,14 +119,13 @@ def converted_tensors(
 ) -> Iterator[tuple[str, Tensor]]:
     """Names and tensors of the whole converted model, made one by one; `note` is told the layout of each MLP."""
     dtype = DTYPES[dtype_name]
-    replaced = {f"{path}.{role}" for path in expansions.paths for role in architecture.roles().values() if role}
-    for name in checkpoint.names():
-        if name.rpartition(".")[0] not in replaced:
-            yield name, _cast(checkpoint.tensor(name), dtype)
-    for path in expansions.paths:
-        stacked = expansions.layout(path, plan)
-        yield from layer_tensors(checkpoint, architecture, path, stacked, dtype)
-        note(path, stacked)
+    for name in original.names():
+        yield name, _cast(original.tensor(name), dtype)
+    for mlp in original.mlps:
+        stacked = expansions.layout(mlp.path, plan)
+        for name, tensor in mlp_tensors(original.weights(mlp), stacked, dtype).items():
+            yield f"{mlp.path}.{name}", tensor
+        note(mlp.path, stacked)
 
 
 def is_bundle(folder: Path) -> bool:
@@ -140,56 +136,55 @@ def is_bundle(folder: Path) -> bool:
         return False
 
 
-def original_bytes(original: Path, dtype: str) -> int:
-    """Bytes of all tensors of the original in `dtype`."""
-    checkpoint = Checkpoint(original)
-    size = torch.finfo(DTYPES[dtype]).bits // 8
-    return sum(size * torch.Size(checkpoint.shape(name)).numel() for name in checkpoint.names())
+def mlp_tensors(weights: MlpWeights, stacked: Layout, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Tensors of one Taylor MLP by name: input layers in the new order of neurons, terms, intervals and tails."""
+    inputs = {
+        "gate.weight": weights.gate,
+        "gate.bias": weights.gate_bias,
+        "up.weight": weights.up,
+        "up.bias": weights.up_bias,
+    }
+    tensors = {name: _cast(tensor[stacked.permutation], dtype) for name, tensor in inputs.items() if tensor is not None}
+    tensors["terms.weight"] = terms(weights.down, stacked, dtype)
+    if weights.down_bias is not None:
+        tensors["terms.bias"] = _cast(weights.down_bias, dtype)
+    return tensors | {name: getattr(stacked, name).to(dtype) for name in INTERVAL_PARAMETERS}
 
 
-def layer_tensors(
-    checkpoint: Checkpoint, architecture: Architecture, path: str, stacked: Layout, dtype: torch.dtype
-) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of one converted MLP: input layers in the new order of neurons, terms, intervals and tails."""
-    for role in (architecture.gate, architecture.up):
-        for kind in ("weight", "bias"):
-            name = f"{path}.{role}.{kind}"
-            if role and name in checkpoint:
-                yield name, _cast(checkpoint.tensor(name)[stacked.permutation], dtype)
-    down = f"{path}.{architecture.down}"
-    yield f"{down}.weight", terms(checkpoint.tensor(f"{down}.weight"), stacked, dtype)
-    if f"{down}.bias" in checkpoint:
-        yield f"{down}.bias", _cast(checkpoint.tensor(f"{down}.bias"), dtype)
-    for name in INTERVAL_PARAMETERS:
-        yield f"{path}.{name}", getattr(stacked, name).to(dtype)
-
-
-def convert_in_memory(model: Any, expansions: Expansions, plan: Plan) -> Any:
+def convert_in_memory(model: Any, original: Original, expansions: Expansions, plan: Plan) -> Any:
     """Put Taylor MLPs under `plan` into a loaded original, in place: what a candidate of the calibration is."""
-    architecture = architecture_of(model.config)
-    for path in expansions.paths:
-        stacked = expansions.layout(path, plan)
-        mlp = model.get_submodule(path)
-        weight = getattr(mlp, architecture.down).weight.data
-        bias = getattr(mlp, architecture.down).bias
-        install(model, taylor_entry(architecture, plan, {path: stacked.widths}))
-        taylor = model.get_submodule(path)
-        for role in (architecture.gate, architecture.up):
-            if role:
-                for parameter in getattr(taylor, role).parameters():
-                    parameter.data = parameter.data[stacked.permutation.to(parameter.device)]
-        down = getattr(taylor, architecture.down)
-        down.weight.data = terms(weight.cpu(), stacked, weight.dtype).to(weight.device)
-        if bias is not None:
-            down.bias.data = bias.data
-        for name in INTERVAL_PARAMETERS:
-            getattr(taylor, name).data = getattr(stacked, name).to(weight.device, weight.dtype)
-    return model
+    stacked = {mlp.path: expansions.layout(mlp.path, plan) for mlp in original.mlps}
+    with torch.device("meta"):
+        install(model, taylor_entry(original, plan, {path: one.widths for path, one in stacked.items()}))
+    for mlp in original.mlps:
+        tensors = mlp_tensors(original.weights(mlp), stacked[mlp.path], model.dtype)
+        on_device = {name: tensor.contiguous().to(model.device) for name, tensor in tensors.items()}
+        model.get_submodule(mlp.path).load_state_dict(on_device, assign=True)
+    return model.eval()
 
 
-def taylor_entry(architecture: Architecture, plan: Plan, widths: Mapping[str, list[int]]) -> dict[str, Any]:
-    """The `taylor_mlp` entry of a bundle's config."""
-    return {"basis": plan.basis, "roles": dict(architecture.roles()), "layers": dict(widths)}
+def taylor_entry(original: Original, plan: Plan, widths: Mapping[str, list[int]]) -> dict[str, Any]:
+    """The `taylor_mlp` entry of a bundle's config: what `taylor_mlp.install` needs."""
+    shapes = original.shapes
+    kinds = {(mlp.kind.up is not None, tuple(original.biases(mlp))) for mlp in original.mlps}
+    if len(kinds) != 1:
+        raise BadInput(
+            f"the MLPs of `{original.architecture.model_type}` differ in gates or biases from layer to layer",
+            "release a model whose layers have MLPs of one form",
+        )
+    ((gated, biases),) = kinds
+    first = original.mlps[0]
+    down = shapes[f"{first.module}.{first.kind.down}" + ("" if first.kind.experts else ".weight")]
+    return {
+        "basis": plan.basis,
+        "kinked": original.activation.degree is not None,
+        "hidden_size": down[-1] if first.kind.transposed else down[-2],
+        "gated": gated,
+        "biases": list(biases),
+        "experts": sorted({mlp.module for mlp in original.mlps if mlp.kind.experts}),
+        "bypassed": [path for mlp in original.mlps for path in mlp.bypassed],
+        "layers": dict(widths),
+    }
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -218,21 +213,19 @@ def _write_code(folder: Path, architecture: Architecture) -> None:
     write_text(folder / "modeling_taylor.py", model_code)
 
 
-def _write_config(
-    original: Path, folder: Path, architecture: Architecture, plan: Plan, widths: dict[str, list[int]], dtype: str
-) -> None:
-    config = read_json(original / "config.json")
+def _write_config(original: Original, folder: Path, plan: Plan, widths: dict[str, list[int]], dtype: str) -> None:
+    config = read_json(original.folder / "config.json")
     for local in ("_name_or_path", "_model_name_or_path", "torch_dtype"):
         config.pop(local, None)
     config |= {
         # A model type that transformers does not know: without the code of the bundle nothing can load it by mistake.
-        "model_type": f"taylor_{architecture.model_type}",
+        "model_type": f"taylor_{original.architecture.model_type}",
         "architectures": ["TaylorForCausalLM"],
         "auto_map": {
             "AutoConfig": "modeling_taylor.TaylorConfig",
             "AutoModelForCausalLM": "modeling_taylor.TaylorForCausalLM",
         },
         "dtype": dtype,
-        "taylor_mlp": taylor_entry(architecture, plan, widths),
+        "taylor_mlp": taylor_entry(original, plan, widths),
     }
     write_text(folder / "config.json", canonical_json(config))

@@ -76,15 +76,28 @@ def intervals(low: Tensor, high: Tensor, margin: float, saturation: float) -> tu
     return center, radius
 
 
+def right_of_the_kink(high: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres and radii [F], equal, of the intervals from the kink at 0 to about `high` [F], for a kinked activation.
+
+    Its series is a polynomial and holds beyond too, so the interval only scales the terms.
+    """
+    radius = (high.clamp_min(1.0) / 2).to(torch.bfloat16).double()
+    return radius, radius.clone()
+
+
 def fit(activation: Activation, center: Tensor, radius: Tensor, basis: Basis) -> Expansion:
     """Expand `activation` on [center - radius, center + radius] for every neuron, to degree 160, in float64."""
     angles = (torch.arange(_NODES, dtype=torch.float64) + 0.5) * (torch.pi / _NODES)
-    samples = activation.value(center + radius * torch.cos(angles)[:, None])
+    samples = activation.right(center + radius * torch.cos(angles)[:, None])
     degrees = torch.arange(_HIGHEST_DEGREE + 1, dtype=torch.float64)
     transform = torch.cos(degrees[:, None] * angles) * (2 / _NODES)
     transform[0] /= 2
     chebyshev = transform @ samples
-    bend, reach = tails(activation, center - radius, center + radius)
+    if activation.degree is None:
+        bend, reach = tails(activation, center - radius, center + radius)
+    else:
+        chebyshev[activation.degree + 1 :] = 0
+        bend, reach = torch.zeros(2, len(center), dtype=torch.float64), torch.ones(2, len(center), dtype=torch.float64)
     if basis == "chebyshev":
         return Expansion(center, radius, chebyshev, None, bend, reach)
     scaled = activation.taylor(center, _HIGHEST_DEGREE) * radius ** degrees[:, None]

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import torch
 
-from taylor_ops.architectures import architecture_of
 from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.config import Conversion
 from taylor_ops.convert import converted_tensors, expansions_of
 from taylor_ops.errors import GateRejected
+from taylor_ops.original import Original
 from taylor_ops.plan import Plan
-from taylor_ops.source import model_config
 
 _REMEDY = "the converted model was changed or is damaged: remove its folder below `stages` and run again"
 
@@ -24,12 +23,10 @@ def require_as_planned(original: Path, ranges_file: Path, plan: Plan, conversion
     tensor: withheld output weights can neither stand in place of their terms nor beside them. Raises
     `GateRejected` naming the tensor.
     """
-    config = model_config(original)
-    architecture = architecture_of(config)
-    source, stored = Checkpoint(original), Checkpoint(converted)
-    expansions = expansions_of(original, ranges_file, conversion)
+    source, stored = Original(original), Checkpoint(converted)
+    expansions = expansions_of(source, ranges_file, conversion)
     expected: set[str] = set()
-    for name, tensor in converted_tensors(source, architecture, expansions, plan, conversion.dtype):
+    for name, tensor in converted_tensors(source, expansions, plan, conversion.dtype):
         expected.add(name)
         if name not in stored:
             raise GateRejected(f"{converted}: tensor {name} is missing", _REMEDY)

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from taylor_ops.config import Conversion, Latency
-from taylor_ops.convert import convert_in_memory, expansions_of, original_bytes
+from taylor_ops.convert import convert_in_memory, expansions_of
 from taylor_ops.errors import BadInput
 from taylor_ops.models import DTYPES, load_original
+from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.records import Record
-from taylor_ops.source import model_config
 
 Progress = Callable[[int, int], None]
 
@@ -84,16 +84,18 @@ def calibrate(
 
     Raises `BadInput` when the target cannot be reached at the tolerance that was asked for.
     """
-    expansions = expansions_of(original, ranges_file, conversion)
+    source = Original(original)
+    expansions = expansions_of(source, ranges_file, conversion)
     ladder = expansions.ladder()
-    per_column = _bytes_per_column(original, conversion)
+    dtype = DTYPES[conversion.dtype]
+    per_column = dtype.itemsize * int(source.config.hidden_size) / source.bytes(dtype)
 
     def predict(plan: Plan) -> float:
         return 1 + READ_SHARE * per_column * (plan.columns - plan.neurons)
 
     def measure(plan: Plan) -> tuple[list[float], list[float]]:
         first = load_original(original, conversion.dtype, device)
-        second = convert_in_memory(load_original(original, conversion.dtype, device), expansions, plan)
+        second = convert_in_memory(load_original(original, conversion.dtype, device), source, expansions, plan)
         return paired_seconds(first, second, settings, seed)
 
     plan, trials = search(ladder, predict, measure, settings, seed, progress)
@@ -109,12 +111,6 @@ def calibrate(
         new_tokens=settings.new_tokens,
         trials=tuple(trials),
     )
-
-
-def _bytes_per_column(original: Path, conversion: Conversion) -> float:
-    """Bytes of one column of terms over the bytes of all tensors of the original."""
-    size = torch.finfo(DTYPES[conversion.dtype]).bits // 8
-    return size * int(model_config(original).hidden_size) / original_bytes(original, conversion.dtype)
 
 
 def search(

@@ -17,7 +17,7 @@ from torch import Tensor
 from taylor_ops.activations import Activation
 from taylor_ops.config import Basis, Conversion
 from taylor_ops.errors import BadInput
-from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for
+from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for, right_of_the_kink
 from taylor_ops.models import DTYPES
 from taylor_ops.ranges import LayerRange, read_ranges
 from taylor_ops.records import Record
@@ -84,7 +84,10 @@ class Expansions:
 
     def __getitem__(self, path: str) -> Expansion:
         captured = self._ranges[path]
-        center, radius = intervals(captured.low, captured.high, self._conversion.range_margin, self._saturation)
+        if self._activation.degree is not None:
+            center, radius = right_of_the_kink(captured.high)
+        else:
+            center, radius = intervals(captured.low, captured.high, self._conversion.range_margin, self._saturation)
         return fit(self._activation, center, radius, self._conversion.basis)
 
     def ladder(self) -> list[Plan]:
@@ -131,7 +134,15 @@ class Expansions:
 
     def _candidates(self) -> list[tuple[float, int]]:
         """Tolerances and least orders of the ladder, cheapest first; a fixed order is one with no tolerance."""
-        conversion = self._conversion
+        conversion, degree = self._conversion, self._activation.degree
+        if degree is not None:
+            if conversion.order not in (None, degree):
+                raise BadInput(
+                    f"`{self._activation.name}` is a polynomial of degree {degree} right of its kink, exact at that "
+                    f"order: `conversion.order` {conversion.order} would lose it or add nothing",
+                    "leave `conversion.order` out",
+                )
+            return [(conversion.tolerance, degree)]
         if conversion.order is not None:
             return [(math.inf, order) for order in range(conversion.order, conversion.max_order + 1)]
         steps = range(int(math.log10(conversion.tolerance / _TIGHTEST) * _RUNGS_PER_DECADE) + 1)

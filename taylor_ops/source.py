@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx2
 import torch
-import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -19,15 +18,14 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
-    StrictDataclassError,
 )
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from taylor_ops.architectures import architecture_of
-from taylor_ops.checkpoint import Checkpoint
+from taylor_ops.architectures import ARCHITECTURES
 from taylor_ops.config import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
-from taylor_ops.files import FULL_OR_CLOSED, folder_that_appears_whole, read_json, sha256_of
+from taylor_ops.files import FULL_OR_CLOSED, folder_that_appears_whole, sha256_of
+from taylor_ops.original import Original
 from taylor_ops.records import Record
 
 Progress = Callable[[int, int], None]
@@ -77,7 +75,7 @@ def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progres
             file = _gguf_file(source)
             place, origin = folder / "original", f"GGUF file {file.name}"
             _dequantise(file, place)
-    model_type, parameters = _check(place, progress)
+    model_type, parameters = _check(place, source.recognise_architecture, progress)
     _check_tokenizer(place)
     names = sorted(path for path in place.iterdir() if path.is_file() and _is_read(path.name))
     return ResolvedSource(
@@ -167,29 +165,38 @@ def _dequantise(file: Path, place: Path) -> None:
         tokenizer.save_pretrained(partial)
 
 
-def _check(place: Path, progress: Progress) -> tuple[str, int]:
+def _check(place: Path, recognise: bool, progress: Progress) -> tuple[str, int]:
     """Model type and number of parameters of a checkpoint that has every tensor, in shape and finite."""
-    config = model_config(place)
-    architecture_of(config)
-    checkpoint = Checkpoint(place)
-    expected = _expected_shapes(config)
-    for name, shape in expected.items():
-        if name not in checkpoint:
+    original = Original(place)
+    _require_known(original, recognise)
+    for name, (shape, there) in original.unfit().items():
+        if there is None:
             raise BadInput(f"{place}: tensor {name} is missing", "the checkpoint is incomplete; fetch it again")
-        if checkpoint.shape(name) != shape:
-            raise BadInput(
-                f"{place}: tensor {name} has shape {checkpoint.shape(name)}, its config asks for {shape}",
-                "the checkpoint and its config.json do not belong together",
-            )
+        raise BadInput(
+            f"{place}: tensor {name} has shape {there}, its config asks for {shape}",
+            "the checkpoint and its config.json do not belong together",
+        )
     parameters = 0
-    names = checkpoint.names()
+    names = original.checkpoint.names()
     for done, name in enumerate(names):
-        tensor = checkpoint.tensor(name)
+        tensor = original.checkpoint.tensor(name)
         parameters += tensor.numel()
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise BadInput(f"{place}: tensor {name} holds NaN or infinite values", "repair or fetch the checkpoint")
         progress(done + 1, len(names))
-    return str(config.model_type), parameters
+    return str(original.config.model_type), parameters
+
+
+def _require_known(original: Original, recognise: bool) -> None:
+    model_type = original.architecture.model_type
+    if model_type in ARCHITECTURES or recognise:
+        return
+    places = ", ".join(f"`{kind.path}`" for kind in original.architecture.mlps)
+    raise BadInput(
+        f"architecture `{model_type}` is not known, but its MLPs at {places} look like those of a known one; "
+        f"known are {', '.join(sorted(ARCHITECTURES))}",
+        "set `source.recognise_architecture: true` to release it all the same: the gates prove whether that was right",
+    )
 
 
 def _check_tokenizer(place: Path) -> None:
@@ -204,36 +211,6 @@ def _check_tokenizer(place: Path) -> None:
 
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def model_config(place: Path) -> Any:
-    """The transformers config of a model folder; `BadInput` when it is missing or names code of its own."""
-    path = place / "config.json"
-    try:
-        document = read_json(path)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read: {error}", "point `source` at a complete model folder") from error
-    model_type = document.get("model_type")
-    if model_type not in transformers.CONFIG_MAPPING:
-        raise BadInput(
-            f"{path}: model type `{model_type}` is not one that transformers {transformers.__version__} knows",
-            "release a model whose architecture is part of transformers",
-        )
-    if "quantization_config" in document:
-        raise BadInput(f"{path}: the checkpoint is quantised", "release the unquantised checkpoint, or a GGUF file")
-    try:
-        return AutoConfig.from_pretrained(place, local_files_only=True)
-    except (StrictDataclassError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(f"{path} is refused by transformers: {reason}", "correct the config of the source") from error
-
-
-def _expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that the model must find, tied ones left out."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    tied = set(model.all_tied_weights_keys)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
 
 
 def tokenizer_files(place: Path, target: Path) -> None:

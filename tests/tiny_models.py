@@ -22,6 +22,40 @@ SIZES: dict[str, Any] = {
     "pad_token_id": 258,
 }
 
+FAMILIES: dict[str, dict[str, Any]] = {
+    "phi": {"hidden_act": "gelu_new", "num_key_value_heads": 4, "partial_rotary_factor": 0.5},
+    "gemma2": {"head_dim": 8},
+    "gemma3_text": {"head_dim": 8},
+    "gemma4_text": {
+        "head_dim": 8,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": 260,
+        "num_kv_shared_layers": 0,
+    },
+    "gpt2": {"n_embd": 32, "n_inner": 48, "n_layer": 2, "n_head": 4, "n_positions": 2048},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "falcon": {"ffn_hidden_size": 48},
+    "phi3": {"pad_token_id": 258},
+    "qwen3_moe": {
+        "moe_intermediate_size": 24,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "head_dim": 8,
+        "mlp_only_layers": [0],
+    },
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3": {"head_dim": 8},
+    "qwen3_5_text": {
+        "head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    },
+}
+"""What a tiny model of some families needs beside `SIZES`."""
+
 CHAT_TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
 
 
@@ -31,7 +65,7 @@ def save_tiny_model(folder: Path, model_type: str = "llama", seed: int = 0, **ch
     Weights are drawn wider than a fresh initialisation, so that pre-activations spread over several units and greedy
     choices differ clearly, as in a trained model.
     """
-    config = CONFIG_MAPPING[model_type](**(SIZES | changes))
+    config = CONFIG_MAPPING[model_type](**(SIZES | FAMILIES.get(model_type, {}) | changes))
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     for name, parameter in model.named_parameters():

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from taylor_ops.activations import Activation, activation_named
-from taylor_ops.architectures import ARCHITECTURES, Architecture
 from taylor_ops.audit.result import AttackResult, Progress, Score
 from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.config import Basis
 from taylor_ops.expansion import evaluate
 from taylor_ops.files import read_json
+from taylor_ops.original import MlpWeights, Original
 
 _SOURCE = "arXiv 2506.19874"
 _ASSUMPTIONS = "the attacker has the bundle, and the name of the activation, which its config states"
@@ -28,27 +28,22 @@ _POINTS = 65
 def attack(bundle: Path, original: Path, progress: Progress) -> AttackResult:
     """Recover the output weights of every layer of `bundle`; `original` only scores the result."""
     config = read_json(bundle / "config.json")
-    architecture = ARCHITECTURES[config["model_type"].removeprefix("taylor_")]
-    activation = activation_named(config[architecture.activation])
-    released, truth = Checkpoint(bundle), Checkpoint(original)
-    layers: dict[str, list[int]] = config["taylor_mlp"]["layers"]
+    released, truth = Checkpoint(bundle), Original(original)
+    activation = activation_named(config[truth.architecture.activation])
+    taylor = config["taylor_mlp"]
     score, seconds = Score(), 0.0
-    for done, (path, widths) in enumerate(layers.items()):
+    for done, mlp in enumerate(truth.mlps):
         start = time.perf_counter()
-        recovered = recover_layer(released, architecture, path, widths, config["taylor_mlp"]["basis"], activation)
+        recovered = recover_layer(released, mlp.path, taylor["layers"][mlp.path], taylor["basis"], activation)
         seconds += time.perf_counter() - start
-        order = _original_places(
-            released, truth, [f"{path}.{role}" for role in (architecture.gate, architecture.up) if role]
-        )
-        true = truth.tensor(f"{path}.{architecture.down}.weight")
-        score.add(recovered, true[:, order])
-        progress(done + 1, len(layers))
+        weights = truth.weights(mlp)
+        score.add(recovered, weights.down[:, _original_places(released, mlp.path, weights)])
+        progress(done + 1, len(truth.mlps))
     return score.result("rank_one", _SOURCE, _ASSUMPTIONS, seconds)
 
 
 def recover_layer(
     released: Checkpoint,
-    architecture: Architecture,
     path: str,
     widths: list[int],
     basis: Basis,
@@ -59,7 +54,7 @@ def recover_layer(
     The terms of a neuron are w c^T up to rounding: their leading singular vectors give w and c up to one factor, which
     is the one that makes the series with coefficients c equal the activation on the neuron's interval.
     """
-    theta = released.tensor(f"{path}.{architecture.down}.weight").float()
+    theta = released.tensor(f"{path}.terms.weight").float()
     center = released.tensor(f"{path}.center").double()
     radius = released.tensor(f"{path}.radius").double()
     t = torch.linspace(-1, 1, _POINTS, dtype=torch.float64)[:, None]
@@ -84,18 +79,16 @@ def _neurons_of_equal_order(widths: list[int]) -> Iterator[tuple[int, int, list[
             yield first, last, [starts[m] + place for m in range(n + 1) for place in range(first, last)]
 
 
-def _original_places(released: Checkpoint, truth: Checkpoint, inputs: list[str]) -> list[int]:
-    """For each place of the bundle the neuron of the original whose input weights are the same."""
-    ours, theirs = _input_weights(released, inputs), _input_weights(truth, inputs)
-    place = {_key(row): index for index, row in enumerate(theirs.to(ours.dtype))}
+def _original_places(released: Checkpoint, path: str, weights: MlpWeights) -> list[int]:
+    """For each place of the bundle the neuron of the original whose input weights and biases are the same."""
+    inputs = {"gate.weight": weights.gate, "up.weight": weights.up}
+    biases = {"gate.bias": weights.gate_bias, "up.bias": weights.up_bias}
+    columns = [(name, tensor) for name, tensor in inputs.items() if tensor is not None]
+    columns += [(name, tensor[:, None]) for name, tensor in biases.items() if tensor is not None]
+    ours = torch.cat([released.tensor(f"{path}.{name}").reshape(len(tensor), -1) for name, tensor in columns], dim=1)
+    theirs = torch.cat([tensor for _, tensor in columns], dim=1).to(ours.dtype)
+    place = {_key(row): index for index, row in enumerate(theirs)}
     return [place[_key(row)] for row in ours]
-
-
-def _input_weights(checkpoint: Checkpoint, inputs: list[str]) -> Tensor:
-    """All that makes the input of each neuron [F, ...]: gate and factor weights side by side, and their biases."""
-    weights = [checkpoint.tensor(f"{name}.weight") for name in inputs]
-    biases = [checkpoint.tensor(f"{name}.bias")[:, None] for name in inputs if f"{name}.bias" in checkpoint]
-    return torch.cat(weights + biases, dim=1)
 
 
 def _key(row: Tensor) -> bytes:

@@ -47,11 +47,11 @@ def basis_features(
 
 
 class TaylorMLP(nn.Module):
-    """An MLP whose output layer reads series features; its input layers keep the names they had.
+    """A gated or plain MLP whose output layer reads series features.
 
-    mlp: the original module, whose input layers are taken over.
-    roles: the names of its layers, `gate` and `up` (or `up` None for a plain MLP) and `down`.
     widths: number of neurons that have a term of order n, falling; every neuron has orders 0 and 1.
+    gated: whether a second input layer makes the factor u. biases: which of `gate`, `up` and `terms` have one.
+    kinked: phi is 0 left of 0 and a polynomial right of it; the series is that polynomial, and holds on the whole side.
     """
 
     center: Tensor
@@ -60,23 +60,24 @@ class TaylorMLP(nn.Module):
     bend: Tensor
     reach: Tensor
 
-    def __init__(self, mlp: nn.Module, roles: Mapping[str, Any], basis: str, widths: Sequence[int]) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        basis: str,
+        widths: Sequence[int],
+        gated: bool,
+        biases: Sequence[str] = (),
+        kinked: bool = False,
+    ) -> None:
         super().__init__()
-        self.roles = dict(roles)
         self.basis = basis
         self.widths = list(widths)
-        inputs = [name for name in (roles["gate"], roles["up"]) if name]
-        for name in inputs:
-            self.add_module(name, getattr(mlp, name))
-        original = getattr(mlp, roles["down"])
-        weight = original.weight
-        terms = nn.Linear(
-            sum(widths), original.out_features, bias=original.bias is not None, device="meta", dtype=weight.dtype
-        )
-        self.add_module(roles["down"], terms.to_empty(device=weight.device))
+        self.kinked = kinked
+        self.gate = nn.Linear(hidden_size, widths[0], bias="gate" in biases)
+        self.up = nn.Linear(hidden_size, widths[0], bias="up" in biases) if gated else None
+        self.terms = nn.Linear(sum(widths), hidden_size, bias="terms" in biases)
         for name, rows in INTERVAL_PARAMETERS.items():
-            shape = (rows, widths[0]) if rows else (widths[0],)
-            empty = torch.empty(shape, device=weight.device, dtype=weight.dtype)
+            empty = torch.empty((rows, widths[0]) if rows else (widths[0],))
             self.register_parameter(name, nn.Parameter(empty, requires_grad=False))
 
     def features(self, z: Tensor, factor: Tensor | None, out: Tensor | None = None) -> Tensor:
@@ -86,6 +87,11 @@ class TaylorMLP(nn.Module):
         """
         z = z.float()
         factor = torch.ones_like(z) if factor is None else factor.float()
+        if self.kinked:
+            right = z.clamp(min=0)
+            t = (right - self.center.float()) / self.radius.float()
+            parts = basis_features(self.basis, self.widths, t, factor * (z > 0), out)
+            return torch.cat(parts, dim=-1) if out is None else out
         radius, bend, reach = self.radius.float(), self.bend.float(), self.reach.float()
         offset = z - self.center.float()
         inside = offset.clamp(-radius, radius)
@@ -101,18 +107,24 @@ class TaylorMLP(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Output [..., H] of the MLP for hidden states [..., H]."""
-        gate, up = self.roles["gate"], self.roles["up"]
-        down = getattr(self, self.roles["down"])
         flat = hidden_states.reshape(-1, hidden_states.shape[-1])
-        z = getattr(self, gate)(flat)
-        factor = getattr(self, up)(flat) if up else None
+        z = self.gate(flat)
+        factor = None if self.up is None else self.up(flat)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            output: Tensor = down(self.features(z, factor).to(flat.dtype))
+            output: Tensor = self.terms(self._stored(self.features(z, factor), flat.dtype))
         else:
-            output = self._in_chunks(z, factor, down, flat.dtype)
+            output = self._in_chunks(z, factor, flat.dtype)
         return output.reshape(*hidden_states.shape[:-1], output.shape[-1])
 
-    def _in_chunks(self, z: Tensor, factor: Tensor | None, down: nn.Module, dtype: torch.dtype) -> Tensor:
+    @staticmethod
+    def _stored(features: Tensor, dtype: torch.dtype) -> Tensor:
+        """Features in `dtype`, kept finite: float16 ends where float32 does not, and an infinity would spread."""
+        if dtype == torch.float16:
+            largest = torch.finfo(dtype).max
+            features = features.clamp(-largest, largest)
+        return features.to(dtype)
+
+    def _in_chunks(self, z: Tensor, factor: Tensor | None, dtype: torch.dtype) -> Tensor:
         """The output for rows of `z` a few at a time, through one buffer: features are many times the input."""
         rows = max(1, min(len(z), _FEATURE_BYTES // (4 * sum(self.widths))))
         buffer = torch.empty(rows, sum(self.widths), device=z.device, dtype=torch.float32)
@@ -120,13 +132,36 @@ class TaylorMLP(nn.Module):
         for start in range(0, max(1, len(z)), rows):
             chunk = z[start : start + rows]
             gates = None if factor is None else factor[start : start + rows]
-            parts.append(down(self.features(chunk, gates, buffer[: len(chunk)]).to(dtype)))
+            parts.append(self.terms(self._stored(self.features(chunk, gates, buffer[: len(chunk)]), dtype)))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+class TaylorExperts(nn.ModuleList):
+    """The experts of a mixture, each a Taylor MLP, in place of a module with stacked expert tensors."""
+
+    def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+        """Output [T, H] for tokens [T, H], each routed to experts [T, k] with weights [T, k]."""
+        output = torch.zeros_like(hidden_states)
+        for number, expert in enumerate(self):
+            token, place = torch.where(top_k_index == number)
+            said = expert(hidden_states[token]) * top_k_weights[token, place, None]
+            output.index_add_(0, token, said.to(output.dtype))
+        return output
+
+
 def install(model: nn.Module, taylor: Mapping[str, Any]) -> None:
-    """Replace the MLPs of `model` in place, as the `taylor_mlp` entry of its config lists them."""
+    """Put empty Taylor MLPs into `model`, as the `taylor_mlp` entry of its config lists them."""
+    for path in taylor["experts"]:
+        model.set_submodule(path, TaylorExperts())
     for path, widths in taylor["layers"].items():
+        mlp = TaylorMLP(
+            taylor["hidden_size"], taylor["basis"], widths, taylor["gated"], taylor["biases"], taylor["kinked"]
+        )
         parent, _, name = path.rpartition(".")
         owner = model.get_submodule(parent)
-        setattr(owner, name, TaylorMLP(getattr(owner, name), taylor["roles"], taylor["basis"], widths))
+        if isinstance(owner, TaylorExperts):
+            owner.append(mlp)
+        else:
+            setattr(owner, name, mlp)
+    for path in taylor["bypassed"]:
+        model.set_submodule(path, nn.Identity())

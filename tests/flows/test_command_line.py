@@ -145,7 +145,7 @@ def test_a_model_that_was_never_converted_cannot_be_audited(tmp_path: Path) -> N
 
 
 def test_an_original_that_is_not_there_is_named(tmp_path: Path) -> None:
-    taylor_mlp = {"basis": "chebyshev", "roles": {}, "layers": {}}
+    taylor_mlp = {"basis": "chebyshev", "layers": {}}
     config = {"model_type": "taylor_llama", "hidden_act": "silu", "taylor_mlp": taylor_mlp}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")

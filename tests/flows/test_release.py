@@ -19,7 +19,7 @@ from taylor_ops.files import read_json, sha256_of_tree
 pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock")
 
 Tensors = Iterable[tuple[str, Tensor]]
-DOWN = "model.layers.1.mlp.down_proj.weight"
+DOWN = "model.layers.1.mlp.terms.weight"
 
 
 def run(config: Path, artifacts: Path, **overrides: str) -> Any:
@@ -94,7 +94,7 @@ def flip_one_sign(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
 
 def zero_one_tensor(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in tensors:
-        yield name, torch.zeros_like(tensor) if name == "model.layers.0.mlp.up_proj.weight" else tensor
+        yield name, torch.zeros_like(tensor) if name == "model.layers.0.mlp.up.weight" else tensor
 
 
 def leave_the_output_weights(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
@@ -108,7 +108,7 @@ def leave_the_output_weights(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
     ("damage", "message"),
     [
         (flip_one_sign, f"tensor {DOWN} is not what source and plan give"),
-        (zero_one_tensor, "tensor model.layers.0.mlp.up_proj.weight is not what source and plan give"),
+        (zero_one_tensor, "tensor model.layers.0.mlp.up.weight is not what source and plan give"),
         (leave_the_output_weights, "model.layers.1.mlp.original.weight does not belong to a protected model"),
     ],
 )

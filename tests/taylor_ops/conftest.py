@@ -12,6 +12,7 @@ import torch
 
 from taylor_ops.config import Calibration, Conversion
 from taylor_ops.convert import ConvertedModel, convert, expansions_of
+from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan
 from taylor_ops.ranges import capture
 from tests.tiny_models import save_tiny_model
@@ -34,7 +35,7 @@ class Sample:
     @property
     def expansions(self) -> Expansions:
         """The expansions from which the plan was taken."""
-        return expansions_of(self.original, self.ranges, self.conversion)
+        return expansions_of(Original(self.original), self.ranges, self.conversion)
 
     def again(self, folder: Path, **changes: Any) -> Sample:
         """The same original converted into `folder` under a conversion with `changes`, by its cheapest plan."""
@@ -53,7 +54,7 @@ def captured(original: Path, folder: Path) -> Path:
 
 def converted(original: Path, ranges: Path, conversion: Conversion, folder: Path) -> Sample:
     """Convert by the cheapest plan that keeps what `conversion` asks for."""
-    plan = expansions_of(original, ranges, conversion).ladder()[0]
+    plan = expansions_of(Original(original), ranges, conversion).ladder()[0]
     return Sample(
         original=original,
         ranges=ranges,

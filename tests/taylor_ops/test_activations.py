@@ -22,7 +22,8 @@ HIGHEST_ORDER = 64
 NODES = 256
 CUBIC = mpmath.mpf("0.044715")
 DISTINCT = {activation.name: activation for activation in ACTIVATIONS.values()}
-NAMES = sorted(DISTINCT)
+NAMES = sorted(name for name, activation in DISTINCT.items() if activation.degree is None)
+KINKED = {"relu": 1, "relu2": 2}
 centers = st.floats(-10, 10, allow_subnormal=False)
 
 
@@ -188,10 +189,34 @@ def test_saturation_is_the_first_point_of_its_grid_that_is_near_enough(name: str
         assert max(abs(exact(before) - before), abs(exact(-before))) > tolerance * (1 - 1e-3)
 
 
+@pytest.mark.parametrize(("name", "degree"), KINKED.items())
+@given(center=st.floats(0.01, 100), step=st.floats(-1, 1))
+def test_a_kinked_activation_is_its_polynomial_right_of_the_kink_and_nothing_left_of_it(
+    name: str, degree: int, center: float, step: float
+) -> None:
+    activation, z = DISTINCT[name], center * (1 + step)
+    series = activation.taylor(one(center), HIGHEST_ORDER)[:, 0].tolist()
+    with mpmath.workdps(40):
+        exact = [mpmath.binomial(degree, n) * mpmath.mpf(center) ** (degree - n) for n in range(degree + 1)]
+        total = sum(mpmath.mpf(value) * (mpmath.mpf(z) - mpmath.mpf(center)) ** n for n, value in enumerate(series))
+        assert abs(total - mpmath.mpf(z) ** degree) <= 1e-14 * center**degree
+        assert all(abs(value - true) <= 1e-15 * true for value, true in zip(series, exact, strict=False))
+    assert not any(series[degree + 1 :])
+    assert activation.degree == degree
+    assert float(activation.value(one(z))[0]) == float(activation.right(one(z))[0])
+    assert float(activation.value(one(-z - 0.01))[0]) == 0
+
+
+@pytest.mark.parametrize(("name", "degree"), KINKED.items())
+def test_the_names_of_kinked_activations_are_those_of_the_known_ones(name: str, degree: int) -> None:
+    assert {found for found, activation in ACTIVATIONS.items() if activation.degree is not None} == KINKED.keys()
+    assert activation_named(name).degree == degree
+
+
 def test_an_unknown_activation_is_named_with_the_known_ones() -> None:
     with pytest.raises(BadInput) as caught:
-        activation_named("relu2")
-    assert "`relu2`" in caught.value.cause
+        activation_named("mish")
+    assert "`mish`" in caught.value.cause
     assert all(name in caught.value.cause for name in ACTIVATIONS)
 
 

@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taylor_ops.config import Exactness, GgufSource, HubSource, TextSource
+from taylor_ops.config import DatasetSource, Exactness, GgufSource, HubSource, TextSource
 from taylor_ops.config_file import ConfigErrors, LoadedConfig, read, schema, schema_text
 from taylor_ops.errors import BadInput
 
@@ -120,7 +120,31 @@ def test_shipped_configs_are_valid_and_open_with_the_command_that_runs_them(path
 
 
 def test_the_shipped_configs_are_those_that_are_promised() -> None:
-    assert {path.stem for path in SHIPPED.glob("*.yaml")} >= {"smollm2", "llama", "mistral", "phi"}
+    assert {path.stem for path in SHIPPED.glob("*.yaml")} >= {"smollm2", "llama", "llama-paper", "mistral", "phi"}
+
+
+def test_the_data_sets_of_the_paper_are_named_at_a_commit_each() -> None:
+    prompts = read(SHIPPED / "llama-paper.yaml").config.exactness.prompts
+    named = {text.name: text.dataset for text in prompts if text.dataset is not None}
+    assert list(named) == ["TruthfulQA", "MMLU", "OpenBookQA", "WinoGrande", "GSM8K"]
+    assert len({data_set.revision for data_set in named.values()}) == 5
+
+
+def test_a_data_set_has_a_place_a_part_and_a_way_to_its_text(tmp_path: Path) -> None:
+    text = VALID + (
+        "exactness:\n"
+        "  prompts:\n"
+        f"  - {{name: hub, dataset: {{name: owner/set, config: main, split: test, revision: {COMMIT}}}, seed: 3,"
+        " column: question}\n"
+        "  - {name: here, dataset: {folder: sets/mine, split: train}, template: '{question}\\n{choices}', limit: 5}\n"
+        "  - {name: rows, file: rows.parquet}\n"
+    )
+    hub, here, rows = read(written(tmp_path, text)).config.exactness.prompts
+    assert hub.dataset == DatasetSource(name="owner/set", config="main", split="test", revision=COMMIT)
+    assert (hub.column, hub.seed, hub.limit) == ("question", 3, None)
+    assert here.dataset == DatasetSource(folder=tmp_path / "sets" / "mine", split="train")
+    assert here.template == "{question}\\n{choices}"
+    assert rows.file == tmp_path / "rows.parquet"
 
 
 # The schema
@@ -180,7 +204,7 @@ card: {license: mit, language: en, tags: [no, fine]}
         "release.yaml:7: source.revision: is the text 'main', must be text that matches ^[0-9a-f]{40}$ "
         "(The commit as 40 hexadecimal digits: a branch or a tag can move, a commit cannot)",
         "release.yaml:12: calibration.texts.0.limit: is the number 0, must be a whole number at least 1 or null",
-        "release.yaml:13: calibration.texts.1.file: needs exactly one of `builtin` and `file`",
+        "release.yaml:13: calibration.texts.1.dataset: needs exactly one of `builtin`, `file` and `dataset`",
         "release.yaml:14: calibration.tokens: is the text '4096', must be a whole number at least 256"
         "; take the quotes away",
         "release.yaml:16: conversion.basis: is the text 'chebishev', must be `chebyshev` or `taylor`",
@@ -208,6 +232,19 @@ def test_the_exception_carries_the_lines_and_a_remedy_and_survives_pickling(tmp_
     assert (again.lines, again.cause, again.remedy) == (error.lines, error.cause, error.remedy)
 
 
+PROMPT = "exactness.prompts.0."
+
+
+def text_of(origin: str = "limit: 1") -> str:
+    """A config line with one held-out text."""
+    return f"exactness: {{prompts: [{{name: a, {origin}}}]}}"
+
+
+def data_set(fields: str) -> str:
+    """A config line with one held-out data set."""
+    return text_of(f"dataset: {{{fields}}}")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -232,6 +269,35 @@ def test_the_exception_carries_the_lines_and_a_remedy_and_survives_pickling(tmp_
             "exactness: {prompts: [{name: a, file: x.txt}, {name: b, file: y.txt}, {name: a, file: z.txt}]}",
             "exactness.prompts: two texts are called `a`; names must differ",
         ),
+        (text_of("file: a.pkl"), f"{PROMPT}file: is 'a.pkl', must be a file that ends in .jsonl, .parquet, .txt"),
+        (text_of("file: notes"), f"{PROMPT}file: is 'notes', must be a file that ends in .jsonl, .parquet, .txt"),
+        (text_of(), f"{PROMPT}dataset: needs exactly one of `builtin`, `file` and `dataset`"),
+        (text_of("file: a.txt, builtin: held_out"), f"{PROMPT}dataset: needs exactly one of `builtin`, `file` and `da"),
+        (text_of("file: a.txt, dataset: {folder: a, split: b}"), f"{PROMPT}dataset: needs exactly one of"),
+        (text_of("dataset: openai/gsm8k"), f"{PROMPT}dataset: is the text 'openai/gsm8k', must be a section with `spl"),
+        (text_of("dataset: {folder: a}"), f"{PROMPT}dataset.split: is required; it must be text that matches"),
+        (data_set("split: b"), f"{PROMPT}dataset.folder: needs exactly one of `name` (on the Hub) and `folder`"),
+        (data_set("name: a/b, folder: c, split: d"), f"{PROMPT}dataset.folder: needs exactly one of `name` (on the Hu"),
+        (data_set("name: a/b, split: c"), f"{PROMPT}dataset.revision: is required with `name`: the commit as 40 hexad"),
+        (
+            data_set("name: a/b, split: c, revision: main"),
+            f"{PROMPT}dataset.revision: is the text 'main', must be text that matches ^[0-9a-f]{{40}}$ or null (The c",
+        ),
+        (data_set(f"folder: a, split: b, revision: {COMMIT}"), f"{PROMPT}dataset.revision: belongs to a data set of t"),
+        (data_set("folder: a, split: 'b[:10]'"), f"{PROMPT}dataset.split: is the text 'b[:10]', must be text that mat"),
+        (data_set(f"name: b, split: c, revision: {COMMIT}"), f"{PROMPT}dataset.name: is the text 'b', must be text th"),
+        (data_set("folder: a, split: b, trust_remote_code: true"), f"{PROMPT}dataset.trust_remote_code: unknown key"),
+        (text_of("file: a.jsonl, column: q, template: '{q}'"), f"{PROMPT}template: says the same as `column`; keep on"),
+        (text_of("file: a.jsonl, template: '{q.x}'"), f"{PROMPT}template: has 'q.x' in braces, which must be the name"),
+        (
+            text_of("file: a.jsonl, template: 'Why?'"),
+            f"{PROMPT}template: names no column in braces, such as {{question",
+        ),
+        (
+            text_of("file: a.jsonl, template: '{q'"),
+            f"{PROMPT}template: is no template: expected '}}' before end of str",
+        ),
+        (text_of("file: a.jsonl, seed: -1"), f"{PROMPT}seed: is the number -1, must be a whole number from 0 to 42949"),
         ("device: gpu", "device: is the text 'gpu', must be text that matches"),
         ("audit: {attacks: [foo]}", "audit.attacks.0: is the text 'foo', must be `rank_one`"),
         ("zebra: 1", "zebra: unknown key; the keys here are `name`, `version`,"),
@@ -310,6 +376,39 @@ def test_calibration_text_among_the_held_out_texts_is_reported_together_with_oth
         "held-out text must be another"
     )
     assert device.startswith(f"release.yaml:{VALID_LINES + 5}: device: ")
+
+
+HUB = f"name: owner/set, config: main, split: test, revision: {COMMIT}"
+
+
+@pytest.mark.parametrize(
+    ("seen", "held_out", "same"),
+    [
+        (f"dataset: {{{HUB}}}", f"dataset: {{{HUB}}}, seed: 1, limit: 3, column: q", True),
+        (f"dataset: {{{HUB}}}", f"dataset: {{{HUB.replace(COMMIT, 'f' * 40)}}}", True),
+        (f"dataset: {{{HUB}}}", f"dataset: {{{HUB.replace('owner/set', 'Owner/Set')}}}", True),
+        (f"dataset: {{{HUB}}}", f"dataset: {{{HUB.replace('config: main, ', '')}}}", True),
+        (f"dataset: {{{HUB}}}", f"dataset: {{{HUB.replace('config: main', 'config: other')}}}", False),
+        (f"dataset: {{{HUB}}}", f"dataset: {{{HUB.replace('split: test', 'split: train')}}}", False),
+        (f"dataset: {{{HUB}}}", f"dataset: {{{HUB.replace('owner/set', 'owner/else')}}}", False),
+        ("dataset: {folder: set, split: test}", "dataset: {folder: ./set, split: test}", True),
+        ("dataset: {folder: set, split: test}", "dataset: {folder: other, split: test}", False),
+        ("dataset: {folder: set, split: test}", "file: set.jsonl", False),
+        ("file: a.parquet, seed: 0, limit: 10", "file: a.parquet, seed: 1", True),
+        ("file: a.parquet", "file: b.parquet", False),
+    ],
+)
+def test_one_split_of_a_data_set_is_for_calibration_or_held_out(
+    tmp_path: Path, seen: str, held_out: str, same: bool
+) -> None:
+    text = VALID + (
+        f"calibration: {{texts: [{{name: seen, {seen}}}]}}\nexactness: {{prompts: [{{name: kept, {held_out}}}]}}\n"
+    )
+    if same:
+        [error] = errors_of(tmp_path, text)
+        assert error.endswith("exactness: text `kept` is also a calibration text; held-out text must be another")
+    else:
+        assert read(written(tmp_path, text)).config.exactness.prompts[0].name == "kept"
 
 
 def test_calibrating_on_the_prompts_that_are_held_out_by_default_is_refused(tmp_path: Path) -> None:
@@ -495,7 +594,9 @@ texts = st.lists(fragments, max_size=25).map("".join)
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(["1.0.0", "a/b", "hub"])
 )
-names = st.sampled_from(["kind", "name", "file", "builtin", "tolerance", "prompts", "texts", "license", "x"])
+names = st.sampled_from(
+    ["kind", "name", "file", "dataset", "template", "builtin", "tolerance", "prompts", "texts", "license", "x"]
+)
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names | st.text(max_size=3), inner, max_size=3),
@@ -504,6 +605,7 @@ values = st.recursive(
 keys = st.sampled_from(
     [
         *("name", "version", "source", "source.kind", "source.revision", "latency.pairs", "calibration.texts"),
+        *("exactness.prompts.0.dataset", "exactness.prompts.0.dataset.split", "exactness.prompts.0.template"),
         *("exactness.prompts.0.file", "exactness.prompts", "audit.attacks", "card", "card.tags", "publish", "extra"),
         *("conversion.order", "conversion.tolerance", "exactness.prompts.7", "name.x", "a..b", "source.x.y"),
     ]

@@ -304,7 +304,7 @@ def test_a_bundle_with_one_flipped_sign_is_rejected(
     shutil.copytree(llama.converted, flipped)
     (file,) = flipped.glob("*.safetensors")
     tensors = load_file(file)
-    tensors[f"model.layers.{layer}.mlp.down_proj.weight"] *= -1
+    tensors[f"model.layers.{layer}.mlp.terms.weight"] *= -1
     save_file(tensors, file, metadata={"format": "pt"})
     found = validate(llama.original, flipped, "float32", prompts, CPU, silent)
     with pytest.raises(GateRejected, match="no numerical tie"):

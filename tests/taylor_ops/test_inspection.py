@@ -18,7 +18,8 @@ from taylor_ops.inspection import require_as_planned
 from tests.taylor_ops.conftest import Sample
 
 LAYER = "model.layers.1.mlp"
-TERMS = f"{LAYER}.down_proj.weight"
+TERMS = f"{LAYER}.terms.weight"
+WITHHELD = f"{LAYER}.down_proj.weight"
 Change = Callable[[dict[str, Tensor]], None]
 
 
@@ -49,12 +50,12 @@ def flip_the_last_bit(tensors: dict[str, Tensor]) -> None:
 
 
 def zero_one_tensor(tensors: dict[str, Tensor]) -> None:
-    tensors[f"{LAYER}.gate_proj.weight"].zero_()
+    tensors[f"{LAYER}.gate.weight"].zero_()
 
 
 def swap_two_neurons(tensors: dict[str, Tensor]) -> None:
     """The first two neurons change places in the input layers, the intervals and the first two orders."""
-    for name in (f"{LAYER}.gate_proj.weight", f"{LAYER}.up_proj.weight"):
+    for name in (f"{LAYER}.gate.weight", f"{LAYER}.up.weight"):
         tensors[name][[0, 1]] = tensors[name][[1, 0]]
     for name in tensors:
         if name.startswith(f"{LAYER}.") and not name.endswith(".weight"):
@@ -64,7 +65,7 @@ def swap_two_neurons(tensors: dict[str, Tensor]) -> None:
 
 
 def swap_two_input_rows(tensors: dict[str, Tensor]) -> None:
-    tensors[f"{LAYER}.up_proj.weight"][[10, 11]] = tensors[f"{LAYER}.up_proj.weight"][[11, 10]]
+    tensors[f"{LAYER}.up.weight"][[10, 11]] = tensors[f"{LAYER}.up.weight"][[11, 10]]
 
 
 def drop_one_tensor(tensors: dict[str, Tensor]) -> None:
@@ -80,9 +81,9 @@ def transpose_one_tensor(tensors: dict[str, Tensor]) -> None:
     [
         (flip_one_sign, TERMS),
         (flip_the_last_bit, TERMS),
-        (zero_one_tensor, f"{LAYER}.gate_proj.weight"),
+        (zero_one_tensor, f"{LAYER}.gate.weight"),
         (swap_two_neurons, LAYER),
-        (swap_two_input_rows, f"{LAYER}.up_proj.weight"),
+        (swap_two_input_rows, f"{LAYER}.up.weight"),
         (transpose_one_tensor, TERMS),
     ],
 )
@@ -109,7 +110,7 @@ def test_a_missing_tensor_is_rejected(llama: Sample, tmp_path: Path) -> None:
 
 
 def test_original_weights_in_place_of_their_terms_are_rejected(llama: Sample, tmp_path: Path) -> None:
-    secret = Checkpoint(llama.original).tensor(TERMS)
+    secret = Checkpoint(llama.original).tensor(WITHHELD)
 
     def restore(tensors: dict[str, Tensor]) -> None:
         tensors[TERMS] = secret
@@ -125,7 +126,7 @@ def test_original_weights_in_place_of_their_terms_are_rejected(llama: Sample, tm
 
 def test_withheld_weights_beside_their_terms_are_rejected(llama: Sample, tmp_path: Path) -> None:
     def add(tensors: dict[str, Tensor]) -> None:
-        tensors["model.layers.1.mlp.backup"] = Checkpoint(llama.original).tensor(TERMS)
+        tensors["model.layers.1.mlp.backup"] = Checkpoint(llama.original).tensor(WITHHELD)
 
     folder = changed(llama, tmp_path / "changed", add)
     with pytest.raises(GateRejected, match=r"tensor model\.layers\.1\.mlp\.backup does not belong"):
@@ -134,7 +135,7 @@ def test_withheld_weights_beside_their_terms_are_rejected(llama: Sample, tmp_pat
 
 def test_withheld_weights_that_the_index_does_not_list_are_rejected(llama: Sample, tmp_path: Path) -> None:
     def add(tensors: dict[str, Tensor]) -> None:
-        tensors["backup"] = Checkpoint(llama.original).tensor(TERMS)
+        tensors["backup"] = Checkpoint(llama.original).tensor(WITHHELD)
 
     folder = changed(llama, tmp_path / "changed", add, listed=False)
     with pytest.raises(GateRejected, match="backup"):
@@ -143,7 +144,7 @@ def test_withheld_weights_that_the_index_does_not_list_are_rejected(llama: Sampl
 
 def test_withheld_weights_in_a_file_that_the_index_does_not_list_are_rejected(llama: Sample, tmp_path: Path) -> None:
     folder = changed(llama, tmp_path / "changed", lambda tensors: None)
-    save_file({"backup": Checkpoint(llama.original).tensor(TERMS)}, folder / "more.safetensors")
+    save_file({"backup": Checkpoint(llama.original).tensor(WITHHELD)}, folder / "more.safetensors")
     with pytest.raises(GateRejected, match=r"backup|more\.safetensors"):
         inspect(llama, folder)
 

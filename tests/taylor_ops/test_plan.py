@@ -17,6 +17,7 @@ from taylor_ops.config import Basis, Conversion
 from taylor_ops.convert import expansions_of
 from taylor_ops.errors import BadInput
 from taylor_ops.modeling.taylor_mlp import basis_features
+from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Layout, Plan, terms
 from tests.taylor_ops.conftest import Sample
 
@@ -36,7 +37,7 @@ def conversion(request: pytest.FixtureRequest) -> Conversion:
 
 
 def expansions(sample: Sample, conversion: Conversion) -> Expansions:
-    return expansions_of(sample.original, sample.ranges, conversion)
+    return expansions_of(Original(sample.original), sample.ranges, conversion)
 
 
 def some(ladder: list[Plan]) -> list[Plan]:
@@ -193,7 +194,7 @@ def test_the_carrier_turns_the_larger_of_the_first_two_terms_into_the_bare_outpu
         ranges["model.layers.0.mlp.low"][neuron] = low
         ranges["model.layers.0.mlp.high"][neuron] = high
     save_file(ranges, tmp_path / "ranges.safetensors")
-    fitted = expansions_of(gated_or_plain.original, tmp_path / "ranges.safetensors", conversion)
+    fitted = expansions_of(Original(gated_or_plain.original), tmp_path / "ranges.safetensors", conversion)
     # A neuron that is never active gets a series as small as what it may be wrong by, and no smaller.
     least = conversion.tolerance / 100
     for plan, path in itertools.product(some(fitted.ladder()), fitted.paths):

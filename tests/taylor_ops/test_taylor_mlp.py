@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from taylor_ops.activations import ACTIVATIONS, Activation
 from taylor_ops.config import Basis, Conversion
+from taylor_ops.convert import mlp_tensors
+from taylor_ops.errors import BadInput
 from taylor_ops.expansion import evaluate, signs
 from taylor_ops.modeling import taylor_mlp
 from taylor_ops.modeling.taylor_mlp import TaylorMLP, basis_features, install
+from taylor_ops.original import MlpWeights
 from taylor_ops.plan import Expansions, Layout, terms
 
 HIDDEN, NEURONS, TOKENS = 12, 40, 300
@@ -43,10 +46,6 @@ class OriginalMLP(nn.Module):
         hidden = self.activation.value(z)
         return self.down(hidden if self.up is None else hidden * self.up(x))
 
-    @property
-    def roles(self) -> dict[str, str | None]:
-        return {"gate": "gate", "up": "up" if self.up is not None else None, "down": "down"}
-
 
 def expansions(folder: Path, low: Tensor, high: Tensor, activation: Activation, conversion: Conversion) -> Expansions:
     """The expansions of one layer whose captured ranges are given."""
@@ -57,18 +56,18 @@ def expansions(folder: Path, low: Tensor, high: Tensor, activation: Activation, 
 
 def released(original: OriginalMLP, stacked: Layout, basis: Basis, dtype: torch.dtype = torch.float32) -> TaylorMLP:
     """The Taylor MLP of an original, filled as a bundle fills it."""
-    copy = OriginalMLP(original.activation, original.up is not None)
-    copy.load_state_dict(original.state_dict())
-    taylor = TaylorMLP(copy, original.roles, basis, stacked.widths).to(dtype)
     with torch.no_grad():
-        for layer in (copy.gate, copy.up):
-            for parameter in layer.parameters() if layer is not None else ():
-                parameter.copy_(parameter[stacked.permutation].clone())
-        taylor.get_parameter("down.weight").copy_(terms(original.down.weight, stacked, dtype))
-        if original.down.bias is not None:
-            taylor.get_parameter("down.bias").copy_(original.down.bias)
-        for name, parameter in taylor.named_parameters(recurse=False):
-            parameter.copy_(getattr(stacked, name))
+        weights = MlpWeights(
+            gate=original.gate.weight,
+            up=None if original.up is None else original.up.weight,
+            down=original.down.weight,
+            gate_bias=original.gate.bias,
+            down_bias=original.down.bias,
+        )
+        gated, kinked = original.up is not None, original.activation.degree is not None
+        biases = () if gated else ("gate", "terms")
+        taylor = TaylorMLP(HIDDEN, basis, stacked.widths, gated, biases, kinked).to(dtype)
+        taylor.load_state_dict(mlp_tensors(weights, stacked, dtype))
     return taylor
 
 
@@ -189,7 +188,7 @@ def test_many_rows_in_chunks_give_what_one_chunk_gives(
 ) -> None:
     case = Case(tmp_path, "silu", gated, Conversion(tolerance=1e-3))
     calls = []
-    case.taylor.get_submodule("down").register_forward_hook(lambda *_: calls.append(1))
+    case.taylor.terms.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
         whole = case.taylor(case.inputs)
         monkeypatch.setattr(taylor_mlp, "_FEATURE_BYTES", rows * 4 * len(case.layout.neuron))
@@ -283,10 +282,10 @@ def silu_alone(tmp_path: Path) -> tuple[TaylorMLP, Tensor, Tensor]:
         original.gate.weight.copy_(torch.eye(4))
         original.down.weight.copy_(torch.eye(4))
     stacked = fitted.layout(PATH, fitted.ladder()[0])
-    taylor = TaylorMLP(original, original.roles, "chebyshev", stacked.widths)
+    taylor = TaylorMLP(4, "chebyshev", stacked.widths, gated=False)
     with torch.no_grad():
         taylor.get_parameter("gate.weight").copy_(torch.eye(4)[stacked.permutation])
-        taylor.get_parameter("down.weight").copy_(terms(torch.eye(4), stacked, torch.float32))
+        taylor.get_parameter("terms.weight").copy_(terms(torch.eye(4), stacked, torch.float32))
         for name, parameter in taylor.named_parameters(recurse=False):
             parameter.copy_(getattr(stacked, name))
     back = torch.argsort(stacked.permutation)
@@ -314,6 +313,48 @@ def test_far_away_phi_meets_its_asymptotes(silu_alone: tuple[TaylorMLP, Tensor, 
         if distance == 1000.0:
             assert float(left[[0, 1, 2]].abs().max()) < 0.02
             assert float(right[[1, 2, 3]].abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("basis", ["chebyshev", "taylor"])
+@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("name", ["relu", "relu2"])
+def test_a_kinked_activation_is_exact_however_far_outside_its_captured_range(
+    tmp_path: Path, name: str, gated: bool, basis: Basis
+) -> None:
+    case = Case(tmp_path, name, gated, Conversion(tolerance=1e-6, basis=basis))
+    assert case.plan.mean_order == {"relu": 1, "relu2": 2}[name]
+    for times in (1.0, 10.0, 1000.0):
+        with torch.no_grad():
+            apart = (case.taylor(case.inputs * times) - case.original(case.inputs * times)).abs().double()
+        z, factor, weight = case.parts(case.inputs * times)
+        size = (factor * (1 + z.abs()) ** case.plan.mean_order) @ weight.T
+        # Near the kink the terms are as large as in the middle of the range and cancel.
+        middle = (factor * case.layout.radius.max() ** case.plan.mean_order) @ weight.T
+        assert bool((apart <= 1e-5 * (1 + size + middle)).all())
+
+
+@pytest.mark.parametrize("name", ["relu", "relu2"])
+def test_a_kinked_activation_survives_the_infinities_that_the_original_survives(tmp_path: Path, name: str) -> None:
+    case = Case(tmp_path, name, False, Conversion(tolerance=1e-6))
+    z = torch.tensor([[-torch.inf]]).repeat(1, NEURONS)
+    with torch.no_grad():
+        features = case.taylor.features(z, None)
+    assert bool((features == 0).all())
+
+
+def test_an_order_other_than_the_degree_of_a_kinked_activation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="`relu` is a polynomial of degree 1 right of its kink"):
+        Case(tmp_path, "relu", True, Conversion(order=4))
+
+
+def test_float16_features_end_where_float16_does_and_stay_finite(silu_case: Case) -> None:
+    huge = silu_case.inputs * 1e6
+    with torch.no_grad():
+        stored = silu_case.taylor._stored(
+            silu_case.taylor.features(huge @ torch.ones(HIDDEN, NEURONS), None), torch.float16
+        )
+    assert stored.dtype == torch.float16
+    assert bool(stored.isfinite().all())
 
 
 @pytest.mark.parametrize("times", [1.0, 10.0, 1000.0])
@@ -347,14 +388,42 @@ def test_neurons_that_were_never_active_do_no_harm_in_any_release_dtype(
 # Installation
 
 
+TAYLOR = {"basis": "taylor", "kinked": False, "hidden_size": HIDDEN, "gated": True, "biases": [], "experts": []}
+
+
 def test_install_replaces_the_listed_mlps_and_leaves_the_others() -> None:
     model = nn.Module()
     model.first = OriginalMLP(ACTIVATIONS["silu"], gated=True)
     model.second = OriginalMLP(ACTIVATIONS["silu"], gated=True)
-    gate = model.first.gate
-    install(model, {"basis": "taylor", "roles": model.first.roles, "layers": {"first": [NEURONS, NEURONS, 7]}})
+    install(model, TAYLOR | {"layers": {"first": [NEURONS, NEURONS, 7]}, "bypassed": []})
     assert isinstance(model.first, TaylorMLP)
     assert isinstance(model.second, OriginalMLP)
-    assert model.first.get_submodule("gate") is gate
-    assert model.first.get_submodule("down").weight.shape == (HIDDEN, 2 * NEURONS + 7)
-    assert model.first.get_submodule("down").bias is None
+    assert model.first.terms.weight.shape == (HIDDEN, 2 * NEURONS + 7)
+    assert model.first.terms.bias is None
+    assert model.first.gate.bias is None
+
+
+def test_install_bypasses_what_stood_between_the_layers_of_an_mlp() -> None:
+    model = nn.Module()
+    model.fc1, model.act, model.fc2 = nn.Linear(HIDDEN, NEURONS), nn.ReLU(), nn.Linear(NEURONS, HIDDEN)
+    install(model, TAYLOR | {"gated": False, "layers": {"fc1": [NEURONS, NEURONS]}, "bypassed": ["act", "fc2"]})
+    assert isinstance(model.fc1, TaylorMLP)
+    assert model.fc1.up is None
+    inputs = torch.randn(3, HIDDEN)
+    assert model.fc2(model.act(inputs)) is inputs
+
+
+def test_experts_say_what_each_says_alone_weighted_as_routed() -> None:
+    model = nn.Module()
+    model.experts = nn.Module()
+    layers = {f"experts.{expert}": [NEURONS, NEURONS, 5 + expert] for expert in range(3)}
+    install(model, TAYLOR | {"experts": ["experts"], "layers": layers, "bypassed": []})
+    for parameter in model.parameters():
+        parameter.data = torch.rand(parameter.shape) + 0.5
+    tokens, chosen = torch.randn(4, HIDDEN), torch.tensor([[0, 2], [2, 0], [0, 2], [2, 0]])
+    weights = torch.rand(4, 2)
+    with torch.no_grad():
+        found = model.experts(tokens, chosen, weights)
+        alone = [model.get_submodule(f"experts.{expert}")(tokens) for expert in range(3)]
+        expected = sum(weights[:, k, None] * torch.stack(alone)[chosen[:, k], torch.arange(4)] for k in range(2))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)

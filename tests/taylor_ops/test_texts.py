@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
-from taylor_ops.config import TextSource
+from taylor_ops.config import DatasetSource, TextSource
 from taylor_ops.errors import BadInput
-from taylor_ops.texts import prompts, sequences, shipped, text_hashes
+from taylor_ops.text_records import shipped
+from taylor_ops.texts import prompts, sequences, text_hashes
 from tests.tiny_models import tokenizer
 
 TOKENIZER = tokenizer()
@@ -239,6 +242,107 @@ def test_a_file_that_is_not_there_is_named_with_its_source(tmp_path: Path) -> No
 def test_a_file_that_is_no_utf_8_is_named(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_bytes("für".encode("latin-1"))
     assert str(tmp_path / "p.txt") in refused(tmp_path / "p.txt").cause
+
+
+# Parquet
+
+
+def table(path: Path, **columns: list[Any]) -> Path:
+    parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_the_rows_of_a_parquet_file_are_prompts_in_their_order(tmp_path: Path) -> None:
+    path = table(tmp_path / "p.parquet", question=["Why?", "How?"], choices=[["a", "b"], ["c"]])
+    assert said(path, column="question") == ["Why?", "How?"]
+    assert said(path, template="{question}\n{choices}") == ["Why?\na\nb", "How?\nc"]
+
+
+def test_a_missing_column_of_a_parquet_file_comes_with_its_row_and_the_columns_that_are_there(tmp_path: Path) -> None:
+    path = table(tmp_path / "p.parquet", question=["Why?"], answer=["So."])
+    assert refused(path).cause == f"{path}, row 1: no text in `prompt`; it has question, answer"
+    assert refused(path, template="{frage}").cause == f"{path}, row 1: no column `frage`; it has question, answer"
+
+
+def test_an_empty_cell_is_named_with_its_row(tmp_path: Path) -> None:
+    path = table(tmp_path / "p.parquet", text=["a", None])
+    assert refused(path).cause == f"{path}, row 2: no text in `text`; it has text"
+    assert refused(path, template="{text}").cause.startswith(f"{path}, row 2: `text` holds NoneType; a template takes")
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no more", b'{"text": "a"}\n'])
+def test_a_file_that_is_no_parquet_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "p.parquet").write_bytes(content)
+    error = refused(tmp_path / "p.parquet")
+    assert error.cause.startswith(f"{tmp_path / 'p.parquet'} cannot be read: ")
+    assert "\n" not in error.cause
+
+
+# Templates
+
+
+def test_a_template_says_what_the_text_of_a_line_is(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "p.jsonl", {"q": "Why?", "messages": []}, {"q": "How?"})
+    assert said(path, template="Q: {q}\nA:") == ["Q: Why?\nA:", "Q: How?\nA:"]
+    assert said(path, template="{q}", chat_template=True, limit=1) == ["<user>Why?\n<assistant>"]
+
+
+def test_a_line_without_a_column_of_the_template_is_named(tmp_path: Path) -> None:
+    error = refused(jsonl(tmp_path / "p.jsonl", {"q": "Why?"}, {"a": "So."}), template="{q}")
+    assert error.cause == f"{tmp_path / 'p.jsonl'}:2: no column `q`; it has a"
+    assert "`template`" in error.remedy
+
+
+# Seeds
+
+
+def test_a_seed_draws_the_same_records_every_time_and_before_the_limit(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "p.jsonl", *({"text": str(number)} for number in range(10)))
+    # Written out: another order would be another set of held-out prompts under the same config.
+    assert said(path, seed=0) == ["7", "8", "1", "5", "3", "4", "2", "0", "9", "6"]
+    assert said(path, seed=0, limit=3) == ["7", "8", "1"]
+    assert said(path, seed=1, limit=3) != ["7", "8", "1"]
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 30))
+def test_any_seed_takes_every_record_once_and_names_it_by_its_place(scratch: Path, seed: int, count: int) -> None:
+    path = jsonl(scratch / "seed.jsonl", *({"text": f"text {number}"} for number in range(1, count + 1)))
+    taken = prompts(source(path, seed=seed), TOKENIZER)
+    assert sorted(int(prompt.id) for prompt in taken) == list(range(1, count + 1))
+    assert all(TOKENIZER.decode(prompt.tokens) == f"text {prompt.id}" for prompt in taken)
+
+
+# Every format
+
+
+def questions() -> list[dict[str, Any]]:
+    """Records of a real data set where its file lies beside the repository, and else records of the same form."""
+    real = Path(__file__).parents[3] / "shared" / "data" / "truthfulqa.jsonl"
+    if real.is_file():
+        return [json.loads(line) for line in real.read_text(encoding="utf-8").splitlines()]
+    return [{"prompt": f"Is {n} even?", "best_answer": "Yes" if n % 2 == 0 else "No"} for n in range(300)]
+
+
+def test_the_same_records_give_the_same_prompts_from_every_format(tmp_path: Path) -> None:
+    records = questions()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    written = jsonl(tmp_path / "p.jsonl", *records)
+    parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "p.parquet")
+    parquet.write_table(pyarrow.Table.from_pylist(records), folder / "validation.parquet")
+    choice = {"name": "mine", "template": "Q: {prompt}\nA: {best_answer}", "seed": 0, "limit": 40}
+    of_lines, of_rows, of_folder = (
+        prompts(TextSource(**choice, **origin), TOKENIZER)
+        for origin in (
+            {"file": written},
+            {"file": tmp_path / "p.parquet"},
+            {"dataset": DatasetSource(folder=folder, split="validation")},
+        )
+    )
+    assert of_lines == of_rows == of_folder
+    assert len(of_lines) == 40
+    assert [prompt.id for prompt in of_lines] != [str(number) for number in range(1, 41)]
 
 
 # Sequences

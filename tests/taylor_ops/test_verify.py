@@ -67,7 +67,7 @@ def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) ->
 def spoil_weights(bundle: Path) -> None:
     """Turn the sign of the terms of one layer, and let the manifest list the changed file."""
     tensors = load_file(bundle / WEIGHTS)
-    tensors["model.layers.0.mlp.down_proj.weight"].neg_()
+    tensors["model.layers.0.mlp.terms.weight"].neg_()
     save_file(tensors, bundle / WEIGHTS, metadata={"format": "pt"})
     change_manifest(bundle, lambda manifest: manifest["files"].update({WEIGHTS: sha256_of(bundle / WEIGHTS)}))
 

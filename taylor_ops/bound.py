@@ -1,0 +1,188 @@
+"""An a-priori bound on the error of one MLP's output: truncation, rounding of the stored terms, captured ranges.
+
+The MLP computes y = sum_j w_j u_j phi(z_j), its bundle yhat = sum_j u_j sum_n Theta_nj P_n(t_j) with
+Theta_nj = round(w_j c_nj). By the triangle inequality ||y - yhat||_2 <= truncation + rounding, for every input with
+|u_j| <= factor_j whose z_j is in its interval, or at most `excess_j` outside it.
+
+Covered: series that end, terms and tails as they are stored. Not covered, but measured by validation: rounding of z, u,
+features and of sums on the way, in whatever precision the bundle runs. Assumed: no term overflows, and no term,
+which may be subnormal, is flushed to zero. Everything is float64 on the CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from taylor_ops.activations import Activation
+from taylor_ops.expansion import Expansion, coefficients, errors
+
+_FAILURE = 1e-9
+_DEVIATIONS = math.sqrt(2 * math.log(2 / _FAILURE))
+_CELLS = 1024
+_SATURATED = 64.0
+
+
+@dataclass(frozen=True)
+class OutputWeights:
+    """What the bound needs of output weights W [H, F].
+
+    norms: [F], L2 norms of the columns w_j. rows: H. alignment: spectral norm of W with its columns scaled to norm 1,
+    from 1 (orthogonal columns) to sqrt(F) (all parallel); random columns have about 1 + sqrt(F / H).
+    """
+
+    norms: Tensor
+    rows: int
+    alignment: float
+
+    @classmethod
+    def of(cls, weight: Tensor) -> OutputWeights:
+        """Measure `weight` [H, F] of any dtype, by the largest eigenvalue of the smaller Gram matrix."""
+        columns = weight.double()
+        norms = torch.linalg.vector_norm(columns, dim=0)
+        columns = columns / torch.where(norms > 0, norms, 1.0)
+        gram = columns @ columns.T if len(columns) < len(norms) else columns.T @ columns
+        return cls(norms, len(weight), math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1]))))
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Bounds [...] on ||y - yhat||_2 as fractions of the output norm that was given.
+
+    truncation: holds for every input. certain_rounding: too. rounding: the smaller of that and one that holds for all
+    but 1e-9 of tokens, see `layer_bound`.
+    """
+
+    truncation: Tensor
+    rounding: Tensor
+    certain_rounding: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Truncation and rounding together."""
+        return self.truncation + self.rounding
+
+
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """Largest relative error of rounding to nearest in `dtype`: 2^-24 float32, 2^-11 float16, 2^-8 bfloat16."""
+    return torch.finfo(dtype).eps / 2
+
+
+def layer_bound(
+    expansion: Expansion,
+    orders: Tensor,
+    weights: OutputWeights,
+    factor: Tensor,
+    output_norm: float,
+    dtype: torch.dtype,
+    excess: Tensor | None = None,
+    outside: Tensor | None = None,
+) -> Bound:
+    """Bound the error of one layer whose neurons have `orders` [F] and terms in `dtype`.
+
+    factor: [..., F], |u_j| at most. output_norm: what the error is relative to, a typical ||y||_2 (above 0).
+    excess: [..., F], how far z_j is outside its interval, negative to the left, 0 inside; None where all are inside.
+    outside: [F] of `outside_error`, needed with `excess`.
+
+    Truncation. The activation of neuron j is wrong by at most d_j = `errors` at its order, plus `outside` where it is
+    outside. With s_j = ||w_j|| |u_j| d_j the output is wrong by at most sum_j s_j, and by at most
+    alignment * ||s||_2, as sum_j w_j x_j = W' (||w_j|| x_j)_j with the scaled columns W'. The smaller counts.
+
+    Rounding. An entry x is stored with an error of at most v |x| + v m, v the unit roundoff and m the smallest normal
+    number, so neuron j adds at most b_j = |u_j| sum_n (v ||w_j|| |c_nj| + sqrt(H) v m), as |P_n| <= 1. Outside, Theta_k
+    also carries o = s e + bend e / (1 + |e| / reach) through the rounded 1 / c_kj, which adds
+    |u_j| |o| (||w_j|| (2 v + v^2) + (1 + v) sqrt(H) v m / |c_kj|). It is certain that the sum is at most sum_j b_j.
+    Taking the errors of different neurons as independent with mean zero (Higham & Mary, SISC 41, 2019), the inequality
+    of Pinelis (Ann. Probab. 22, 1994, theorem 3.5) P(||sum_j X_j|| >= r) <= 2 exp(-r^2 / (2 sum_j b_j^2)) makes it at
+    most sqrt(2 ln(2 / 1e-9)) ||b||_2 for all but 1e-9 of inputs that were not chosen against the errors. Terms of one
+    neuron are not taken as independent: coefficients that differ by a power of two have the same errors.
+    """
+    v = unit_roundoff(dtype)
+    least = math.sqrt(weights.rows) * v * torch.finfo(dtype).smallest_normal
+    size = coefficients(expansion, orders).abs()
+    activation_error = errors(expansion).gather(0, orders[None])[0]
+    neuron_rounding = v * weights.norms * size.sum(0) + least * (orders + 1)
+    if excess is not None:
+        if outside is None:
+            raise ValueError("`excess` needs `outside`")
+        activation_error = activation_error + torch.where(excess == 0, 0.0, outside)
+        carried = _carried(expansion, excess, dtype).abs()
+        a_unit = weights.norms * (2 * v + v * v) + (1 + v) * least / size[:2].amax(0)
+        neuron_rounding = neuron_rounding + torch.where(carried == 0, 0.0, carried * a_unit)
+    shares = _product(weights.norms * factor.abs(), activation_error)
+    truncation = torch.minimum(shares.sum(-1), weights.alignment * torch.linalg.vector_norm(shares, dim=-1))
+    shares = _product(factor.abs(), neuron_rounding)
+    certain = shares.sum(-1)
+    rounding = torch.minimum(certain, _DEVIATIONS * torch.linalg.vector_norm(shares, dim=-1))
+    return Bound(truncation / output_norm, rounding / output_norm, certain / output_norm)
+
+
+def equal_shares(
+    tolerance: float, rounding: float, weights: OutputWeights, factor: Tensor, output_norm: float
+) -> Tensor:
+    """Largest errors [F] of phi with which a layer keeps `tolerance`, when every neuron adds as much to the bound.
+
+    tolerance, rounding: relative to `output_norm`, as in `Bound`; factor: [F]. What rounding leaves is for truncation,
+    `outside` included where the captured range leaves the interval. Neurons without influence get inf; all others get
+    0 where rounding leaves nothing. Equal shares need the fewest terms when all series converge equally fast.
+    """
+    influence = weights.norms * factor.abs()
+    active = int((influence > 0).sum())
+    spent = min(active, weights.alignment * math.sqrt(active))
+    share = max(0.0, tolerance - rounding) * output_norm / max(spent, 1.0)
+    return torch.where(influence > 0, share / influence, torch.inf)
+
+
+def outside_error(activation: Activation, expansion: Expansion, dtype: torch.dtype) -> Tensor:
+    """Bound [F] on |phi - continuation| for every z outside the interval of each neuron, tails stored in `dtype`.
+
+    With the asymptote taken off, phi leaves a gap that tends to 0, and the continuation (`expansion.tails`) one that
+    runs monotonously from the same value to its limit. Both are enclosed between neighbouring points of a grid from the
+    end to +-64 and beyond, so that the bound decays where phi has reached its asymptote. A gap that turns round between
+    two points stays below its tangents at both. Assumed of phi: between two points (at most 1/4 apart) its gap is
+    monotone or convex or concave, from +-64 on monotone; the continuation is the one of `tails`. A reach that overflows
+    `dtype` gives inf.
+    """
+    worst = torch.zeros_like(expansion.center)
+    for row, side, slope in ((0, -1.0, 0.0), (1, 1.0, 1.0)):
+        end = expansion.center + side * expansion.radius
+        span = (_SATURATED - side * end).clamp_min(1.0)
+        start = activation.value(end) - slope * end
+        gap, steepness, tail, before = start, torch.zeros_like(end), start, torch.zeros_like(end)
+        for step in range(_CELLS + 2):
+            if step <= _CELLS:
+                distance = span * (step / _CELLS) ** 2
+                z = end + side * distance
+                next_gap, next_steepness = activation.value(z) - slope * z, activation.taylor(z, 1)[1] - slope
+            else:
+                distance = torch.full_like(end, torch.inf)
+                next_gap = next_steepness = torch.zeros_like(end)
+            next_tail = start + side * _bent(expansion, row, distance, dtype)
+            turns = (steepness * next_steepness < 0) & distance.isfinite()
+            tangent = (distance - before) * torch.minimum(steepness.abs(), next_steepness.abs())
+            beyond = torch.where(turns, tangent, 0.0)
+            above = torch.maximum(gap, next_gap) + beyond - torch.minimum(tail, next_tail)
+            below = torch.maximum(tail, next_tail) - torch.minimum(gap, next_gap) + beyond
+            worst = torch.maximum(worst, torch.maximum(above, below))
+            gap, steepness, tail, before = next_gap, next_steepness, next_tail, distance
+    return worst
+
+
+def _carried(expansion: Expansion, excess: Tensor, dtype: torch.dtype) -> Tensor:
+    """What one term carries [..., F] at an excess [..., F]: s e + bend e / (1 + |e| / reach)."""
+    right, left = excess.clamp_min(0.0), -excess.clamp_max(0.0)
+    return right + _bent(expansion, 1, right, dtype) - _bent(expansion, 0, left, dtype)
+
+
+def _bent(expansion: Expansion, row: int, distance: Tensor, dtype: torch.dtype) -> Tensor:
+    """`bend e / (1 + e / reach)` as stored in `dtype`, at distances e from 0 to inf."""
+    bend, reach = (values[row].to(dtype).double() for values in (expansion.bend, expansion.reach))
+    return torch.where(bend == 0, 0.0, bend / (1 / distance + 1 / reach))
+
+
+def _product(weight: Tensor, error: Tensor) -> Tensor:
+    """`weight * error`, 0 where the weight is 0 and the error infinite."""
+    return torch.where(weight == 0, 0.0, weight * error)

@@ -1,0 +1,173 @@
+"""The original model on disk, by the names of its modules: its MLPs, their weights, and all other tensors."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from taylor_ops.activations import Activation, activation_named
+from taylor_ops.architectures import Architecture, Mlp, architecture_of, mlps_of
+from taylor_ops.checkpoint import Checkpoint
+from taylor_ops.errors import BadInput
+from taylor_ops.files import read_json
+
+_EXPERT_LAYERS = ("gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class MlpWeights:
+    """Weights of one MLP, whatever form the checkpoint has: gate and up [F, H], down [H, F], biases [F] and [H]."""
+
+    gate: Tensor
+    up: Tensor | None
+    down: Tensor
+    gate_bias: Tensor | None = None
+    up_bias: Tensor | None = None
+    down_bias: Tensor | None = None
+
+
+class Original:
+    """A model folder, read lazily: only the tensor that is asked for is in memory.
+
+    Names are those of the modules of transformers; `BadInput` on opening when the config or the architecture cannot be
+    worked with.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = model_config(folder)
+        self.shapes = expected_shapes(self.config)
+        self.architecture: Architecture = architecture_of(self.config, self.shapes)
+        self.mlps: list[Mlp] = mlps_of(self.architecture, self.shapes)
+
+    @property
+    def activation(self) -> Activation:
+        """The activation of its MLPs."""
+        return activation_named(getattr(self.config, self.architecture.activation))
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """Its tensors as they lie in the files."""
+        return Checkpoint(self.folder)
+
+    @cached_property
+    def _stored(self) -> dict[str, str]:
+        """Name in the files of every tensor, by the name of its module."""
+        return {self._module_name(name): name for name in self.checkpoint.names()}
+
+    def _module_name(self, name: str) -> str:
+        for pattern, replacement in self.architecture.renamed:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    def unfit(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...] | None]]:
+        """Tensors that the files do not have as the model needs them: name -> shape needed, shape there if any."""
+        needed: dict[str, tuple[int, ...]] = {}
+        stacked = {f"{mlp.module}.{name}": mlp.module for mlp in self.mlps if mlp.kind.experts for name in _pair(mlp)}
+        for name, shape in self.shapes.items():
+            if name in stacked and name not in self._stored:
+                half = 2 if name.endswith(".gate_up_proj") else 1
+                layers = _EXPERT_LAYERS[:2] if half == 2 else _EXPERT_LAYERS[2:]
+                for expert in range(shape[0]):
+                    for layer in layers:
+                        needed[f"{stacked[name]}.{expert}.{layer}.weight"] = (shape[1] // half, shape[2])
+            else:
+                needed[name] = shape
+        there = {name: self.checkpoint.shape(self._stored[name]) if name in self._stored else None for name in needed}
+        return {name: (shape, there[name]) for name, shape in needed.items() if there[name] != shape}
+
+    def names(self) -> list[str]:
+        """Names of all tensors that are not weights of an MLP, sorted."""
+        own = {f"{mlp.module}.{layer}" for mlp in self.mlps for layer in (mlp.kind.gate, mlp.kind.up, mlp.kind.down)}
+        return sorted(name for name in self.shapes if name not in own and name.rpartition(".")[0] not in own)
+
+    def tensor(self, name: str) -> Tensor:
+        """Read one tensor to the CPU."""
+        return self.checkpoint.tensor(self._stored[name])
+
+    def weights(self, mlp: Mlp) -> MlpWeights:
+        """Read the weights of one MLP to the CPU."""
+        kind = mlp.kind
+        if mlp.expert is not None:
+            return self._expert(mlp)
+
+        def layer(name: str) -> tuple[Tensor, Tensor | None]:
+            weight = self.tensor(f"{mlp.module}.{name}.weight")
+            bias = f"{mlp.module}.{name}.bias"
+            return weight.T if kind.transposed else weight, self.tensor(bias) if bias in self._stored else None
+
+        (gate, gate_bias), (down, down_bias) = layer(kind.gate), layer(kind.down)
+        up, up_bias = layer(kind.up) if kind.up else (None, None)
+        if kind.up == kind.gate:
+            gate, up = gate.chunk(2)
+            if gate_bias is not None:
+                gate_bias, up_bias = gate_bias.chunk(2)
+        return MlpWeights(gate, up, down, gate_bias, up_bias, down_bias)
+
+    def _expert(self, mlp: Mlp) -> MlpWeights:
+        if f"{mlp.path}.down_proj.weight" in self._stored:
+            gate, up, down = (self.tensor(f"{mlp.path}.{layer}.weight") for layer in _EXPERT_LAYERS)
+            return MlpWeights(gate, up, down)
+        both, down = (
+            self.checkpoint.row(self._stored[f"{mlp.module}.{name}"], int(mlp.expert or 0)) for name in _pair(mlp)
+        )
+        gate, up = both.chunk(2)
+        return MlpWeights(gate, up, down)
+
+    def biases(self, mlp: Mlp) -> list[str]:
+        """Which layers of the Taylor MLP in place of `mlp` have a bias: some of gate, up, terms."""
+        layers = {"gate": mlp.kind.gate, "up": mlp.kind.up, "terms": mlp.kind.down}
+        return [role for role, layer in layers.items() if f"{mlp.module}.{layer}.bias" in self.shapes]
+
+    def bytes(self, dtype: torch.dtype) -> int:
+        """Bytes of all tensors of the model in `dtype`."""
+        return dtype.itemsize * sum(torch.Size(shape).numel() for shape in self.shapes.values())
+
+
+def _pair(mlp: Mlp) -> tuple[str, str]:
+    return mlp.kind.gate, mlp.kind.down
+
+
+def model_config(place: Path) -> Any:
+    """The transformers config of a model folder; `BadInput` when it is missing or names code of its own."""
+    path = place / "config.json"
+    try:
+        document = read_json(path)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read: {error}", "point `source` at a complete model folder") from error
+    model_type = document.get("model_type")
+    if model_type not in transformers.CONFIG_MAPPING:
+        raise BadInput(
+            f"{path}: model type `{model_type}` is not one that transformers {transformers.__version__} knows",
+            "release a model whose architecture is part of transformers",
+        )
+    if "quantization_config" in document:
+        raise BadInput(f"{path}: the checkpoint is quantised", "release the unquantised checkpoint, or a GGUF file")
+    try:
+        return AutoConfig.from_pretrained(place, local_files_only=True)
+    except (StrictDataclassError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{path} is refused by transformers: {reason}", "correct the config of the source") from error
+
+
+def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor that the model must find, tied ones left out; `BadInput` for no causal LM."""
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        raise BadInput(
+            f"architecture `{config.model_type}` is no causal language model of transformers",
+            "release a decoder-only text model",
+        ) from error
+    tied = set(model.all_tied_weights_keys)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}

@@ -1,0 +1,171 @@
+"""The records behind a text source, from JSON lines, parquet, a text file or a data set, in the order of the config."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from taylor_ops.config import DatasetSource, TextSource
+from taylor_ops.data_sets import opened, place_of
+from taylor_ops.errors import BadInput
+from taylor_ops.text_template import columns_of
+
+DEFAULT_COLUMNS = ("messages", "prompt", "text")
+
+_SHIPPED = {
+    "calibration": "calibration.jsonl",
+    "held_out": "held_out_prompts.jsonl",
+    "running_text": "running_text.txt",
+}
+
+
+@dataclass(frozen=True)
+class TextRecord:
+    """One record, and what an error about it names.
+
+    place: file and line, or data set and row. id: its own, or its number, counted from 1. kind: what it says of itself.
+    columns: of all the values there are, those that the text source may ask for.
+    """
+
+    place: str
+    id: str
+    kind: str | None
+    columns: dict[str, Any]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Records that can be asked for in any order; each is read and judged when its turn comes."""
+
+    count: int
+    at: Callable[[int], TextRecord]
+
+
+def shipped(name: str) -> Path:
+    """Path of one of the texts that the project ships: `calibration`, `held_out` or `running_text`."""
+    return Path(str(files("taylor_ops") / "data" / _SHIPPED[name]))
+
+
+def file_of(source: TextSource) -> Path:
+    """The file behind a text source that is no data set; `BadInput` where there is none."""
+    path = shipped(source.builtin) if source.builtin else source.file
+    if path is None or not path.is_file():
+        raise BadInput(f"text file {path} does not exist", f"correct the text source `{source.name}`")
+    return path
+
+
+def origin_of(source: TextSource) -> str:
+    """The file or data set as errors name it."""
+    return place_of(source.dataset) if source.dataset else str(file_of(source))
+
+
+def records(source: TextSource) -> Iterator[TextRecord]:
+    """Every record of a text source, one after the other: as they stand, or shuffled by `seed`.
+
+    Raises `BadInput` with the file or data set that cannot be read, and with the line that holds no record.
+    """
+    with _table(source) as table:
+        order = list(range(table.count))
+        if source.seed is not None:
+            random.Random(source.seed).shuffle(order)
+        for index in order:
+            yield table.at(index)
+
+
+@contextmanager
+def _table(source: TextSource) -> Iterator[_Table]:
+    wanted = _wanted(source)
+    if source.dataset is not None:
+        with opened(source.dataset) as data_set:
+            yield _of_data_set(source.dataset, data_set, wanted)
+        return
+    path = file_of(source)
+    if path.suffix == ".parquet":
+        yield _of_parquet(path, wanted)
+    else:
+        text = _read(path)
+        yield _of_lines(path, text) if path.suffix == ".jsonl" else _of_text(path, text)
+
+
+def _wanted(source: TextSource) -> list[str]:
+    """The columns that are read: pictures and whatever else a data set may hold stay where they are."""
+    if source.template is not None:
+        return columns_of(source.template)
+    return list(DEFAULT_COLUMNS) if source.column is None else [source.column]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} cannot be read: {error}", "correct the text source in the config") from error
+
+
+def _of_text(path: Path, text: str) -> _Table:
+    return _Table(1, lambda _index: TextRecord(str(path), "1", None, {"text": text}, ("text",)))
+
+
+def _of_lines(path: Path, text: str) -> _Table:
+    # Split at line feeds alone: a JSON string may hold other characters that Python takes for line ends.
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+    def at(index: int) -> TextRecord:
+        number, line = lines[index]
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("not a JSON object")
+            # Half a surrogate pair is valid JSON and no text; nothing downstream could encode it.
+            json.dumps(record, ensure_ascii=False).encode()
+        except ValueError as error:
+            raise BadInput(f"{path}:{number}: {error}", "write one JSON object a line") from error
+        kind = str(record["kind"]) if "kind" in record else None
+        own = str(record.get("id", index + 1))
+        return TextRecord(f"{path}:{number}", own, kind, record, tuple(sorted(record)))
+
+    return _Table(len(lines), at)
+
+
+def _of_parquet(path: Path, wanted: list[str]) -> _Table:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        names = list(parquet.read_schema(path).names)
+        rows = parquet.read_table(path, columns=[name for name in wanted if name in names], partitioning=None)
+    except (OSError, pyarrow.ArrowException) as error:
+        reason = " ".join(str(error).split())
+        raise BadInput(f"{path} cannot be read: {reason}", "correct the text source in the config") from error
+    return _Table(
+        rows.num_rows, partial(_row, str(path), tuple(names), lambda index: rows.slice(index, 1).to_pylist()[0])
+    )
+
+
+def _of_data_set(source: DatasetSource, data_set: Any, wanted: list[str]) -> _Table:
+    names = tuple(data_set.column_names)
+    there = [name for name in wanted if name in names]
+    rows = data_set.select_columns(there)
+    # A data set without columns has no rows either; the error names those that there are.
+    return _Table(data_set.num_rows, partial(_row, place_of(source), names, rows.__getitem__ if there else _nothing))
+
+
+def _nothing(_index: int) -> dict[str, Any]:
+    return {}
+
+
+def _row(place: str, names: tuple[str, ...], at: Callable[[int], dict[str, Any]], index: int) -> TextRecord:
+    place = f"{place}, row {index + 1}"
+    try:
+        return TextRecord(place, str(index + 1), None, at(index), names)
+    except ValueError as error:
+        raise BadInput(
+            f"{place}: {' '.join(str(error).split())}", "correct the data, or take another column"
+        ) from error
