@@ -85,11 +85,11 @@ def _split_of(source: DatasetSource, path: str, cache: str | None) -> Any:
             raise reason from None
         raise BadInput(
             f"{place_of(source)} cannot be read: {' '.join(str(reason).split()) or type(reason).__name__}",
-            _remedy(source, error, isinstance(error, datasets.exceptions.DatasetNotFoundError)),
+            _remedy(source, reason, isinstance(reason, datasets.exceptions.DatasetNotFoundError)),
         ) from error
 
 
-def _remedy(source: DatasetSource, error: Exception, not_found: bool) -> str:
+def _remedy(source: DatasetSource, error: BaseException, not_found: bool) -> str:
     if not_found:
         return (
             "correct `dataset.name` and `dataset.revision`; if it is gated or private, accept its terms on the Hub and "
