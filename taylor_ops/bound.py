@@ -5,8 +5,8 @@ Theta_nj = round(w_j c_nj). By the triangle inequality ||y - yhat||_2 <= truncat
 |u_j| <= factor_j whose z_j is in its interval, or at most `excess_j` outside it.
 
 Covered: series that end, terms and tails as they are stored. Not covered, but measured by validation: rounding of z, u,
-features and of sums on the way, in whatever precision the bundle runs. Assumed: no term overflows, and no term,
-which may be subnormal, is flushed to zero. Everything is float64 on the CPU.
+features and of sums on the way, in whatever precision the bundle runs, which must not flush subnormal terms to zero.
+A term or carrier that overflows the dtype makes the bound infinite. Everything is float64 on the CPU.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ import torch
 from torch import Tensor
 
 from taylor_ops.activations import Activation
-from taylor_ops.expansion import Expansion, coefficients, errors
+from taylor_ops.expansion import Expansion, coefficients, errors, evaluate, signs
 
 _FAILURE = 1e-9
 _DEVIATIONS = math.sqrt(2 * math.log(2 / _FAILURE))
 _CELLS = 1024
 _SATURATED = 64.0
+_NEURONS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
 class OutputWeights:
     """What the bound needs of output weights W [H, F].
 
-    norms: [F], L2 norms of the columns w_j. rows: H. alignment: spectral norm of W with its columns scaled to norm 1,
-    from 1 (orthogonal columns) to sqrt(F) (all parallel); random columns have about 1 + sqrt(F / H).
+    norms, peaks: [F], L2 norm and largest magnitude of each column w_j. rows: H. alignment: spectral norm of W with its
+    columns scaled to norm 1, from 1 (orthogonal) to sqrt(F) (parallel); random columns have about 1 + sqrt(F / H).
     """
 
     norms: Tensor
+    peaks: Tensor
     rows: int
     alignment: float
 
@@ -45,7 +47,8 @@ class OutputWeights:
         norms = torch.linalg.vector_norm(columns, dim=0)
         columns = columns / torch.where(norms > 0, norms, 1.0)
         gram = columns @ columns.T if len(columns) < len(norms) else columns.T @ columns
-        return cls(norms, len(weight), math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1]))))
+        alignment = math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1])))
+        return cls(norms, weight.abs().amax(0).double(), len(weight), alignment)
 
 
 @dataclass(frozen=True)
@@ -85,36 +88,40 @@ def layer_bound(
 
     factor: [..., F], |u_j| at most. output_norm: what the error is relative to, a typical ||y||_2 (above 0).
     excess: [..., F], how far z_j is outside its interval, negative to the left, 0 inside; None where all are inside.
-    outside: [F] of `outside_error`, needed with `excess`.
+    outside: [F] of `outside_error`; None for a kinked activation: its series goes on to the right, 0 to the left.
 
     Truncation. The activation of neuron j is wrong by at most d_j = `errors` at its order, plus `outside` where it is
     outside. With s_j = ||w_j|| |u_j| d_j the output is wrong by at most sum_j s_j, and by at most
     alignment * ||s||_2, as sum_j w_j x_j = W' (||w_j|| x_j)_j with the scaled columns W'. The smaller counts.
 
     Rounding. An entry x is stored with an error of at most v |x| + v m, v the unit roundoff and m the smallest normal
-    number, so neuron j adds at most b_j = |u_j| sum_n (v ||w_j|| |c_nj| + sqrt(H) v m), as |P_n| <= 1. Outside, Theta_k
-    also carries o = s e + bend e / (1 + |e| / reach) through the rounded 1 / c_kj, which adds
+    number, so neuron j adds at most b_j = |u_j| sum_n (v ||w_j|| |c_nj| + sqrt(H) v m) |P_n|. In the interval
+    |P_n| <= 1; right of that of a kinked activation it is P_n(|t|). Outside that of a smooth one, Theta_k also carries
+    o = s e + bend e / (1 + |e| / reach) through the rounded 1 / c_kj, which adds
     |u_j| |o| (||w_j|| (2 v + v^2) + (1 + v) sqrt(H) v m / |c_kj|). It is certain that the sum is at most sum_j b_j.
     Taking the errors of different neurons as independent with mean zero (Higham & Mary, SISC 41, 2019), the inequality
     of Pinelis (Ann. Probab. 22, 1994, theorem 3.5) P(||sum_j X_j|| >= r) <= 2 exp(-r^2 / (2 sum_j b_j^2)) makes it at
     most sqrt(2 ln(2 / 1e-9)) ||b||_2 for all but 1e-9 of inputs that were not chosen against the errors. Terms of one
     neuron are not taken as independent: coefficients that differ by a power of two have the same errors.
     """
-    v = unit_roundoff(dtype)
+    v, largest = unit_roundoff(dtype), torch.finfo(dtype).max
     least = math.sqrt(weights.rows) * v * torch.finfo(dtype).smallest_normal
     size = coefficients(expansion, orders).abs()
+    leading = size[:2].amax(0)
     activation_error = errors(expansion).gather(0, orders[None])[0]
-    neuron_rounding = v * weights.norms * size.sum(0) + least * (orders + 1)
-    if excess is not None:
-        if outside is None:
-            raise ValueError("`excess` needs `outside`")
+    stored = torch.where(torch.arange(len(size))[:, None] <= orders, v * weights.norms * size + least, 0.0)
+    neuron_error = stored.sum(0)
+    if excess is not None and outside is None:
+        at_one = signs(len(stored))[:, None] if expansion.basis == "chebyshev" else 1.0
+        neuron_error = evaluate(expansion.basis, stored * at_one, 1 + excess.clamp_min(0.0) / expansion.radius)
+    elif excess is not None and outside is not None:
         activation_error = activation_error + torch.where(excess == 0, 0.0, outside)
         carried = _carried(expansion, excess, dtype).abs()
-        a_unit = weights.norms * (2 * v + v * v) + (1 + v) * least / size[:2].amax(0)
-        neuron_rounding = neuron_rounding + torch.where(carried == 0, 0.0, carried * a_unit)
+        neuron_error = neuron_error + carried * (weights.norms * (2 * v + v * v) + (1 + v) * least / leading)
+    overflows = (weights.peaks * size.amax(0) > largest) | (1 / leading > largest)
     shares = _product(weights.norms * factor.abs(), activation_error)
     truncation = torch.minimum(shares.sum(-1), weights.alignment * torch.linalg.vector_norm(shares, dim=-1))
-    shares = _product(factor.abs(), neuron_rounding)
+    shares = torch.where(overflows, torch.inf, factor.abs() * neuron_error)
     certain = shares.sum(-1)
     rounding = torch.minimum(certain, _DEVIATIONS * torch.linalg.vector_norm(shares, dim=-1))
     return Bound(truncation / output_norm, rounding / output_norm, certain / output_norm)
@@ -139,47 +146,55 @@ def equal_shares(
 def outside_error(activation: Activation, expansion: Expansion, dtype: torch.dtype) -> Tensor:
     """Bound [F] on |phi - continuation| for every z outside the interval of each neuron, tails stored in `dtype`.
 
-    With the asymptote taken off, phi leaves a gap that tends to 0, and the continuation (`expansion.tails`) one that
-    runs monotonously from the same value to its limit. Both are enclosed between neighbouring points of a grid from the
-    end to +-64 and beyond, so that the bound decays where phi has reached its asymptote. A gap that turns round between
-    two points stays below its tangents at both. Assumed of phi: between two points (at most 1/4 apart) its gap is
-    monotone or convex or concave, from +-64 on monotone; the continuation is the one of `tails`. A reach that overflows
-    `dtype` gives inf.
+    For smooth activations. With the asymptote taken off, phi leaves a gap that tends to 0, and the continuation
+    (`expansion.tails`) one that runs monotonously from the same value to its limit. Both are enclosed between
+    neighbouring points of a grid from the end to +-64 and beyond, so that the bound decays where phi has reached its
+    asymptote. A gap that turns round between two points stays on the near side of its tangents at both. Assumed of phi:
+    between two points (at most 1/4 apart) its gap is monotone or convex or concave, from +-64 on monotone. A reach that
+    overflows `dtype` gives inf.
     """
-    worst = torch.zeros_like(expansion.center)
-    for row, side, slope in ((0, -1.0, 0.0), (1, 1.0, 1.0)):
-        end = expansion.center + side * expansion.radius
-        span = (_SATURATED - side * end).clamp_min(1.0)
-        start = activation.value(end) - slope * end
-        gap, steepness, tail, before = start, torch.zeros_like(end), start, torch.zeros_like(end)
-        for step in range(_CELLS + 2):
-            if step <= _CELLS:
-                distance = span * (step / _CELLS) ** 2
-                z = end + side * distance
-                next_gap, next_steepness = activation.value(z) - slope * z, activation.taylor(z, 1)[1] - slope
-            else:
-                distance = torch.full_like(end, torch.inf)
-                next_gap = next_steepness = torch.zeros_like(end)
-            next_tail = start + side * _bent(expansion, row, distance, dtype)
-            turns = (steepness * next_steepness < 0) & distance.isfinite()
-            tangent = (distance - before) * torch.minimum(steepness.abs(), next_steepness.abs())
-            beyond = torch.where(turns, tangent, 0.0)
-            above = torch.maximum(gap, next_gap) + beyond - torch.minimum(tail, next_tail)
-            below = torch.maximum(tail, next_tail) - torch.minimum(gap, next_gap) + beyond
-            worst = torch.maximum(worst, torch.maximum(above, below))
-            gap, steepness, tail, before = next_gap, next_steepness, next_tail, distance
-    return worst
+    if activation.degree is not None:
+        raise ValueError(f"the series of `{activation.name}` goes on outside its intervals")
+    worst = [torch.zeros_like(expansion.center)]
+    for row, side in ((0, -1.0), (1, 1.0)):
+        bend, reach = _as_stored(expansion, row, dtype)
+        parts = (expansion.center + side * expansion.radius, bend, reach)
+        groups = zip(*(torch.split(part, _NEURONS_AT_ONCE) for part in parts), strict=True)
+        worst.append(torch.cat([_error_beyond(activation, side, *group) for group in groups]))
+    return torch.stack(worst).amax(0)
+
+
+def _error_beyond(activation: Activation, side: float, end: Tensor, bend: Tensor, reach: Tensor) -> Tensor:
+    """Bound [F] on |phi - continuation| to the left (side -1) or right (1) of the ends [F]."""
+    slope = (1 + side) / 2
+    steps = torch.linspace(0, 1, _CELLS + 1, dtype=torch.float64)[:, None] ** 2
+    distance = steps * (_SATURATED - side * end).clamp_min(1.0)
+    z = end + side * distance
+    nothing, infinity = torch.zeros_like(end)[None], torch.full_like(end, torch.inf)[None]
+    gap = torch.cat([activation.value(z) - slope * z, nothing])
+    steepness = activation.taylor(z.flatten(), 1)[1].view_as(z) - slope
+    tail = gap[0] + side * _bent(bend, reach, torch.cat([distance, infinity]))
+    turns = steepness[:-1] * steepness[1:] < 0
+    tangent = distance.diff(dim=0) * torch.minimum(steepness[:-1].abs(), steepness[1:].abs())
+    past = torch.cat([torch.where(turns, tangent, 0.0), nothing])
+    above = torch.maximum(gap[:-1], gap[1:]) - torch.minimum(tail[:-1], tail[1:])
+    below = torch.maximum(tail[:-1], tail[1:]) - torch.minimum(gap[:-1], gap[1:])
+    return (torch.maximum(above, below) + past).amax(0)
 
 
 def _carried(expansion: Expansion, excess: Tensor, dtype: torch.dtype) -> Tensor:
     """What one term carries [..., F] at an excess [..., F]: s e + bend e / (1 + |e| / reach)."""
     right, left = excess.clamp_min(0.0), -excess.clamp_max(0.0)
-    return right + _bent(expansion, 1, right, dtype) - _bent(expansion, 0, left, dtype)
+    return right + _bent(*_as_stored(expansion, 1, dtype), right) - _bent(*_as_stored(expansion, 0, dtype), left)
 
 
-def _bent(expansion: Expansion, row: int, distance: Tensor, dtype: torch.dtype) -> Tensor:
-    """`bend e / (1 + e / reach)` as stored in `dtype`, at distances e from 0 to inf."""
-    bend, reach = (values[row].to(dtype).double() for values in (expansion.bend, expansion.reach))
+def _as_stored(expansion: Expansion, row: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Bend and reach [F] to the left (0) or right (1) as a bundle in `dtype` has them."""
+    return expansion.bend[row].to(dtype).double(), expansion.reach[row].to(dtype).double()
+
+
+def _bent(bend: Tensor, reach: Tensor, distance: Tensor) -> Tensor:
+    """`bend e / (1 + e / reach)` at distances e from 0 to inf."""
     return torch.where(bend == 0, 0.0, bend / (1 / distance + 1 / reach))
 
 

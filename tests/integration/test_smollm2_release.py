@@ -34,13 +34,16 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("artifacts")
+def release(folder: Path) -> Path:
     settings = [part for setting in SHORT for part in ("--set", setting)]
     done = command("run", "release_configs/smollm2.yaml", "--artifacts", str(folder), *settings)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return release(tmp_path_factory.mktemp("artifacts"))
 
 
 def test_the_release_of_a_real_model_is_exact_and_protects_every_neuron(artifacts: Path) -> None:
@@ -49,6 +52,10 @@ def test_the_release_of_a_real_model_is_exact_and_protects_every_neuron(artifact
     assert record["exactness"]["project"]["bundle"]["prompts_equal"] == 6
     assert record["audit"]["rank_one"]["recovered_1pct"] > 0.999
     assert record["verified"]["tokens"] > 0
+
+
+def test_a_release_made_in_another_folder_has_the_same_bytes(artifacts: Path, tmp_path: Path) -> None:
+    assert sha256_of_tree(release(tmp_path / "other") / "hub") == sha256_of_tree(artifacts / "hub")
 
 
 def test_the_published_bundle_verifies_until_a_byte_changes(artifacts: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.bound import Bound, OutputWeights, equal_shares, layer_bound, outside_error, unit_roundoff
 from taylor_ops.config import Basis
-from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for
+from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for, right_of_the_kink
 from taylor_ops.modeling.taylor_mlp import basis_features
 from taylor_ops.plan import layout, terms
 
@@ -36,10 +36,17 @@ class Layer:
     dtype: torch.dtype
 
     def bound(self, factor: Tensor | None = None, excess: Tensor | None = None) -> Bound:
-        outside = outside_error(ACTIVATIONS[self.name], self.expansion, self.dtype)
+        outside = None if excess is None else outside_error(ACTIVATIONS[self.name], self.expansion, self.dtype)
         given_factor = self.factor if factor is None else factor
         weights = OutputWeights.of(self.weight)
         return layer_bound(self.expansion, self.orders, weights, given_factor, 1.0, self.dtype, excess, outside)
+
+    @property
+    def overflows(self) -> bool:
+        """Whether a term or a carrier is too large for the dtype."""
+        stacked = layout(self.expansion, self.orders)
+        stored = terms(self.weight, stacked, self.dtype), stacked.carrier.to(self.dtype)
+        return not all(bool(part.isfinite().all()) for part in stored)
 
     def original(self, z: Tensor, u: Tensor) -> Tensor:
         """The output [T, H] for pre-activations z and factors u [T, F]."""
@@ -58,13 +65,15 @@ class Layer:
         for order in range(2):
             features[order] = features[order] + u * outside * carrier[order]
         theta = terms(self.weight, stacked, torch.float64 if exact_terms else self.dtype).double()
-        return torch.cat(features, dim=-1) @ theta.T
+        output: Tensor = torch.cat(features, dim=-1) @ theta.T
+        return output
 
     def apart(self, z: Tensor, u: Tensor) -> Tensor:
         """The L2 norm [T] of the error, less what float64 may do to it."""
         size = coefficients(self.expansion, self.orders).abs().sum(0) + z.abs()
-        noise = 1e-14 * (u.abs() * size) @ torch.linalg.vector_norm(self.weight.double(), dim=0)
-        return torch.linalg.vector_norm(self.released(z, u) - self.original(z, u), dim=-1) - noise
+        noise: Tensor = 1e-14 * (u.abs() * size) @ torch.linalg.vector_norm(self.weight.double(), dim=0)
+        error: Tensor = torch.linalg.vector_norm(self.released(z, u) - self.original(z, u), dim=-1) - noise
+        return error
 
 
 def random_layer(
@@ -94,6 +103,8 @@ layers = st.builds(
     dtype=st.sampled_from(DTYPES),
     heavy=st.booleans(),
 )
+
+sound_layers = layers.filter(lambda layer: not layer.overflows)
 
 
 def inputs_inside(layer: Layer, seed: int) -> tuple[Tensor, Tensor]:
@@ -160,10 +171,12 @@ def one_constant(neurons: int) -> Expansion:
 @settings(deadline=None, max_examples=60)
 def test_inside_the_captured_ranges_no_output_is_further_off_than_the_bound(layer: Layer, seed: int) -> None:
     z, u = inputs_inside(layer, seed)
-    assert bool((layer.apart(z, u) <= layer.bound().total).all())
+    total = layer.bound().total
+    assert bool(total.isinf()) == layer.overflows
+    assert layer.overflows or bool((layer.apart(z, u) <= total).all())
 
 
-@given(layer=layers)
+@given(layer=sound_layers)
 @settings(deadline=None, max_examples=20)
 def test_an_input_that_aligns_all_errors_stays_within_what_is_certain(layer: Layer) -> None:
     bound = layer.bound()
@@ -174,7 +187,7 @@ def test_an_input_that_aligns_all_errors_stays_within_what_is_certain(layer: Lay
     assert float(torch.linalg.vector_norm(error)) <= float(bound.truncation) * (1 + 1e-9) + 1e-12
 
 
-@given(layer=layers, seed=st.integers(0, 1000))
+@given(layer=sound_layers, seed=st.integers(0, 1000))
 @settings(deadline=None, max_examples=20)
 def test_the_bound_at_the_factors_of_each_token_holds_for_it_and_is_no_larger(layer: Layer, seed: int) -> None:
     z, u = inputs_inside(layer, seed)
@@ -256,7 +269,7 @@ def test_random_weights_come_within_a_small_factor_of_the_likely_rounding(seed: 
 
 def test_the_smaller_of_certain_and_likely_rounding_counts() -> None:
     for neurons, likely_is_smaller in ((1, False), (30, False), (60, True), (1000, True)):
-        weights = OutputWeights(torch.ones(neurons).double(), 4, 1.0)
+        weights = OutputWeights(torch.ones(neurons).double(), torch.ones(neurons).double(), 4, 1.0)
         orders, factor = torch.ones(neurons, dtype=torch.int64), torch.ones(neurons).double()
         bound = layer_bound(one_constant(neurons), orders, weights, factor, 1.0, torch.float32)
         one = 2.0**-24 + 2 * 2 * 2.0**-24 * torch.finfo(torch.float32).smallest_normal
@@ -287,7 +300,7 @@ def test_an_unused_neuron_and_a_layer_of_zeros_have_finite_bounds() -> None:
     assert float(nothing.bound().truncation) == 0
 
 
-@given(layer=layers, norm=st.floats(0.01, 100))
+@given(layer=sound_layers, norm=st.floats(0.01, 100))
 @settings(deadline=None, max_examples=10)
 def test_a_bound_is_a_fraction_of_the_output_norm(layer: Layer, norm: float) -> None:
     weights = OutputWeights.of(layer.weight)
@@ -316,7 +329,7 @@ def test_equal_shares_use_up_the_tolerance_and_no_more(
     assert used == pytest.approx((1 - spent) * tolerance)
 
 
-@given(layer=layers, tolerance=st.floats(1e-4, 1e-1))
+@given(layer=sound_layers, tolerance=st.floats(1e-4, 1e-1))
 @settings(deadline=None, max_examples=20)
 def test_orders_chosen_by_equal_shares_keep_the_tolerance_of_the_layer(layer: Layer, tolerance: float) -> None:
     norm = float((OutputWeights.of(layer.weight).norms * layer.factor).sum())
@@ -332,7 +345,8 @@ def test_orders_chosen_by_equal_shares_keep_the_tolerance_of_the_layer(layer: La
 
 
 def test_neurons_without_influence_may_be_wrong_and_no_neuron_may_where_rounding_leaves_nothing() -> None:
-    weights = OutputWeights(torch.tensor([1.0, 0.0, 2.0, 1.0]).double(), 8, 1.5)
+    norms = torch.tensor([1.0, 0.0, 2.0, 1.0]).double()
+    weights = OutputWeights(norms, norms, 8, 1.5)
     factor = torch.tensor([1.0, 1.0, 1.0, 0.0]).double()
     shares = equal_shares(0.1, 0.04, weights, factor, 10.0)
     assert shares.tolist() == pytest.approx([0.6 / 2, math.inf, 0.6 / 4, math.inf])
@@ -364,7 +378,7 @@ def test_the_error_outside_is_bounded_and_the_bound_is_close(layer: Layer) -> No
     found = continuation_error(layer.name, layer.expansion, layer.dtype)
     bounded = bound.isfinite()
     assert bool((found <= bound + 1e-9).all())
-    assert bool((bound <= 1.1 * found + 0.05)[bounded].all())
+    assert bool((bound <= 1.05 * found + 0.01)[bounded].all())
     overflows = layer.expansion.reach.to(layer.dtype).isinf().any(0)
     assert bool((bounded | overflows).all())
 
@@ -378,7 +392,7 @@ def test_the_error_outside_an_interval_that_reaches_the_asymptotes_is_the_gap_at
         assert bool((outside_error(ACTIVATIONS[name], expansion, dtype) <= gap * (1 + 1e-6) + 1e-12).all())
 
 
-@given(layer=layers, seed=st.integers(0, 1000), times=st.sampled_from([2.0, 10.0, 1000.0]))
+@given(layer=sound_layers, seed=st.integers(0, 1000), times=st.sampled_from([2.0, 10.0, 1000.0]))
 @settings(deadline=None, max_examples=40)
 def test_far_outside_the_captured_ranges_no_output_is_further_off_than_the_bound(
     layer: Layer, seed: int, times: float
@@ -394,24 +408,78 @@ def test_far_outside_the_captured_ranges_no_output_is_further_off_than_the_bound
     assert bool((layer.apart(z, u * times) <= bound.total).all())
 
 
+@pytest.mark.parametrize("side", [-1.0, 1.0])
 @pytest.mark.parametrize("times", [10.0, 1000.0])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_far_outside_half_the_bound_is_exceeded(dtype: torch.dtype, times: float) -> None:
-    place = torch.tensor([0.0] * 9).double(), torch.tensor([1.0] * 9).double()
+def test_far_outside_half_the_bound_is_exceeded(dtype: torch.dtype, times: float, side: float) -> None:
+    place = torch.tensor([-0.5 * side] * 9).double(), torch.tensor([1.0] * 9).double()
     expansion = fit(ACTIVATIONS["silu"], *place, "chebyshev")
     layer = Layer("silu", torch.ones(7, 9), expansion, torch.full((9,), 20), torch.ones(9).double(), dtype)
-    excess = torch.full((1, 9), times - 1).double()
+    excess = side * torch.full((1, 9), times - 1).double()
     truncation = float(layer.bound(excess=excess).truncation)
     exact = replace(layer, dtype=torch.float64)
-    assert float(exact.apart(excess + 1, torch.ones(1, 9).double())) > truncation / 2
-    # What rounding of the carrying term adds grows with the distance, by at most two roundings.
+    z = expansion.center + side + excess
+    assert float(exact.apart(z, torch.ones(1, 9).double())) > truncation / 2
+    # What the carrying term adds by rounding is at most two roundings of what it carries.
+    end = expansion.center + side
+    carried = exact.released(z, torch.ones(1, 9).double()) - exact.released(end[None], torch.ones(1, 9).double())
     grown = float(layer.bound(excess=excess).certain_rounding - layer.bound().certain_rounding)
-    carried = float(layer.weight.norm(dim=0).sum()) * (times - 1)
-    assert 1.5 * unit_roundoff(dtype) * carried < grown < 3 * unit_roundoff(dtype) * carried
+    rounded = unit_roundoff(dtype) * float(torch.linalg.vector_norm(carried))
+    assert 1.9 * rounded < grown < 2.1 * rounded
 
 
-def test_an_excess_without_the_error_outside_is_a_mistake() -> None:
-    layer = random_layer(5)
-    weights = OutputWeights.of(layer.weight)
-    with pytest.raises(ValueError, match="needs `outside`"):
-        layer_bound(layer.expansion, layer.orders, weights, layer.factor, 1.0, layer.dtype, torch.ones(1).double())
+def test_a_carrier_that_overflows_makes_the_bound_infinite() -> None:
+    place = torch.tensor([-14.0]).double(), torch.tensor([0.5]).double()
+    expansion = fit(ACTIVATIONS["silu"], *place, "chebyshev")
+    orders, factor, weights = torch.tensor([4]), torch.ones(1).double(), OutputWeights.of(torch.ones(3, 1))
+    infinite = [bool(layer_bound(expansion, orders, weights, factor, 1.0, dtype).total.isinf()) for dtype in DTYPES]
+    assert infinite == [False, True, False]
+
+
+# Kinked
+
+
+@given(
+    seed=st.integers(0, 1000),
+    name=st.sampled_from(["relu", "relu2"]),
+    basis=st.sampled_from(BASES),
+    dtype=st.sampled_from(DTYPES),
+    times=st.sampled_from([1.0, 1.004, 10.0, 1000.0]),
+)
+@settings(deadline=None, max_examples=30)
+def test_a_kinked_activation_is_only_rounded_however_far_right_of_its_interval(
+    seed: int, name: str, basis: Basis, dtype: torch.dtype, times: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rows, neurons = 1 + seed % 7, 200
+    weight = torch.randn(rows, neurons, generator=generator).double()
+    place = right_of_the_kink(torch.rand(neurons, generator=generator).double() * 20)
+    expansion = fit(ACTIVATIONS[name], *place, basis)
+    orders = torch.full((neurons,), ACTIVATIONS[name].degree or 0)
+    z = 2 * expansion.radius * times * (torch.rand(TOKENS, neurons, generator=generator).double() * 1.5 - 0.5)
+    u = torch.randn(TOKENS, neurons, generator=generator).double()
+    weights = OutputWeights.of(weight)
+    excess = (z - 2 * expansion.radius).clamp_min(0) + z.clamp_max(0)
+    bound = layer_bound(expansion, orders, weights, u, 1.0, dtype, excess)
+
+    def output(of: torch.dtype) -> Tensor:
+        stacked = layout(expansion, orders)
+        right = z[:, stacked.permutation].clamp_min(0)
+        features = basis_features(
+            basis, stacked.widths, (right - stacked.center) / stacked.radius, (u * (z > 0))[:, stacked.permutation]
+        )
+        result: Tensor = torch.cat(features, dim=-1) @ terms(weight, stacked, of).double().T
+        return result
+
+    apart = torch.linalg.vector_norm(output(dtype) - output(torch.float64), dim=-1)
+    exact = (u * ACTIVATIONS[name].value(z)) @ weight.T
+    torch.testing.assert_close(output(torch.float64), exact, rtol=1e-9, atol=1e-9 * times**2)
+    assert bool((apart <= bound.rounding).all())
+    assert bool((bound.rounding <= 500 * apart.amax()).all())
+    assert bool((bound.truncation <= 1e-9 * (1 + exact.abs().amax())).all())
+
+
+def test_the_smooth_continuation_of_a_kinked_activation_is_a_mistake() -> None:
+    expansion = fit(ACTIVATIONS["relu"], *right_of_the_kink(torch.ones(3).double()), "chebyshev")
+    with pytest.raises(ValueError, match="`relu` goes on"):
+        outside_error(ACTIVATIONS["relu"], expansion, torch.float32)
