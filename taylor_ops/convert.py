@@ -126,6 +126,7 @@ def converted_tensors(
         for name, tensor in mlp_tensors(original.weights(mlp), stacked, dtype).items():
             yield f"{mlp.path}.{name}", tensor
         note(mlp.path, stacked)
+    yield original.guard, torch.zeros(1, dtype=dtype)
 
 
 def is_bundle(folder: Path) -> bool:
@@ -153,19 +154,22 @@ def mlp_tensors(weights: MlpWeights, stacked: Layout, dtype: torch.dtype) -> dic
 
 def convert_in_memory(model: Any, original: Original, expansions: Expansions, plan: Plan) -> Any:
     """Put Taylor MLPs under `plan` into a loaded original, in place: what a candidate of the calibration is."""
+    dtype, device = model.dtype, model.device
     stacked = {mlp.path: expansions.layout(mlp.path, plan) for mlp in original.mlps}
     with torch.device("meta"):
         install(model, taylor_entry(original, plan, {path: one.widths for path, one in stacked.items()}))
     for mlp in original.mlps:
-        tensors = mlp_tensors(original.weights(mlp), stacked[mlp.path], model.dtype)
-        on_device = {name: tensor.contiguous().to(model.device) for name, tensor in tensors.items()}
-        model.get_submodule(mlp.path).load_state_dict(on_device, assign=True)
+        tensors = mlp_tensors(original.weights(mlp), stacked[mlp.path], dtype)
+        on_device = {name: tensor.contiguous().to(device) for name, tensor in tensors.items()}
+        model.get_submodule(mlp.path).load_state_dict(on_device, assign=True, strict=False)
+    path, _, name = original.guard.rpartition(".")
+    guard = torch.nn.Parameter(torch.zeros(1, dtype=dtype, device=device), requires_grad=False)
+    model.get_submodule(path).register_parameter(name, guard)
     return model.eval()
 
 
 def taylor_entry(original: Original, plan: Plan, widths: Mapping[str, list[int]]) -> dict[str, Any]:
     """The `taylor_mlp` entry of a bundle's config: what `taylor_mlp.install` needs."""
-    shapes = original.shapes
     kinds = {(mlp.kind.up is not None, tuple(original.biases(mlp))) for mlp in original.mlps}
     if len(kinds) != 1:
         raise BadInput(
@@ -173,17 +177,17 @@ def taylor_entry(original: Original, plan: Plan, widths: Mapping[str, list[int]]
             "release a model whose layers have MLPs of one form",
         )
     ((gated, biases),) = kinds
-    first = original.mlps[0]
-    down = shapes[f"{first.module}.{first.kind.down}" + ("" if first.kind.experts else ".weight")]
+    down = original.shapes[original.guard]
     return {
         "basis": plan.basis,
         "kinked": original.activation.degree is not None,
-        "hidden_size": down[-1] if first.kind.transposed else down[-2],
+        "hidden_size": down[-1] if original.mlps[0].kind.transposed else down[-2],
         "gated": gated,
         "biases": list(biases),
         "experts": sorted({mlp.module for mlp in original.mlps if mlp.kind.experts}),
         "bypassed": [path for mlp in original.mlps for path in mlp.bypassed],
         "layers": dict(widths),
+        "guard": original.guard,
     }
 
 

@@ -123,6 +123,12 @@ class Original:
         gate, up = both.chunk(2)
         return MlpWeights(gate, up, down)
 
+    @property
+    def guard(self) -> str:
+        """Name of the output weights of the first MLP, under which a bundle has a tensor of another size."""
+        first = self.mlps[0]
+        return f"{first.module}.{first.kind.down}" + ("" if first.kind.experts else ".weight")
+
     def biases(self, mlp: Mlp) -> list[str]:
         """Which layers of the Taylor MLP in place of `mlp` have a bias: some of gate, up, terms."""
         layers = {"gate": mlp.kind.gate, "up": mlp.kind.up, "terms": mlp.kind.down}

@@ -165,3 +165,14 @@ def install(model: nn.Module, taylor: Mapping[str, Any]) -> None:
             setattr(owner, name, mlp)
     for path in taylor["bypassed"]:
         model.set_submodule(path, nn.Identity())
+    _guard(model, taylor["guard"])
+
+
+def _guard(model: nn.Module, name: str) -> None:
+    """Register one number under the name of withheld weights: loaded by mistake, the plain architecture stops there."""
+    path, _, last = name.rpartition(".")
+    parent, _, child = path.rpartition(".")
+    owner = model.get_submodule(parent)
+    if not hasattr(owner, child):
+        owner.add_module(child, nn.Module())
+    owner.get_submodule(child).register_parameter(last, nn.Parameter(torch.zeros(1), requires_grad=False))

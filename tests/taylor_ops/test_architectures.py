@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -101,6 +102,15 @@ def test_a_bundle_says_what_the_original_says(released: dict[str, Released], cas
     assert torch.equal(one.said["greedy"], greedy[:, PROMPTS.shape[1] :])
     assert float((one.said["logits"].log_softmax(-1) - exact).abs().max()) < 5e-3
     assert torch.equal(one.said["again"], one.said["logits"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bundle_never_loads_as_the_plain_architecture_with_weights_missing(
+    released: dict[str, Released], case: str
+) -> None:
+    plain = getattr(transformers, ARCHITECTURES[CASES[case][0]].causal_lm)
+    with pytest.raises(RuntimeError, match="mismatched_sizes"):
+        plain.from_pretrained(released[case].original.parent / "bundle")
 
 
 @pytest.mark.parametrize("case", CASES)

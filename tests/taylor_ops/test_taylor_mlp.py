@@ -395,20 +395,26 @@ def test_install_replaces_the_listed_mlps_and_leaves_the_others() -> None:
     model = nn.Module()
     model.first = OriginalMLP(ACTIVATIONS["silu"], gated=True)
     model.second = OriginalMLP(ACTIVATIONS["silu"], gated=True)
-    install(model, TAYLOR | {"layers": {"first": [NEURONS, NEURONS, 7]}, "bypassed": []})
+    install(model, TAYLOR | {"layers": {"first": [NEURONS, NEURONS, 7]}, "bypassed": [], "guard": "first.down.weight"})
     assert isinstance(model.first, TaylorMLP)
     assert isinstance(model.second, OriginalMLP)
     assert model.first.terms.weight.shape == (HIDDEN, 2 * NEURONS + 7)
     assert model.first.terms.bias is None
     assert model.first.gate.bias is None
+    assert model.get_parameter("first.down.weight").shape == (1,)
 
 
 def test_install_bypasses_what_stood_between_the_layers_of_an_mlp() -> None:
     model = nn.Module()
     model.fc1, model.act, model.fc2 = nn.Linear(HIDDEN, NEURONS), nn.ReLU(), nn.Linear(NEURONS, HIDDEN)
-    install(model, TAYLOR | {"gated": False, "layers": {"fc1": [NEURONS, NEURONS]}, "bypassed": ["act", "fc2"]})
+    install(
+        model,
+        TAYLOR
+        | {"gated": False, "layers": {"fc1": [NEURONS, NEURONS]}, "bypassed": ["act", "fc2"], "guard": "fc2.weight"},
+    )
     assert isinstance(model.fc1, TaylorMLP)
     assert model.fc1.up is None
+    assert model.get_parameter("fc2.weight").shape == (1,)
     inputs = torch.randn(3, HIDDEN)
     assert model.fc2(model.act(inputs)) is inputs
 
@@ -417,7 +423,7 @@ def test_experts_say_what_each_says_alone_weighted_as_routed() -> None:
     model = nn.Module()
     model.experts = nn.Module()
     layers = {f"experts.{expert}": [NEURONS, NEURONS, 5 + expert] for expert in range(3)}
-    install(model, TAYLOR | {"experts": ["experts"], "layers": layers, "bypassed": []})
+    install(model, TAYLOR | {"experts": ["experts"], "layers": layers, "bypassed": [], "guard": "experts.down"})
     for parameter in model.parameters():
         parameter.data = torch.rand(parameter.shape) + 0.5
     tokens, chosen = torch.randn(4, HIDDEN), torch.tensor([[0, 2], [2, 0], [0, 2], [2, 0]])
