@@ -1,4 +1,7 @@
-"""The a-priori bound of a layer: never below what really rounded terms do, and not far above what they can do."""
+"""The a-priori bound of a layer: never below what really rounded terms do, and not far above what they can do.
+
+Long because each part of the bound (truncation, rounding, tails, shares) is tested from both sides on one layer.
+"""
 
 from __future__ import annotations
 

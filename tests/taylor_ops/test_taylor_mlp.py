@@ -1,4 +1,7 @@
-"""The layer that ships in a bundle: its features, its output inside and far outside the captured ranges."""
+"""The layer that ships in a bundle: its features, its output inside and far outside the captured ranges.
+
+Long because every part of the layer is tested against one original, which the first part builds.
+"""
 
 from __future__ import annotations
 
