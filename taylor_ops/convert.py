@@ -13,7 +13,7 @@ from torch import Tensor
 from taylor_ops.architectures import Architecture
 from taylor_ops.checkpoint import write_shards
 from taylor_ops.config import Conversion
-from taylor_ops.errors import BadInput
+from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import canonical_json, folder_that_appears_whole, read_json, write_text
 from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS, install
 from taylor_ops.models import DTYPES
@@ -165,6 +165,9 @@ def convert_in_memory(model: Any, original: Original, expansions: Expansions, pl
     path, _, name = original.guard.rpartition(".")
     guard = torch.nn.Parameter(torch.zeros(1, dtype=dtype, device=device), requires_grad=False)
     model.get_submodule(path).register_parameter(name, guard)
+    unfilled = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if unfilled:
+        raise WorkFailed(f"tensor {unfilled[0]} of a candidate was not made", "this is a defect of the conversion")
     return model.eval()
 
 
