@@ -19,9 +19,10 @@ from taylor_ops.config import Basis, Calibration, Conversion, TextSource
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import BadInput
 from taylor_ops.files import canonical_json, write_text
+from taylor_ops.layer_checks import layer_errors
 from taylor_ops.models import load_bundle, load_original, load_tokenizer
 from taylor_ops.original import Original
-from taylor_ops.ranges import capture
+from taylor_ops.ranges import capture, read_ranges
 from taylor_ops.texts import prompts
 from tests.tiny_models import save_tiny_model
 
@@ -68,11 +69,15 @@ def _in_basis(folder: Path, source: Path, ranges: Path, basis: Basis) -> dict[st
     held_out = _held_out(source)
     with torch.inference_mode():
         difference = (found(held_out).logits.log_softmax(-1) - exact(held_out).logits.log_softmax(-1)).abs()
+    mlps, captured = original.mlps, read_ranges(ranges)
+    errors = layer_errors(exact, found, mlps, captured, conversion.range_margin, held_out.tolist())
     equal = (_greedy(found, held_out) == _greedy(exact, held_out)).all(dim=1)
     return {
         "neurons_protected": record.neurons_protected,
         "neurons_total": record.neurons_total,
         "mean_order": plan.mean_order,
+        "bound": max(layer.bound for layer in record.layers),
+        "error": max(error.largest for error in errors),
         "log_prob_difference_max": float(difference.max()),
         "prompts": len(held_out),
         "prompts_equal": int(equal.sum()),
@@ -101,10 +106,11 @@ def _line(model_type: str, row: dict[str, Any]) -> str:
     cells = [model_type]
     for result in row.values():
         if "refused" in result:
-            cells += ["refused", "", ""]
+            cells += ["refused", "", "", ""]
         else:
             cells += [
                 f"{result['neurons_protected']} of {result['neurons_total']}",
+                f"{result['error']:.1e} of {result['bound']:.1e}",
                 f"{result['log_prob_difference_max']:.1e}",
                 f"{result['prompts_equal']} of {result['prompts']}",
             ]

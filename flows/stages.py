@@ -24,6 +24,7 @@ from taylor_ops.convert import ConvertedModel
 from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.inspection import require_as_planned
 from taylor_ops.latency import LatencyRecord
+from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.models import device_named
 from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges
@@ -114,13 +115,21 @@ def convert(release: Release, source: ResolvedSource, ranges: CapturedRanges, la
 def validate(
     release: Release, source: ResolvedSource, ranges: CapturedRanges, converted: ConvertedModel
 ) -> ExactnessRecord:
-    """Check what was stored against the plan, and compare tokens with the original on held-out prompts; two gates."""
+    """Check what was stored, compare tokens with the original on held-out prompts, and judge; three gates."""
     config, device = release.config, device_named(release.config.device)
     bundle = release.stages / "convert"
 
     def compare(_folder: Path, progress: Progress) -> ExactnessRecord:
         require_as_planned(source.folder, _ranges_file(release, ranges), converted.plan, config.conversion, bundle)
-        return exact.validate(source.folder, bundle, config.conversion.dtype, config.exactness, device, progress)
+        return exact.validate(
+            source.folder,
+            bundle,
+            _ranges_file(release, ranges),
+            config.conversion,
+            config.exactness,
+            device,
+            progress,
+        )
 
     record = release.perform(
         "validate",
@@ -129,6 +138,8 @@ def validate(
         {
             "source": source,
             "converted": converted,
+            "ranges": ranges,
+            "range_margin": config.conversion.range_margin,
             "texts": text_hashes((*config.exactness.prompts, *config.exactness.running_text)),
             "exactness": config.exactness,
             "device": latencies.device_description(device),
@@ -136,6 +147,7 @@ def validate(
         compare,
     )
     exact.require_exact(record)
+    require_within_bounds(record.layers, converted.layers)
     return record
 
 

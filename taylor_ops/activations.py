@@ -37,12 +37,16 @@ class Activation:
         """What a series of phi stands for at `z`: phi itself, or the polynomial right of its kink."""
         return self.value(z) if self.degree is None else z**self.degree
 
-    def saturation(self, tolerance: float) -> float:
-        """Smallest |z| on a 1/64 grid from which phi stays within `tolerance` of its asymptotes on both sides."""
+    def saturation(self, tolerance: Tensor) -> Tensor:
+        """Smallest |z| on a 1/64 grid from which phi stays within `tolerance` of its asymptotes on both sides.
+
+        For tolerances [F] float64, as [F]; at least 1/64, at most 64.
+        """
         grid = torch.arange(0, 64, 1 / 64, dtype=torch.float64)
         gap = torch.maximum((self.value(grid) - grid).abs(), self.value(-grid).abs())
-        outside = torch.nonzero(gap > tolerance)
-        return float(grid[outside.max()]) + 1 / 64 if len(outside) else 1 / 64
+        worst_beyond = gap.flip(0).cummax(0).values
+        near_enough = torch.searchsorted(worst_beyond, tolerance, right=True)
+        return (len(grid) - near_enough).clamp_min(1).double() / 64
 
 
 def _sigmoid_series(inner: Tensor) -> Tensor:

@@ -88,7 +88,8 @@ def layer_bound(
 
     factor: [..., F], |u_j| at most. output_norm: what the error is relative to, a typical ||y||_2 (above 0).
     excess: [..., F], how far z_j is outside its interval, negative to the left, 0 inside; None where all are inside.
-    outside: [F] of `outside_error`; None for a kinked activation: its series goes on to the right, 0 to the left.
+    outside: [F], `outside_error` of the sides that count; None for a kinked activation: its series goes on to the
+    right, 0 to the left.
 
     Truncation. The activation of neuron j is wrong by at most d_j = `errors` at its order, plus `outside` where it is
     outside. With s_j = ||w_j|| |u_j| d_j the output is wrong by at most sum_j s_j, and by at most
@@ -143,8 +144,19 @@ def equal_shares(
     return torch.where(influence > 0, share / influence, torch.inf)
 
 
+def farthest(expansion: Expansion, low: Tensor, high: Tensor, dtype: torch.dtype) -> Tensor:
+    """How far [F] a range from `low` to `high` [F] leaves each interval: an excess as `layer_bound` takes it.
+
+    Of two sides it is the one that `layer_bound` makes more of. For smooth activations.
+    """
+    left = (low - (expansion.center - expansion.radius)).clamp_max(0.0)
+    right = (high - (expansion.center + expansion.radius)).clamp_min(0.0)
+    more = _carried(expansion, left, dtype).abs() > _carried(expansion, right, dtype).abs()
+    return torch.where((left < 0) & ((right == 0) | more), left, right)
+
+
 def outside_error(activation: Activation, expansion: Expansion, dtype: torch.dtype) -> Tensor:
-    """Bound [F] on |phi - continuation| for every z outside the interval of each neuron, tails stored in `dtype`.
+    """Bound [2, F] on |phi - continuation| for every z left and right of each interval, tails stored in `dtype`.
 
     For smooth activations. With the asymptote taken off, phi leaves a gap that tends to 0, and the continuation
     (`expansion.tails`) one that runs monotonously from the same value to its limit. Both are enclosed between
@@ -155,13 +167,13 @@ def outside_error(activation: Activation, expansion: Expansion, dtype: torch.dty
     """
     if activation.degree is not None:
         raise ValueError(f"the series of `{activation.name}` goes on outside its intervals")
-    worst = [torch.zeros_like(expansion.center)]
+    worst = []
     for row, side in ((0, -1.0), (1, 1.0)):
         bend, reach = _as_stored(expansion, row, dtype)
         parts = (expansion.center + side * expansion.radius, bend, reach)
         groups = zip(*(torch.split(part, _NEURONS_AT_ONCE) for part in parts), strict=True)
         worst.append(torch.cat([_error_beyond(activation, side, *group) for group in groups]))
-    return torch.stack(worst).amax(0)
+    return torch.stack(worst)
 
 
 def _error_beyond(activation: Activation, side: float, end: Tensor, bend: Tensor, reach: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def render_card(statements: dict[str, Any], config: ReleaseConfig) -> str:
             card=config.card,
             repo_id=config.publish.repo_id,
             one_order=math.isinf(float(statements["conversion"]["tolerance"])),
-            layer_ranges=_layer_ranges(statements["conversion"]["layers"]),
+            layer_ranges=_layer_ranges(statements["conversion"]["layers"], statements["exactness"]["layers"]),
             divergence_rows=_DIVERGENCE_ROWS,
             config_yaml=config_yaml,
             fence=_fence(config_yaml),
@@ -62,7 +62,7 @@ def _metadata(config: ReleaseConfig) -> str:
     return text
 
 
-def _layer_ranges(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _layer_ranges(layers: Sequence[dict[str, Any]], errors: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Neighbouring layers put together, so that a deep model has no longer a table than a shallow one."""
     length = -(-len(layers) // _LAYER_ROWS)
     ranges = []
@@ -75,7 +75,9 @@ def _layer_ranges(layers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "last": first + len(some) - 1,
                 "mean_order": sum(layer["neurons"] * layer["mean_order"] for layer in some) / neurons,
                 "max_order": max(layer["max_order"] for layer in some),
-                "error": max(float(layer["error"]) for layer in some),
+                "bound": max(float(layer["truncation"]) + float(layer["rounding"]) for layer in some),
+                "rounding": max(float(layer["rounding"]) for layer in some),
+                "measured": max(float(error["largest"]) for error in errors[first : first + length]),
             }
         )
     return ranges

@@ -187,12 +187,14 @@ class Conversion(Section):
 
     basis: Basis = "chebyshev"
     """`chebyshev` converges on every interval; `taylor` is the paper's form, powers about the local embedding."""
-    tolerance: float = Field(default=1e-4, ge=1e-9, le=0.1)
-    """Largest error of the activation on its interval. Calibration may tighten it, never loosen it."""
+    tolerance: float = Field(default=1e-2, ge=1e-9, le=1)
+    """Largest a-priori bound on the error of the output of each MLP, as a fraction of its median norm over the
+    calibration text: truncation on the captured ranges and, in float32, rounding of the stored terms. In 16 bits
+    rounding is bounded beside it. Calibration may tighten it, never loosen it."""
     order: int | None = Field(default=None, ge=1, le=64)
     """The same expansion order for every neuron, in place of one chosen per neuron from `tolerance`."""
-    max_order: int = Field(default=64, ge=1, le=64, validate_default=True)
-    """Highest order that any neuron may get."""
+    max_order: int = Field(default=128, ge=1, le=128, validate_default=True)
+    """Highest order that any neuron may get. The few that need more than 64 are wide and matter most."""
     range_margin: float = Field(default=0.3, ge=0, le=4)
     """How far each interval is widened on both sides, as a share of the captured range."""
     dtype: DtypeName = "float32"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from taylor_ops.architectures import Architecture
+from taylor_ops.bound import Bound
 from taylor_ops.checkpoint import write_shards
 from taylor_ops.config import Conversion
 from taylor_ops.errors import BadInput, WorkFailed
@@ -50,14 +51,24 @@ class TaylorForCausalLM({causal_lm}):
 
 
 class LayerConversion(Record):
-    """What became of one MLP. error: largest truncation error of its activation inside the intervals."""
+    """What became of one MLP.
+
+    truncation, rounding: parts of the a-priori bound on the error of its output, as fractions of its median norm over
+    the calibration text.
+    """
 
     path: str
     neurons: int
     columns: int
     mean_order: float
     max_order: int
-    error: float
+    truncation: float
+    rounding: float
+
+    @property
+    def bound(self) -> float:
+        """Truncation and rounding together."""
+        return self.truncation + self.rounding
 
 
 class ConvertedModel(Record):
@@ -90,7 +101,7 @@ def convert(
 
     def note(path: str, stacked: Layout) -> None:
         widths[path] = stacked.widths
-        layers.append(_summary(path, stacked))
+        layers.append(_summary(path, stacked, expansions.bound(path, plan)))
         progress(len(layers), len(original.mlps))
 
     tensors = converted_tensors(original, expansions, plan, conversion.dtype, note)
@@ -198,14 +209,15 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def _summary(path: str, stacked: Layout) -> LayerConversion:
+def _summary(path: str, stacked: Layout, bound: Bound) -> LayerConversion:
     return LayerConversion(
         path=path,
         neurons=len(stacked.permutation),
         columns=len(stacked.neuron),
         mean_order=float(stacked.orders.double().mean()),
         max_order=int(stacked.orders.max()),
-        error=stacked.error,
+        truncation=float(bound.truncation),
+        rounding=float(bound.rounding),
     )
 
 

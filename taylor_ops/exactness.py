@@ -20,7 +20,10 @@ from torch import Tensor
 from taylor_ops import config
 from taylor_ops.errors import GateRejected
 from taylor_ops.generation import Continuation, batches, continue_greedily
+from taylor_ops.layer_checks import LayerError, RangeUse, layer_errors, range_use
 from taylor_ops.models import load_bundle, load_original, load_tokenizer
+from taylor_ops.original import Original
+from taylor_ops.ranges import read_ranges
 from taylor_ops.records import Record
 from taylor_ops.texts import Prompt, prompts, sequences
 
@@ -57,11 +60,12 @@ class Comparison(Record):
 
 
 class DataSetExactness(Record):
-    """A data set: the bundle and the noise floor, both against the original."""
+    """A data set: the bundle and the noise floor, both against the original, and how far its activations go."""
 
     name: str
     bundle: Comparison
     floor: Comparison
+    ranges: RangeUse
 
 
 class Perplexity(Record):
@@ -89,6 +93,7 @@ class ExactnessRecord(Record):
     batch_size: int
     floor_batch_size: int
     data_sets: tuple[DataSetExactness, ...]
+    layers: tuple[LayerError, ...]
     perplexity: tuple[Perplexity, ...]
     tie_margin: float
     tie_rule: str
@@ -158,21 +163,32 @@ TIE_RULE = (
 
 
 def validate(
-    original: Path, bundle: Path, dtype: str, settings: config.Exactness, device: torch.device, progress: Progress
+    original: Path,
+    bundle: Path,
+    ranges_file: Path,
+    conversion: config.Conversion,
+    settings: config.Exactness,
+    device: torch.device,
+    progress: Progress,
 ) -> ExactnessRecord:
     """Compare the bundle with the original on every data set. Judging is `require_exact`'s."""
     tokenizer = load_tokenizer(original)
     data_sets = {source.name: prompts(source, tokenizer) for source in settings.prompts}
-    first, second = load_original(original, dtype, device), load_bundle(bundle, device)
+    first, second = load_original(original, conversion.dtype, device), load_bundle(bundle, device)
+    mlps, captured = Original(original).mlps, read_ranges(ranges_file)
     rounds = sum(len(batches(held_out, settings.batch_size)) for held_out in data_sets.values())
     done = 0
     tallies: dict[str, tuple[_Tally, _Tally]] = {}
+    uses: dict[str, RangeUse] = {}
     recorded: list[Continuation] = []
     for name, held_out in data_sets.items():
         against_bundle, against_floor = tallies.setdefault(name, (_Tally(), _Tally()))
+        uses[name] = RangeUse(activations=0, outside_captured=0, outside_widened=0)
         for batch in batches(held_out, settings.batch_size):
             ties: set[str] = set()
-            said = {c.prompt.id: c for c in _run(first, batch, settings.new_tokens, settings.batch_size, tokenizer)}
+            with range_use(first, mlps, captured, conversion.range_margin) as used:
+                said = {c.prompt.id: c for c in _run(first, batch, settings.new_tokens, settings.batch_size, tokenizer)}
+            uses[name] += used[0]
             for tally, run in (
                 (against_floor, partial(_again, first, batch, settings, tokenizer)),
                 (against_bundle, partial(_run, second, batch, settings.new_tokens, settings.batch_size, tokenizer)),
@@ -187,13 +203,26 @@ def validate(
             progress(done, rounds)
     tie_margin = 2 * max(floor.difference for _, floor in tallies.values())
     return ExactnessRecord(
-        dtype=dtype,
+        dtype=conversion.dtype,
         new_tokens=settings.new_tokens,
         batch_size=settings.batch_size,
         floor_batch_size=settings.floor_batch_size,
         data_sets=tuple(
-            DataSetExactness(name=name, bundle=bundle_.comparison(tie_margin), floor=floor.comparison(tie_margin))
+            DataSetExactness(
+                name=name,
+                bundle=bundle_.comparison(tie_margin),
+                floor=floor.comparison(tie_margin),
+                ranges=uses[name],
+            )
             for name, (bundle_, floor) in tallies.items()
+        ),
+        layers=layer_errors(
+            first,
+            second,
+            mlps,
+            captured,
+            conversion.range_margin,
+            [prompt.tokens for held_out in data_sets.values() for prompt in held_out],
         ),
         perplexity=tuple(
             _perplexities(source, first, second, tokenizer, settings.running_tokens) for source in settings.running_text

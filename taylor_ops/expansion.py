@@ -28,6 +28,7 @@ _OWN_SERIES_TAIL = 1e-6
 _SMALLEST_RADIUS = 2.0**-6
 _SMALLEST_NORMAL = 2.0**-14  # of float16
 _ALIVE = -2.0
+_LONGEST_REACH = 2.0**15
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,10 @@ def signs(orders: int) -> Tensor:
     return 1.0 - 2.0 * ((torch.arange(orders) // 2) % 2).double()
 
 
-def intervals(low: Tensor, high: Tensor, margin: float, saturation: float) -> tuple[Tensor, Tensor]:
+def intervals(low: Tensor, high: Tensor, margin: float, saturation: Tensor) -> tuple[Tensor, Tensor]:
     """Centres and radii [F] of the intervals for captured ranges `low`, `high` [F] (float64).
 
-    Each range is widened by `margin` times its width on both sides and cut at +-`saturation`, from where the
+    Each range is widened by `margin` times its width on both sides and cut at +-`saturation` [F], from where the
     activation equals its asymptote within the tolerance, but reaches at least to -2: where phi vanishes its terms would
     too, and what a neuron does outside its interval is carried by its terms. Radii are rounded up, never down.
     """
@@ -112,7 +113,8 @@ def tails(activation: Activation, low: Tensor, high: Tensor) -> tuple[Tensor, Te
 
     At a distance e outside, phi is taken as `phi(end) + s e + bend e / (1 + |e| / reach)` with the slope s of the
     asymptote, 0 or 1. The bend makes the slope at the end that of phi, so that the error grows with e^2 at first; the
-    reach makes the continuation meet the asymptote where it can. Else it is 1, and the error stays bounded.
+    reach makes the continuation meet the asymptote where it can. Else it is 1, and the error stays bounded. It is at
+    most 2^15, which float16 can hold.
     """
     ends = torch.stack([low, high])
     slope = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
@@ -121,7 +123,7 @@ def tails(activation: Activation, low: Tensor, high: Tensor) -> tuple[Tensor, Te
     gap = slope * ends - activation.value(ends)
     meets = gap * bend * side > 0
     reach = torch.where(meets, gap / torch.where(meets, bend * side, 1.0), 1.0)
-    return bend, reach
+    return bend, reach.clamp_max(_LONGEST_REACH)
 
 
 def errors(expansion: Expansion) -> Tensor:
@@ -136,12 +138,12 @@ def errors(expansion: Expansion) -> Tensor:
     return series[1:].abs().flip(0).cumsum(0).flip(0)
 
 
-def orders_for(expansion: Expansion, tolerance: float, max_order: int) -> Tensor:
-    """Smallest order [F] (int64, at least 1) with an error of at most `tolerance`; `max_order + 1` where none has."""
-    enough = errors(expansion)[: max_order + 1] <= tolerance
-    reached = enough.any(dim=0)
-    first = enough.int().argmax(dim=0).clamp_min(1)
-    return torch.where(reached, first, max_order + 1).clamp_max(max_order + 1)
+def orders_for(bounds: Tensor, tolerance: Tensor | float, max_order: int) -> Tensor:
+    """Smallest order [F] (int64, at least 1) with an error of at most `tolerance`, one for all neurons or [F].
+
+    bounds: [D, F] of `errors`. `max_order + 1` where no order does.
+    """
+    return (bounds[: max_order + 1] > tolerance).sum(0).clamp_min(1)
 
 
 def coefficients(expansion: Expansion, orders: Tensor) -> Tensor:

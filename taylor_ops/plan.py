@@ -1,7 +1,7 @@
 """How many terms each neuron gets: the ladder of plans that calibration climbs, and the layout of one layer.
 
-A plan is a few numbers; together with the captured ranges it decides every order. Plans on a ladder never have a
-larger error than the tolerance that was asked for: higher rungs only add terms.
+A plan is a few numbers; together with what was captured it decides every order. Plans on a ladder never have a larger
+bound than the tolerance that was asked for: higher rungs only add terms.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from taylor_ops.activations import Activation
+from taylor_ops.bound import Bound
 from taylor_ops.config import Basis, Conversion
 from taylor_ops.errors import BadInput
-from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for, right_of_the_kink
-from taylor_ops.models import DTYPES
+from taylor_ops.expansion import Expansion, coefficients
+from taylor_ops.fitted_layer import FittedLayer, counts_rounding, fit_layer
 from taylor_ops.ranges import LayerRange, read_ranges
 from taylor_ops.records import Record
 
@@ -27,9 +28,11 @@ _TIGHTEST = 1e-10
 
 
 class Plan(Record):
-    """Orders of all neurons: the smallest that keep `tolerance`, but at least `least_order`.
+    """Orders of all neurons: the smallest that keep `tolerance` in every layer, but at least `least_order`.
 
-    columns: stacked terms of all layers, each a column as high as the hidden size.
+    tolerance: of the bound of each layer, as `conversion.tolerance`; where it is smaller than that, each series is as
+    much more exact. Infinity for one order for all neurons. columns: stacked terms of all layers, each a column as high
+    as the hidden size.
     """
 
     basis: Basis
@@ -51,7 +54,7 @@ class Layout:
     permutation: [F], the original neuron at each place. widths: neurons that have order n. neuron: [K], original
     neuron of each column. coefficient: [K] float64. center, radius: [F] float64. carrier: [2, F] float64, what makes
     the terms of order 0 or 1 the bare output weights, 0 for the other of the two. bend, reach: [2, F] float64 (left,
-    right), see `expansion.tails`. error: largest truncation error of phi in the layer.
+    right), see `expansion.tails`.
     """
 
     permutation: Tensor
@@ -64,7 +67,6 @@ class Layout:
     bend: Tensor
     reach: Tensor
     orders: Tensor
-    error: float
 
 
 class Expansions:
@@ -74,26 +76,22 @@ class Expansions:
         self._ranges: Mapping[str, LayerRange] = read_ranges(ranges_file)
         self._activation = activation
         self._conversion = conversion
-        # A tenth: what is left of the tolerance for the ends is used up well inside it.
-        self._saturation = activation.saturation(conversion.tolerance / 10)
+        self._last: tuple[str, FittedLayer] | None = None
 
     @property
     def paths(self) -> list[str]:
         """Module path of every MLP, first layer first."""
         return list(self._ranges)
 
-    def __getitem__(self, path: str) -> Expansion:
-        captured = self._ranges[path]
-        if self._activation.degree is not None:
-            center, radius = right_of_the_kink(captured.high)
-        else:
-            center, radius = intervals(captured.low, captured.high, self._conversion.range_margin, self._saturation)
-        return fit(self._activation, center, radius, self._conversion.basis)
+    def __getitem__(self, path: str) -> FittedLayer:
+        if self._last is None or self._last[0] != path:
+            self._last = path, fit_layer(self._activation, self._ranges[path], self._conversion)
+        return self._last[1]
 
     def ladder(self) -> list[Plan]:
         """The plans to choose from, by rising number of columns; the first is the cheapest that was asked for.
 
-        Raises `BadInput` when the basis cannot keep the tolerance for every neuron.
+        Raises `BadInput` when the basis cannot keep the tolerance in every layer.
         """
         candidates = self._candidates()
         columns = [0] * len(candidates)
@@ -101,15 +99,15 @@ class Expansions:
         neurons = missed = 0
         first_missed = ""
         for path in self.paths:
-            expansion = self[path]
-            for index, (tolerance, least_order) in enumerate(candidates):
-                orders = self._orders(expansion, tolerance, least_order)
+            layer = self[path]
+            for index, candidate in enumerate(candidates):
+                orders = self._orders(layer, *candidate)
                 columns[index] += int(orders.sum()) + len(orders)
-                sound[index] &= index == 0 or not bool(self._loses_digits(expansion, orders).any())
-            orders = self._orders(expansion, *candidates[0])
-            too_far = (_error_at(expansion, orders) > candidates[0][0]) | self._loses_digits(expansion, orders)
+                sound[index] &= index == 0 or not bool(layer.loses_digits(orders).any())
+            orders = self._orders(layer, *candidates[0])
+            too_far = (layer.error_at(orders) > layer.allowed) | layer.loses_digits(orders)
             if math.isfinite(candidates[0][0]) and too_far.any():
-                first_missed = first_missed or path
+                first_missed = first_missed or self._why_missed(path, layer, orders)
                 missed += int(too_far.sum())
             neurons += len(orders)
         if missed:
@@ -132,6 +130,13 @@ class Expansions:
                 )
         return [rungs[total] for total in sorted(rungs)]
 
+    def _why_missed(self, path: str, layer: FittedLayer, orders: Tensor) -> str:
+        """The path of a layer, with what rounding takes of the tolerance where that is much of it."""
+        if not counts_rounding(layer.dtype):
+            return path
+        rounding = float(layer.bound(orders).rounding)
+        return path + (f", where rounding takes {rounding:.2g}" if rounding > self._conversion.tolerance / 2 else "")
+
     def _candidates(self) -> list[tuple[float, int]]:
         """Tolerances and least orders of the ladder, cheapest first; a fixed order is one with no tolerance."""
         conversion, degree = self._conversion, self._activation.degree
@@ -150,30 +155,22 @@ class Expansions:
         tighter = [(tolerance, 1) for tolerance in tolerances]
         return tighter + [(tolerances[-1], order) for order in range(2, conversion.max_order + 1)]
 
-    def _orders(self, expansion: Expansion, tolerance: float, least_order: int) -> Tensor:
+    def _orders(self, layer: FittedLayer, tolerance: float, least_order: int) -> Tensor:
         """Orders [F] of one layer, at most `max_order`, even where that does not keep the tolerance."""
         max_order = self._conversion.max_order
         if math.isinf(tolerance):
-            return torch.full((len(expansion.center),), least_order)
-        return orders_for(expansion, tolerance, max_order).clamp(least_order, max_order)
-
-    def _loses_digits(self, expansion: Expansion, orders: Tensor) -> Tensor:
-        """Which neurons [F] lose more than the tolerance to cancellation between powers when terms are rounded."""
-        if expansion.basis == "chebyshev":
-            return torch.zeros_like(orders, dtype=torch.bool)
-        own = coefficients(expansion, orders).abs().sum(0)
-        needed = expansion.chebyshev.abs().sum(0)
-        return (own - needed) * torch.finfo(DTYPES[self._conversion.dtype]).eps > self._conversion.tolerance
+            return torch.full((len(layer.allowed),), least_order)
+        return layer.orders(tolerance / self._conversion.tolerance, max_order).clamp(least_order, max_order)
 
     def layout(self, path: str, plan: Plan) -> Layout:
         """The stacked layout of one layer under `plan`."""
-        expansion = self[path]
-        return layout(expansion, self._orders(expansion, plan.tolerance, plan.least_order))
+        layer = self[path]
+        return layout(layer.expansion, self._orders(layer, plan.tolerance, plan.least_order))
 
-
-def _error_at(expansion: Expansion, orders: Tensor) -> Tensor:
-    """Bound [F] on the error of phi when each neuron's series ends at its order."""
-    return errors(expansion).gather(0, orders[None])[0]
+    def bound(self, path: str, plan: Plan) -> Bound:
+        """The a-priori bound of one layer under `plan`, relative to its typical output norm."""
+        layer = self[path]
+        return layer.bound(self._orders(layer, plan.tolerance, plan.least_order))
 
 
 def layout(expansion: Expansion, orders: Tensor) -> Layout:
@@ -197,7 +194,6 @@ def layout(expansion: Expansion, orders: Tensor) -> Layout:
         bend=expansion.bend[:, permutation],
         reach=expansion.reach[:, permutation],
         orders=orders,
-        error=float(_error_at(expansion, orders).max()),
     )
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from taylor_ops.architectures import Mlp
+from taylor_ops.bound import OutputWeights
 from taylor_ops.checkpoint import save_tensors
 from taylor_ops.config import Calibration
 from taylor_ops.errors import WorkFailed
@@ -21,14 +22,20 @@ from taylor_ops.models import load_original, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.records import Record
 from taylor_ops.texts import sequences
+from taylor_ops.watch import Role, watched
 
 Progress = Callable[[int, int], None]
 
 _SHOWN_TO_ALL = 16
+_KEYS = ("low", "high", "factor", "output_norm", "norms", "peaks", "rows", "alignment")
 
 
 class CapturedRanges(Record):
-    """The captured ranges of a model. file: name of a safetensors file with `<mlp path>.low|.high|.factor` [F]."""
+    """The captured ranges of a model.
+
+    file: name of a safetensors file with `<mlp path>.low|.high|.factor|.norms|.peaks` [F] and the single numbers
+    `.output_norm`, `.rows` and `.alignment`, as `LayerRange` and `OutputWeights` have them.
+    """
 
     file: str
     sha256: str
@@ -39,11 +46,17 @@ class CapturedRanges(Record):
 
 @dataclass(frozen=True)
 class LayerRange:
-    """Ranges of one MLP, each [F] float64: least and largest pre-activation z, largest |u| of the gate factor."""
+    """What was captured of one MLP.
+
+    low, high: [F] float64, least and largest pre-activation z. factor: [F] float64, largest |u|, 1 without gate.
+    output_norm: median L2 norm of the output. weights: measures of the output weights.
+    """
 
     low: Tensor
     high: Tensor
     factor: Tensor
+    output_norm: float
+    weights: OutputWeights
 
 
 def capture(
@@ -54,8 +67,8 @@ def capture(
     tokenizer = load_tokenizer(original)
     texts = sequences(calibration.texts, tokenizer, calibration.tokens, calibration.sequence_tokens)
     texts = sorted(texts, key=len, reverse=True)
-    mlps = Original(original).mlps
-    with observed(model, mlps) as ranges, torch.inference_mode():
+    source = Original(original)
+    with observed(model, source.mlps) as ranges, torch.inference_mode():
         for start in range(0, len(texts), calibration.batch_size):
             batch = texts[start : start + calibration.batch_size]
             # Sequences of one length a call: padding would show the model tokens that nobody wrote.
@@ -63,6 +76,9 @@ def capture(
                 ids = torch.tensor([text for text in batch if len(text) == length], device=device)
                 model.base_model(input_ids=ids, use_cache=False)
             progress(min(start + len(batch), len(texts)), len(texts))
+    for mlp in source.mlps:
+        ranges[mlp.path]["output_norm"] = _typical(ranges[mlp.path].pop("norms"))
+        ranges[mlp.path] |= _measures(source.weights(mlp).down)
     tensors = {f"{path}.{key}": value for path, kept in ranges.items() for key, value in kept.items()}
     broken = sorted(name for name, value in tensors.items() if not bool(value.isfinite().all()))
     if broken:
@@ -85,8 +101,7 @@ def capture(
 def observed(model: Any, mlps: Sequence[Mlp]) -> Iterator[dict[str, dict[str, Tensor]]]:
     """While open, every forward pass widens the ranges `low`, `high`, `factor` ([F] float32, CPU) of each MLP.
 
-    Every expert of a mixture sees the tokens that are routed to it and, because some are rarely chosen, one token in
-    16 of all.
+    `norms` [T] collects the L2 norm of its output at every token.
     """
     ranges: dict[str, dict[str, Tensor]] = {mlp.path: {} for mlp in mlps}
 
@@ -95,64 +110,56 @@ def observed(model: Any, mlps: Sequence[Mlp]) -> Iterator[dict[str, dict[str, Te
         held = ranges[path].get(key)
         ranges[path][key] = seen if held is None else keep(held, seen)
 
-    def on_gate(path: str, z: Tensor) -> None:
-        flat = z.reshape(-1, z.shape[-1])
-        widen(path, "low", flat.amin(0), torch.minimum)
-        widen(path, "high", flat.amax(0), torch.maximum)
+    def see(path: str, role: Role, values: Tensor) -> None:
+        if role == "pre_activation":
+            widen(path, "low", values.amin(0), torch.minimum)
+            widen(path, "high", values.amax(0), torch.maximum)
+        elif role == "factor":
+            widen(path, "factor", values.abs().amax(0), torch.maximum)
+        elif role == "output":
+            norms = torch.linalg.vector_norm(values.float(), dim=-1)
+            widen(path, "norms", norms, lambda held, seen: torch.cat([held, seen]))
 
-    def on_up(path: str, u: Tensor) -> None:
-        widen(path, "factor", u.reshape(-1, u.shape[-1]).abs().amax(0), torch.maximum)
-
-    def on_both(path: str, both: Tensor) -> None:
-        z, u = both.chunk(2, dim=-1)
-        on_gate(path, z)
-        on_up(path, u)
-
-    def on_plain(path: str, z: Tensor) -> None:
-        on_gate(path, z)
-        ranges[path]["factor"] = torch.ones(z.shape[-1])
-
-    def on_experts(experts: list[Mlp]) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any) -> None:
-            tokens, chosen = inputs[0], inputs[1]
-            sample = torch.arange(len(tokens), device=tokens.device) % _SHOWN_TO_ALL == 0
-            for mlp in experts:
-                routed = (chosen == mlp.expert).any(-1) | sample
-                weight = getattr(module, mlp.kind.gate)[mlp.expert]
-                on_both(mlp.path, nn.functional.linear(tokens[routed], weight))
-
-        return hook
-
-    def layer_hook(see: Callable[[str, Tensor], None], path: str) -> Callable[..., None]:
-        return lambda _module, _inputs, output: see(path, output)
-
-    handles = []
-    mixtures: dict[str, list[Mlp]] = {}
-    for mlp in mlps:
-        if mlp.expert is not None:
-            mixtures.setdefault(mlp.module, []).append(mlp)
-            continue
-        module, kind = model.get_submodule(mlp.module), mlp.kind
-        first = on_plain if kind.up is None else on_both if kind.up == kind.gate else on_gate
-        handles.append(getattr(module, kind.gate).register_forward_hook(layer_hook(first, mlp.path)))
-        if kind.up is not None and kind.up != kind.gate:
-            handles.append(getattr(module, kind.up).register_forward_hook(layer_hook(on_up, mlp.path)))
-    for path, experts in mixtures.items():
-        handles.append(model.get_submodule(path).register_forward_pre_hook(on_experts(experts)))
-    try:
+    with watched(model, mlps, see, shown_to_all=_SHOWN_TO_ALL):
         yield ranges
-    finally:
-        for handle in handles:
-            handle.remove()
+    for mlp in mlps:
+        if mlp.kind.up is None and "low" in ranges[mlp.path]:
+            ranges[mlp.path]["factor"] = torch.ones_like(ranges[mlp.path]["low"])
+
+
+def _typical(norms: Tensor) -> Tensor:
+    """Median [1] of norms [T]: a few tokens of a text have outputs a thousand times as large. 1 where all are 0."""
+    median = norms.median()
+    if median == 0 and bool((norms > 0).any()):
+        median = norms[norms > 0].median()
+    return torch.where(median == 0, 1.0, median)[None]
+
+
+def _measures(weight: Tensor) -> dict[str, Tensor]:
+    """The measures of output weights [H, F] as tensors."""
+    measured = OutputWeights.of(weight)
+    numbers = {"rows": measured.rows, "alignment": measured.alignment}
+    return {"norms": measured.norms, "peaks": measured.peaks} | {
+        name: torch.tensor([number], dtype=torch.float64) for name, number in numbers.items()
+    }
 
 
 def read_ranges(file: Path) -> dict[str, LayerRange]:
     """The captured ranges by MLP path, in the order of the layers."""
     tensors = load_file(file)
     paths = sorted({name.rpartition(".")[0] for name in tensors}, key=_layer_number)
-    return {
-        path: LayerRange(*(tensors[f"{path}.{key}"].double() for key in ("low", "high", "factor"))) for path in paths
-    }
+    return {path: _layer_range({key: tensors[f"{path}.{key}"].double() for key in _KEYS}) for path in paths}
+
+
+def _layer_range(kept: dict[str, Tensor]) -> LayerRange:
+    weights = OutputWeights(kept["norms"], kept["peaks"], int(kept["rows"]), float(kept["alignment"]))
+    return LayerRange(kept["low"], kept["high"], kept["factor"], float(kept["output_norm"]), weights)
+
+
+def widened(captured: LayerRange, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Low, high and factor [F] of a captured range, each widened by `margin`: what a bound is for."""
+    width = captured.high - captured.low
+    return captured.low - margin * width, captured.high + margin * width, captured.factor * (1 + margin)
 
 
 def _layer_number(path: str) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel, LayerConversion
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
 from taylor_ops.latency import LatencyRecord, Trial
+from taylor_ops.layer_checks import LayerError
 from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.records import Record
@@ -76,6 +77,7 @@ class ReleaseRecord(Record):
     coverage: Coverage
     slowdown: Slowdown
     exactness: dict[str, DataSetExactness]
+    layer_errors: tuple[LayerError, ...]
     tie_margin: float
     tie_rule: str
     perplexity: tuple[Perplexity, ...]
@@ -129,6 +131,7 @@ def release_record(
             trials=latency.trials,
         ),
         exactness={data_set.name: data_set for data_set in exactness.data_sets},
+        layer_errors=exactness.layers,
         tie_margin=exactness.tie_margin,
         tie_rule=exactness.tie_rule,
         perplexity=exactness.perplexity,

@@ -21,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from taylor_ops.exactness import Comparison, DataSetExactness
 from taylor_ops.files import write_text
+from taylor_ops.layer_checks import LayerError
 from taylor_ops.release_record import Coverage, ReleaseRecord, Slowdown
 from taylor_ops.wording import count, environment, figure, fixed, percent
 
@@ -103,7 +104,7 @@ def _plots(record: ReleaseRecord) -> list[Plot]:
     with matplotlib.rc_context(_STYLE):
         return [
             _orders(record.coverage),
-            _truncation(record.coverage),
+            _bounds(record.coverage, record.layer_errors),
             _calibration(record.slowdown),
             _time_per_token(record.slowdown),
             _prompts_equal(data_sets),
@@ -129,19 +130,26 @@ def _orders(coverage: Coverage) -> Plot:
     )
 
 
-def _truncation(coverage: Coverage) -> Plot:
-    canvas, axes = _canvas(2.4)
-    errors = [layer.error for layer in coverage.layers]
-    edge = _log_axis(axes, "y", errors)
-    drawn = _drawable(error or math.nan for error in errors)
-    axes.plot(range(len(errors)), drawn, "o-", color=_BUNDLE, markersize=3, linewidth=1)
-    exact = [layer for layer, error in enumerate(errors) if error == 0]
-    axes.plot(exact, [edge] * len(exact), "v", color=_BUNDLE, markersize=5, clip_on=False)
-    axes.set(xlabel="layer", ylabel="error of the activation")
+def _bounds(coverage: Coverage, measured: Sequence[LayerError]) -> Plot:
+    canvas, axes = _canvas(2.6)
+    curves = (
+        ("bound", _TARGET, [layer.bound for layer in coverage.layers]),
+        ("of it rounding", _GREY, [layer.rounding for layer in coverage.layers]),
+        ("measured", _BUNDLE, [layer.largest for layer in measured]),
+    )
+    edge = _log_axis(axes, "y", [value for _, _, values in curves for value in values])
+    for label, color, values in curves:
+        drawn = _drawable(value or math.nan for value in values)
+        axes.plot(range(len(values)), drawn, "o-", color=color, markersize=3, linewidth=1, label=label)
+        exact = [layer for layer, value in enumerate(values) if value == 0]
+        axes.plot(exact, [edge] * len(exact), "v", color=color, markersize=5, clip_on=False)
+    axes.set(xlabel="layer", ylabel="error / output norm")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend_above(axes)
     return Plot(
-        title="Truncation error of each layer",
-        caption="The largest error of the activation inside the interval of any neuron. Triangle at the edge: zero.",
+        title="Error of the output of each layer",
+        caption="A-priori bound, and the largest error measured on held-out prompts, as fractions of the median output "
+        "norm over the calibration text. Triangle at the edge: zero.",
         svg=_svg(canvas),
     )
 

@@ -69,7 +69,7 @@ def sample(root: Path, model_type: str, **changes: Any) -> Sample:
     """A tiny model of `model_type`, captured and converted below `root`."""
     original = save_tiny_model(root / f"{model_type}-original", model_type, **changes)
     ranges = captured(original, root / f"{model_type}-ranges")
-    conversion = Conversion(tolerance=1e-6, range_margin=0.5)
+    conversion = Conversion(tolerance=1e-4, range_margin=0.5)
     return converted(original, ranges, conversion, root / f"{model_type}-converted")
 
 

@@ -21,6 +21,7 @@ from taylor_ops.exactness import (
     RecordedContinuation,
 )
 from taylor_ops.latency import LatencyRecord, Trial
+from taylor_ops.layer_checks import LayerError, RangeUse
 from taylor_ops.plan import Plan
 from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges
@@ -38,7 +39,7 @@ def config(**changes: Any) -> ReleaseConfig:
         "name": "tiny-taylor",
         "version": "1.2.0",
         "source": HubSource(kind="hub", repo_id="owner/Tiny", revision=COMMIT),
-        "conversion": Conversion(tolerance=1e-4),
+        "conversion": Conversion(tolerance=5e-3),
         "card": Card(license="apache-2.0", base_model="owner/Tiny", language=("en", "no"), tags=("demo",)),
         "publish": Publish(repo_id="example-org/Tiny-Taylor"),
     }
@@ -76,14 +77,20 @@ def divergence(tie: bool = True, prompt: str = "math-17") -> Divergence:
     return Divergence(prompt=prompt, position=41, margin=0.00037 if tie else 0.83, tie=tie)
 
 
+def data_set(name: str, bundle: Comparison, floor: Comparison) -> DataSetExactness:
+    """A data set with both comparisons; a few activations leave their ranges."""
+    use = RangeUse(activations=98_765_432, outside_captured=7_654, outside_widened=21)
+    return DataSetExactness(name=name, bundle=bundle, floor=floor, ranges=use)
+
+
 def exactness(*data_sets: DataSetExactness) -> ExactnessRecord:
     """Exactness on the given data sets, or on one with every prompt equal and one with a tie."""
     usual = (
-        DataSetExactness(name="project", bundle=comparison(24, 3.1e-9), floor=comparison(24, 4.7e-11)),
-        DataSetExactness(
-            name="gsm8k",
-            bundle=comparison(23, 2.3e-8, (divergence(),)),
-            floor=comparison(22, 6.1e-9, (divergence(prompt="math-3"), divergence(prompt="math-9"))),
+        data_set("project", comparison(24, 3.1e-9), comparison(24, 4.7e-11)),
+        data_set(
+            "gsm8k",
+            comparison(23, 2.3e-8, (divergence(),)),
+            comparison(22, 6.1e-9, (divergence(prompt="math-3"), divergence(prompt="math-9"))),
         ),
     )
     return ExactnessRecord(
@@ -92,6 +99,16 @@ def exactness(*data_sets: DataSetExactness) -> ExactnessRecord:
         batch_size=24,
         floor_batch_size=8,
         data_sets=data_sets or usual,
+        layers=tuple(
+            LayerError(
+                path=f"model.layers.{layer}.mlp",
+                tokens=1024,
+                tokens_inside=1019,
+                largest=3.1e-4 - 2e-6 * layer,
+                inside=1.2e-4 + 1e-6 * layer,
+            )
+            for layer in range(LAYERS)
+        ),
         perplexity=(Perplexity(name="running-text", tokens=2044, original=17.25613, bundle=17.25631),),
         tie_margin=0.00052,
         tie_rule=TIE_RULE,
@@ -124,7 +141,7 @@ def trial(columns: int, predicted: float, slowdown: float) -> Trial:
     """One measured candidate, nine pairs."""
     seconds = tuple(0.48 + 0.004 * ((5 * pair) % 9) for pair in range(9))
     return Trial(
-        plan=Plan(basis="chebyshev", tolerance=1e-4, least_order=1, columns=columns, neurons=NEURONS * LAYERS),
+        plan=Plan(basis="chebyshev", tolerance=5e-3, least_order=1, columns=columns, neurons=NEURONS * LAYERS),
         predicted=predicted,
         slowdown=slowdown,
         ci95=(slowdown - 0.05, slowdown + 0.08),
@@ -166,7 +183,8 @@ def converted(plan: Plan | None = None) -> ConvertedModel:
                 columns=round(NEURONS * (11 + layer * 0.85)),
                 mean_order=10 + layer * 0.85,
                 max_order=24 + layer * 2 + layer % 3,
-                error=9.9e-5 - 1e-6 * (layer % 5),
+                truncation=4.8e-3 - 1e-5 * (layer % 5),
+                rounding=2.3e-5 + 1e-6 * layer,
             )
             for layer in range(LAYERS)
         ),

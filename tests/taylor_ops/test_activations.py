@@ -169,7 +169,7 @@ def test_outside_its_saturation_phi_is_within_tolerance_of_its_asymptotes(
     name: str, exponent: float, beyond: float
 ) -> None:
     activation, tolerance = DISTINCT[name], 10**exponent
-    z = activation.saturation(tolerance) + beyond
+    z = float(activation.saturation(torch.tensor(tolerance).double())) + beyond
     with mpmath.workdps(60):
         exact = ORACLES[name]
         assert abs(exact(mpmath.mpf(z)) - z) <= tolerance
@@ -181,7 +181,7 @@ def test_outside_its_saturation_phi_is_within_tolerance_of_its_asymptotes(
 @settings(deadline=None)
 def test_saturation_is_the_first_point_of_its_grid_that_is_near_enough(name: str, exponent: float) -> None:
     activation, tolerance = DISTINCT[name], 10**exponent
-    saturation = activation.saturation(tolerance)
+    saturation = float(activation.saturation(torch.tensor(tolerance).double()))
     assert saturation * 64 == int(saturation * 64)
     with mpmath.workdps(60):
         before = mpmath.mpf(saturation - 1 / 64)

@@ -21,14 +21,17 @@ from taylor_ops.clean_process import link_packages
 from taylor_ops.config import Conversion, FolderSource
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.errors import BadInput
-from taylor_ops.models import load_original
+from taylor_ops.layer_checks import layer_errors, require_within_bounds
+from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original
+from taylor_ops.ranges import read_ranges
 from taylor_ops.source import resolve
 from tests.taylor_ops import consumer_of_all
 from tests.taylor_ops.conftest import CPU, captured, converted, silent
 from tests.tiny_models import save_tiny_model
 
 NEW_TOKENS = 8
+CONVERSION = Conversion(tolerance=1e-4)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in sorted(ARCHITECTURES)} | {
     "gemma2, soft-capped": ("gemma2", {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 4.0}),
     "gemma4_text, with experts": (
@@ -48,6 +51,7 @@ class Released:
     """One tiny model and what its bundle said in the clean process."""
 
     original: Path
+    ranges: Path
     record: ConvertedModel
     said: dict[str, Tensor]
 
@@ -68,7 +72,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Released]:
         folder = root / str(number)
         original = save_tiny_model(folder / "original", model_type, **changes)
         ranges = captured(original, folder / "ranges")
-        made[case] = converted(original, ranges, Conversion(tolerance=1e-5, max_order=64), folder / "bundle")
+        made[case] = converted(original, ranges, CONVERSION, folder / "bundle")
     link_packages(root / "packages")
     request = {
         "packages": str(root / "packages"),
@@ -84,10 +88,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Released]:
         check=True,
         env={"PATH": os.environ["PATH"], "HOME": str(root), "HF_HOME": str(root / "hf"), "HF_HUB_OFFLINE": "1"},
     )
-    return {
-        case: Released(sample.original, sample.record, load_file(sample.converted.parent / "said.safetensors"))
-        for case, sample in made.items()
-    }
+    said = {case: load_file(sample.converted.parent / "said.safetensors") for case, sample in made.items()}
+    return {case: Released(one.original, one.ranges, one.record, said[case]) for case, one in made.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -102,6 +104,18 @@ def test_a_bundle_says_what_the_original_says(released: dict[str, Released], cas
     assert torch.equal(one.said["greedy"], greedy[:, PROMPTS.shape[1] :])
     assert float((one.said["logits"].log_softmax(-1) - exact).abs().max()) < 5e-3
     assert torch.equal(one.said["again"], one.said["logits"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_output_of_every_mlp_is_within_its_bound(released: dict[str, Released], case: str) -> None:
+    one = released[case]
+    original, bundle = load_original(one.original, "float32", CPU), load_bundle(one.original.parent / "bundle", CPU)
+    ranges, mlps = read_ranges(one.ranges), Original(one.original).mlps
+    errors = layer_errors(original, bundle, mlps, ranges, CONVERSION.range_margin, IDS.tolist())
+    require_within_bounds(errors, one.record.layers)
+    assert len(errors) == len(one.record.layers) == len(mlps)
+    assert sum(error.tokens_inside for error in errors) > 0
+    assert all(layer.bound <= CONVERSION.tolerance for layer in one.record.layers)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -14,7 +14,6 @@ from jinja2 import UndefinedError
 
 from taylor_ops.card import render_card
 from taylor_ops.config import Card
-from taylor_ops.exactness import DataSetExactness
 from taylor_ops.wording import figure, percent
 from tests.taylor_ops import release_example as example
 
@@ -78,7 +77,7 @@ def is_on_the_card(path: Path) -> bool:
         keys[0] in ("format", "config")
         or "continuations" in keys
         # The table of layers is by ranges of them, weighted by neurons.
-        or ("layers" in keys and keys[-1] in ("path", "neurons", "columns"))
+        or ("layers" in keys and keys[-1] in ("path", "neurons", "columns", "tokens", "tokens_inside", "inside"))
         # Of the floor, the number of divergences says enough.
         or ("floor" in keys and "divergences" in keys)
     )
@@ -158,14 +157,14 @@ def test_a_divergence_is_listed_with_its_place_and_margin() -> None:
 
 def test_a_divergence_that_is_no_tie_stands_out() -> None:
     apart = example.comparison(23, 1e-3, (example.divergence(tie=False),))
-    data_set = DataSetExactness(name="gsm8k", bundle=apart, floor=example.comparison(24, 1e-9))
+    data_set = example.data_set("gsm8k", apart, example.comparison(24, 1e-9))
     text = card(example.statements(exactness=example.exactness(data_set)))
     assert "| gsm8k | math-17 | 41 | 0.83 | **no** |" in text
     assert "23 of 24" in text
 
 
 def test_equality_is_claimed_when_every_prompt_is_equal() -> None:
-    same = DataSetExactness(name="project", bundle=example.comparison(24, 0.0), floor=example.comparison(24, 0.0))
+    same = example.data_set("project", example.comparison(24, 0.0), example.comparison(24, 0.0))
     text = card(example.statements(exactness=example.exactness(same)))
     assert "On all 24 held-out prompts" in text
     assert "Where this bundle differs" not in text
@@ -173,11 +172,8 @@ def test_equality_is_claimed_when_every_prompt_is_equal() -> None:
 
 def test_a_long_list_of_divergences_is_cut_and_says_so() -> None:
     many = tuple(example.divergence(prompt=f"prompt-{number}") for number in range(50))
-    data_set = DataSetExactness(
-        name="gsm8k",
-        bundle=example.comparison(50, 1e-8, many, prompts=100),
-        floor=example.comparison(50, 1e-8, many, prompts=100),
-    )
+    apart = example.comparison(50, 1e-8, many, prompts=100)
+    data_set = example.data_set("gsm8k", apart, apart)
     text = card(example.statements(exactness=example.exactness(data_set)))
     assert "prompt-19 |" in text
     assert "prompt-20 |" not in text
@@ -282,7 +278,10 @@ def test_hostile_names_stay_in_their_cells() -> None:
 def test_every_layer_is_in_one_row_of_a_short_table(layers: int) -> None:
     one = example.converted().layers[0]
     converted = example.converted().model_copy(update={"layers": (one,) * layers})
-    _, _, table = card(example.statements(converted=converted)).partition("| Layers |")
+    exactness = example.exactness()
+    exactness = exactness.model_copy(update={"layers": exactness.layers[:1] * layers})
+    text = card(example.statements(converted=converted, exactness=exactness))
+    _, _, table = text.partition("| Layers |")
     rows = re.findall(r"^\| (\d+)(?: to (\d+))? \|", table.partition("\n\n")[0], re.MULTILINE)
     covered = [layer for first, last in rows for layer in range(int(first), int(last or first) + 1)]
     assert covered == list(range(layers))

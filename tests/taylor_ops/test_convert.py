@@ -64,7 +64,7 @@ def test_every_neuron_is_covered(gated_or_plain: Sample) -> None:
     assert record.neurons_protected == record.neurons_total == 96
     assert [layer.path for layer in record.layers] == ["model.layers.0.mlp", "model.layers.1.mlp"]
     assert sum(layer.columns for layer in record.layers) == gated_or_plain.plan.columns
-    assert all(0 < layer.error <= gated_or_plain.conversion.tolerance for layer in record.layers)
+    assert all(0 < layer.bound <= gated_or_plain.conversion.tolerance for layer in record.layers)
     widths = json.loads((gated_or_plain.converted / "config.json").read_text())["taylor_mlp"]["layers"]
     released = Checkpoint(gated_or_plain.converted)
     for layer in record.layers:

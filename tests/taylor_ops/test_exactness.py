@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,12 @@ from taylor_ops.exactness import (
     validate,
 )
 from taylor_ops.generation import Continuation
+from taylor_ops.layer_checks import RangeUse
 from taylor_ops.texts import Prompt
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 TIE_MARGIN = 1e-3
+NOWHERE = RangeUse(activations=1000, outside_captured=0, outside_widened=0)
 VOCABULARY = 5
 
 
@@ -173,9 +176,10 @@ def record(*data_sets: tuple[Comparison, Comparison]) -> ExactnessRecord:
         batch_size=24,
         floor_batch_size=8,
         data_sets=tuple(
-            DataSetExactness(name=f"set-{number}", bundle=bundle, floor=floor)
+            DataSetExactness(name=f"set-{number}", bundle=bundle, floor=floor, ranges=NOWHERE)
             for number, (bundle, floor) in enumerate(data_sets)
         ),
+        layers=(),
         perplexity=(),
         tie_margin=TIE_MARGIN,
         tie_rule=TIE_RULE,
@@ -267,11 +271,17 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Exactness:
     )
 
 
+def validated(
+    sample: Sample, prompts: Exactness, bundle: Path | None = None, progress: Callable[[int, int], None] = silent
+) -> ExactnessRecord:
+    """The exactness of a sample's converted model, or of another one in its place."""
+    folder = bundle or sample.converted
+    return validate(sample.original, folder, sample.ranges, sample.conversion, prompts, CPU, progress)
+
+
 def test_a_converted_model_is_exact_on_held_out_prompts(gated_or_plain: Sample, prompts: Exactness) -> None:
     told = []
-    found = validate(
-        gated_or_plain.original, gated_or_plain.converted, "float32", prompts, CPU, lambda *step: told.append(step)
-    )
+    found = validated(gated_or_plain, prompts, progress=lambda *step: told.append(step))
     require_exact(found)
     assert [data_set.name for data_set in found.data_sets] == ["short", "two"]
     assert [data_set.bundle.prompts_equal for data_set in found.data_sets] == [6, 2]
@@ -292,7 +302,7 @@ def test_a_converted_model_is_exact_on_held_out_prompts(gated_or_plain: Sample, 
 
 
 def test_two_validations_give_the_same_record(llama: Sample, prompts: Exactness) -> None:
-    once, twice = (validate(llama.original, llama.converted, "float32", prompts, CPU, silent) for _ in range(2))
+    once, twice = (validated(llama, prompts) for _ in range(2))
     assert once == twice
 
 
@@ -306,7 +316,7 @@ def test_a_bundle_with_one_flipped_sign_is_rejected(
     tensors = load_file(file)
     tensors[f"model.layers.{layer}.mlp.terms.weight"] *= -1
     save_file(tensors, file, metadata={"format": "pt"})
-    found = validate(llama.original, flipped, "float32", prompts, CPU, silent)
+    found = validated(llama, prompts, flipped)
     with pytest.raises(GateRejected, match="no numerical tie"):
         require_exact(found)
     assert not found.continuations
@@ -321,4 +331,4 @@ def test_a_bundle_that_computes_nan_is_rejected_end_to_end(llama: Sample, prompt
     tensors["model.norm.weight"][0] = math.nan
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(GateRejected, match="not finite"):
-        require_exact(validate(llama.original, broken, "float32", prompts, CPU, silent))
+        require_exact(validated(llama, prompts, broken))

@@ -16,6 +16,7 @@ from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.config import Basis
 from taylor_ops.expansion import Expansion, coefficients, errors, evaluate, fit, intervals, orders_for, signs
 
+SATURATION = torch.tensor(14.0, dtype=torch.float64)
 MAX_ORDER = 64
 NODES = 720
 BASES: tuple[Basis, ...] = ("chebyshev", "taylor")
@@ -78,9 +79,9 @@ def test_chebyshev_coefficients_are_those_of_mpmath(name: str, center: float, ra
 def test_a_reachable_tolerance_is_kept_on_the_whole_interval(
     basis: Basis, name: str, captured: list[Any], margin: float, tolerance: float
 ) -> None:
-    place = intervals(*columns(captured), margin, ACTIVATIONS[name].saturation(tolerance / 10))
+    place = intervals(*columns(captured), margin, ACTIVATIONS[name].saturation(torch.tensor(tolerance / 10).double()))
     expansion = fit(ACTIVATIONS[name], *place, basis)
-    orders = orders_for(expansion, tolerance, MAX_ORDER)
+    orders = orders_for(errors(expansion), tolerance, MAX_ORDER)
     reachable = orders <= MAX_ORDER
     error, rounding = sampled_error(name, expansion, orders.clamp_max(MAX_ORDER))
     assert bool((error <= tolerance + rounding)[reachable].all())
@@ -90,7 +91,7 @@ def test_a_reachable_tolerance_is_kept_on_the_whole_interval(
 @given(name=st.sampled_from(NAMES), captured=ranges)
 @settings(deadline=None, max_examples=50)
 def test_the_bound_is_never_below_the_error_at_any_order(basis: Basis, name: str, captured: list[Any]) -> None:
-    place = intervals(*columns(captured), 0.5, ACTIVATIONS[name].saturation(1e-5))
+    place = intervals(*columns(captured), 0.5, ACTIVATIONS[name].saturation(torch.tensor(1e-5).double()))
     expansion = fit(ACTIVATIONS[name], *place, basis)
     bound = errors(expansion)
     for order in (1, 3, 8, 21, 64):
@@ -104,9 +105,9 @@ def test_the_bound_is_never_below_the_error_at_any_order(basis: Basis, name: str
 def test_orders_are_the_smallest_whose_bound_keeps_the_tolerance(
     basis: Basis, name: str, captured: list[Any], tolerance: float, max_order: int
 ) -> None:
-    expansion = fit(ACTIVATIONS[name], *intervals(*columns(captured), 0.5, 14.0), basis)
+    expansion = fit(ACTIVATIONS[name], *intervals(*columns(captured), 0.5, SATURATION), basis)
     bound = errors(expansion)
-    for neuron, order in enumerate(orders_for(expansion, tolerance, max_order).tolist()):
+    for neuron, order in enumerate(orders_for(errors(expansion), tolerance, max_order).tolist()):
         assert 1 <= order <= max_order + 1
         if order <= max_order:
             assert bound[order, neuron] <= tolerance
@@ -125,7 +126,7 @@ def test_an_interval_covers_its_widened_range_and_hardly_more(
     captured: list[Any], margin: float, saturation: float
 ) -> None:
     low, high = columns(captured)
-    center, radius = intervals(low, high, margin, saturation)
+    center, radius = intervals(low, high, margin, torch.tensor(saturation).double())
     width = high - low
     low = (low - margin * width).clamp(-saturation, saturation)
     # An interval ends no further left than at -2, or its terms would vanish with phi.
@@ -141,7 +142,7 @@ def test_an_interval_covers_its_widened_range_and_hardly_more(
 @example(captured=[[-1.0, 1.0 + 1e-7]], margin=0.0, saturation=16.0)
 @settings(deadline=None)
 def test_no_release_dtype_moves_an_interval(captured: list[Any], margin: float, saturation: float) -> None:
-    for exact in intervals(*columns(captured), margin, saturation):
+    for exact in intervals(*columns(captured), margin, torch.tensor(saturation).double()):
         assert torch.equal(exact.to(torch.bfloat16).double(), exact)
         assert torch.equal(exact.to(torch.float16).double(), exact)
 
@@ -149,7 +150,7 @@ def test_no_release_dtype_moves_an_interval(captured: list[Any], margin: float, 
 @given(name=st.sampled_from(NAMES), low=st.floats(-12, 0), width=st.floats(8, 20), order=st.integers(1, 20))
 @settings(deadline=None, max_examples=30)
 def test_economised_powers_equal_the_chebyshev_series(name: str, low: float, width: float, order: int) -> None:
-    place = intervals(*columns([[low, low + width]]), 0.0, 14.0)
+    place = intervals(*columns([[low, low + width]]), 0.0, SATURATION)
     powers, plain = (fit(ACTIVATIONS[name], *place, basis) for basis in ("taylor", "chebyshev"))
     assert powers.taylor is not None
     if not bool(powers.taylor[0].isnan()):
@@ -180,13 +181,13 @@ def test_an_own_series_that_converges_too_slowly_gives_way_to_one_that_does_not(
     center = torch.linspace(-4, 4, 9, dtype=torch.float64)
     radius = ACTIVATIONS[name].convergence_radius(center) * 0.95
     powers, plain = (fit(ACTIVATIONS[name], center, radius, basis) for basis in ("taylor", "chebyshev"))
-    orders = orders_for(powers, 1e-4, MAX_ORDER)
+    orders = orders_for(errors(powers), 1e-4, MAX_ORDER)
     assert int(orders.max()) <= MAX_ORDER
-    assert torch.equal(orders, orders_for(plain, 1e-4, MAX_ORDER))
+    assert torch.equal(orders, orders_for(errors(plain), 1e-4, MAX_ORDER))
 
 
 def test_coefficients_above_the_order_of_a_neuron_are_zero() -> None:
-    place = intervals(*columns([[-9.0, 8.0], [-1.0, 2.0], [0.0, 0.1]]), 0.5, 14.0)
+    place = intervals(*columns([[-9.0, 8.0], [-1.0, 2.0], [0.0, 0.1]]), 0.5, SATURATION)
     orders = torch.tensor([7, 3, 1])
     for basis in BASES:
         series = coefficients(fit(ACTIVATIONS["silu"], *place, basis), orders)

@@ -11,12 +11,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from taylor_ops.exactness import DataSetExactness, Divergence
+from taylor_ops.exactness import Divergence
 from taylor_ops.release_record import ReleaseRecord, StageCost
 from taylor_ops.report import duration, write_report
 from taylor_ops.verify import Verified
 from tests.taylor_ops import release_example as example
 
+PARTS = ("truncation", "rounding")
 HOSTILE = "<script>alert('a')</script> \"&$\\frac{ |"
 
 
@@ -128,13 +129,13 @@ def test_nothing_is_claimed_of_an_audit_that_was_skipped(tmp_path: Path) -> None
 
 def test_divergences_are_listed_and_one_that_is_no_tie_says_so(tmp_path: Path) -> None:
     apart = example.comparison(23, 1e-3, (example.divergence(tie=False),))
-    data_set = DataSetExactness(name="gsm8k", bundle=apart, floor=example.comparison(24, 1e-9))
+    data_set = example.data_set("gsm8k", apart, example.comparison(24, 1e-9))
     text = report(tmp_path, example.record(exactness=example.exactness(data_set)))
     assert re.search(r"<td>math-17</td><td class=\"n\">41</td><td class=\"n\">0.83</td><td><strong>no</strong>", text)
 
 
 def awkward_records() -> dict[str, ReleaseRecord]:
-    nothing = DataSetExactness(name="project", bundle=example.comparison(24, 0.0), floor=example.comparison(24, 0.0))
+    nothing = example.data_set("project", example.comparison(24, 0.0), example.comparison(24, 0.0))
     broken = example.comparison(
         0, 1.0, tuple(Divergence(prompt="p", position=0, margin=math.nan, tie=False) for _ in "ab")
     )
@@ -146,7 +147,7 @@ def awkward_records() -> dict[str, ReleaseRecord]:
     return {
         "zero KL": example.record(exactness=example.exactness(nothing)),
         "one data set, broken": example.record(
-            exactness=example.exactness(DataSetExactness(name="project", bundle=broken, floor=nothing.floor))
+            exactness=example.exactness(example.data_set("project", broken, nothing.floor))
         ),
         "one trial, not finite": example.record(latency=example.latency(one_trial)),
         "interval beside its median": example.record(
@@ -154,12 +155,12 @@ def awkward_records() -> dict[str, ReleaseRecord]:
         ),
         "errors zero": example.record(
             converted=example.converted().model_copy(
-                update={"layers": tuple(layer.model_copy(update={"error": 0.0}) for layer in layers)}
+                update={"layers": tuple(layer.model_copy(update=dict.fromkeys(PARTS, 0.0)) for layer in layers)}
             )
         ),
         "errors infinite": example.record(
             converted=example.converted().model_copy(
-                update={"layers": (layers[0].model_copy(update={"error": math.inf}), *layers[1:])}
+                update={"layers": (layers[0].model_copy(update={"truncation": math.inf}), *layers[1:])}
             )
         ),
         "one layer": example.record(converted=example.converted().model_copy(update={"layers": layers[:1]})),

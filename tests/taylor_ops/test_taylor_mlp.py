@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from taylor_ops.activations import ACTIVATIONS, Activation
+from taylor_ops.bound import OutputWeights
 from taylor_ops.config import Basis, Conversion
 from taylor_ops.convert import mlp_tensors
 from taylor_ops.errors import BadInput
@@ -50,11 +51,14 @@ class OriginalMLP(nn.Module):
         return self.down(hidden if self.up is None else hidden * self.up(x))
 
 
-def expansions(folder: Path, low: Tensor, high: Tensor, activation: Activation, conversion: Conversion) -> Expansions:
-    """The expansions of one layer whose captured ranges are given."""
-    named = {"low": low, "high": high, "factor": torch.ones_like(low)}
+def expansions(folder: Path, low: Tensor, high: Tensor, original: OriginalMLP, conversion: Conversion) -> Expansions:
+    """The expansions of one layer whose captured ranges are given, as if its outputs had the norm 1."""
+    weights = OutputWeights.of(original.down.weight.detach())
+    numbers = {"output_norm": 1.0, "rows": weights.rows, "alignment": weights.alignment}
+    named = {"low": low, "high": high, "factor": torch.ones_like(low), "norms": weights.norms, "peaks": weights.peaks}
+    named |= {name: torch.tensor([number]) for name, number in numbers.items()}
     save_file({f"{PATH}.{name}": value.float() for name, value in named.items()}, folder / "ranges.safetensors")
-    return Expansions(folder / "ranges.safetensors", activation, conversion)
+    return Expansions(folder / "ranges.safetensors", original.activation, conversion)
 
 
 def released(original: OriginalMLP, stacked: Layout, basis: Basis, dtype: torch.dtype = torch.float32) -> TaylorMLP:
@@ -82,9 +86,10 @@ class Case:
         self.inputs = torch.randn(TOKENS, HIDDEN)
         with torch.no_grad():
             z = self.original.gate(self.inputs)
-        fitted = expansions(folder, z.amin(0), z.amax(0), self.original.activation, conversion)
+        fitted = expansions(folder, z.amin(0), z.amax(0), self.original, conversion)
         self.plan = fitted.ladder()[0]
         self.layout = fitted.layout(PATH, self.plan)
+        self.error = fitted[PATH].error_at(self.layout.orders)
         self.taylor = released(self.original, self.layout, conversion.basis)
 
     def parts(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,13 +106,13 @@ class Case:
 
 
 CASES = [
-    ("silu", True, Conversion(tolerance=1e-4)),
-    ("silu", True, Conversion(tolerance=1e-2, range_margin=0.1)),
-    ("gelu_new", False, Conversion(tolerance=1e-4)),
-    ("gelu", False, Conversion(tolerance=1e-5)),
-    ("quick_gelu", True, Conversion(tolerance=1e-3)),
-    ("silu", True, Conversion(basis="taylor", tolerance=1e-2, range_margin=0.0)),
-    ("gelu_new", False, Conversion(basis="taylor", tolerance=1e-2, range_margin=0.0)),
+    ("silu", True, Conversion(tolerance=1e-3)),
+    ("silu", True, Conversion(tolerance=1e-1, range_margin=0.1)),
+    ("gelu_new", False, Conversion(tolerance=1e-3)),
+    ("gelu", False, Conversion(tolerance=2e-4)),
+    ("quick_gelu", True, Conversion(tolerance=1e-2)),
+    ("silu", True, Conversion(basis="taylor", tolerance=1e-1, range_margin=0.0)),
+    ("gelu_new", False, Conversion(basis="taylor", tolerance=1e-1, range_margin=0.0)),
 ]
 
 
@@ -118,7 +123,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
 
 @pytest.fixture
 def silu_case(tmp_path: Path) -> Case:
-    return Case(tmp_path, "silu", True, Conversion(tolerance=1e-4))
+    return Case(tmp_path, "silu", True, Conversion(tolerance=1e-3))
 
 
 # Features
@@ -166,10 +171,10 @@ def test_inside_its_intervals_the_output_is_that_of_the_original_within_the_trun
     with torch.no_grad():
         apart = (case.taylor(case.inputs) - case.original(case.inputs)).abs().double()
     _, factor, weight = case.parts(case.inputs)
-    truncation = case.layout.error * (factor @ weight.T)
+    truncation = (factor * case.error) @ weight.T
     powers = case.layout.coefficient.abs().max() * torch.finfo(torch.float32).eps * (factor @ weight.T)
     assert bool((apart <= truncation + case.rounding(case.inputs) + powers).all())
-    assert case.layout.error > 0
+    assert bool((case.error > 0).all())
 
 
 def test_a_layer_keeps_the_leading_shape_of_its_input(silu_case: Case) -> None:
@@ -189,7 +194,7 @@ def test_a_layer_takes_an_empty_batch_as_the_original_does(silu_case: Case) -> N
 def test_many_rows_in_chunks_give_what_one_chunk_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, gated: bool
 ) -> None:
-    case = Case(tmp_path, "silu", gated, Conversion(tolerance=1e-3))
+    case = Case(tmp_path, "silu", gated, Conversion(tolerance=1e-2))
     calls = []
     case.taylor.terms.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
@@ -259,7 +264,7 @@ def test_far_outside_its_intervals_the_output_stays_close_to_that_of_the_origina
         (case.layout.center + case.layout.radius)[inverse],
     )
     # At worst the continuation keeps the distance to the asymptote that phi has at the end, and turns by one unit more.
-    stray = torch.maximum(value(low).abs(), (high - value(high)).abs()) + 1.5 + case.layout.error
+    stray = torch.maximum(value(low).abs(), (high - value(high)).abs()) + 1.5 + case.error
     rounding = case.layout.coefficient.abs().max() * torch.finfo(torch.float32).eps
     bound = factor * (stray + rounding) @ weight.T + case.rounding(inputs)
     assert bool(((found - exact).abs() <= bound).all())
@@ -278,12 +283,12 @@ def silu_alone(tmp_path: Path) -> tuple[TaylorMLP, Tensor, Tensor]:
     """A plain Taylor MLP that gives silu itself on four intervals, with their lower and upper ends."""
     low, high = (torch.tensor(end) for end in zip(*ENDS, strict=True))
     activation = ACTIVATIONS["silu"]
-    fitted = expansions(tmp_path, low, high, activation, Conversion(tolerance=1e-6, range_margin=0.0))
     original = OriginalMLP(activation, gated=False)
     original.gate, original.down = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
     with torch.no_grad():
         original.gate.weight.copy_(torch.eye(4))
         original.down.weight.copy_(torch.eye(4))
+    fitted = expansions(tmp_path, low, high, original, Conversion(tolerance=4e-6, range_margin=0.0))
     stacked = fitted.layout(PATH, fitted.ladder()[0])
     taylor = TaylorMLP(4, "chebyshev", stacked.widths, gated=False)
     with torch.no_grad():
@@ -324,7 +329,7 @@ def test_far_away_phi_meets_its_asymptotes(silu_alone: tuple[TaylorMLP, Tensor, 
 def test_a_kinked_activation_is_exact_however_far_outside_its_captured_range(
     tmp_path: Path, name: str, gated: bool, basis: Basis
 ) -> None:
-    case = Case(tmp_path, name, gated, Conversion(tolerance=1e-6, basis=basis))
+    case = Case(tmp_path, name, gated, Conversion(tolerance=1e-2, basis=basis))
     assert case.plan.mean_order == {"relu": 1, "relu2": 2}[name]
     for times in (1.0, 10.0, 1000.0):
         with torch.no_grad():
@@ -338,7 +343,7 @@ def test_a_kinked_activation_is_exact_however_far_outside_its_captured_range(
 
 @pytest.mark.parametrize("name", ["relu", "relu2"])
 def test_a_kinked_activation_survives_the_infinities_that_the_original_survives(tmp_path: Path, name: str) -> None:
-    case = Case(tmp_path, name, False, Conversion(tolerance=1e-6))
+    case = Case(tmp_path, name, False, Conversion(tolerance=1e-2))
     z = torch.tensor([[-torch.inf]]).repeat(1, NEURONS)
     with torch.no_grad():
         features = case.taylor.features(z, None)
@@ -381,7 +386,7 @@ def test_neurons_that_were_never_active_do_no_harm_in_any_release_dtype(
 ) -> None:
     original = OriginalMLP(ACTIVATIONS[name], gated=True)
     low = torch.full((NEURONS,), -40.0)
-    fitted = expansions(tmp_path, low, low + 5, original.activation, Conversion(tolerance=1e-4))
+    fitted = expansions(tmp_path, low, low + 5, original, Conversion(tolerance=1e-2))
     taylor = released(original, fitted.layout(PATH, fitted.ladder()[0]), "chebyshev", dtype)
     inputs = torch.randn(50, HIDDEN).to(dtype)
     with torch.no_grad():

@@ -1,0 +1,123 @@
+"""Fit the expansions of one MLP: intervals and errors by what each neuron may add to the bound of the layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from taylor_ops.activations import Activation
+from taylor_ops.bound import Bound, OutputWeights, equal_shares, farthest, layer_bound, outside_error
+from taylor_ops.config import Conversion
+from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for, right_of_the_kink
+from taylor_ops.models import DTYPES
+from taylor_ops.ranges import LayerRange, widened
+
+# A tenth: what a neuron may be wrong by where its range is cut leaves most of its share to the series.
+_FOR_THE_ENDS = 0.1
+# However little a neuron matters on the calibration text, its activation is right to this.
+_LARGEST_ERROR = 0.1
+
+
+@dataclass(frozen=True)
+class FittedLayer:
+    """The expansions of one MLP with F neurons, and what its bound is made of. Tensors are [F] float64.
+
+    allowed: largest truncation error of each series under which the layer keeps the tolerance that was asked for; 0
+    where none does. excess, outside: how far the widened range leaves the interval, and the error of phi there.
+    """
+
+    expansion: Expansion
+    allowed: Tensor
+    factor: Tensor
+    excess: Tensor
+    outside: Tensor | None
+    weights: OutputWeights
+    output_norm: float
+    dtype: torch.dtype
+
+    def orders(self, tightening: float, max_order: int) -> Tensor:
+        """Smallest orders [F] with an error of `tightening` times the allowed one; `max_order + 1` where none has."""
+        return orders_for(self._errors, self.allowed * tightening, max_order)
+
+    @cached_property
+    def _errors(self) -> Tensor:
+        return errors(self.expansion)
+
+    def error_at(self, orders: Tensor) -> Tensor:
+        """Bound [F] on the error of phi on the interval of each neuron when its series ends at its order."""
+        return self._errors.gather(0, orders[None])[0]
+
+    def bound(self, orders: Tensor) -> Bound:
+        """The a-priori bound of the layer under `orders` [F], for every input in the widened ranges."""
+        return layer_bound(
+            self.expansion,
+            orders,
+            self.weights,
+            self.factor,
+            self.output_norm,
+            self.dtype,
+            self.excess,
+            self.outside,
+        )
+
+    def loses_digits(self, orders: Tensor) -> Tensor:
+        """Which neurons [F] lose more than is allowed to cancellation between powers when terms are rounded."""
+        if self.expansion.basis == "chebyshev":
+            return torch.zeros_like(orders, dtype=torch.bool)
+        own = coefficients(self.expansion, orders).abs().sum(0)
+        needed = self.expansion.chebyshev.abs().sum(0)
+        return (own - needed) * torch.finfo(self.dtype).eps > self.allowed
+
+
+def counts_rounding(dtype: torch.dtype) -> bool:
+    """Whether `conversion.tolerance` bounds rounding of the terms too, as in float32.
+
+    In 16 bits no order can make it small enough: it is reported beside, and judged by the noise floor.
+    """
+    return dtype == torch.float32
+
+
+def fit_layer(activation: Activation, captured: LayerRange, conversion: Conversion) -> FittedLayer:
+    """Fit one MLP on its captured ranges, widened by the margin."""
+    dtype, weights = DTYPES[conversion.dtype], captured.weights
+    low, high, factor = widened(captured, conversion.range_margin)
+
+    def shares(rounding: float) -> Tensor:
+        equal = equal_shares(conversion.tolerance, rounding, weights, factor, captured.output_norm)
+        return equal.clamp_max(_LARGEST_ERROR)
+
+    whole = shares(0.0)
+    if activation.degree is not None:
+        expansion = fit(activation, *right_of_the_kink(captured.high), conversion.basis)
+        excess, outside = (high - 2 * expansion.radius).clamp_min(0.0), None
+    else:
+        saturation = activation.saturation(_FOR_THE_ENDS * whole)
+        place = intervals(captured.low, captured.high, conversion.range_margin, saturation)
+        expansion = fit(activation, *place, conversion.basis)
+        excess = farthest(expansion, low, high, dtype)
+        outside = _outside(activation, expansion, low, high, dtype)
+    layer = FittedLayer(expansion, whole, factor, excess, outside, weights, captured.output_norm, dtype)
+    rounding = 0.0
+    if counts_rounding(dtype):
+        rounding = float(layer.bound(layer.orders(0.5, conversion.max_order).clamp_max(conversion.max_order)).rounding)
+    taken = 0.0 if outside is None else torch.where(excess == 0, 0.0, outside)
+    return replace(layer, allowed=(shares(rounding) - taken).clamp_min(0.0))
+
+
+def _outside(activation: Activation, expansion: Expansion, low: Tensor, high: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bound [F] on the error of phi where a range from `low` to `high` [F] leaves its interval, 0 where it does not."""
+    center, radius = expansion.center, expansion.radius
+    leaves = torch.stack([low < center - radius, high > center + radius])
+    some = torch.nonzero(leaves.any(0)).flatten()
+    cut = replace(
+        expansion,
+        center=center[some],
+        radius=radius[some],
+        bend=expansion.bend[:, some],
+        reach=expansion.reach[:, some],
+    )
+    worst = torch.where(leaves[:, some], outside_error(activation, cut, dtype), 0.0).amax(0)
+    return torch.zeros_like(center).index_put((some,), worst)

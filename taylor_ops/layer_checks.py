@@ -1,0 +1,156 @@
+"""What held-out prompts show of each MLP: activations that leave its captured ranges, and the error of its output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taylor_ops.architectures import Mlp
+from taylor_ops.convert import LayerConversion
+from taylor_ops.errors import GateRejected
+from taylor_ops.ranges import LayerRange, widened
+from taylor_ops.records import Record
+from taylor_ops.watch import Role, watched
+
+_TOKENS = 1024
+
+
+class RangeUse(Record):
+    """Pre-activations of the original on held-out prompts: all, and those outside of what was captured.
+
+    outside_captured: beyond what calibration saw. outside_widened: beyond the margin too, where no bound holds.
+    """
+
+    activations: int
+    outside_captured: int
+    outside_widened: int
+
+    def __add__(self, other: RangeUse) -> RangeUse:
+        return RangeUse(**{name: count + getattr(other, name) for name, count in self})
+
+
+class LayerError(Record):
+    """Largest measured error of the output of one MLP, as a fraction of its median norm over the calibration text.
+
+    Both models are given the original's hidden states and compute in the released dtype. inside: over the tokens whose
+    activations are all within the widened ranges, where the a-priori bound holds; None where there is no such token.
+    """
+
+    path: str
+    tokens: int
+    tokens_inside: int
+    largest: float
+    inside: float | None
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """The ranges of one MLP on a device: captured and widened, each [F]; `factor` is widened."""
+
+    low: Tensor
+    high: Tensor
+    widened_low: Tensor
+    widened_high: Tensor
+    factor: Tensor
+
+    @classmethod
+    def of(cls, captured: LayerRange, margin: float, device: torch.device) -> _Limits:
+        low, high, factor = widened(captured, margin)
+        parts = captured.low, captured.high, low, high, factor
+        return cls(*(part.float().to(device) for part in parts))
+
+
+@contextmanager
+def range_use(
+    model: Any, mlps: Sequence[Mlp], captured: Mapping[str, LayerRange], margin: float
+) -> Iterator[list[RangeUse]]:
+    """Count over all forward passes of an original while open; the list holds the result once it is closed."""
+    limits = {path: _Limits.of(one, margin, model.device) for path, one in captured.items()}
+    total = captured_ = widened_ = 0
+    result: list[RangeUse] = []
+
+    def see(path: str, role: Role, z: Tensor) -> None:
+        nonlocal total, captured_, widened_
+        if role == "pre_activation":
+            limit = limits[path]
+            total += z.numel()
+            captured_ += int(((z < limit.low) | (z > limit.high)).sum())
+            widened_ += int(((z < limit.widened_low) | (z > limit.widened_high)).sum())
+
+    with watched(model, mlps, see):
+        yield result
+    result.append(RangeUse(activations=total, outside_captured=captured_, outside_widened=widened_))
+
+
+def layer_errors(
+    original: Any,
+    bundle: Any,
+    mlps: Sequence[Mlp],
+    captured: Mapping[str, LayerRange],
+    margin: float,
+    prompts: Sequence[Sequence[int]],
+) -> tuple[LayerError, ...]:
+    """Run about 1024 tokens of `prompts` through the original and give the input of each MLP to the bundle's too."""
+    limits = {path: _Limits.of(one, margin, original.device) for path, one in captured.items()}
+    inputs: dict[str, Tensor] = {}
+    inside: dict[str, Tensor] = {}
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {mlp.path: [] for mlp in mlps}
+
+    def see(path: str, role: Role, values: Tensor) -> None:
+        limit = limits[path]
+        if role == "input":
+            inputs[path], inside[path] = values, torch.ones(len(values), dtype=torch.bool, device=values.device)
+        elif role == "pre_activation":
+            inside[path] &= ((values >= limit.widened_low) & (values <= limit.widened_high)).all(-1)
+        elif role == "factor":
+            inside[path] &= (values.abs() <= limit.factor).all(-1)
+        else:
+            apart = bundle.get_submodule(path)(inputs.pop(path)).float() - values.float()
+            error = torch.linalg.vector_norm(apart, dim=-1) / captured[path].output_norm
+            found[path].append((error, inside.pop(path)))
+
+    left = _TOKENS
+    with watched(original, mlps, see), torch.inference_mode():
+        for tokens in prompts:
+            if left <= 0:
+                break
+            ids = torch.tensor([tokens[:left]], device=original.device)
+            original(input_ids=ids, use_cache=False, logits_to_keep=1)
+            left -= ids.shape[1]
+    return tuple(_layer_error(path, *map(torch.cat, zip(*pairs, strict=True))) for path, pairs in found.items())
+
+
+def _layer_error(path: str, error: Tensor, inside: Tensor) -> LayerError:
+    within = error[inside]
+    return LayerError(
+        path=path,
+        tokens=len(error),
+        tokens_inside=len(within),
+        largest=_largest(error) or 0.0,
+        inside=_largest(within),
+    )
+
+
+def _largest(error: Tensor) -> float | None:
+    return float(error.max()) if len(error) else None
+
+
+def require_within_bounds(errors: Sequence[LayerError], layers: Sequence[LayerConversion]) -> None:
+    """The gate of the a-priori bounds: within the ranges that they are for, no layer is wrong by more than its own.
+
+    Raises `GateRejected` naming the layer.
+    """
+    bounds = {layer.path: layer.bound for layer in layers}
+    for error in errors:
+        # Not `>`: a NaN is no error below the bound.
+        if error.inside is not None and not error.inside <= bounds[error.path]:
+            raise GateRejected(
+                f"{error.path}: its output is wrong by {error.inside:.2g} of its median norm on held-out prompts, "
+                f"where the a-priori bound is {bounds[error.path]:.2g}",
+                "the converted model is damaged or computes wrongly: remove its folder below `stages` and run again",
+            )
