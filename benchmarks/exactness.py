@@ -1,0 +1,209 @@
+"""Convert SmolLM2-135M-Instruct and compare what it says with the original, on three data sets and a running text.
+
+    python -m benchmarks.exactness --data FOLDER [--dtype float32|bfloat16] [--limit N]
+
+FOLDER holds gsm8k.jsonl, humaneval.jsonl, truthfulqa.jsonl and wikitext2_valid.txt. The plan is the cheapest that keeps
+the tolerance of release_configs/smollm2.yaml. 200 GSM8K, 82 HumanEval and 200 TruthfulQA prompts are continued by 128
+tokens each, by the original, by the original in smaller batches (the noise floor) and by the bundle. Asked for: in
+float32 every prompt equal and perplexities equal to 1e-4, in bfloat16 no more divergences than the floor has. One to
+two hours on two cores; the JSON is written anew after every data set. `--limit N` tries N prompts of each and N
+sequences of the running text, and writes beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+
+from taylor_ops import config_file
+from taylor_ops.config import Exactness, ReleaseConfig, TextSource
+from taylor_ops.convert import convert, expansions_of
+from taylor_ops.errors import GateRejected
+from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, validate
+from taylor_ops.files import canonical_json, write_text
+from taylor_ops.latency import device_description
+from taylor_ops.original import Original
+from taylor_ops.plan import Plan
+from taylor_ops.ranges import capture
+from taylor_ops.source import resolve
+from taylor_ops.wording import count, figure, fixed, percent
+
+RESULTS = Path(__file__).parent / "results"
+CONFIG = Path("release_configs/smollm2.yaml")
+CPU = torch.device("cpu")
+NEW_TOKENS = 128
+BATCH_SIZE, FLOOR_BATCH_SIZE = 16, 8
+SEQUENCE_TOKENS = 512
+RUNNING_TOKENS = 32 * SEQUENCE_TOKENS
+PERPLEXITY_LIMIT = 1e-4
+
+
+def main() -> None:
+    """Convert the model, validate one data set after the other, and write and print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of both models")
+    parser.add_argument("--limit", type=int, help="prompts of each data set, and sequences of the running text")
+    arguments = parser.parse_args()
+    tried = f"-limit-{arguments.limit}" if arguments.limit else ""
+    file = RESULTS / f"exactness-{arguments.dtype}{tried}.json"
+    config = config_file.read(CONFIG, {"conversion.dtype": arguments.dtype}).config
+    with tempfile.TemporaryDirectory() as scratch:
+        original, bundle, plan = _converted(config, Path(scratch))
+        result: dict[str, Any] = {
+            "command": f"python -m benchmarks.exactness --data FOLDER --dtype {arguments.dtype}"
+            + (f" --limit {arguments.limit}" if arguments.limit else ""),
+            "device": device_description(CPU),
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+            "conversion": config.conversion.model_dump(mode="json"),
+            "calibration": config.calibration.model_dump(mode="json"),
+            "plan": plan.plain() | {"mean_order": plan.mean_order},
+            "data_sets": {},
+        }
+        records = []
+        for settings in _settings(arguments.data, arguments.limit):
+            name, start = settings.prompts[0].name, time.monotonic()
+            record = validate(original, bundle, arguments.dtype, settings, CPU, _shown(f"{name}: batch"))
+            records.append(record)
+            result["data_sets"][name] = record.plain() | {
+                "gate": _gate(record),
+                "seconds": round(time.monotonic() - start),
+            }
+            result["found"] = _found(records)
+            write_text(file, canonical_json(result))
+            _print(records, arguments.dtype)
+
+
+def _converted(config: ReleaseConfig, scratch: Path) -> tuple[Path, Path, Plan]:
+    """Folders of the original and of its bundle below `scratch`, and the plan of the bundle."""
+    dtype = config.conversion.dtype
+    original = resolve(config.source, scratch, _shown("resolve: tensor")).folder
+    folder = scratch / "ranges"
+    captured = capture(original, dtype, config.calibration, CPU, folder, _shown("capture: sequence"))
+    ranges = folder / captured.file
+    plan = expansions_of(Original(original), ranges, config.conversion).ladder()[0]
+    convert(original, ranges, plan, config.conversion, scratch / "bundle", _shown("convert: layer"))
+    return original, scratch / "bundle", plan
+
+
+def _settings(data: Path, limit: int | None) -> list[Exactness]:
+    """One comparison for each data set, the shortest first; the first of them takes the running text too."""
+    wanted = {"humaneval": 82, "truthfulqa": 200, "gsm8k": 200}
+    running_text = (TextSource(name="wikitext2", file=data / "wikitext2_valid.txt"),)
+    return [
+        Exactness(
+            prompts=(
+                TextSource(
+                    name=name,
+                    file=data / f"{name}.jsonl",
+                    column="prompt",
+                    # HumanEval is code to go on with, the others are questions.
+                    chat_template=name != "humaneval",
+                    limit=min(number, limit or number),
+                ),
+            ),
+            running_text=running_text if first else (),
+            running_tokens=SEQUENCE_TOKENS * limit if limit else RUNNING_TOKENS,
+            new_tokens=NEW_TOKENS,
+            batch_size=BATCH_SIZE,
+            floor_batch_size=FLOOR_BATCH_SIZE,
+        )
+        for first, (name, number) in zip((True, False, False), wanted.items(), strict=True)
+    ]
+
+
+def _gate(record: ExactnessRecord) -> str:
+    """`passed`, or why the exactness gate of a release would reject this."""
+    try:
+        require_exact(record)
+    except GateRejected as rejected:
+        return rejected.cause
+    return "passed"
+
+
+def _found(records: list[ExactnessRecord]) -> dict[str, Any]:
+    """What the figures say to what was asked for, over all data sets so far."""
+    pairs = [(data_set.bundle, data_set.floor) for record in records for data_set in record.data_sets]
+    differences = [abs(text.bundle / text.original - 1) for record in records for text in record.perplexity]
+    prompts, diverged, floor_diverged = (
+        sum(amount)
+        for amount in zip(*((b.prompts, len(b.divergences), len(f.divergences)) for b, f in pairs), strict=True)
+    )
+    return {
+        "prompts": prompts,
+        "diverged": diverged,
+        "floor_diverged": floor_diverged,
+        "every_prompt_equal": diverged == 0,
+        "divergence_rate_no_higher_than_the_floor": diverged <= floor_diverged,
+        "perplexity_relative_difference": max(differences),
+        "perplexity_equal": max(differences) <= PERPLEXITY_LIMIT,
+    }
+
+
+def _print(records: list[ExactnessRecord], dtype: str) -> None:
+    # Wide enough for every heading, where a log has no width of its own.
+    console = Console(width=100)
+    headings = [
+        "data set",
+        "run",
+        "prompts equal",
+        "diverged",
+        "tokens",
+        "KL mean",
+        "KL largest",
+        "log-prob apart, nats",
+    ]
+    table = _table(f"Exactness in {dtype}, {NEW_TOKENS} new tokens; KL and log-probs in nats", headings)
+    for record in records:
+        for data_set in record.data_sets:
+            table.add_row(data_set.name, "bundle", *_cells(data_set.bundle))
+            table.add_row("", "floor", *_cells(data_set.floor))
+    console.print(table)
+    table = _table("Perplexity", ["running text", "tokens", "original", "bundle", "relative difference"])
+    for record in records:
+        for text in record.perplexity:
+            apart = figure(text.bundle / text.original - 1)
+            table.add_row(text.name, count(text.tokens), fixed(text.original, 4), fixed(text.bundle, 4), apart)
+    console.print(table)
+
+
+def _cells(run: Comparison) -> list[str]:
+    return [
+        f"{run.prompts_equal} of {run.prompts}",
+        percent(len(run.divergences) / run.prompts),
+        count(run.tokens_compared),
+        figure(run.kl_mean),
+        figure(run.kl_max),
+        figure(run.log_prob_difference_max),
+    ]
+
+
+def _table(title: str, headings: list[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("data set", "run", "running text") else "right")
+    return table
+
+
+def _shown(what: str) -> Callable[[int, int], None]:
+    """Progress as lines that a log keeps too, at most about 20 of them."""
+
+    def show(done: int, total: int) -> None:
+        if done == total or done % math.ceil(total / 20) == 0:
+            print(f"{what} {done} of {total}", flush=True)
+
+    return show
+
+
+if __name__ == "__main__":
+    main()
