@@ -100,6 +100,11 @@ def _gelu_tanh_taylor(center: Tensor, order: int) -> Tensor:
     return _times_z(_sigmoid_series(2 * _TANH_SCALE * inner[: order + 1]), center)
 
 
+def _normal_distribution(z: Tensor) -> Tensor:
+    # `torch.special.ndtr` is (1 + erf) / 2, which has no digits left where that is small.
+    return torch.special.erfc(-z / math.sqrt(2)) / 2
+
+
 def _gelu_taylor(center: Tensor, order: int) -> Tensor:
     # The density g of the normal distribution obeys g' = -z g; its integral is the distribution function.
     density = torch.zeros(order + 1, *center.shape, dtype=center.dtype)
@@ -108,7 +113,7 @@ def _gelu_taylor(center: Tensor, order: int) -> Tensor:
         before = density[n - 1] if n else torch.zeros_like(center)
         density[n + 1] = -(center * density[n] + before) / (n + 1)
     steps = torch.arange(1, order + 1, dtype=center.dtype)[:, None]
-    distribution = torch.cat([torch.special.ndtr(center)[None], density[:-1] / steps])
+    distribution = torch.cat([_normal_distribution(center)[None], density[:-1] / steps])
     return _times_z(distribution, center)
 
 
@@ -147,7 +152,7 @@ _GELU_TANH = Activation(
 )
 _GELU = Activation(
     "gelu",
-    value=lambda z: z * torch.special.ndtr(z),
+    value=lambda z: z * _normal_distribution(z),
     taylor=_gelu_taylor,
     convergence_radius=lambda z: torch.full_like(z, math.inf),
 )
