@@ -36,7 +36,7 @@ from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve
-from taylor_ops.wording import count, figure, fixed, percent
+from taylor_ops.wording import count, figure, fixed
 
 RESULTS = Path(__file__).parent / "results"
 CONFIG = Path("release_configs/smollm2.yaml")
@@ -133,20 +133,27 @@ def _gate(record: ExactnessRecord) -> str:
 
 def _found(records: list[ExactnessRecord]) -> dict[str, Any]:
     """What the figures say to what was asked for, over all data sets so far."""
-    pairs = [(data_set.bundle, data_set.floor) for record in records for data_set in record.data_sets]
+    data_sets = [data_set for record in records for data_set in record.data_sets]
+    bundle, floor = (_rate([getattr(data_set, run) for data_set in data_sets]) for run in ("bundle", "floor"))
     differences = [abs(text.bundle / text.original - 1) for record in records for text in record.perplexity]
-    prompts, diverged, floor_diverged = (
-        sum(amount)
-        for amount in zip(*((b.prompts, len(b.divergences), len(f.divergences)) for b, f in pairs), strict=True)
-    )
     return {
-        "prompts": prompts,
-        "diverged": diverged,
-        "floor_diverged": floor_diverged,
-        "every_prompt_equal": diverged == 0,
-        "divergence_rate_no_higher_than_the_floor": diverged <= floor_diverged,
+        "bundle": bundle,
+        "floor": floor,
+        "every_prompt_equal": bundle["diverged"] == 0,
+        "divergence_rate_no_higher_than_the_floor": bundle["diverged_per_token"] <= floor["diverged_per_token"],
         "perplexity_relative_difference": max(differences),
         "perplexity_equal": max(differences) <= PERPLEXITY_LIMIT,
+    }
+
+
+def _rate(runs: list[Comparison]) -> dict[str, Any]:
+    """How many prompts diverged, and how often: a prompt is compared up to and with the token where it diverges."""
+    diverged, tokens = sum(len(run.divergences) for run in runs), sum(run.tokens_compared for run in runs)
+    return {
+        "prompts": sum(run.prompts for run in runs),
+        "diverged": diverged,
+        "tokens_compared": tokens,
+        "diverged_per_token": diverged / tokens,
     }
 
 
@@ -157,13 +164,13 @@ def _print(records: list[ExactnessRecord], dtype: str) -> None:
         "data set",
         "run",
         "prompts equal",
-        "diverged",
         "tokens",
+        "apart a 1000",
         "KL mean",
         "KL largest",
-        "log-prob apart, nats",
+        "log-probs apart",
     ]
-    table = _table(f"Exactness in {dtype}, {NEW_TOKENS} new tokens; KL and log-probs in nats", headings)
+    table = _table(f"Exactness in {dtype}, {NEW_TOKENS} new tokens; divergences a 1000 tokens; nats", headings)
     for record in records:
         for data_set in record.data_sets:
             table.add_row(data_set.name, "bundle", *_cells(data_set.bundle))
@@ -180,8 +187,8 @@ def _print(records: list[ExactnessRecord], dtype: str) -> None:
 def _cells(run: Comparison) -> list[str]:
     return [
         f"{run.prompts_equal} of {run.prompts}",
-        percent(len(run.divergences) / run.prompts),
         count(run.tokens_compared),
+        fixed(1000 * len(run.divergences) / run.tokens_compared, 2),
         figure(run.kl_mean),
         figure(run.kl_max),
         figure(run.log_prob_difference_max),

@@ -102,7 +102,8 @@ def _gelu_tanh_taylor(center: Tensor, order: int) -> Tensor:
 
 def _normal_distribution(z: Tensor) -> Tensor:
     # `torch.special.ndtr` is (1 + erf) / 2, which has no digits left where that is small.
-    return torch.special.erfc(-z / math.sqrt(2)) / 2
+    tail: Tensor = torch.special.erfc(-z / math.sqrt(2))
+    return tail / 2
 
 
 def _gelu_taylor(center: Tensor, order: int) -> Tensor:
