@@ -1,0 +1,460 @@
+"""How many terms the MLPs of Llama-3-8B need in either basis, from published ranges and random weights.
+
+    python -m benchmarks.llama_ranges --data FOLDER [--limit N]
+
+FOLDER holds llama3_8b_gate_ranges.safetensors: least and largest gate pre-activation z of 32 layers x 14336 neurons,
+over 82 million tokens. Weights of that model are not needed. What takes their place is assumed:
+
+- Output weights are independent normal numbers, [4096, 14336], the same for every layer. Their scale cancels.
+- The gate factor u_j is at most as large as z_j: the file has no range for it.
+- In a typical token z_j is normal on either side of 0 and reaches its captured ends at 5.6 standard deviations, where
+  the largest of 82 million normal numbers lies; u_j likewise, and all are independent. Errors are relative to the
+  median output norm of 256 such tokens.
+
+Each captured range is widened by the default margin of a release and cut where SiLU has reached its asymptotes. Orders
+are the smallest, up to 64, that keep each neuron's equal share of 1e-3 of the output norm. A neuron is served when one
+does and, in powers, when cancellation between them costs no more than its share after rounding to float32. Bounds are
+those of the neurons served, and of all.
+
+For layer 31 the bound is set against what random inputs do: real shapes, stored terms, the rest in float64. Half of the
+tokens are typical, half have every z_j anywhere in its captured range and every u_j at an end of its own. About four
+minutes on one core, 2 GB. Writes benchmarks/results/llama_ranges.json and docs/llama3-ranges.svg; without `--data`
+only the plot, anew from the JSON. `--limit N` tries the last N layers and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+from safetensors.torch import load_file
+from torch import Tensor
+
+from taylor_ops.activations import ACTIVATIONS
+from taylor_ops.bound import Bound, OutputWeights, equal_shares, layer_bound, outside_error
+from taylor_ops.config import Basis, Conversion
+from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, tails
+from taylor_ops.files import canonical_json, read_json, write_text
+from taylor_ops.modeling.taylor_mlp import basis_features
+from taylor_ops.plan import layout, terms
+
+RESULT = Path(__file__).parent / "results" / "llama_ranges.json"
+PLOT = Path("docs/llama3-ranges.svg")
+RANGES = "llama3_8b_gate_ranges.safetensors"
+SILU = ACTIVATIONS["silu"]
+HIDDEN = 4096
+TOLERANCE = 1e-3
+MARGIN = Conversion().range_margin
+MAX_ORDER = 64
+TOKENS = 256
+DEVIATIONS = 5.6
+MEASURED_LAYER = 31
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+BASES: tuple[Basis, ...] = ("chebyshev", "taylor")
+_NEURONS_AT_ONCE = 512
+_SATURATED = 64.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer with F neurons. low, high, factor: [F] float64, captured ends of z and largest |u|.
+
+    z, u: typical tokens [T, F] float64. norm: their median output norm, with the weights that all layers share.
+    """
+
+    low: Tensor
+    high: Tensor
+    factor: Tensor
+    z: Tensor
+    u: Tensor
+    norm: float
+
+
+def main() -> None:
+    """Fit all layers, measure one, and write the result and its plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help=f"folder with {RANGES}")
+    parser.add_argument("--limit", type=int, help="layers to try")
+    arguments = parser.parse_args()
+    if arguments.data:
+        result = _result(load_file(arguments.data / RANGES), arguments.limit)
+        if arguments.limit:
+            return
+        write_text(RESULT, canonical_json(result))
+    PLOT.parent.mkdir(exist_ok=True)
+    write_plot(read_json(RESULT), PLOT)
+
+
+def _result(ranges: dict[str, Tensor], limit: int | None) -> dict[str, Any]:
+    low, high = ranges["min"].double(), ranges["max"].double()
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(HIDDEN, low.shape[1], generator=generator)
+    print("output weights: norms and alignment", flush=True)
+    weights = OutputWeights.of(weight)
+    numbers = range(len(low))[-limit if limit else 0 :]
+    rows: list[dict[str, Any]] = []
+    measured: dict[str, Any] = {}
+    for number in numbers:
+        layer = _typical(low[number], high[number], weight, generator)
+        row, expansion, orders = _row(layer, weights)
+        rows.append({"layer": number, **row})
+        print(_line(rows[-1]), flush=True)
+        if number == MEASURED_LAYER:
+            measured = {"layer": number, **_measured(layer, weight, weights, expansion, orders, generator)}
+            print(measured, flush=True)
+    return {
+        "command": "python -m benchmarks.llama_ranges --data FOLDER",
+        "ranges": RANGES,
+        "neurons": low.shape[1],
+        "hidden_size": HIDDEN,
+        "tolerance": TOLERANCE,
+        "range_margin": MARGIN,
+        "max_order": MAX_ORDER,
+        "standard_deviations_to_the_captured_ends": DEVIATIONS,
+        "alignment": weights.alignment,
+        "layers": rows,
+        "measured": measured,
+    }
+
+
+def _typical(low: Tensor, high: Tensor, weight: Tensor, generator: torch.Generator) -> Layer:
+    """The layer with captured ends `low`, `high` [F], and its typical tokens."""
+    factor = torch.maximum(low.abs(), high.abs())
+    draws = torch.randn(2, TOKENS, len(low), generator=generator, dtype=torch.float64) / DEVIATIONS
+    z = draws[0] * torch.where(draws[0] > 0, high.clamp_min(0), -low.clamp_max(0))
+    z = torch.maximum(torch.minimum(z, high), low)
+    u = (draws[1] * factor).clamp(-factor, factor)
+    # float32 is enough for what only scales the figures.
+    output = (SILU.value(z) * u).float() @ weight.T
+    return Layer(low, high, factor, z, u, float(torch.linalg.vector_norm(output, dim=-1).median()))
+
+
+def _row(layer: Layer, weights: OutputWeights) -> tuple[dict[str, Any], Expansion, Tensor]:
+    """Figures of one layer for both bases, and its Chebyshev expansion with orders [F]."""
+    shares = equal_shares(TOLERANCE, 0.0, weights, layer.factor, layer.norm)
+    # A tenth, as in a release: what is left of a share for the ends is used up well inside it.
+    saturation = SILU.saturation(float(shares.median()) / 10)
+    place = intervals(layer.low, layer.high, MARGIN, saturation)
+    fitted = {basis: fit(SILU, *place, basis) for basis in BASES}
+    chebyshev = fitted["chebyshev"]
+    excess = _excess(layer, chebyshev)
+    outside = _outside(chebyshev, excess)
+    orders, _ = _smallest(chebyshev, shares - outside)
+    rounding = float(_bound(chebyshev, orders, weights, layer, excess, outside, torch.float32).rounding)
+    shares = equal_shares(TOLERANCE, rounding, weights, layer.factor, layer.norm)
+    row: dict[str, Any] = {
+        "output_norm": layer.norm,
+        "saturation": saturation,
+        "neurons_that_leave_their_interval": int((excess != 0).sum()),
+        "converges_on_the_captured_range": _share(_converges(layer.low, layer.high)),
+        "converges_on_the_widened_interval": _share(_converges(place[0] - place[1], place[0] + place[1])),
+    }
+    for basis, expansion in fitted.items():
+        orders, reached = _smallest(expansion, shares - outside)
+        served = reached & _keeps_its_digits(expansion, orders, shares)
+        row[basis] = {
+            "neurons_served": _share(served),
+            "orders": _spread(orders[served]),
+            "bound": {
+                whose: {
+                    name: _figures(_bound(expansion, orders, weights, part, excess, outside, dtype))
+                    for name, dtype in DTYPES.items()
+                }
+                for whose, part in (("served", _of(layer, served)), ("all", layer))
+            },
+        }
+    row["own_series_served"] = _share(_own_series_serves(chebyshev, shares - outside, shares))
+    orders, _ = _smallest(chebyshev, shares - outside)
+    return row, chebyshev, orders
+
+
+def _of(layer: Layer, neurons: Tensor) -> Layer:
+    """The layer where only some neurons ([F] bool) can be wrong: the others keep their output weights."""
+    return replace(layer, factor=torch.where(neurons, layer.factor, 0.0))
+
+
+def _excess(layer: Layer, expansion: Expansion) -> Tensor:
+    """How far [F] the captured range leaves the interval: to the right, or else to the left (negative).
+
+    Where it leaves on both sides the right one counts: only there the continuation grows with the distance.
+    """
+    right = (layer.high - expansion.center - expansion.radius).clamp_min(0)
+    left = (layer.low - expansion.center + expansion.radius).clamp_max(0)
+    return torch.where(right > 0, right, left)
+
+
+def _outside(expansion: Expansion, excess: Tensor) -> Tensor:
+    """`bound.outside_error` [F] on the side where a neuron leaves its interval, 0 where it does not."""
+    leaves = torch.nonzero(excess).flatten()
+    error = torch.zeros_like(excess)
+    if len(leaves):
+        part, right = _part(expansion, leaves), excess[leaves] > 0
+        # An end that is never passed counts with nothing: it is put where phi is on its asymptote.
+        low = torch.where(right, -_SATURATED, part.center - part.radius)
+        high = torch.where(right, part.center + part.radius, _SATURATED)
+        bend, reach = tails(SILU, low, high)
+        moved = Expansion((low + high) / 2, (high - low) / 2, part.chebyshev, None, bend, reach)
+        error[leaves] = outside_error(SILU, moved, torch.float32)
+    return error
+
+
+def _part(expansion: Expansion, neurons: Tensor) -> Expansion:
+    """The expansion of some of the neurons of a layer."""
+    return Expansion(
+        center=expansion.center[neurons],
+        radius=expansion.radius[neurons],
+        chebyshev=expansion.chebyshev[:, neurons],
+        taylor=None if expansion.taylor is None else expansion.taylor[:, neurons],
+        bend=expansion.bend[:, neurons],
+        reach=expansion.reach[:, neurons],
+    )
+
+
+def _smallest(expansion: Expansion, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest orders [F] with errors of at most `allowed` [F], and where there is one; 64 elsewhere."""
+    return _first_below(errors(expansion), allowed)
+
+
+def _first_below(error: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    enough = error[: MAX_ORDER + 1] <= allowed
+    reached = enough.any(0)
+    return torch.where(reached, enough.int().argmax(0).clamp_min(1), MAX_ORDER), reached
+
+
+def _keeps_its_digits(expansion: Expansion, orders: Tensor, shares: Tensor) -> Tensor:
+    """Which neurons [F] lose no more than their share of phi to cancellation when terms are rounded to float32."""
+    lost = coefficients(expansion, orders).abs().sum(0) - expansion.chebyshev.abs().sum(0)
+    return lost * torch.finfo(torch.float32).eps <= shares
+
+
+def _own_series_serves(expansion: Expansion, allowed: Tensor, shares: Tensor) -> Tensor:
+    """Which neurons [F] phi's own Taylor series about the midpoint serves within order 64."""
+    degrees = torch.arange(len(expansion.chebyshev), dtype=torch.float64)[:, None]
+    own = SILU.taylor(expansion.center, len(degrees) - 1) * expansion.radius**degrees
+    orders, reached = _first_below(own[1:].abs().flip(0).cumsum(0).flip(0), allowed)
+    used = torch.where(degrees <= orders, own.abs(), 0.0).sum(0)
+    keeps = (used - expansion.chebyshev.abs().sum(0)) * torch.finfo(torch.float32).eps <= shares
+    return reached & keeps & (expansion.radius < SILU.convergence_radius(expansion.center))
+
+
+def _converges(low: Tensor, high: Tensor) -> Tensor:
+    """On which ranges [F] the Taylor series about the midpoint converges."""
+    return (high - low) / 2 < SILU.convergence_radius((high + low) / 2)
+
+
+def _bound(
+    expansion: Expansion,
+    orders: Tensor,
+    weights: OutputWeights,
+    layer: Layer,
+    excess: Tensor,
+    outside: Tensor,
+    dtype: torch.dtype,
+) -> Bound:
+    return layer_bound(expansion, orders, weights, layer.factor, layer.norm, dtype, excess, outside)
+
+
+def _figures(bound: Bound) -> dict[str, float]:
+    return {"truncation": float(bound.truncation), "rounding": float(bound.rounding), "total": float(bound.total)}
+
+
+def _share(which: Tensor) -> float:
+    return float(which.double().mean())
+
+
+def _spread(orders: Tensor) -> dict[str, float]:
+    """Mean, percentiles and largest of orders [F]."""
+    percentiles = torch.quantile(orders.double(), torch.tensor([0.1, 0.5, 0.9]).double(), interpolation="nearest")
+    named = zip(("p10", "p50", "p90"), percentiles.tolist(), strict=True)
+    return {"mean": float(orders.double().mean()), "max": float(orders.max()), **dict(named)}
+
+
+def _measured(
+    layer: Layer,
+    weight: Tensor,
+    weights: OutputWeights,
+    expansion: Expansion,
+    orders: Tensor,
+    generator: torch.Generator,
+) -> dict[str, Any]:
+    """Errors of the layer's output on random inputs, relative to the typical output norm, beside their bounds."""
+    half = TOKENS // 2
+    anywhere = torch.rand(half, len(layer.low), generator=generator, dtype=torch.float64)
+    ends = torch.randint(0, 2, (half, len(layer.low)), generator=generator) * 2 - 1
+    z = torch.cat([layer.z[:half], layer.low + anywhere * (layer.high - layer.low)])
+    u = torch.cat([layer.u[:half], ends * layer.factor])
+    offset = z - expansion.center
+    excess = offset - torch.maximum(torch.minimum(offset, expansion.radius), -expansion.radius)
+    outside = _outside(expansion, _excess(layer, expansion))
+    result: dict[str, Any] = {"tokens": TOKENS, "columns": int((orders + 1).sum()), "terms_in": {}}
+    exact = (u * SILU.value(z)) @ weight.double().T
+    for name, dtype in DTYPES.items():
+        error = torch.linalg.vector_norm(_released(weight, expansion, orders, z, u, dtype) - exact, dim=-1) / layer.norm
+        each = layer_bound(expansion, orders, weights, u, layer.norm, dtype, excess, outside).total
+        whole = _bound(expansion, orders, weights, layer, _excess(layer, expansion), outside, dtype).total
+        result["terms_in"][name] = {
+            "bound_of_the_layer": float(whole),
+            "typical_tokens": _beside(error[:half], each[:half]),
+            "tokens_at_the_ends": _beside(error[half:], each[half:]),
+        }
+    return result
+
+
+def _beside(error: Tensor, bound: Tensor) -> dict[str, Any]:
+    """Errors [T] beside the bounds [T] that hold for each token's own u."""
+    return {
+        "error_median": float(error.median()),
+        "error_max": float(error.max()),
+        "bound_of_each_median": float(bound.median()),
+        "largest_error_over_its_bound": float((error / bound).max()),
+        "every_error_within_its_bound": bool((error <= bound).all()),
+    }
+
+
+def _released(weight: Tensor, expansion: Expansion, orders: Tensor, z: Tensor, u: Tensor, dtype: torch.dtype) -> Tensor:
+    """Output [T, H] float64 of the released layer with terms and tails in `dtype`, a few neurons at a time."""
+    output = torch.zeros(len(z), len(weight), dtype=torch.float64)
+    for neurons in torch.split(torch.arange(len(orders)), _NEURONS_AT_ONCE):
+        stacked = layout(_part(expansion, neurons), orders[neurons])
+        places = neurons[stacked.permutation]
+        offset, factor = z[:, places] - stacked.center, u[:, places]
+        inside = torch.maximum(torch.minimum(offset, stacked.radius), -stacked.radius)
+        features = basis_features(expansion.basis, stacked.widths, inside / stacked.radius, factor)
+        carrier, bend, reach = (part.to(dtype).double() for part in (stacked.carrier, stacked.bend, stacked.reach))
+        right, left = (offset - inside).clamp_min(0), (offset - inside).clamp_max(0)
+        beyond = right + bend[1] * right / (1 + right / reach[1]) + bend[0] * left / (1 - left / reach[0])
+        for order in range(2):
+            features[order] = features[order] + factor * beyond * carrier[order]
+        output += torch.cat(features, dim=-1) @ terms(weight[:, neurons], stacked, dtype).double().T
+    return output
+
+
+def _line(row: dict[str, Any]) -> str:
+    cells = [f"layer {row['layer']:2}", f"own series serves {row['own_series_served']:7.2%}"]
+    for basis in BASES:
+        one = row[basis]
+        orders, bound = one["orders"], one["bound"]["served"]["float32"]
+        cells.append(
+            f"{basis}: order {orders['mean']:5.2f} (max {orders['max']:.0f}), {one['neurons_served']:7.2%} served, "
+            f"truncation {bound['truncation']:.1e}, rounding {bound['rounding']:.1e}"
+        )
+    return " | ".join(cells)
+
+
+# The plot
+
+# Okabe and Ito's palette: told apart by colour-blind readers, and on grey prints.
+_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
+_STYLE = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.labelsize": 9,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9.5,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "grid.color": "#e4e4e4",
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    # Without a salt, identifiers inside the SVG are random.
+    "svg.hashsalt": "llama-ranges",
+}
+
+
+def write_plot(result: dict[str, Any], path: Path) -> None:
+    """Draw orders, share of neurons and bound of every layer; equal results give equal bytes."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(7.6, 8.6))
+        orders, shares, bounds = figure.subplots(3, 1, sharex=True)
+        _draw_orders(orders, result)
+        _draw_shares(shares, result)
+        _draw_bounds(bounds, result)
+        bounds.set_xlabel("layer")
+        bounds.xaxis.set_major_locator(MultipleLocator(4))
+        bounds.set_xlim(-0.5, len(result["layers"]) - 0.3)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _draw_orders(axes: Axes, result: dict[str, Any]) -> None:
+    rows = result["layers"]
+    x = [row["layer"] for row in rows]
+    of = {key: [row["chebyshev"]["orders"][key] for row in rows] for key in ("p10", "p90", "mean", "max")}
+    axes.plot(x, of["max"], color=_BLUE, linestyle="none", marker="_", markersize=7, label="Chebyshev, largest")
+    axes.fill_between(
+        x, of["p10"], of["p90"], color=_BLUE, alpha=0.18, linewidth=0, label="Chebyshev, 10th to\n90th percentile"
+    )
+    axes.plot(x, of["mean"], color=_BLUE, label="Chebyshev, mean")
+    axes.plot(
+        x, [row["taylor"]["orders"]["mean"] for row in rows], color=_ORANGE, label="Taylor, mean of\nneurons served"
+    )
+    axes.set_ylim(0, result["max_order"] + 4)
+    axes.yaxis.set_major_locator(MultipleLocator(16))
+    axes.set_ylabel("expansion order")
+    axes.set_title(f"Order a neuron needs (tolerance {result['tolerance']:g} of the output norm)")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _draw_shares(axes: Axes, result: dict[str, Any]) -> None:
+    rows = result["layers"]
+    x = [row["layer"] for row in rows]
+    for label, color, style, values in (
+        ("Chebyshev", _BLUE, "-", [row["chebyshev"]["neurons_served"] for row in rows]),
+        (
+            "Taylor, Chebyshev in powers\nwhere own series is slow",
+            _ORANGE,
+            "-",
+            [row["taylor"]["neurons_served"] for row in rows],
+        ),
+        ("Taylor, own series only", _ORANGE, "--", [row["own_series_served"] for row in rows]),
+        (
+            "own series converges on\nthe captured range",
+            _GREY,
+            ":",
+            [row["converges_on_the_captured_range"] for row in rows],
+        ),
+        ("the same, range widened", _GREY, "-.", [row["converges_on_the_widened_interval"] for row in rows]),
+    ):
+        axes.plot(x, values, color=color, linestyle=style, label=label)
+    axes.set_ylim(0, 1.04)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
+    axes.set_ylabel("share of neurons")
+    axes.set_title(f"Neurons that keep their share of the tolerance within order {result['max_order']}, float32")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _draw_bounds(axes: Axes, result: dict[str, Any]) -> None:
+    rows = result["layers"]
+    x = [row["layer"] for row in rows]
+    for label, color, style, basis, dtype, part in (
+        ("Chebyshev, bfloat16", _GREEN, "-", "chebyshev", "bfloat16", "total"),
+        ("Taylor, float32", _ORANGE, "-", "taylor", "float32", "total"),
+        ("of it rounding", _ORANGE, "--", "taylor", "float32", "rounding"),
+        ("Chebyshev, float32", _BLUE, "-", "chebyshev", "float32", "total"),
+        ("of it rounding", _BLUE, "--", "chebyshev", "float32", "rounding"),
+    ):
+        values = [row[basis]["bound"]["served"][dtype][part] for row in rows]
+        axes.plot(x, values, color=color, linestyle=style, label=label)
+    measured = result["measured"]
+    for color, dtype in ((_GREEN, "bfloat16"), (_BLUE, "float32")):
+        error = measured["terms_in"][dtype]["tokens_at_the_ends"]["error_max"]
+        label = f"largest measured, {dtype}"
+        axes.plot(measured["layer"], error, color=color, linestyle="none", marker="o", markersize=5, label=label)
+    axes.axhline(result["tolerance"], color=_GREY, linestyle=":", label="tolerance")
+    axes.set_yscale("log")
+    axes.set_ylabel("error / output norm")
+    axes.set_title("Bound on the output error of the neurons served")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+if __name__ == "__main__":
+    main()
