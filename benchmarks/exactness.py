@@ -59,7 +59,7 @@ def main() -> None:
     file = RESULTS / f"exactness-{arguments.dtype}{tried}.json"
     config = config_file.read(CONFIG, {"conversion.dtype": arguments.dtype}).config
     with tempfile.TemporaryDirectory() as scratch:
-        original, bundle, plan = _converted(config, Path(scratch))
+        original, ranges, bundle, plan = _converted(config, Path(scratch))
         result: dict[str, Any] = {
             "command": f"python -m benchmarks.exactness --data FOLDER --dtype {arguments.dtype}"
             + (f" --limit {arguments.limit}" if arguments.limit else ""),
@@ -73,7 +73,7 @@ def main() -> None:
         records = []
         for settings in _settings(arguments.data, arguments.limit):
             name, start = settings.prompts[0].name, time.monotonic()
-            record = validate(original, bundle, arguments.dtype, settings, CPU, _shown(f"{name}: batch"))
+            record = validate(original, bundle, ranges, config.conversion, settings, CPU, _shown(f"{name}: batch"))
             records.append(record)
             result["data_sets"][name] = record.plain() | {
                 "gate": _gate(record),
@@ -84,8 +84,8 @@ def main() -> None:
             _print(records, arguments.dtype)
 
 
-def _converted(config: ReleaseConfig, scratch: Path) -> tuple[Path, Path, Plan]:
-    """Folders of the original and of its bundle below `scratch`, and the plan of the bundle."""
+def _converted(config: ReleaseConfig, scratch: Path) -> tuple[Path, Path, Path, Plan]:
+    """The original, its captured ranges and its bundle below `scratch`, and the plan of the bundle."""
     dtype = config.conversion.dtype
     original = resolve(config.source, scratch, _shown("resolve: tensor")).folder
     folder = scratch / "ranges"
@@ -93,7 +93,7 @@ def _converted(config: ReleaseConfig, scratch: Path) -> tuple[Path, Path, Plan]:
     ranges = folder / captured.file
     plan = expansions_of(Original(original), ranges, config.conversion).ladder()[0]
     convert(original, ranges, plan, config.conversion, scratch / "bundle", _shown("convert: layer"))
-    return original, scratch / "bundle", plan
+    return original, ranges, scratch / "bundle", plan
 
 
 def _settings(data: Path, limit: int | None) -> list[Exactness]:
