@@ -25,27 +25,30 @@ from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.inspection import require_as_planned
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import require_within_bounds
-from taylor_ops.models import device_named
+from taylor_ops.models import device_named, load_tokenizer
 from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.report import write_report
 from taylor_ops.source import ResolvedSource
-from taylor_ops.texts import text_hashes
+from taylor_ops.texts import require_readable, text_hashes
 from taylor_ops.verify import Verified
 
 
 @task(task_run_name="resolve {release.label}")
 def resolve(release: Release) -> ResolvedSource:
-    """Bring the source to this machine and check it."""
-    source = release.config.source
-    return release.perform(
+    """Bring the source and all texts to this machine and check them."""
+    config, source = release.config, release.config.source
+    resolved = release.perform(
         "resolve",
         "taylor_ops.source",
         ResolvedSource,
         {"source": source, "files": sources.stamp(source), "place": str(release.stages)},
         lambda folder, progress: sources.resolve(source, folder, progress),
     )
+    texts = (*config.calibration.texts, *config.exactness.prompts, *config.exactness.running_text)
+    require_readable(texts, load_tokenizer(resolved.folder))
+    return resolved
 
 
 @task(task_run_name="capture {release.label}")

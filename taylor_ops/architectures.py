@@ -6,7 +6,7 @@ Adding an architecture is one entry in `ARCHITECTURES`, keyed by the `model_type
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -200,26 +200,33 @@ def _recognised(model_config: Any, shapes: Shapes) -> Architecture | None:
     causal_lm = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_config.model_type)
     activation = next((key for key in _ACTIVATION_KEYS if hasattr(model_config, key)), None)
     kinds = {mlp for entry in ARCHITECTURES.values() for mlp in entry.mlps if not mlp.bypassed}
-    found = sorted({placed for kind in kinds for placed in _placed(kind, shapes)}, key=lambda kind: kind.path)
+    children = _children(shapes)
+    found = sorted({placed for kind in kinds for placed in _placed(kind, children)}, key=lambda kind: kind.path)
     if not causal_lm or not activation or not found or len({kind.path for kind in found}) < len(found):
         return None
     config = CONFIG_MAPPING[model_config.model_type].__name__
     return Architecture(model_config.model_type, causal_lm, config, tuple(found), activation)
 
 
-def _placed(kind: MlpKind, shapes: Shapes) -> Iterator[MlpKind]:
+def _children(names: Iterable[str]) -> dict[str, set[str]]:
+    """Names of the direct children of every module, from those of the tensors of a model."""
+    children: dict[str, set[str]] = {}
+    for name in names:
+        while name:
+            module, _, child = name.rpartition(".")
+            children.setdefault(module, set()).add(child)
+            name = module
+    return children
+
+
+def _placed(kind: MlpKind, children: Mapping[str, set[str]]) -> Iterator[MlpKind]:
     """`kind` at every path, numbered by layer, where exactly its layers stand side by side."""
     layers = {kind.gate, kind.down} | ({kind.up} if kind.up else set())
-    ending = "" if kind.experts else ".weight"
-    for name in shapes:
-        module, _, last = name.removesuffix(ending).rpartition(".")
+    for module, beside in children.items():
         parts = module.split(".")
         numbers = [place for place, part in enumerate(parts) if part.isdigit()]
-        if last != kind.down or len(numbers) != 1 or not name.endswith(ending):
+        if beside != layers or len(numbers) != 1:
             continue
-        beside = {
-            other.removeprefix(f"{module}.").partition(".")[0] for other in shapes if other.startswith(f"{module}.")
-        }
-        if beside == layers:
+        if kind.experts or "weight" in children.get(f"{module}.{kind.down}", ()):
             parts[numbers[0]] = "{layer}"
             yield replace(kind, path=".".join(parts))

@@ -60,6 +60,12 @@ def prompts(source: TextSource, tokenizer: Any) -> list[Prompt]:
     return result
 
 
+def require_readable(sources: Iterable[TextSource], tokenizer: Any) -> None:
+    """Read every text once, so that a mistake in one ends a release before its long work. Raises as `prompts` does."""
+    for source in sources:
+        prompts(source, tokenizer)
+
+
 def text_hashes(sources: Iterable[TextSource]) -> list[str]:
     """SHA-256 of what is behind each text source, in their order: the bytes of files, the commit of a Hub data set."""
     return [_hash_of(source) for source in sources]

@@ -40,6 +40,9 @@ def test_a_release_leaves_bundle_record_report_and_publication(tiny_config: Path
     assert abs(record["slowdown"]["achieved"] / 6.0 - 1) <= 0.1
     assert len(record["slowdown"]["ci95"]) == 2
     assert record["audit"]["rank_one"]["recovered_1pct"] > 0.99
+    for layer, error in zip(record["coverage"]["layers"], record["layer_errors"], strict=True):
+        assert 0 < error["inside"] <= layer["truncation"] + layer["rounding"] <= 1e-4
+    assert record["exactness"]["project"]["ranges"]["activations"] > 0
     assert record["bundle"]["bytes"] == sum(path.stat().st_size for path in (place / "bundle").iterdir())
     assert {"name", "version", "source", "published", "stages"} <= record.keys()
     assert all({"seconds", "peak_rss_bytes", "cached"} == cost.keys() for cost in record["stages"].values())
@@ -199,6 +202,14 @@ def test_a_second_run_of_the_same_release_at_the_same_time_is_refused(
     with pytest.raises(RuntimeError, match="enough"):
         run(tiny_config, tmp_path / "a")
     assert "another run of tiny is at work" in seen[0].cause
+
+
+def test_a_mistake_in_a_held_out_text_ends_the_run_before_any_long_work(tiny_config: Path, tmp_path: Path) -> None:
+    (tmp_path / "asked.jsonl").write_text('{"query": "Why?"}\n', encoding="utf-8")
+    prompts = f"[{{name: asked, file: {tmp_path / 'asked.jsonl'}, column: question}}]"
+    with pytest.raises(BadInput, match=r"asked\.jsonl:1: no text in `question`; it has query"):
+        run(tiny_config, tmp_path / "a", exactness__prompts=prompts)
+    assert not (tmp_path / "a" / "tiny" / "stages" / "capture").exists()
 
 
 def test_a_broken_config_is_refused_with_every_mistake(tiny_config: Path, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from taylor_ops.ranges import capture
 from tests.tiny_models import save_tiny_model
 
 CPU = torch.device("cpu")
-PHI: dict[str, Any] = {"hidden_act": "gelu_new", "num_key_value_heads": 4, "partial_rotary_factor": 0.5}
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 @pytest.fixture(scope="session")
 def phi(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     """A tiny plain model, with biases."""
-    return sample(tmp_path_factory.mktemp("phi"), "phi", **PHI)
+    return sample(tmp_path_factory.mktemp("phi"), "phi")
 
 
 @pytest.fixture(params=["llama", "phi"])
