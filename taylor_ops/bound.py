@@ -1,8 +1,9 @@
 """An a-priori bound on the error of one MLP's output: truncation, rounding of the stored terms, captured ranges.
 
 The MLP computes y = sum_j w_j u_j phi(z_j), its bundle yhat = sum_j u_j sum_n Theta_nj P_n(t_j) with
-Theta_nj = round(w_j c_nj). By the triangle inequality ||y - yhat||_2 <= truncation + rounding, for every input with
-|u_j| <= factor_j whose z_j is in its interval, or at most `excess_j` outside it.
+Theta_nj = round(w_j c_nj), both with w_j as it is in the released dtype. By the triangle inequality
+||y - yhat||_2 <= truncation + rounding, for every input with |u_j| <= factor_j whose z_j is in its interval, or at most
+`excess_j` outside it.
 
 Covered: series that end, terms and tails as they are stored. Not covered, but measured by validation: rounding of z, u,
 features and of sums on the way, in whatever precision the bundle runs, which must not flush subnormal terms to zero.
@@ -18,7 +19,8 @@ import torch
 from torch import Tensor
 
 from taylor_ops.activations import Activation
-from taylor_ops.expansion import Expansion, coefficients, errors, evaluate, signs
+from taylor_ops.config import Basis
+from taylor_ops.expansion import Expansion, coefficients, errors, evaluate, offsets, signs
 
 _FAILURE = 1e-9
 _DEVIATIONS = math.sqrt(2 * math.log(2 / _FAILURE))
@@ -97,8 +99,8 @@ def layer_bound(
 
     Rounding. An entry x is stored with an error of at most v |x| + v m, v the unit roundoff and m the smallest normal
     number, so neuron j adds at most b_j = |u_j| sum_n (v ||w_j|| |c_nj| + sqrt(H) v m) |P_n|. In the interval
-    |P_n| <= 1; right of that of a kinked activation it is P_n(|t|). Outside that of a smooth one, Theta_k also carries
-    o = s e + bend e / (1 + |e| / reach) through the rounded 1 / c_kj, which adds
+    |P_n| <= 1, or 2 where an offset is taken off (`_largest`), right of that of a kinked activation more. Outside that
+    of a smooth one, Theta_k also carries o = s e + bend e / (1 + |e| / reach) through the rounded 1 / c_kj, which adds
     |u_j| |o| (||w_j|| (2 v + v^2) + (1 + v) sqrt(H) v m / |c_kj|). It is certain that the sum is at most sum_j b_j.
     Taking the errors of different neurons as independent with mean zero (Higham & Mary, SISC 41, 2019), the inequality
     of Pinelis (Ann. Probab. 22, 1994, theorem 3.5) P(||sum_j X_j|| >= r) <= 2 exp(-r^2 / (2 sum_j b_j^2)) makes it at
@@ -111,10 +113,9 @@ def layer_bound(
     leading = size[:2].amax(0)
     activation_error = errors(expansion).gather(0, orders[None])[0]
     stored = torch.where(torch.arange(len(size))[:, None] <= orders, v * weights.norms * size + least, 0.0)
-    neuron_error = stored.sum(0)
+    neuron_error = _largest(expansion.basis, stored, torch.ones_like(leading))
     if excess is not None and outside is None:
-        at_one = signs(len(stored))[:, None] if expansion.basis == "chebyshev" else 1.0
-        neuron_error = evaluate(expansion.basis, stored * at_one, 1 + excess.clamp_min(0.0) / expansion.radius)
+        neuron_error = _largest(expansion.basis, stored, 1 + excess.clamp_min(0.0) / expansion.radius)
     elif excess is not None and outside is not None:
         activation_error = activation_error + torch.where(excess == 0, 0.0, outside)
         carried = _carried(expansion, excess, dtype).abs()
@@ -126,6 +127,15 @@ def layer_bound(
     certain = shares.sum(-1)
     rounding = torch.minimum(certain, _DEVIATIONS * torch.linalg.vector_norm(shares, dim=-1))
     return Bound(truncation / output_norm, rounding / output_norm, certain / output_norm)
+
+
+def _largest(basis: Basis, size: Tensor, t: Tensor) -> Tensor:
+    """`sum_n size_n max |P_n|` over [-t, t] for sizes [N + 1, F] >= 0 and t [..., F] >= 1."""
+    if basis == "taylor":
+        return evaluate(basis, size, t)
+    sign, offset = signs(len(size)), offsets(len(size))
+    # s_n P_n is T_n - s_n offset_n, and what is asked for T_n + offset_n.
+    return evaluate(basis, size * sign[:, None], t) + (offset * (1 + sign)) @ size
 
 
 def equal_shares(

@@ -6,7 +6,8 @@ For neuron j with local embedding z0_j and radius r_j, `phi(z) ~ sum_n c[n, j] P
 - `taylor`: P_n(t) = t^n, the form of the paper. Where phi's own Taylor series is done by order 32 on the interval its
   coefficients are used; elsewhere (a pole of phi is too near) the Chebyshev series is rewritten in powers.
 - `chebyshev`: P_n(t) = s_n T_n(t) with signs s = + + - - + + ..., which turn the three-term recurrence into one
-  fused step, P_{n+1} = P_{n-1} + s_n s_{n+1} 2 t P_n. It converges geometrically on every interval.
+  fused step, P_{n+1} = P_{n-1} + s_n s_{n+1} 2 t P_n. It converges geometrically on every interval. P_2 and P_4 are
+  taken less their value 1 at t = 0, see `offsets`.
 """
 
 from __future__ import annotations
@@ -57,6 +58,17 @@ class Expansion:
 def signs(orders: int) -> Tensor:
     """s_n for n < orders, as [orders] float64: + + - - + + - - ..."""
     return 1.0 - 2.0 * ((torch.arange(orders) // 2) % 2).double()
+
+
+def offsets(orders: int) -> Tensor:
+    """What is taken off s_n T_n in the Chebyshev basis for n < orders, as [orders] float64: 1 for n = 2 and 4, else 0.
+
+    s_n T_n(0) is 1 for every even n. In the middle of its interval, where a neuron mostly is, large multiples of W
+    would cancel to a small phi and leave their rounding behind; without that constant they are small one by one.
+    Above order 4 coefficients are too small for it to matter.
+    """
+    degree = torch.arange(orders)
+    return ((degree == 2) | (degree == 4)).double()
 
 
 def intervals(low: Tensor, high: Tensor, margin: float, saturation: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,7 +165,9 @@ def coefficients(expansion: Expansion, orders: Tensor) -> Tensor:
     kept = degree <= orders
     chebyshev = torch.where(kept, expansion.chebyshev[: highest + 1], 0.0)
     if expansion.taylor is None:
-        return chebyshev * signs(highest + 1)[:, None]
+        series = chebyshev * signs(highest + 1)[:, None]
+        series[0] += offsets(highest + 1) @ series
+        return series
     powers = torch.from_numpy(_powers_of_chebyshev(highest)) @ chebyshev
     own_series = ~expansion.taylor[0].isnan()
     return torch.where(own_series, torch.where(kept, expansion.taylor[: highest + 1], 0.0), powers)
@@ -173,11 +187,12 @@ def evaluate(basis: Basis, series: Tensor, t: Tensor) -> Tensor:
     """Sum of the series [N + 1, F] in the evaluated basis at points `t` [..., F], float64, by recurrence."""
     before, current = torch.ones_like(t), t
     total = series[0] * before + (series[1] * current if len(series) > 1 else 0.0)
-    sign = signs(len(series))
+    sign, offset = signs(len(series)), offsets(len(series))
     for n in range(2, len(series)):
         if basis == "chebyshev":
             before, current = current, before + sign[n - 1] * sign[n] * 2 * t * current
+            total = total + series[n] * (current - offset[n])
         else:
             before, current = current, t * current
-        total = total + series[n] * current
+            total = total + series[n] * current
     return total

@@ -26,8 +26,9 @@ def basis_features(
 ) -> list[Tensor]:
     """`factor * P_n(t)` for n = 0 .. len(widths) - 1, each [..., widths[n]], from `t` and `factor` [..., F].
 
-    chebyshev: P_n = s_n T_n with s = + + - - + + ..., so that P_{n+1} = P_{n-1} +- 2 t P_n is one fused step.
-    taylor: P_n = t^n. With `out` [..., sum(widths)] the features are written there, side by side.
+    chebyshev: P_n = s_n T_n with s = + + - - + + ..., so that P_{n+1} = P_{n-1} +- 2 t P_n is one fused step; in the
+    end P_2 and P_4 are taken less their value at t = 0, so that they are small there and little is lost when they are
+    rounded. taylor: P_n = t^n. With `out` [..., sum(widths)] the features are written there, side by side.
     """
     places: Sequence[Tensor | None] = (
         [None] * len(widths) if out is None else torch.split_with_sizes(out, list(widths), dim=-1)
@@ -43,6 +44,9 @@ def basis_features(
             features.append(torch.addcmul(features[n - 2][..., :k], step, last, value=sign, out=places[n]))
         else:
             features.append(torch.mul(step, last, out=places[n]))
+    if basis == "chebyshev":
+        for n in range(2, min(5, len(widths)), 2):
+            features[n] = torch.sub(features[n], factor[..., : widths[n]], out=places[n])
     return features
 
 

@@ -15,9 +15,26 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from taylor_ops.activations import ACTIVATIONS
-from taylor_ops.bound import Bound, OutputWeights, equal_shares, layer_bound, outside_error, unit_roundoff
+from taylor_ops.bound import (
+    Bound,
+    OutputWeights,
+    _largest,
+    equal_shares,
+    layer_bound,
+    outside_error,
+    unit_roundoff,
+)
 from taylor_ops.config import Basis
-from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for, right_of_the_kink
+from taylor_ops.expansion import (
+    Expansion,
+    coefficients,
+    errors,
+    evaluate,
+    fit,
+    intervals,
+    orders_for,
+    right_of_the_kink,
+)
 from taylor_ops.modeling.taylor_mlp import basis_features
 from taylor_ops.plan import layout, terms
 
@@ -206,6 +223,18 @@ def test_terms_that_float16_holds_as_subnormals_stay_within_the_bound(dtype: tor
     layer = replace(layer, weight=layer.weight / layer.weight.abs().max() * 2e-6)
     z, u = inputs_inside(layer, 0)
     assert bool((layer.apart(z, u) <= layer.bound().total).all())
+
+
+@given(order=st.integers(1, 9), reach=st.floats(1, 4), basis=st.sampled_from(BASES))
+def test_the_largest_value_of_each_basis_function_is_known_on_and_beyond_its_interval(
+    order: int, reach: float, basis: Basis
+) -> None:
+    one = torch.eye(10, dtype=torch.float64)[order][:, None]
+    points = torch.linspace(-reach, reach, 401, dtype=torch.float64)[:, None]
+    found = float(evaluate(basis, one, points).abs().max())
+    most = float(_largest(basis, one, points[-1]))
+    assert found <= most * (1 + 1e-12)
+    assert most <= found + 2
 
 
 # Not vacuous: half of the bound is exceeded in the case it is made for

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.config import Basis
-from taylor_ops.expansion import Expansion, coefficients, errors, evaluate, fit, intervals, orders_for, signs
+from taylor_ops.expansion import Expansion, coefficients, errors, evaluate, fit, intervals, offsets, orders_for, signs
 from tests.taylor_ops.exact_activations import ORACLES, exact_chebyshev
 
 SATURATION = torch.tensor(14.0, dtype=torch.float64)
@@ -218,6 +218,7 @@ series_of_any_length = st.lists(st.floats(-4, 4), min_size=1, max_size=40)
 def test_the_chebyshev_recurrence_equals_numpy_with_signs(series: list[float], t: float) -> None:
     pattern = [1, 1, -1, -1] * 10
     plain = [coefficient * sign for coefficient, sign in zip(series, pattern, strict=False)]
+    plain[0] -= sum(series[2:5:2])
     found = evaluate("chebyshev", torch.tensor(series, dtype=torch.float64)[:, None], torch.tensor([t]).double())
     expected = np.polynomial.chebyshev.chebval(float(torch.tensor([t]).double()[0]), plain)
     assert float(found[0]) == pytest.approx(float(expected), abs=1e-11)
@@ -232,3 +233,20 @@ def test_the_power_recurrence_equals_numpy(series: list[float], t: float) -> Non
 def test_signs_change_after_every_second_order() -> None:
     assert signs(10).tolist() == [1, 1, -1, -1, 1, 1, -1, -1, 1, 1]
     assert signs(10).dtype == torch.float64
+
+
+def test_what_is_taken_off_orders_two_and_four_is_their_value_in_the_middle() -> None:
+    assert offsets(7).tolist() == [0, 0, 1, 0, 1, 0, 0]
+    middle = torch.zeros(1, dtype=torch.float64)
+    for order in range(1, 6):
+        one = torch.eye(6, dtype=torch.float64)[order][:, None]
+        assert float(evaluate("chebyshev", one, middle)) == 0
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4, 5, 12])
+def test_the_term_of_order_zero_is_phi_in_the_middle_of_the_interval(order: int) -> None:
+    expansion = fit(ACTIVATIONS["silu"], torch.tensor([0.75]).double(), torch.tensor([1.5]).double(), "chebyshev")
+    orders = torch.tensor([order])
+    middle = evaluate("chebyshev", coefficients(expansion, orders), torch.zeros(1).double())
+    above = coefficients(expansion, orders)[6:].abs().sum()
+    assert float(coefficients(expansion, orders)[0, 0]) == pytest.approx(float(middle[0]), abs=float(above) + 1e-15)
