@@ -200,10 +200,11 @@ def layout(expansion: Expansion, orders: Tensor) -> Layout:
 def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype) -> Tensor:
     """Theta [H, K] in `dtype` from output weights [H, F]: column k is `coefficient[k] * weight[:, neuron[k]]`.
 
-    Worked in float64 a few rows at a time and rounded once.
+    The weights are those of the original in `dtype`, with which the bundle is compared. Products are worked in float64
+    a few rows at a time and rounded once.
     """
     result = torch.empty(weight.shape[0], len(stacked.neuron), dtype=dtype)
     for start in range(0, weight.shape[0], 64):
-        rows = weight[start : start + 64].double()
+        rows = weight[start : start + 64].to(dtype).double()
         result[start : start + 64] = (rows[:, stacked.neuron] * stacked.coefficient).to(dtype)
     return result

@@ -257,7 +257,7 @@ def test_the_carrier_turns_the_larger_of_the_first_two_terms_into_the_bare_outpu
     source=st.sampled_from([torch.float32, torch.bfloat16]),
 )
 @settings(deadline=None, max_examples=30)
-def test_terms_are_the_products_rounded_once(
+def test_terms_are_the_products_with_the_weights_of_the_released_dtype_rounded_once(
     llama: Sample, rows: int, seed: int, dtype: torch.dtype, source: torch.dtype
 ) -> None:
     fitted = llama.expansions
@@ -267,6 +267,6 @@ def test_terms_are_the_products_rounded_once(
     assert found.dtype == dtype
     assert found.shape == (rows, len(stacked.neuron))
     column = seed % len(stacked.neuron)
-    exact = weight[:, int(stacked.neuron[column])].double() * float(stacked.coefficient[column])
+    exact = weight[:, int(stacked.neuron[column])].to(dtype).double() * float(stacked.coefficient[column])
     assert torch.equal(found[:, column], exact.to(dtype))
     assert math.isfinite(float(found.abs().max()))
