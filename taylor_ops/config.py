@@ -239,7 +239,7 @@ class Exactness(Section):
     new_tokens: int = Field(default=64, ge=1)
     batch_size: int = Field(default=36, ge=2)
     floor_batch_size: int = Field(default=12, ge=1, validate_default=True)
-    """Batch size of the second run of the original, against which the first is the noise floor."""
+    """Batch size of the second run of the original, with plain attention: the first against it is the noise floor."""
 
     @field_validator("prompts", "running_text")
     @classmethod

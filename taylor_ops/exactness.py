@@ -1,14 +1,16 @@
 """Exactness: do the original and the bundle say the same tokens, judged against the original's own noise floor.
 
-Every prompt is continued greedily by the original, by the original under another legitimate execution (a smaller
-batch: the noise floor) and by the bundle. Up to the first divergence two runs have read the same tokens, so the logits
-of their steps are teacher-forced on one another; KL, log-prob differences and top-1 agreement are taken there.
+Every prompt is continued greedily by the original, by the original under another legitimate execution (smaller batches
+and plain attention: the noise floor) and by the bundle. Up to the first divergence two runs have read the same tokens,
+so the logits of their steps are teacher-forced on one another; KL, log-prob differences and top-1 agreement are taken
+there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -243,10 +245,22 @@ def _run(model: Any, batch: Sequence[Prompt], new_tokens: int, batch_size: int, 
 
 
 def _again(model: Any, batch: Sequence[Prompt], settings: config.Exactness, tokenizer: Any) -> list[Continuation]:
-    """The original once more, in other batches than before; a lone prompt is run beside a copy of itself."""
-    if len(batch) == 1:
-        return _run(model, [*batch, *batch], settings.new_tokens, 2, tokenizer)[:1]
-    return _run(model, batch, settings.new_tokens, min(settings.floor_batch_size, len(batch) - 1), tokenizer)
+    """The original once more, in other batches and with plain attention; a lone prompt runs beside a copy of itself."""
+    with _plain_attention(model):
+        if len(batch) == 1:
+            return _run(model, [*batch, *batch], settings.new_tokens, 2, tokenizer)[:1]
+        return _run(model, batch, settings.new_tokens, min(settings.floor_batch_size, len(batch) - 1), tokenizer)
+
+
+@contextmanager
+def _plain_attention(model: Any) -> Iterator[None]:
+    """While open, `model` computes attention step by step (`eager`), as every architecture can."""
+    usual = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)
 
 
 def _perplexities(source: config.TextSource, original: Any, bundle: Any, tokenizer: Any, tokens: int) -> Perplexity:

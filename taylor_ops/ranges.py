@@ -18,7 +18,7 @@ from taylor_ops.checkpoint import save_tensors
 from taylor_ops.config import Calibration
 from taylor_ops.errors import WorkFailed
 from taylor_ops.files import folder_that_appears_whole, sha256_of
-from taylor_ops.models import load_original, load_tokenizer
+from taylor_ops.models import DTYPES, load_original, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.records import Record
 from taylor_ops.texts import sequences
@@ -78,7 +78,7 @@ def capture(
             progress(min(start + len(batch), len(texts)), len(texts))
     for mlp in source.mlps:
         ranges[mlp.path]["output_norm"] = _typical(ranges[mlp.path].pop("norms"))
-        ranges[mlp.path] |= _measures(source.weights(mlp).down)
+        ranges[mlp.path] |= _measures(source.weights(mlp).down.to(DTYPES[dtype]))
     tensors = {f"{path}.{key}": value for path, kept in ranges.items() for key, value in kept.items()}
     broken = sorted(name for name, value in tensors.items() if not bool(value.isfinite().all()))
     if broken:

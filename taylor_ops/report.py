@@ -215,7 +215,7 @@ def _prompts_equal(data_sets: Sequence[DataSetExactness]) -> Plot:
     _legend_above(axes)
     return Plot(
         title="Prompts equal to the end",
-        caption="The bundle, and for comparison the original itself at another batch size (noise floor).",
+        caption="The bundle, and for comparison the original itself in another execution (noise floor).",
         svg=_svg(canvas),
     )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from taylor_ops import exactness
 from taylor_ops.config import Exactness, TextSource
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import (
@@ -299,6 +301,22 @@ def test_a_converted_model_is_exact_on_held_out_prompts(gated_or_plain: Sample, 
     assert len(found.continuations) == 8
     assert all(len(continuation.new_tokens) == 8 for continuation in found.continuations)
     assert told[-1] == (3, 3)
+
+
+def test_the_floor_is_the_original_in_smaller_batches_and_with_plain_attention(
+    llama: Sample, prompts: Exactness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[tuple[str, str, int]] = []
+    usual = exactness.continue_greedily
+
+    def watched(model: Any, batch: Sequence[Prompt], new_tokens: int, size: int, pad: int) -> Iterator[Continuation]:
+        runs.append((model.config.model_type, model.config._attn_implementation, size))
+        return usual(model, batch, new_tokens, size, pad)
+
+    monkeypatch.setattr(exactness, "continue_greedily", watched)
+    validated(llama, prompts)
+    round_of_three = [("llama", "sdpa", 4), ("llama", "eager", 1), ("taylor_llama", "sdpa", 4)]
+    assert runs == 3 * round_of_three
 
 
 def test_two_validations_give_the_same_record(llama: Sample, prompts: Exactness) -> None:
