@@ -19,7 +19,7 @@ from taylor_ops.files import disk_errors_explained
 from taylor_ops.records import Record
 from taylor_ops.release_record import StageCost
 from taylor_ops.resources import measured
-from taylor_ops.reuse import recall, remember, stage_key
+from taylor_ops.reuse import kept_for, recall, remember, stage_key
 
 R = TypeVar("R", bound=Record)
 Progress = Callable[[int, int], None]
@@ -74,8 +74,9 @@ class Release:
             if record is not None:
                 reused.append(stage)
                 return record
-            record = work(folder, _reporter(stage))
-            remember(memory, key, record, folder)
+            with kept_for(key, folder):
+                record = work(folder, _reporter(stage))
+                remember(memory, key, record, folder)
             return record
 
     @contextmanager

@@ -30,6 +30,7 @@ from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.report import write_report
+from taylor_ops.reuse import kept_beside
 from taylor_ops.source import ResolvedSource
 from taylor_ops.texts import require_readable, text_hashes
 from taylor_ops.verify import Verified
@@ -109,7 +110,13 @@ def convert(release: Release, source: ResolvedSource, ranges: CapturedRanges, la
         ConvertedModel,
         {"source": source, "ranges": ranges, "plan": latency.plan, "conversion": release.config.conversion},
         lambda folder, progress: conversion.convert(
-            source.folder, _ranges_file(release, ranges), latency.plan, release.config.conversion, folder, progress
+            source.folder,
+            _ranges_file(release, ranges),
+            latency.plan,
+            release.config.conversion,
+            folder,
+            progress,
+            kept_beside(folder),
         ),
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from taylor_ops.errors import BadInput
-from taylor_ops.files import canonical_json, read_json, write_text
+from taylor_ops.files import canonical_json, link_or_copy, read_json, write_text
 
 INDEX = "model.safetensors.index.json"
 _WEIGHT_MAP = TypeAdapter(dict[str, str])
@@ -126,14 +128,15 @@ def write_shards(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_byte
     Tensors are taken one by one and kept until a shard is full; a shard never holds more than `shard_bytes`, unless
     one tensor alone does. The numbered names need the count of shards, so files are renamed once it is known.
     """
-    shards: list[list[str]] = []
+    shards: list[_Shard] = []
     pending: dict[str, Tensor] = {}
-    pending_bytes = total = 0
+    pending_bytes = 0
 
     def flush() -> None:
         nonlocal pending, pending_bytes
-        save_tensors(pending, _unnumbered(folder, len(shards)))
-        shards.append(sorted(pending))
+        file = folder / f".shard-{len(shards)}.safetensors"
+        save_tensors(pending, file)
+        shards.append(_Shard(file, sorted(pending), pending_bytes))
         pending, pending_bytes = {}, 0
 
     for name, tensor in tensors:
@@ -142,14 +145,42 @@ def write_shards(folder: Path, tensors: Iterable[tuple[str, Tensor]], shard_byte
             flush()
         pending[name] = tensor.contiguous()
         pending_bytes += size
-        total += size
     flush()
+    return _number(folder, shards, lambda file, numbered: file.rename(numbered))
 
+
+def gather_shards(folder: Path, parts: Iterable[Path]) -> int:
+    """Put the shards of `parts`, each a folder of `write_shards`, into `folder` with one numbering and one index.
+
+    Files are linked where the file system can, and the parts are left as they are. Returns the bytes of all tensors.
+    """
+    shards: list[_Shard] = []
+    for part in parts:
+        for file in sorted(part.glob("*.safetensors")):
+            with safe_open(file, framework="pt") as opened:
+                names = sorted(opened.keys())
+                size = sum(_bytes(opened.get_slice(name)) for name in names)
+            shards.append(_Shard(file, names, size))
+    return _number(folder, shards, link_or_copy)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A file with the names of its tensors and their bytes."""
+
+    file: Path
+    names: list[str]
+    bytes: int
+
+
+def _number(folder: Path, shards: list[_Shard], put: Callable[[Path, Path], Any]) -> int:
+    """Put shards into `folder` under their numbered names and write the index; returns the bytes of all tensors."""
     weight_map = {}
-    for number, names in enumerate(shards):
+    for number, shard in enumerate(shards):
         file = f"model-{number + 1:05}-of-{len(shards):05}.safetensors"
-        _unnumbered(folder, number).rename(folder / file)
-        weight_map.update(dict.fromkeys(names, file))
+        put(shard.file, folder / file)
+        weight_map.update(dict.fromkeys(shard.names, file))
+    total = sum(shard.bytes for shard in shards)
     write_text(folder / INDEX, canonical_json({"metadata": {"total_size": total}, "weight_map": weight_map}))
     return total
 
@@ -166,5 +197,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
-def _unnumbered(folder: Path, number: int) -> Path:
-    return folder / f".shard-{number}.safetensors"
+def _bytes(stored: Any) -> int:
+    """Bytes of a tensor as it lies in a file."""
+    shape: list[int] = stored.get_shape()
+    return math.prod(shape) * _DTYPES[stored.get_dtype()].itemsize

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taylor_ops.architectures import Architecture
+from taylor_ops.architectures import Architecture, Mlp
 from taylor_ops.bound import Bound
-from taylor_ops.checkpoint import write_shards
+from taylor_ops.checkpoint import gather_shards, write_shards
 from taylor_ops.config import Conversion
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.files import canonical_json, folder_that_appears_whole, read_json, write_text
+from taylor_ops.files import (
+    canonical_json,
+    folder_that_appears_whole,
+    read_json,
+    require_free,
+    scratch_beside,
+    write_text,
+)
 from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS, install
 from taylor_ops.models import DTYPES
 from taylor_ops.original import MlpWeights, Original
@@ -24,6 +34,8 @@ from taylor_ops.records import Record
 from taylor_ops.source import tokenizer_files
 
 Progress = Callable[[int, int], None]
+
+_PART_VALUES = 64 << 20
 
 _MODELING = '''\
 """Loads this Taylor MLP release of a {causal_lm}: transformers and torch are all it needs."""
@@ -90,26 +102,92 @@ def expansions_of(original: Original, ranges_file: Path, conversion: Conversion)
     return Expansions(ranges_file, original.activation, conversion)
 
 
+@dataclass
+class Part:
+    """Tensors that are made together: those of some decoder layers, or those outside of all layers.
+
+    names: of the tensors that are taken as they are. mlps: those that become Taylor MLPs. values: about how many
+    numbers it will hold. Only the part at work is in memory.
+    """
+
+    names: list[str] = field(default_factory=list)
+    mlps: list[Mlp] = field(default_factory=list)
+    values: float = 0.0
+
+    def take(self, other: Part) -> None:
+        """Take over the tensors of another part."""
+        self.names += other.names
+        self.mlps += other.mlps
+        self.values += other.values
+
+
+class _Converted(Record):
+    """What is known of a part that is finished."""
+
+    layers: tuple[LayerConversion, ...]
+    widths: dict[str, list[int]]
+
+
+def parts_of(original: Original, plan: Plan) -> list[Part]:
+    """The parts of a converted model, in the order of its layers: as many layers together as are still small."""
+    layers: dict[str, Part] = {"": Part()}
+    for mlp in original.mlps:
+        part = layers.setdefault(_decoder_layer(mlp.module), Part())
+        part.mlps.append(mlp)
+        part.values += original.down_values(mlp) * plan.columns / plan.neurons
+    for name in original.names():
+        part = layers.get(_decoder_layer(name), layers[""])
+        part.names.append(name)
+        part.values += math.prod(original.shapes[name])
+    parts: list[Part] = []
+    for part in layers.values():
+        if parts and parts[-1].values + part.values <= _PART_VALUES:
+            parts[-1].take(part)
+        else:
+            parts.append(part)
+    return parts
+
+
+def _decoder_layer(name: str) -> str:
+    """The module of the decoder layer of a name: its path up to the first number, the whole name where it has none."""
+    names = name.split(".")
+    number = next((place for place, part in enumerate(names) if part.isdigit()), len(names))
+    return ".".join(names[: number + 1])
+
+
 def convert(
-    source: Path, ranges_file: Path, plan: Plan, conversion: Conversion, folder: Path, progress: Progress
+    source: Path,
+    ranges_file: Path,
+    plan: Plan,
+    conversion: Conversion,
+    folder: Path,
+    progress: Progress,
+    kept: Path | None = None,
 ) -> ConvertedModel:
-    """Write the converted model into `folder`, whole or not at all; one layer is in memory at a time."""
+    """Write the converted model into `folder`, whole or not at all; one part is in memory at a time.
+
+    kept: folder in which finished layers stay until all are, so that a run that was killed goes on at the next one. It
+    belongs to these inputs alone; the caller sees to that.
+    """
     original = Original(source)
     expansions = expansions_of(original, ranges_file, conversion)
-    layers: list[LayerConversion] = []
-    widths: dict[str, list[int]] = {}
-
-    def note(path: str, stacked: Layout) -> None:
-        widths[path] = stacked.widths
-        layers.append(_summary(path, stacked, expansions.bound(path, plan)))
-        progress(len(layers), len(original.mlps))
-
-    tensors = converted_tensors(original, expansions, plan, conversion.dtype, note)
-    with folder_that_appears_whole(folder) as partial:
-        written = write_shards(partial, tensors, conversion.shard_bytes)
-        tokenizer_files(source, partial)
-        _write_code(partial, original.architecture)
-        _write_config(original, partial, plan, widths, conversion.dtype)
+    parts = parts_of(original, plan)
+    with ExitStack() as stack:
+        work = kept or Path(stack.enter_context(scratch_beside(folder)))
+        folders = [work / f"{number:05}" for number in range(len(parts))]
+        left = sum(part.values for part, there in zip(parts, folders, strict=True) if not there.exists())
+        require_free(work, int(left) * DTYPES[conversion.dtype].itemsize)
+        made = []
+        for number, part in enumerate(parts):
+            made.append(_converted_part(original, expansions, plan, conversion, part, folders[number]))
+            progress(number + 1, len(parts))
+        layers = [layer for one in made for layer in one.layers]
+        widths = {path: width for one in made for path, width in one.widths.items()}
+        with folder_that_appears_whole(folder) as partial:
+            written = gather_shards(partial, folders)
+            tokenizer_files(source, partial)
+            _write_code(partial, original.architecture)
+            _write_config(original, partial, plan, widths, conversion.dtype)
     total = sum(layer.neurons for layer in layers)
     return ConvertedModel(
         plan=plan,
@@ -121,23 +199,54 @@ def convert(
     )
 
 
+def _converted_part(
+    original: Original, expansions: Expansions, plan: Plan, conversion: Conversion, part: Part, folder: Path
+) -> _Converted:
+    """Write the shards of one part into `folder`, or find them there, whole."""
+    done = folder / "part.json"
+    if done.exists():
+        return _Converted.read(done)
+    layers: list[LayerConversion] = []
+    widths: dict[str, list[int]] = {}
+
+    def note(path: str, stacked: Layout) -> None:
+        widths[path] = stacked.widths
+        layers.append(_summary(path, stacked, expansions.bound(path, plan)))
+
+    with folder_that_appears_whole(folder) as partial:
+        tensors = _part_tensors(original, expansions, plan, DTYPES[conversion.dtype], part, note)
+        write_shards(partial, tensors, conversion.shard_bytes)
+        result = _Converted(layers=tuple(layers), widths=widths)
+        result.write(partial / done.name)
+    return result
+
+
 def converted_tensors(
+    original: Original, expansions: Expansions, plan: Plan, dtype_name: str
+) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors of the whole converted model, made one by one."""
+    for part in parts_of(original, plan):
+        yield from _part_tensors(original, expansions, plan, DTYPES[dtype_name], part, lambda _path, _layout: None)
+
+
+def _part_tensors(
     original: Original,
     expansions: Expansions,
     plan: Plan,
-    dtype_name: str,
-    note: Callable[[str, Layout], None] = lambda _path, _layout: None,
+    dtype: torch.dtype,
+    part: Part,
+    note: Callable[[str, Layout], None],
 ) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors of the whole converted model, made one by one; `note` is told the layout of each MLP."""
-    dtype = DTYPES[dtype_name]
-    for name in original.names():
+    """Names and tensors of one part, made one by one; `note` is told the layout of each MLP."""
+    for name in part.names:
         yield name, _cast(original.tensor(name), dtype)
-    for mlp in original.mlps:
+    for mlp in part.mlps:
         stacked = expansions.layout(mlp.path, plan)
         for name, tensor in mlp_tensors(original.weights(mlp), stacked, dtype).items():
             yield f"{mlp.path}.{name}", tensor
         note(mlp.path, stacked)
-    yield original.guard, torch.zeros(1, dtype=dtype)
+    if original.mlps[0] in part.mlps:
+        yield original.guard, torch.zeros(1, dtype=dtype)
 
 
 def is_bundle(folder: Path) -> bool:

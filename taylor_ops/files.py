@@ -92,6 +92,24 @@ def folder_that_appears_whole(target: Path) -> Iterator[Path]:
             raise
 
 
+def require_free(folder: Path, needed: int) -> None:
+    """Raise `WorkFailed` where the disk of `folder` has not `needed` bytes free: better now than after hours."""
+    free = shutil.disk_usage(next(parent for parent in [folder, *folder.parents] if parent.exists())).free
+    if free < needed:
+        raise WorkFailed(
+            f"cannot write {folder}: about {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free",
+            "free some space or point --artifacts at another disk, then run again: finished stages are reused",
+        )
+
+
+@contextmanager
+def scratch_beside(target: Path) -> Iterator[str]:
+    """A folder beside `target`, on the same file system, that is gone with the context."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        yield scratch
+
+
 @contextmanager
 def disk_errors_explained(target: Path) -> Iterator[None]:
     """Turn a full disk, a quota or a read-only place into an error that says what there is and what to do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,6 +129,12 @@ class Original:
         """Name of the output weights of the first MLP, under which a bundle has a tensor of another size."""
         first = self.mlps[0]
         return f"{first.module}.{first.kind.down}" + ("" if first.kind.experts else ".weight")
+
+    def down_values(self, mlp: Mlp) -> int:
+        """How many output weights an MLP has."""
+        if mlp.kind.experts:
+            return math.prod(self.shapes[f"{mlp.module}.{mlp.kind.down}"][1:])
+        return math.prod(self.shapes[f"{mlp.module}.{mlp.kind.down}.weight"])
 
     def biases(self, mlp: Mlp) -> list[str]:
         """Which layers of the Taylor MLP in place of `mlp` have a bias: some of gate, up, terms."""

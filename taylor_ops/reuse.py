@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from taylor_ops.files import canonical_json, sha256_of_tree
+from taylor_ops.files import canonical_json, sha256_of_tree, write_text
 from taylor_ops.records import Record
 
 _TOOLS = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy")
@@ -73,6 +75,26 @@ def _is_module(node: ast.ImportFrom, alias: ast.alias) -> bool:
     if spec is None or spec.submodule_search_locations is None:
         return False
     return importlib.util.find_spec(f"{node.module}.{alias.name}") is not None
+
+
+def kept_beside(folder: Path) -> Path:
+    """Where a stage that writes `folder` keeps what it has finished, until all of it is."""
+    return folder.with_name(f".{folder.name}.kept")
+
+
+@contextmanager
+def kept_for(key: str, folder: Path) -> Iterator[None]:
+    """Let a stage go on with what an earlier run of it kept under the same key; what another key left is removed.
+
+    On a clean exit nothing is kept any more; after an error, or a kill, all of it is.
+    """
+    kept = kept_beside(folder)
+    note = kept / "key"
+    if not note.is_file() or note.read_text(encoding="utf-8") != key:
+        shutil.rmtree(kept, ignore_errors=True)
+        write_text(note, key)
+    yield
+    shutil.rmtree(kept, ignore_errors=True)
 
 
 def recall(memory: Path, key: str, record_type: type[R], folder: Path) -> R | None:

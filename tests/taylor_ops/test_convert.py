@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from taylor_ops.checkpoint import INDEX, Checkpoint
 from taylor_ops.config import Conversion
 from taylor_ops.convert import convert, convert_in_memory, expansions_of
-from taylor_ops.errors import BadInput
+from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import sha256_of_tree
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original, model_config
-from tests.taylor_ops.conftest import CPU, Sample, converted
+from tests.taylor_ops.conftest import CPU, Sample, converted, silent
 
 DOWN = {"llama": "down_proj", "phi": "fc2"}
 ROLES = {"gate_proj": "gate", "up_proj": "up", "fc1": "gate"}
@@ -175,7 +176,7 @@ def test_small_shards_are_several_with_a_valid_index(llama: Sample, tmp_path: Pa
     assert torch.equal(logits(load_bundle(small.converted, CPU)), logits(load_bundle(llama.converted, CPU)))
 
 
-def test_progress_is_told_of_every_layer(llama: Sample, tmp_path: Path) -> None:
+def test_progress_is_told_of_every_part(llama: Sample, tmp_path: Path) -> None:
     told = []
     convert(
         llama.original,
@@ -185,7 +186,7 @@ def test_progress_is_told_of_every_layer(llama: Sample, tmp_path: Path) -> None:
         tmp_path / "told",
         lambda *step: told.append(step),
     )
-    assert told == [(1, 2), (2, 2)]
+    assert told == [(1, 1)]
 
 
 def test_a_conversion_that_is_interrupted_leaves_nothing(llama: Sample, tmp_path: Path) -> None:
@@ -195,6 +196,19 @@ def test_a_conversion_that_is_interrupted_leaves_nothing(llama: Sample, tmp_path
     with pytest.raises(KeyboardInterrupt):
         convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "never", interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = llama.record.bytes
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=needed // 2))
+    with pytest.raises(WorkFailed, match=r"about 0\.00 GB are needed, 0\.00 GB are free"):
+        convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "never", silent)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=2 * needed))
+    convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "there", silent)
 
 
 # Other plans

@@ -18,7 +18,7 @@ from taylor_ops.config import Calibration, FolderSource
 from taylor_ops.files import write_text
 from taylor_ops.plan import Plan
 from taylor_ops.records import Record
-from taylor_ops.reuse import code_of, recall, remember, stage_key
+from taylor_ops.reuse import code_of, kept_beside, kept_for, recall, remember, stage_key
 from taylor_ops.source import ResolvedSource
 
 STAGE = "taylor_ops.stage_of_a_test"
@@ -252,3 +252,29 @@ def test_a_memory_file_cut_short_anywhere_is_not_recalled(scratch: Path, data: s
 def test_a_memory_file_of_anything_else_is_not_recalled(scratch: Path, junk: bytes) -> None:
     (scratch / "memory.json").write_bytes(junk)
     assert recalled(scratch) is None
+
+
+# What an unfinished stage keeps
+
+
+def interrupted(folder: Path) -> None:
+    with kept_for("one", folder):
+        (kept_beside(folder) / "part").write_text("made")
+        raise KeyboardInterrupt
+
+
+def test_what_was_kept_under_the_same_key_is_there_again_after_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "stage"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(folder)
+    with kept_for("one", folder):
+        assert (kept_beside(folder) / "part").read_text() == "made"
+    assert not kept_beside(folder).exists()
+
+
+def test_what_another_key_left_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "stage"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(folder)
+    with kept_for("two", folder):
+        assert not (kept_beside(folder) / "part").exists()

@@ -1,0 +1,51 @@
+"""Converts a model and is killed on the way, by itself: after a part is finished, or in the middle of a file.
+
+Started by its path. Reads `{"original": folder, "ranges": file, "plan": file, "conversion": {...}, "folder": folder,
+"kept": folder, "killed": "after a part" | "in a file"}` from standard input.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from taylor_ops import checkpoint, convert
+from taylor_ops.config import Conversion
+from taylor_ops.plan import Plan
+
+
+def main() -> None:
+    """Convert, one layer a part."""
+    request = json.load(sys.stdin)
+    convert._PART_VALUES = 0
+    saved = []
+
+    def save_half(tensors: Any, path: Path, **more: Any) -> None:
+        saved.append(path)
+        whole(tensors, path, **more)
+        if len(saved) == 2:
+            os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def after_two(done: int, _total: int) -> None:
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    whole = checkpoint.save_file
+    if request["killed"] == "in a file":
+        checkpoint.save_file = save_half
+    convert.convert(
+        Path(request["original"]),
+        Path(request["ranges"]),
+        Plan.read(Path(request["plan"])),
+        Conversion(**request["conversion"]),
+        Path(request["folder"]),
+        after_two,
+        Path(request["kept"]),
+    )
+
+
+if __name__ == "__main__":
+    main()
