@@ -1,12 +1,13 @@
 """Convert SmolLM2-135M-Instruct and compare what it says with the original, on three data sets and a running text.
 
-    python -m benchmarks.exactness --data FOLDER [--dtype float32|bfloat16] [--limit N]
+    python -m benchmarks.exactness --data FOLDER [--dtype float32|bfloat16] [--only DATA_SET] [--limit N]
 
 FOLDER holds gsm8k.jsonl, humaneval.jsonl, truthfulqa.jsonl and wikitext2_valid.txt. The plan is the cheapest that keeps
 the tolerance of release_configs/smollm2.yaml. 200 GSM8K, 82 HumanEval and 200 TruthfulQA prompts are continued by 128
 tokens each, by the original, by the original in smaller batches (the noise floor) and by the bundle. Asked for: in
 float32 every prompt equal and perplexities equal to 1e-4, in bfloat16 no more divergences than the floor has. One to
-two hours on two cores, 5 GB; the JSON is written anew after every data set. `--limit N` tries N prompts of each and N
+two hours on two cores, 5 GB; the JSON is written anew after every data set, and what
+`--only` finds is added to what it holds of the same plan. `--limit N` tries N prompts of each and N
 sequences of the running text, and writes beside.
 """
 
@@ -30,7 +31,7 @@ from taylor_ops.config import Exactness, ReleaseConfig, TextSource
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, validate
-from taylor_ops.files import canonical_json, write_text
+from taylor_ops.files import canonical_json, read_json, write_text
 from taylor_ops.latency import device_description
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
@@ -41,6 +42,7 @@ from taylor_ops.wording import count, figure, fixed
 RESULTS = Path(__file__).parent / "results"
 CONFIG = Path("release_configs/smollm2.yaml")
 CPU = torch.device("cpu")
+PROMPTS = {"humaneval": 82, "truthfulqa": 200, "gsm8k": 200}
 NEW_TOKENS = 128
 BATCH_SIZE, FLOOR_BATCH_SIZE = 64, 32
 SEQUENCE_TOKENS = 512
@@ -53,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of both models")
+    parser.add_argument("--only", choices=list(PROMPTS), help="one of the data sets")
     parser.add_argument("--limit", type=int, help="prompts of each data set, and sequences of the running text")
     arguments = parser.parse_args()
     tried = f"-limit-{arguments.limit}" if arguments.limit else ""
@@ -70,18 +73,28 @@ def main() -> None:
             "plan": plan.plain() | {"mean_order": plan.mean_order},
             "data_sets": {},
         }
-        records = []
         for settings in _settings(arguments.data, arguments.limit):
             name, start = settings.prompts[0].name, time.monotonic()
+            if arguments.only not in (None, name):
+                continue
             record = validate(original, bundle, ranges, config.conversion, settings, CPU, _shown(f"{name}: batch"))
-            records.append(record)
-            result["data_sets"][name] = record.plain() | {
-                "gate": _gate(record),
-                "seconds": round(time.monotonic() - start),
+            result["data_sets"] = _held(file, result) | {
+                name: {"gate": _gate(record), "seconds": round(time.monotonic() - start), "record": record.plain()}
             }
+            records = [ExactnessRecord.model_validate(one["record"]) for one in result["data_sets"].values()]
             result["found"] = _found(records)
             write_text(file, canonical_json(result))
             _print(records, arguments.dtype)
+
+
+def _held(file: Path, result: dict[str, Any]) -> dict[str, Any]:
+    """What the file of an earlier run holds of the same plan on the same machine."""
+    try:
+        held = read_json(file)
+    except OSError:
+        return {}
+    same = all(held[key] == result[key] for key in ("device", "versions", "conversion", "calibration", "plan"))
+    return dict(held["data_sets"]) if same else {}
 
 
 def _converted(config: ReleaseConfig, scratch: Path) -> tuple[Path, Path, Path, Plan]:
@@ -98,7 +111,6 @@ def _converted(config: ReleaseConfig, scratch: Path) -> tuple[Path, Path, Path, 
 
 def _settings(data: Path, limit: int | None) -> list[Exactness]:
     """One comparison for each data set, the shortest first; the first of them takes the running text too."""
-    wanted = {"humaneval": 82, "truthfulqa": 200, "gsm8k": 200}
     running_text = (TextSource(name="wikitext2", file=data / "wikitext2_valid.txt"),)
     return [
         Exactness(
@@ -118,7 +130,7 @@ def _settings(data: Path, limit: int | None) -> list[Exactness]:
             batch_size=BATCH_SIZE,
             floor_batch_size=FLOOR_BATCH_SIZE,
         )
-        for first, (name, number) in zip((True, False, False), wanted.items(), strict=True)
+        for first, (name, number) in zip((True, False, False), PROMPTS.items(), strict=True)
     ]
 
 

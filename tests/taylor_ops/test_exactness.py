@@ -26,6 +26,7 @@ from taylor_ops.exactness import (
     Divergence,
     ExactnessRecord,
     _Tally,
+    chance_of_so_many,
     require_exact,
     validate,
 )
@@ -211,6 +212,41 @@ def test_a_tie_where_the_floor_has_none_is_rejected() -> None:
 def test_a_divergence_that_is_no_tie_is_rejected_however_many_the_floor_has() -> None:
     with pytest.raises(GateRejected, match=r"`set-0`.*p2 differs at new token 7.*0\.8 nats.*limit 0\.001"):
         require_exact(record((comparison(ties=2, others=1), comparison(ties=5, others=5))))
+
+
+def in_bfloat16(bundle: Comparison, floor: Comparison) -> ExactnessRecord:
+    return record((bundle, floor)).model_copy(update={"dtype": "bfloat16"})
+
+
+def on_prompts(alone: int, shared: int, prompts: int = 100) -> Comparison:
+    """Ties on `shared` prompts that both runs have, and on `alone` others."""
+    ties = comparison(ties=shared + alone, prompts=prompts)
+    own = [tie.model_copy(update={"prompt": f"own-{tie.prompt}"}) for tie in ties.divergences[shared:]]
+    return ties.model_copy(update={"divergences": (*ties.divergences[:shared], *own)})
+
+
+def test_in_16_bits_a_few_more_ties_than_the_floor_has_are_chance_and_many_are_not() -> None:
+    for alone, accepted in ((4, True), (6, True), (12, False), (40, False)):
+        judged = in_bfloat16(on_prompts(alone, shared=20), comparison(ties=22, prompts=100))
+        if accepted:
+            require_exact(judged)
+        else:
+            with pytest.raises(GateRejected, match=r"ties are more than the 22 of the original .* by chance in"):
+                require_exact(judged)
+        if alone > 2:
+            with pytest.raises(GateRejected, match="more than the 22"):
+                require_exact(judged.model_copy(update={"dtype": "float32"}))
+
+
+def test_in_16_bits_too_a_tie_where_the_floor_has_none_is_rejected() -> None:
+    with pytest.raises(GateRejected, match="1 ties are more than the 0"):
+        require_exact(in_bfloat16(comparison(ties=1), comparison()))
+
+
+@pytest.mark.parametrize(("ours", "floors", "chance"), [(15, 9, 0.1537), (0, 0, 1.0), (1, 0, 0.5), (10, 0, 2.0**-10)])
+def test_the_chance_of_more_divergences_is_that_of_a_fair_coin(ours: int, floors: int, chance: float) -> None:
+    bundle, floor = on_prompts(ours, shared=7), comparison(ties=7 + floors, prompts=100)
+    assert chance_of_so_many(bundle, floor) == pytest.approx(chance, rel=1e-3)
 
 
 def test_every_data_set_is_judged() -> None:
