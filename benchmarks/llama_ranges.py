@@ -11,10 +11,10 @@ over 82 million tokens. Weights of that model are not needed. What takes their p
   the largest of 82 million normal numbers lies; u_j likewise, and all are independent. Errors are relative to the
   median output norm of 256 such tokens.
 
-Each captured range is widened by the default margin of a release and cut where SiLU has reached its asymptotes. Orders
-are the smallest, up to 64, that keep each neuron's equal share of 1e-3 of the output norm. A neuron is served when one
-does and, in powers, when cancellation between them costs no more than its share after rounding to float32. Bounds are
-those of the neurons served, and of all.
+Everything else is as in a release: `fit_layer` widens the ranges and factors by the default margin and shares a
+tolerance of 1e-2 of the output norm out over the neurons, and orders go up to 128. A neuron is served when one of them
+keeps its share and, in powers, when cancellation between them costs no more than its share after rounding to float32.
+Bounds are those of the neurons served, and of all.
 
 For layer 31 the bound is set against what random inputs do: real shapes, stored terms, the rest in float64. Half of the
 tokens are typical, half have every z_j anywhere in its captured range and every u_j at an end of its own. About four
@@ -38,28 +38,29 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from taylor_ops.activations import ACTIVATIONS
-from taylor_ops.bound import Bound, OutputWeights, equal_shares, layer_bound, outside_error
+from taylor_ops.bound import Bound, OutputWeights
 from taylor_ops.config import Basis, Conversion
-from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, tails
+from taylor_ops.expansion import Expansion, orders_for
 from taylor_ops.files import canonical_json, read_json, write_text
+from taylor_ops.fitted_layer import FittedLayer, fit_layer
 from taylor_ops.modeling.taylor_mlp import basis_features
 from taylor_ops.plan import layout, terms
+from taylor_ops.ranges import LayerRange
 
 RESULT = Path(__file__).parent / "results" / "llama_ranges.json"
 PLOT = Path("docs/llama3-ranges.svg")
 RANGES = "llama3_8b_gate_ranges.safetensors"
 SILU = ACTIVATIONS["silu"]
 HIDDEN = 4096
-TOLERANCE = 1e-3
+TOLERANCE = Conversion().tolerance
 MARGIN = Conversion().range_margin
-MAX_ORDER = 64
+MAX_ORDER = Conversion().max_order
 TOKENS = 256
 DEVIATIONS = 5.6
 MEASURED_LAYER = 31
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BASES: tuple[Basis, ...] = ("chebyshev", "taylor")
 _NEURONS_AT_ONCE = 512
-_SATURATED = 64.0
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,11 @@ def _result(ranges: dict[str, Tensor], limit: int | None) -> dict[str, Any]:
     measured: dict[str, Any] = {}
     for number in numbers:
         layer = _typical(low[number], high[number], weight, generator)
-        row, expansion, orders = _row(layer, weights)
+        row, fit = _row(layer, weights)
         rows.append({"layer": number, **row})
         print(_line(rows[-1]), flush=True)
         if number == MEASURED_LAYER:
-            measured = {"layer": number, **_measured(layer, weight, weights, expansion, orders, generator)}
+            measured = {"layer": number, **_measured(layer, weight, fit, generator)}
             print(measured, flush=True)
     return {
         "command": "python -m benchmarks.llama_ranges --data FOLDER",
@@ -136,129 +137,50 @@ def _typical(low: Tensor, high: Tensor, weight: Tensor, generator: torch.Generat
     return Layer(low, high, factor, z, u, float(torch.linalg.vector_norm(output, dim=-1).median()))
 
 
-def _row(layer: Layer, weights: OutputWeights) -> tuple[dict[str, Any], Expansion, Tensor]:
-    """Figures of one layer for both bases, and its Chebyshev expansion with orders [F]."""
-    shares = equal_shares(TOLERANCE, 0.0, weights, layer.factor, layer.norm)
-    # A tenth, as in a release: what is left of a share for the ends is used up well inside it.
-    saturation = SILU.saturation(float(shares.median()) / 10)
-    place = intervals(layer.low, layer.high, MARGIN, saturation)
-    fitted = {basis: fit(SILU, *place, basis) for basis in BASES}
+def _row(layer: Layer, weights: OutputWeights) -> tuple[dict[str, Any], FittedLayer]:
+    """Figures of one layer for both bases, and its Chebyshev fit."""
+    captured = LayerRange(layer.low, layer.high, layer.factor, layer.norm, weights)
+    fitted = {basis: fit_layer(SILU, captured, Conversion(basis=basis, tolerance=TOLERANCE)) for basis in BASES}
     chebyshev = fitted["chebyshev"]
-    excess = _excess(layer, chebyshev)
-    outside = _outside(chebyshev, excess)
-    orders, _ = _smallest(chebyshev, shares - outside)
-    rounding = float(_bound(chebyshev, orders, weights, layer, excess, outside, torch.float32).rounding)
-    shares = equal_shares(TOLERANCE, rounding, weights, layer.factor, layer.norm)
+    center, radius = chebyshev.expansion.center, chebyshev.expansion.radius
     row: dict[str, Any] = {
         "output_norm": layer.norm,
-        "saturation": saturation,
-        "neurons_that_leave_their_interval": int((excess != 0).sum()),
+        "neurons_that_leave_their_interval": int((chebyshev.excess != 0).sum()),
         "converges_on_the_captured_range": _share(_converges(layer.low, layer.high)),
-        "converges_on_the_widened_interval": _share(_converges(place[0] - place[1], place[0] + place[1])),
+        "converges_on_the_widened_interval": _share(_converges(center - radius, center + radius)),
     }
-    for basis, expansion in fitted.items():
-        orders, reached = _smallest(expansion, shares - outside)
-        served = reached & _keeps_its_digits(expansion, orders, shares)
+    for basis, fit in fitted.items():
+        # What rounding takes of the tolerance is that of Chebyshev: in powers it would take all of it.
+        fit = replace(fit, allowed=chebyshev.allowed)
+        orders = fit.orders(1.0, MAX_ORDER).clamp_max(MAX_ORDER)
+        served = (fit.error_at(orders) <= fit.allowed) & ~fit.loses_digits(orders)
+        only_served = replace(fit, factor=torch.where(served, fit.factor, 0.0))
         row[basis] = {
             "neurons_served": _share(served),
             "orders": _spread(orders[served]),
             "bound": {
-                whose: {
-                    name: _figures(_bound(expansion, orders, weights, part, excess, outside, dtype))
-                    for name, dtype in DTYPES.items()
-                }
-                for whose, part in (("served", _of(layer, served)), ("all", layer))
+                whose: {name: _figures(replace(part, dtype=dtype).bound(orders)) for name, dtype in DTYPES.items()}
+                for whose, part in (("served", only_served), ("all", fit))
             },
         }
-    row["own_series_served"] = _share(_own_series_serves(chebyshev, shares - outside, shares))
-    orders, _ = _smallest(chebyshev, shares - outside)
-    return row, chebyshev, orders
+    row["own_series_served"] = _share(_own_series_serves(chebyshev))
+    return row, chebyshev
 
 
-def _of(layer: Layer, neurons: Tensor) -> Layer:
-    """The layer where only some neurons ([F] bool) can be wrong: the others keep their output weights."""
-    return replace(layer, factor=torch.where(neurons, layer.factor, 0.0))
-
-
-def _excess(layer: Layer, expansion: Expansion) -> Tensor:
-    """How far [F] the captured range leaves the interval: to the right, or else to the left (negative).
-
-    Where it leaves on both sides the right one counts: only there the continuation grows with the distance.
-    """
-    right = (layer.high - expansion.center - expansion.radius).clamp_min(0)
-    left = (layer.low - expansion.center + expansion.radius).clamp_max(0)
-    return torch.where(right > 0, right, left)
-
-
-def _outside(expansion: Expansion, excess: Tensor) -> Tensor:
-    """`bound.outside_error` [F] on the side where a neuron leaves its interval, 0 where it does not."""
-    leaves = torch.nonzero(excess).flatten()
-    error = torch.zeros_like(excess)
-    if len(leaves):
-        part, right = _part(expansion, leaves), excess[leaves] > 0
-        # An end that is never passed counts with nothing: it is put where phi is on its asymptote.
-        low = torch.where(right, -_SATURATED, part.center - part.radius)
-        high = torch.where(right, part.center + part.radius, _SATURATED)
-        bend, reach = tails(SILU, low, high)
-        moved = Expansion((low + high) / 2, (high - low) / 2, part.chebyshev, None, bend, reach)
-        error[leaves] = outside_error(SILU, moved, torch.float32)
-    return error
-
-
-def _part(expansion: Expansion, neurons: Tensor) -> Expansion:
-    """The expansion of some of the neurons of a layer."""
-    return Expansion(
-        center=expansion.center[neurons],
-        radius=expansion.radius[neurons],
-        chebyshev=expansion.chebyshev[:, neurons],
-        taylor=None if expansion.taylor is None else expansion.taylor[:, neurons],
-        bend=expansion.bend[:, neurons],
-        reach=expansion.reach[:, neurons],
-    )
-
-
-def _smallest(expansion: Expansion, allowed: Tensor) -> tuple[Tensor, Tensor]:
-    """Smallest orders [F] with errors of at most `allowed` [F], and where there is one; 64 elsewhere."""
-    return _first_below(errors(expansion), allowed)
-
-
-def _first_below(error: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
-    enough = error[: MAX_ORDER + 1] <= allowed
-    reached = enough.any(0)
-    return torch.where(reached, enough.int().argmax(0).clamp_min(1), MAX_ORDER), reached
-
-
-def _keeps_its_digits(expansion: Expansion, orders: Tensor, shares: Tensor) -> Tensor:
-    """Which neurons [F] lose no more than their share of phi to cancellation when terms are rounded to float32."""
-    lost = coefficients(expansion, orders).abs().sum(0) - expansion.chebyshev.abs().sum(0)
-    return lost * torch.finfo(torch.float32).eps <= shares
-
-
-def _own_series_serves(expansion: Expansion, allowed: Tensor, shares: Tensor) -> Tensor:
-    """Which neurons [F] phi's own Taylor series about the midpoint serves within order 64."""
+def _own_series_serves(fit: FittedLayer) -> Tensor:
+    """Which neurons [F] phi's own Taylor series about the midpoint serves within the highest order."""
+    expansion = fit.expansion
     degrees = torch.arange(len(expansion.chebyshev), dtype=torch.float64)[:, None]
     own = SILU.taylor(expansion.center, len(degrees) - 1) * expansion.radius**degrees
-    orders, reached = _first_below(own[1:].abs().flip(0).cumsum(0).flip(0), allowed)
+    orders = orders_for(own[1:].abs().flip(0).cumsum(0).flip(0), fit.allowed, MAX_ORDER)
     used = torch.where(degrees <= orders, own.abs(), 0.0).sum(0)
-    keeps = (used - expansion.chebyshev.abs().sum(0)) * torch.finfo(torch.float32).eps <= shares
-    return reached & keeps & (expansion.radius < SILU.convergence_radius(expansion.center))
+    keeps = (used - expansion.chebyshev.abs().sum(0)) * torch.finfo(torch.float32).eps <= fit.allowed
+    return (orders <= MAX_ORDER) & keeps & (expansion.radius < SILU.convergence_radius(expansion.center))
 
 
 def _converges(low: Tensor, high: Tensor) -> Tensor:
     """On which ranges [F] the Taylor series about the midpoint converges."""
     return (high - low) / 2 < SILU.convergence_radius((high + low) / 2)
-
-
-def _bound(
-    expansion: Expansion,
-    orders: Tensor,
-    weights: OutputWeights,
-    layer: Layer,
-    excess: Tensor,
-    outside: Tensor,
-    dtype: torch.dtype,
-) -> Bound:
-    return layer_bound(expansion, orders, weights, layer.factor, layer.norm, dtype, excess, outside)
 
 
 def _figures(bound: Bound) -> dict[str, float]:
@@ -276,31 +198,22 @@ def _spread(orders: Tensor) -> dict[str, float]:
     return {"mean": float(orders.double().mean()), "max": float(orders.max()), **dict(named)}
 
 
-def _measured(
-    layer: Layer,
-    weight: Tensor,
-    weights: OutputWeights,
-    expansion: Expansion,
-    orders: Tensor,
-    generator: torch.Generator,
-) -> dict[str, Any]:
+def _measured(layer: Layer, weight: Tensor, fit: FittedLayer, generator: torch.Generator) -> dict[str, Any]:
     """Errors of the layer's output on random inputs, relative to the typical output norm, beside their bounds."""
     half = TOKENS // 2
     anywhere = torch.rand(half, len(layer.low), generator=generator, dtype=torch.float64)
     ends = torch.randint(0, 2, (half, len(layer.low)), generator=generator) * 2 - 1
     z = torch.cat([layer.z[:half], layer.low + anywhere * (layer.high - layer.low)])
     u = torch.cat([layer.u[:half], ends * layer.factor])
-    offset = z - expansion.center
-    excess = offset - torch.maximum(torch.minimum(offset, expansion.radius), -expansion.radius)
-    outside = _outside(expansion, _excess(layer, expansion))
+    orders = fit.orders(1.0, MAX_ORDER)
     result: dict[str, Any] = {"tokens": TOKENS, "columns": int((orders + 1).sum()), "terms_in": {}}
     exact = (u * SILU.value(z)) @ weight.double().T
     for name, dtype in DTYPES.items():
-        error = torch.linalg.vector_norm(_released(weight, expansion, orders, z, u, dtype) - exact, dim=-1) / layer.norm
-        each = layer_bound(expansion, orders, weights, u, layer.norm, dtype, excess, outside).total
-        whole = _bound(expansion, orders, weights, layer, _excess(layer, expansion), outside, dtype).total
+        released = _released(weight, fit.expansion, orders, z, u, dtype)
+        error = torch.linalg.vector_norm(released - exact, dim=-1) / layer.norm
+        each = replace(fit, dtype=dtype, factor=u).bound(orders).total
         result["terms_in"][name] = {
-            "bound_of_the_layer": float(whole),
+            "bound_of_the_layer": float(replace(fit, dtype=dtype).bound(orders).total),
             "typical_tokens": _beside(error[:half], each[:half]),
             "tokens_at_the_ends": _beside(error[half:], each[half:]),
         }
@@ -322,7 +235,7 @@ def _released(weight: Tensor, expansion: Expansion, orders: Tensor, z: Tensor, u
     """Output [T, H] float64 of the released layer with terms and tails in `dtype`, a few neurons at a time."""
     output = torch.zeros(len(z), len(weight), dtype=torch.float64)
     for neurons in torch.split(torch.arange(len(orders)), _NEURONS_AT_ONCE):
-        stacked = layout(_part(expansion, neurons), orders[neurons])
+        stacked = layout(expansion.of(neurons), orders[neurons])
         places = neurons[stacked.permutation]
         offset, factor = z[:, places] - stacked.center, u[:, places]
         inside = torch.maximum(torch.minimum(offset, stacked.radius), -stacked.radius)

@@ -54,6 +54,17 @@ class Expansion:
         """The basis in which this expansion is evaluated."""
         return "chebyshev" if self.taylor is None else "taylor"
 
+    def of(self, neurons: Tensor) -> Expansion:
+        """The expansions of some neurons, given by their numbers [F'] int64."""
+        return Expansion(
+            center=self.center[neurons],
+            radius=self.radius[neurons],
+            chebyshev=self.chebyshev[:, neurons],
+            taylor=None if self.taylor is None else self.taylor[:, neurons],
+            bend=self.bend[:, neurons],
+            reach=self.reach[:, neurons],
+        )
+
 
 def signs(orders: int) -> Tensor:
     """s_n for n < orders, as [orders] float64: + + - - + + - - ..."""

@@ -112,12 +112,5 @@ def _outside(activation: Activation, expansion: Expansion, low: Tensor, high: Te
     center, radius = expansion.center, expansion.radius
     leaves = torch.stack([low < center - radius, high > center + radius])
     some = torch.nonzero(leaves.any(0)).flatten()
-    cut = replace(
-        expansion,
-        center=center[some],
-        radius=radius[some],
-        bend=expansion.bend[:, some],
-        reach=expansion.reach[:, some],
-    )
-    worst = torch.where(leaves[:, some], outside_error(activation, cut, dtype), 0.0).amax(0)
+    worst = torch.where(leaves[:, some], outside_error(activation, expansion.of(some), dtype), 0.0).amax(0)
     return torch.zeros_like(center).index_put((some,), worst)

@@ -1,19 +1,29 @@
-"""What holds for every test: code of bundles is imported from a folder of this run alone."""
+"""What holds for every test: it shares no cores, no modeling code and no Prefect database with what runs beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+import torch
 import transformers.dynamic_module_utils
 from transformers.utils import logging as transformers_logging
 
 
 @pytest.fixture(scope="session", autouse=True)
-def modeling_code_stays_in_a_scratch_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Other runs on this machine have bundles of their own; and the folder must not change once it is imported from."""
+def apart_from_what_runs_beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One thread an operation, here and in programs that a test starts, and folders of this process alone.
+
+    Two workers run the tests, and operations on several threads spend most of their time waiting for a core that
+    something else uses. The folder of modeling code must not change once it is imported from.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-home")))
         scratch = str(tmp_path_factory.mktemp("modules"))
         patch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", scratch)
         transformers_logging.disable_progress_bar()
         yield
+    torch.set_num_threads(threads)

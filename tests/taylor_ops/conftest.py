@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,15 +69,6 @@ def sample(root: Path, model_type: str, **changes: Any) -> Sample:
     ranges = captured(original, root / f"{model_type}-ranges")
     conversion = Conversion(tolerance=1e-4, range_margin=0.5)
     return converted(original, ranges, conversion, root / f"{model_type}-converted")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread_an_operation() -> Iterator[None]:
-    """Tiny operations on several threads spend most of their time waiting for a core that something else uses."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
