@@ -153,8 +153,8 @@ def _found(records: list[ExactnessRecord]) -> dict[str, Any]:
         "floor": floor,
         "every_prompt_equal": bundle["diverged"] == 0,
         "divergence_rate_no_higher_than_the_floor": bundle["diverged_per_token"] <= floor["diverged_per_token"],
-        "perplexity_relative_difference": max(differences),
-        "perplexity_equal": max(differences) <= PERPLEXITY_LIMIT,
+        "perplexity_relative_difference": max(differences, default=None),
+        "perplexity_equal": max(differences) <= PERPLEXITY_LIMIT if differences else None,
     }
 
 

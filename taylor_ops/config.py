@@ -187,7 +187,7 @@ class Conversion(Section):
 
     basis: Basis = "chebyshev"
     """`chebyshev` converges on every interval; `taylor` is the paper's form, powers about the local embedding."""
-    tolerance: float = Field(default=1e-2, ge=1e-9, le=1)
+    tolerance: float = Field(default=1e-3, ge=1e-9, le=1)
     """Largest a-priori bound on the error of the output of each MLP, as a fraction of its median norm over the
     calibration text: truncation on the captured ranges and, in float32, rounding of the stored terms. In 16 bits
     rounding is bounded beside it. Calibration may tighten it, never loosen it."""
