@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Layerwise:
         first: dict[torch.Size, list[_Call]] = {}
         with self._loaded(self.model, "", names):
             for number, ids in enumerate(batches):
-                hidden, calls = self._recorded(ids.to(self._device))
+                hidden, calls = self._recorded(ids.to(self._device), ids.shape not in first)
                 known = first.setdefault(ids.shape, calls)
                 own = {} if known is calls else _differing(known, calls)
                 path = folder / f"arguments-{number}.safetensors" if own else None
@@ -116,18 +117,25 @@ class Layerwise:
         after = {f"{name}.{place}": value for name, held in brought.items() for place, value in enumerate(held)}
         return {name: value.contiguous() for name, value in ({"hidden": hidden} | after).items()}
 
-    def _recorded(self, ids: Tensor) -> tuple[Tensor, list[_Call]]:
-        """The hidden states [B, T, H] that enter the first layer, and how each layer is called on a batch of ids."""
-        for as_tuple in (False, True):
-            try:
-                return _with_stand_ins(self.model.base_model, self._layers, ids, as_tuple)
-            except _NotOneByOne:
-                continue
-        raise BadInput(
-            f"architecture `{self._original.architecture.model_type}`: its decoder layers do not simply follow one "
-            "another, so that they cannot be run one at a time",
-            "release a model whose layers each take what the layer before it gives",
-        )
+    def _recorded(self, ids: Tensor, shape_is_new: bool) -> tuple[Tensor, list[_Call]]:
+        """The hidden states [B, T, H] that enter the first layer, and how each layer is called on a batch of ids.
+
+        Raises `BadInput` where that depends on what layers return: then they cannot be run one at a time.
+        """
+        base = self.model.base_model
+        try:
+            entering, calls = _with_stand_ins(base, self._layers, ids, lambda hidden: hidden)
+            if shape_is_new:
+                _, others = _with_stand_ins(base, self._layers, ids, torch.zeros_like)
+                if _differing(calls, others):
+                    raise _NotOneByOne
+        except _NotOneByOne as error:
+            raise BadInput(
+                f"architecture `{self._original.architecture.model_type}`: its decoder layers do not just take what "
+                "the layer before gives, so that they cannot be run one at a time",
+                "release a model of another architecture",
+            ) from error
+        return entering, calls
 
 
 def _path_of_layers(original: Original) -> str:
@@ -183,52 +191,78 @@ def _is_shared(value: Any) -> bool:
     return isinstance(value, MutableMapping) and not value
 
 
-def _with_stand_ins(base: Any, layers: Any, ids: Tensor, as_tuple: bool) -> tuple[Tensor, list[_Call]]:
-    """Run the model with layers that only note how they are called and return what they are given."""
-    calls: list[_Call] = []
-    entering: list[Tensor] = []
+def _with_stand_ins(
+    base: Any, layers: Any, ids: Tensor, returned: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, list[_Call]]:
+    """Run the model with layers that note how they are called and return `returned` of their hidden states.
 
-    def stand_in(number: int) -> Any:
-        def forward(*arguments: Any, **named: Any) -> Any:
-            by_name = "hidden_states" in named
-            hidden = named.pop("hidden_states") if by_name else arguments[0]
-            entering.append(hidden)
-            if number != len(calls) or not _same_place(hidden, entering[0]):
-                raise _NotOneByOne
-            calls.append(_Call.of(arguments if by_name else arguments[1:], named, by_name))
-            return (hidden,) if as_tuple else hidden
-
-        return forward
-
-    for number, layer in enumerate(layers):
-        layer.forward = stand_in(number)
-    try:
-        base(input_ids=ids, use_cache=False)
-    finally:
-        for layer in layers:
-            del layer.forward
-    if len(calls) != len(layers):
-        raise _NotOneByOne
-    return entering[0], calls
+    Raises `_NotOneByOne` unless each is called once, in order, with just what the one before it returned.
+    """
+    for as_tuple in (False, True):
+        noted = _StandIns(returned, as_tuple)
+        for number, layer in enumerate(layers):
+            layer.forward = partial(noted.forward, number)
+        try:
+            base(input_ids=ids, use_cache=False)
+        except (_NotOneByOne, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+            # Some models take a tuple from their layers; what a tensor in its place leads to can be any of these.
+            if as_tuple:
+                raise _NotOneByOne from error
+            continue
+        finally:
+            for layer in layers:
+                del layer.forward
+        if len(noted.calls) == len(layers):
+            assert noted.entering is not None
+            return noted.entering, noted.calls
+    raise _NotOneByOne
 
 
-def _same_place(one: Any, other: Tensor) -> bool:
-    return (
-        isinstance(one, Tensor)
-        and one.data_ptr() == other.data_ptr()
-        and one.shape == other.shape
-        and one.stride() == other.stride()
-    )
+class _StandIns:
+    """What stands in for the layers of a model while it is noted how they are called."""
+
+    def __init__(self, returned: Callable[[Tensor], Tensor], as_tuple: bool) -> None:
+        self.calls: list[_Call] = []
+        self.entering: Tensor | None = None
+        self._returned, self._as_tuple = returned, as_tuple
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, number: int, *arguments: Any, **named: Any) -> Any:
+        """In place of that of layer `number`."""
+        by_name = "hidden_states" in named
+        hidden = named.pop("hidden_states") if by_name else arguments[0]
+        if self.entering is None:
+            self.entering = hidden
+        if number != len(self.calls) or not self._is_what_was_returned(hidden):
+            raise _NotOneByOne
+        self.calls.append(_Call.of(arguments if by_name else arguments[1:], named, by_name))
+        self._last = self._returned(hidden), self._returned(hidden).clone()
+        return (self._last[0],) if self._as_tuple else self._last[0]
+
+    def _is_what_was_returned(self, hidden: Any) -> bool:
+        if self._last is None:
+            return True
+        given, its_values = self._last
+        return isinstance(hidden, Tensor) and _same_place(hidden, given) and torch.equal(hidden, its_values)
+
+
+def _same_place(one: Tensor, other: Tensor) -> bool:
+    return one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.stride() == other.stride()
 
 
 def _differing(known: list[_Call], calls: list[_Call]) -> dict[str, Tensor]:
-    """Tensors under `<layer>.<place>` that are not those with which the first batch of this shape calls the layers."""
-    return {
-        f"{number}.{place}": value
-        for number, (one, other) in enumerate(zip(known, calls, strict=True))
-        for place, (before, value) in enumerate(zip(one.values, other.values, strict=True))
-        if isinstance(value, Tensor) and value is not before and not torch.equal(value, before)
-    }
+    """Tensors under `<layer>.<place>` that are not those of `known`; `_NotOneByOne` where anything else differs."""
+    differing: dict[str, Tensor] = {}
+    for number, (one, other) in enumerate(zip(known, calls, strict=True)):
+        if (one.structure, one.names, one.by_name) != (other.structure, other.names, other.by_name):
+            raise _NotOneByOne
+        for place, (before, value) in enumerate(zip(one.values, other.values, strict=True)):
+            if isinstance(value, Tensor) and isinstance(before, Tensor):
+                if value is not before and not torch.equal(value, before):
+                    differing[f"{number}.{place}"] = value
+            elif type(value) is not type(before) or value != before:
+                raise _NotOneByOne
+    return differing
 
 
 def _filled(mapping: Any, which: int, state: State) -> Any:

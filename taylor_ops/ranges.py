@@ -131,10 +131,10 @@ def kept_of(
     """What is kept of MLPs that were observed, on the CPU, by name in the file; `WorkFailed` where it is not finite."""
     tensors: dict[str, Tensor] = {}
     for mlp in mlps:
-        kept = {key: value.cpu() for key, value in ranges[mlp.path].items()}
-        kept["output_norm"] = _typical(kept.pop("norms"))
-        kept |= _measures(source.weights(mlp).down.to(DTYPES[dtype]))
-        tensors |= {f"{mlp.path}.{key}": value for key, value in kept.items()}
+        seen = ranges[mlp.path]
+        down = source.weights(mlp).down.to(seen["low"].device, DTYPES[dtype])
+        kept = seen | {"output_norm": _typical(seen["norms"])} | _measures(down)
+        tensors |= {f"{mlp.path}.{key}": kept[key].cpu() for key in _KEYS}
     broken = sorted(name for name, value in tensors.items() if not bool(value.isfinite().all()))
     if broken:
         raise WorkFailed(

@@ -13,7 +13,7 @@ from torch import Tensor
 from taylor_ops.checkpoint import save_tensors
 from taylor_ops.layerwise import State
 
-IN_MEMORY = 1 << 30
+_IN_MEMORY = 1 << 30
 """Bytes of states that stay on the device beside their files; the others are read back from there."""
 
 
@@ -23,9 +23,9 @@ class Unfinished:
     layers: how many are finished.
     """
 
-    def __init__(self, folder: Path, device: torch.device, in_memory: int = IN_MEMORY) -> None:
+    def __init__(self, folder: Path, device: torch.device) -> None:
         self.folder = folder
-        self._device, self._room = device, in_memory
+        self._device, self._room = device, _IN_MEMORY
         self._held: dict[tuple[int, int], State] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self.layers = next(layer for layer in count() if not self._found(layer).exists())
