@@ -80,7 +80,7 @@ def capture(
     texts = sequences(calibration.texts, tokenizer, calibration.tokens, calibration.sequence_tokens)
     with ExitStack() as stack:
         work = kept or Path(stack.enter_context(scratch_beside(folder)))
-        tensors = _captured(source, dtype, _batches(texts, calibration.batch_size), device, work, progress)
+        tensors = _captured(source, dtype, batches_of(texts, calibration.batch_size), device, work, progress)
         with folder_that_appears_whole(folder) as partial:
             save_tensors(tensors, partial / "ranges.safetensors")
     low = [value for name, value in tensors.items() if name.endswith(".low")]
@@ -114,7 +114,7 @@ def _captured(
     return unfinished.found()
 
 
-def _batches(texts: Sequence[Sequence[int]], size: int) -> list[Tensor]:
+def batches_of(texts: Sequence[Sequence[int]], size: int) -> list[Tensor]:
     """Ids [B, T] of at most `size` texts of one length: padding would show the model tokens that nobody wrote."""
     longest_first = sorted(texts, key=len, reverse=True)
     return [
