@@ -68,7 +68,13 @@ def capture(release: Release, source: ResolvedSource) -> CapturedRanges:
             "device": device.type,
         },
         lambda folder, progress: captured.capture(
-            source.folder, config.conversion.dtype, config.calibration, device, folder, progress
+            source.folder,
+            config.conversion.dtype,
+            config.calibration,
+            device,
+            folder,
+            progress,
+            kept_beside(folder),
         ),
     )
 

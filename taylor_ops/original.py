@@ -92,8 +92,16 @@ class Original:
         return sorted(name for name in self.shapes if name not in own and name.rpartition(".")[0] not in own)
 
     def tensor(self, name: str) -> Tensor:
-        """Read one tensor to the CPU."""
-        return self.checkpoint.tensor(self._stored[name])
+        """Read one tensor to the CPU; stacked weights of experts [E, 2F, H] or [E, H, F] from those of each expert."""
+        if name in self._stored:
+            return self.checkpoint.tensor(self._stored[name])
+        module, _, own = name.rpartition(".")
+        layers = _EXPERT_LAYERS[:2] if own == "gate_up_proj" else _EXPERT_LAYERS[2:]
+        rows = [
+            torch.cat([self.tensor(f"{module}.{expert}.{layer}.weight") for layer in layers])
+            for expert in range(self.shapes[name][0])
+        ]
+        return torch.stack(rows)
 
     def weights(self, mlp: Mlp) -> MlpWeights:
         """Read the weights of one MLP to the CPU."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from taylor_ops.bound import OutputWeights
 from taylor_ops.checkpoint import save_tensors
 from taylor_ops.config import Calibration
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import folder_that_appears_whole, sha256_of
-from taylor_ops.models import DTYPES, load_original, load_tokenizer
+from taylor_ops.files import folder_that_appears_whole, scratch_beside, sha256_of
+from taylor_ops.layerwise import Layerwise
+from taylor_ops.models import DTYPES, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.records import Record
 from taylor_ops.texts import sequences
+from taylor_ops.unfinished import Unfinished
 from taylor_ops.watch import Role, watched
 
 Progress = Callable[[int, int], None]
@@ -60,53 +62,98 @@ class LayerRange:
 
 
 def capture(
-    original: Path, dtype: str, calibration: Calibration, device: torch.device, folder: Path, progress: Progress
+    original: Path,
+    dtype: str,
+    calibration: Calibration,
+    device: torch.device,
+    folder: Path,
+    progress: Progress,
+    kept: Path | None = None,
 ) -> CapturedRanges:
-    """Run the calibration text through the original and write the range of each pre-activation into `folder`."""
-    model = load_original(original, dtype, device)
-    tokenizer = load_tokenizer(original)
+    """Run the calibration text through the original and write the range of each pre-activation into `folder`.
+
+    One decoder layer at a time is in memory; progress is over all batches of all layers. kept: folder in which finished
+    layers stay, so that a run that was killed goes on at the next one. It belongs to these inputs alone; the caller
+    sees to that.
+    """
+    source, tokenizer = Original(original), load_tokenizer(original)
     texts = sequences(calibration.texts, tokenizer, calibration.tokens, calibration.sequence_tokens)
-    texts = sorted(texts, key=len, reverse=True)
-    source = Original(original)
-    with observed(model, source.mlps) as ranges, torch.inference_mode():
-        for start in range(0, len(texts), calibration.batch_size):
-            batch = texts[start : start + calibration.batch_size]
-            # Sequences of one length a call: padding would show the model tokens that nobody wrote.
-            for length in sorted({len(text) for text in batch}, reverse=True):
-                ids = torch.tensor([text for text in batch if len(text) == length], device=device)
-                model.base_model(input_ids=ids, use_cache=False)
-            progress(min(start + len(batch), len(texts)), len(texts))
-    for mlp in source.mlps:
-        ranges[mlp.path]["output_norm"] = _typical(ranges[mlp.path].pop("norms"))
-        ranges[mlp.path] |= _measures(source.weights(mlp).down.to(DTYPES[dtype]))
-    tensors = {f"{path}.{key}": value for path, kept in ranges.items() for key, value in kept.items()}
+    with ExitStack() as stack:
+        work = kept or Path(stack.enter_context(scratch_beside(folder)))
+        tensors = _captured(source, dtype, batches_of(texts, calibration.batch_size), device, work, progress)
+        with folder_that_appears_whole(folder) as partial:
+            save_tensors(tensors, partial / "ranges.safetensors")
+    low = [value for name, value in tensors.items() if name.endswith(".low")]
+    return CapturedRanges(
+        file="ranges.safetensors",
+        sha256=sha256_of(folder / "ranges.safetensors"),
+        layers=len(low),
+        neurons=sum(value.numel() for value in low),
+        tokens=sum(map(len, texts)),
+    )
+
+
+@torch.inference_mode()
+def _captured(
+    source: Original, dtype: str, batches: Sequence[Tensor], device: torch.device, work: Path, progress: Progress
+) -> dict[str, Tensor]:
+    """Run batches of ids [B, T] through one layer after the other; what is kept of each MLP, by name in the file."""
+    unfinished = Unfinished(work, device)
+    run = Layerwise(source, DTYPES[dtype], device)
+    for number, state in enumerate(run.enter(batches, work)):
+        if unfinished.layers == 0:
+            unfinished.write(0, number, state)
+    for layer in range(unfinished.layers, run.layers):
+        with run.layer(layer) as mlps, observed(run.model, mlps) as ranges:
+            for number in range(len(batches)):
+                state = run.run(layer, number, unfinished.read(layer, number))
+                if layer + 1 < run.layers:
+                    unfinished.write(layer + 1, number, state)
+                progress(layer * len(batches) + number + 1, run.layers * len(batches))
+        unfinished.finish(layer, kept_of(source, mlps, ranges, dtype))
+    return unfinished.found()
+
+
+def batches_of(texts: Sequence[Sequence[int]], size: int) -> list[Tensor]:
+    """Ids [B, T] of at most `size` texts of one length: padding would show the model tokens that nobody wrote."""
+    longest_first = sorted(texts, key=len, reverse=True)
+    return [
+        torch.tensor([text for text in batch if len(text) == length])
+        for start in range(0, len(longest_first), size)
+        for batch in [longest_first[start : start + size]]
+        for length in sorted({len(text) for text in batch}, reverse=True)
+    ]
+
+
+def kept_of(
+    source: Original, mlps: Sequence[Mlp], ranges: Mapping[str, dict[str, Tensor]], dtype: str
+) -> dict[str, Tensor]:
+    """What is kept of MLPs that were observed, on the CPU, by name in the file; `WorkFailed` where it is not finite."""
+    tensors: dict[str, Tensor] = {}
+    for mlp in mlps:
+        seen = ranges[mlp.path]
+        down = source.weights(mlp).down.to(seen["low"].device, DTYPES[dtype])
+        kept = seen | {"output_norm": _typical(seen["norms"])} | _measures(down)
+        tensors |= {f"{mlp.path}.{key}": kept[key].cpu() for key in _KEYS}
     broken = sorted(name for name, value in tensors.items() if not bool(value.isfinite().all()))
     if broken:
         raise WorkFailed(
             f"the original computes NaN or infinite values at {broken[0]} on the calibration text",
             f"set `conversion.dtype` to one that this model can compute in ({dtype} it cannot)",
         )
-    with folder_that_appears_whole(folder) as partial:
-        save_tensors(tensors, partial / "ranges.safetensors")
-    return CapturedRanges(
-        file="ranges.safetensors",
-        sha256=sha256_of(folder / "ranges.safetensors"),
-        layers=len(ranges),
-        neurons=sum(kept["low"].numel() for kept in ranges.values()),
-        tokens=sum(map(len, texts)),
-    )
+    return tensors
 
 
 @contextmanager
 def observed(model: Any, mlps: Sequence[Mlp]) -> Iterator[dict[str, dict[str, Tensor]]]:
-    """While open, every forward pass widens the ranges `low`, `high`, `factor` ([F] float32, CPU) of each MLP.
+    """While open, every forward pass widens the ranges `low`, `high`, `factor` ([F] float32) of each MLP.
 
     `norms` [T] collects the L2 norm of its output at every token.
     """
     ranges: dict[str, dict[str, Tensor]] = {mlp.path: {} for mlp in mlps}
 
     def widen(path: str, key: str, seen: Tensor, keep: Callable[[Tensor, Tensor], Tensor]) -> None:
-        seen = seen.float().cpu()
+        seen = seen.float()
         held = ranges[path].get(key)
         ranges[path][key] = seen if held is None else keep(held, seen)
 
@@ -115,7 +162,8 @@ def observed(model: Any, mlps: Sequence[Mlp]) -> Iterator[dict[str, dict[str, Te
             widen(path, "low", values.amin(0), torch.minimum)
             widen(path, "high", values.amax(0), torch.maximum)
         elif role == "factor":
-            widen(path, "factor", values.abs().amax(0), torch.maximum)
+            # The largest magnitude without another copy of all values.
+            widen(path, "factor", torch.maximum(values.amax(0), -values.amin(0)), torch.maximum)
         elif role == "output":
             norms = torch.linalg.vector_norm(values.float(), dim=-1)
             widen(path, "norms", norms, lambda held, seen: torch.cat([held, seen]))

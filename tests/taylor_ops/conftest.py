@@ -17,6 +17,7 @@ from taylor_ops.ranges import capture
 from tests.tiny_models import save_tiny_model
 
 CPU = torch.device("cpu")
+CALIBRATION = Calibration(tokens=1024, sequence_tokens=128)
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ def silent(_done: int, _total: int) -> None:
 
 def captured(original: Path, folder: Path) -> Path:
     """The file with the ranges of a model over a part of the shipped calibration text."""
-    calibration = Calibration(tokens=1024, sequence_tokens=128)
-    return folder / capture(original, "float32", calibration, CPU, folder, silent).file
+    return folder / capture(original, "float32", CALIBRATION, CPU, folder, silent).file
 
 
 def converted(original: Path, ranges: Path, conversion: Conversion, folder: Path) -> Sample:

@@ -27,7 +27,8 @@ from taylor_ops.original import Original
 from taylor_ops.ranges import read_ranges
 from taylor_ops.source import resolve
 from tests.taylor_ops import consumer_of_all
-from tests.taylor_ops.conftest import CPU, captured, converted, silent
+from tests.taylor_ops.conftest import CALIBRATION, CPU, captured, converted, silent
+from tests.taylor_ops.whole_model import ranges_of_whole_model
 from tests.tiny_models import save_tiny_model
 
 NEW_TOKENS = 8
@@ -104,6 +105,14 @@ def test_a_bundle_says_what_the_original_says(released: dict[str, Released], cas
     assert torch.equal(one.said["greedy"], greedy[:, PROMPTS.shape[1] :])
     assert float((one.said["logits"].log_softmax(-1) - exact).abs().max()) < 5e-3
     assert torch.equal(one.said["again"], one.said["logits"])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ranges_captured_layer_by_layer_are_those_of_the_whole_model(released: dict[str, Released], case: str) -> None:
+    found = load_file(released[case].ranges)
+    expected = ranges_of_whole_model(released[case].original, CALIBRATION)
+    assert found.keys() == expected.keys()
+    assert [name for name in found if not torch.equal(found[name], expected[name])] == []
 
 
 @pytest.mark.parametrize("case", CASES)

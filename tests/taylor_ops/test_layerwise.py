@@ -1,0 +1,195 @@
+"""Capture layer by layer: to the bit what the whole model gives, one layer in memory, resumed after a kill."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from taylor_ops import ranges, unfinished
+from taylor_ops.errors import BadInput
+from taylor_ops.files import sha256_of_tree, write_text
+from taylor_ops.layerwise import Layerwise, State
+from taylor_ops.original import Original
+from taylor_ops.ranges import CapturedRanges, capture
+from taylor_ops.reuse import kept_beside, kept_for
+from tests.taylor_ops import killed_capture
+from tests.taylor_ops.conftest import CALIBRATION, CPU, captured, silent
+from tests.taylor_ops.whole_model import ranges_of_whole_model
+from tests.tiny_models import save_tiny_model
+
+ROOT = Path(__file__).parents[2]
+SHARED = {
+    "num_hidden_layers": 4,
+    "num_kv_shared_layers": 2,
+    "layer_types": ["sliding_attention", "full_attention"] * 2,
+}
+IDS = torch.arange(32, 48).reshape(2, 8)
+
+
+def require_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert [name for name in found if not torch.equal(found[name], expected[name])] == []
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes"),
+    [
+        ("gemma4_text", SHARED),
+        ("olmo3", {"attn_implementation": "eager"}),
+        ("llama", {"num_hidden_layers": 1}),
+        ("falcon", {"num_hidden_layers": 1}),
+    ],
+)
+@pytest.mark.parametrize("room", [0, 1 << 30])
+def test_ranges_are_those_of_the_whole_model_however_little_stays_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str, changes: dict[str, Any], room: int
+) -> None:
+    monkeypatch.setattr(unfinished, "_IN_MEMORY", room)
+    original = save_tiny_model(tmp_path / "original", model_type, **changes)
+    found = load_file(captured(original, tmp_path / "ranges"))
+    require_equal(found, ranges_of_whole_model(original, CALIBRATION))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["original", "ranges"]
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma4_text", "gpt2", "qwen3_moe", "qwen3_5_text"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_ranges_in_16_bits_are_those_of_the_whole_model(tmp_path: Path, model_type: str, dtype: str) -> None:
+    original = save_tiny_model(tmp_path / "original", model_type)
+    file = capture(original, dtype, CALIBRATION, CPU, tmp_path / "ranges", silent).file
+    require_equal(load_file(tmp_path / "ranges" / file), ranges_of_whole_model(original, CALIBRATION, dtype))
+
+
+def test_only_the_weights_of_the_layer_at_work_are_there(tmp_path: Path) -> None:
+    original = Original(save_tiny_model(tmp_path / "original", "mixtral"))
+    run = Layerwise(original, torch.float32, CPU)
+
+    def loaded() -> set[str]:
+        return {name for name, parameter in run.model.named_parameters() if not parameter.is_meta}
+
+    assert loaded() == set()
+    entering = run.enter([IDS], tmp_path)
+    next(entering)
+    assert loaded() == {"model.embed_tokens.weight", "model.norm.weight"}
+    assert list(entering) == []
+    for number in range(run.layers):
+        with run.layer(number) as mlps:
+            of_layer = f"model.layers.{number}."
+            assert loaded() == {name for name in original.shapes if name.startswith(of_layer)}
+            assert mlps == [mlp for mlp in original.mlps if mlp.path.startswith(of_layer)]
+            assert len(mlps) == 4
+    assert loaded() == set()
+
+
+# Layers that cannot be run one at a time
+
+
+def changed(
+    arguments: tuple[Any, ...], named: dict[str, Any], **changes: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return arguments, named | changes
+
+
+@pytest.mark.parametrize(
+    ("between", "cause"),
+    [
+        (lambda _layer, given, named: ((given[0] * 1.0,), named), "do not just take what the layer before gives"),
+        (lambda _layer, given, named: ((given[0].add_(1.0),), named), "do not just take what the layer before gives"),
+        (
+            lambda _layer, given, named: changed(given, named, position_ids=given[0].argmax(-1)),
+            "do not just take what the layer before gives",
+        ),
+        (
+            lambda _layer, given, named: changed(given, named, position_ids=int(given[0].argmax())),
+            "do not just take what the layer before gives",
+        ),
+        (lambda _layer, given, named: changed(given, named, memory=object()), "is given an object `object`"),
+    ],
+)
+def test_a_model_that_computes_between_its_layers_is_refused(tmp_path: Path, between: Any, cause: str) -> None:
+    run = Layerwise(Original(save_tiny_model(tmp_path / "original")), torch.float32, CPU)
+    run.model.model.layers[1].register_forward_pre_hook(between, with_kwargs=True)
+    with pytest.raises(BadInput, match=cause), torch.inference_mode():
+        list(run.enter([IDS], tmp_path))
+
+
+@pytest.mark.parametrize("order", [(1, 0), (0,), (0, 1, 0)])
+def test_a_model_that_does_not_call_each_layer_once_in_order_is_refused(tmp_path: Path, order: tuple[int, ...]) -> None:
+    run = Layerwise(Original(save_tiny_model(tmp_path / "original")), torch.float32, CPU)
+    layers = run.model.model.layers
+    run.model.model.layers = torch.nn.ModuleList([layers[number] for number in order])
+    run.model.config.num_hidden_layers = len(order)
+    with pytest.raises(BadInput, match="cannot be run one at a time"), torch.inference_mode():
+        list(run.enter([IDS], tmp_path))
+
+
+# Killed
+
+
+def killed(original: Path, folder: Path, kept: Path, how: str) -> None:
+    request = {
+        "original": str(original),
+        "calibration": CALIBRATION.model_dump(mode="json"),
+        "folder": str(folder),
+        "kept": str(kept),
+        "killed": how,
+    }
+    command = [sys.executable, killed_capture.__file__]
+    ended = subprocess.run(command, input=json.dumps(request), text=True, check=False, env={"PYTHONPATH": str(ROOT)})
+    assert ended.returncode == -signal.SIGKILL
+    assert not folder.exists()
+
+
+def capture_and_count(
+    monkeypatch: pytest.MonkeyPatch, original: Path, folder: Path, kept: Path | None
+) -> tuple[CapturedRanges, list[int]]:
+    """The record of a capture and the layers that were run for it."""
+    run: list[int] = []
+
+    class Counted(Layerwise):
+        def run(self, number: int, batch: int, state: State) -> State:
+            run.append(number)
+            return super().run(number, batch, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ranges, "Layerwise", Counted)
+        record = capture(original, "float32", CALIBRATION, CPU, folder, silent, kept)
+    return record, sorted(set(run))
+
+
+@pytest.mark.parametrize("how", ["in a layer", "in a file"])
+@pytest.mark.parametrize(("model_type", "changes"), [("llama", {"num_hidden_layers": 4}), ("gemma4_text", SHARED)])
+def test_a_killed_capture_goes_on_at_its_layer_and_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str, changes: dict[str, Any], how: str
+) -> None:
+    original = save_tiny_model(tmp_path / "original", model_type, **changes)
+    folder, kept = tmp_path / "ranges", tmp_path / "kept"
+    killed(original, folder, kept, how)
+    record, layers = capture_and_count(monkeypatch, original, folder, kept)
+    undisturbed, all_layers = capture_and_count(monkeypatch, original, tmp_path / "undisturbed", None)
+    assert (layers, all_layers) == ([1, 2, 3], [0, 1, 2, 3])
+    assert record == undisturbed
+    assert sha256_of_tree(folder) == sha256_of_tree(tmp_path / "undisturbed")
+
+
+def test_a_capture_of_another_input_does_not_go_on_with_what_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    originals = [save_tiny_model(tmp_path / str(seed), num_hidden_layers=4, seed=seed) for seed in (0, 1)]
+    folder = tmp_path / "ranges"
+    kept = kept_beside(folder)
+    write_text(kept / "key", "the first")
+    killed(originals[0], folder, kept, "in a layer")
+    with kept_for("the second", folder):
+        record, layers = capture_and_count(monkeypatch, originals[1], folder, kept)
+    assert layers == [0, 1, 2, 3]
+    assert record == capture_and_count(monkeypatch, originals[1], tmp_path / "undisturbed", None)[0]
+    assert not kept.exists()
