@@ -6,7 +6,7 @@ FOLDER holds gsm8k.jsonl, humaneval.jsonl, truthfulqa.jsonl and wikitext2_valid.
 the tolerance of release_configs/smollm2.yaml. 200 GSM8K, 82 HumanEval and 200 TruthfulQA prompts are continued by 128
 tokens each, by the original, by the original in smaller batches (the noise floor) and by the bundle. Asked for: in
 float32 every prompt equal and perplexities equal to 1e-4, in bfloat16 no more divergences than the floor has. One to
-two hours on two cores, 5 GB; the JSON is written anew after every data set, and what
+two hours on two cores, 9 GB; the JSON is written anew after every data set, and what
 `--only` finds is added to what it holds of the same plan. `--limit N` tries N prompts of each and N
 sequences of the running text, and writes beside.
 """

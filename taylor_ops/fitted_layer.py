@@ -63,6 +63,12 @@ class FittedLayer:
             self.outside,
         )
 
+    def keeps(self, tolerance: float, orders: Tensor) -> bool:
+        """Whether what `tolerance` counts of the bound under `orders` [F] is within it."""
+        bound = self.bound(orders)
+        counted = bound.total if counts_rounding(self.dtype) else bound.truncation
+        return float(counted) <= tolerance * (1 + 1e-9)
+
     def loses_digits(self, orders: Tensor) -> Tensor:
         """Which neurons [F] lose more than is allowed to cancellation between powers when terms are rounded."""
         if self.expansion.basis == "chebyshev":

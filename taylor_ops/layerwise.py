@@ -204,6 +204,8 @@ def _with_stand_ins(
             layer.forward = partial(noted.forward, number)
         try:
             base(input_ids=ids, use_cache=False)
+        except torch.OutOfMemoryError:
+            raise
         except (_NotOneByOne, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             # Some models take a tuple from their layers; what a tensor in its place leads to can be any of these.
             if as_tuple:

@@ -103,9 +103,11 @@ class Expansions:
             for index, candidate in enumerate(candidates):
                 orders = self._orders(layer, *candidate)
                 columns[index] += int(orders.sum()) + len(orders)
-                sound[index] &= index == 0 or not bool(layer.loses_digits(orders).any())
+                sound[index] &= index == 0 or self._stays_sound(layer, orders)
             orders = self._orders(layer, *candidates[0])
             too_far = (layer.error_at(orders) > layer.allowed) | layer.loses_digits(orders)
+            if not layer.keeps(self._conversion.tolerance, orders):
+                too_far = torch.ones_like(too_far)
             if math.isfinite(candidates[0][0]) and too_far.any():
                 first_missed = first_missed or self._why_missed(path, layer, orders)
                 missed += int(too_far.sum())
@@ -129,6 +131,14 @@ class Expansions:
                     neurons=neurons,
                 )
         return [rungs[total] for total in sorted(rungs)]
+
+    def _stays_sound(self, layer: FittedLayer, orders: Tensor) -> bool:
+        """Whether more terms of powers have not cost more by cancellation than they give; Chebyshev terms never do."""
+        conversion = self._conversion
+        if conversion.basis == "chebyshev":
+            return True
+        kept = conversion.order is not None or layer.keeps(conversion.tolerance, orders)
+        return kept and not bool(layer.loses_digits(orders).any())
 
     def _why_missed(self, path: str, layer: FittedLayer, orders: Tensor) -> str:
         """The path of a layer, with what rounding takes of the tolerance where that is much of it."""

@@ -110,3 +110,14 @@ def test_tightening_scales_what_each_series_may_be_wrong_by() -> None:
         assert bool((fitted.error_at(orders) <= tightening * fitted.allowed).all())
         higher = orders > 1
         assert bool((fitted.error_at((orders - 1).clamp_min(1)) > tightening * fitted.allowed)[higher].all())
+
+
+def test_a_layer_keeps_a_tolerance_up_to_its_bound_and_no_smaller_one() -> None:
+    ranges, _ = captured(seed=11)
+    for dtype in ("float32", "bfloat16"):
+        fitted = fit_layer(ACTIVATIONS["silu"], ranges, Conversion(dtype=dtype, tolerance=1e-2))
+        orders = orders_of(fitted)
+        bound = fitted.bound(orders)
+        counted = float(bound.total if dtype == "float32" else bound.truncation)
+        assert fitted.keeps(counted, orders)
+        assert not fitted.keeps(0.999 * counted, orders)

@@ -98,6 +98,17 @@ def changed(
     return arguments, named | changes
 
 
+def test_a_device_without_room_is_not_taken_for_an_architecture_that_cannot_be_run(tmp_path: Path) -> None:
+    run = Layerwise(Original(save_tiny_model(tmp_path / "original")), torch.float32, CPU)
+
+    def full(*_given: Any) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    run.model.model.embed_tokens.register_forward_pre_hook(full)
+    with pytest.raises(torch.OutOfMemoryError, match="no room"), torch.inference_mode():
+        list(run.enter([IDS], tmp_path))
+
+
 @pytest.mark.parametrize(
     ("between", "cause"),
     [
