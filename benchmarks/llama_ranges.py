@@ -145,7 +145,7 @@ def _row(layer: Layer, weights: OutputWeights) -> tuple[dict[str, Any], FittedLa
     center, radius = chebyshev.expansion.center, chebyshev.expansion.radius
     row: dict[str, Any] = {
         "output_norm": layer.norm,
-        "neurons_that_leave_their_interval": int((chebyshev.excess != 0).sum()),
+        "neurons_that_leave_their_interval": int(_leave(chebyshev).sum()),
         "converges_on_the_captured_range": _share(_converges(layer.low, layer.high)),
         "converges_on_the_widened_interval": _share(_converges(center - radius, center + radius)),
     }
@@ -176,6 +176,12 @@ def _own_series_serves(fit: FittedLayer) -> Tensor:
     used = torch.where(degrees <= orders, own.abs(), 0.0).sum(0)
     keeps = (used - expansion.chebyshev.abs().sum(0)) * torch.finfo(torch.float32).eps <= fit.allowed
     return (orders <= MAX_ORDER) & keeps & (expansion.radius < SILU.convergence_radius(expansion.center))
+
+
+def _leave(fit: FittedLayer) -> Tensor:
+    """Which neurons [F] have a widened range that leaves their interval."""
+    center, radius = fit.expansion.center, fit.expansion.radius
+    return (fit.low < center - radius) | (fit.high > center + radius)
 
 
 def _converges(low: Tensor, high: Tensor) -> Tensor:
@@ -232,21 +238,30 @@ def _beside(error: Tensor, bound: Tensor) -> dict[str, Any]:
 
 
 def _released(weight: Tensor, expansion: Expansion, orders: Tensor, z: Tensor, u: Tensor, dtype: torch.dtype) -> Tensor:
-    """Output [T, H] float64 of the released layer with terms and tails in `dtype`, a few neurons at a time."""
+    """Output [T, H] float64 of the released layer with terms and carriers in `dtype`, a few neurons at a time."""
     output = torch.zeros(len(z), len(weight), dtype=torch.float64)
     for neurons in torch.split(torch.arange(len(orders)), _NEURONS_AT_ONCE):
-        stacked = layout(expansion.of(neurons), orders[neurons])
+        stacked = layout(_of(expansion, neurons), orders[neurons])
         places = neurons[stacked.permutation]
-        offset, factor = z[:, places] - stacked.center, u[:, places]
-        inside = torch.maximum(torch.minimum(offset, stacked.radius), -stacked.radius)
-        features = basis_features(expansion.basis, stacked.widths, inside / stacked.radius, factor)
-        carrier, bend, reach = (part.to(dtype).double() for part in (stacked.carrier, stacked.bend, stacked.reach))
-        right, left = (offset - inside).clamp_min(0), (offset - inside).clamp_max(0)
-        beyond = right + bend[1] * right / (1 + right / reach[1]) + bend[0] * left / (1 - left / reach[0])
+        factor = u[:, places]
+        inside = z[:, places].clamp(stacked.center - stacked.radius, stacked.center + stacked.radius)
+        t = (inside - stacked.center) / stacked.radius
+        features = basis_features(expansion.basis, stacked.widths, t, factor)
+        beyond = SILU.value(z[:, places]) - SILU.value(inside)
         for order in range(2):
-            features[order] = features[order] + factor * beyond * carrier[order]
+            features[order] = features[order] + factor * beyond * stacked.carrier[order].to(dtype).double()
         output += torch.cat(features, dim=-1) @ terms(weight[:, neurons], stacked, dtype).double().T
     return output
+
+
+def _of(expansion: Expansion, neurons: Tensor) -> Expansion:
+    """The expansions of some neurons, given by their numbers [F'] int64."""
+    return Expansion(
+        center=expansion.center[neurons],
+        radius=expansion.radius[neurons],
+        chebyshev=expansion.chebyshev[:, neurons],
+        taylor=None if expansion.taylor is None else expansion.taylor[:, neurons],
+    )
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -103,7 +103,7 @@ def layer_errors(source: Path, expansions: Expansions, plan: Plan, dtype: Dtype)
 def _one_layer(
     weights: MlpWeights, stacked: Layout, plan: Plan, inputs: Tensor, dtype: torch.dtype, original: Original
 ) -> dict[str, float]:
-    taylor = TaylorMLP(inputs.shape[-1], plan.basis, stacked.widths, gated=True).to(dtype)
+    taylor = TaylorMLP(inputs.shape[-1], plan.basis, stacked.widths, original.activation.name, gated=True).to(dtype)
     taylor.load_state_dict(mlp_tensors(weights, stacked, dtype))
     down = weights.down[:, stacked.permutation].to(dtype)
     with torch.inference_mode():

@@ -2,11 +2,11 @@
 
 The MLP computes y = sum_j w_j u_j phi(z_j), its bundle yhat = sum_j u_j sum_n Theta_nj P_n(t_j) with
 Theta_nj = round(w_j c_nj), both with w_j as it is in the released dtype. By the triangle inequality
-||y - yhat||_2 <= truncation + rounding, for every input with |u_j| <= factor_j whose z_j is in its interval, or at most
-`excess_j` outside it.
+||y - yhat||_2 <= truncation + rounding, for every input with |u_j| <= factor_j and z_j between low_j and high_j, in its
+interval or not.
 
-Covered: series that end, terms and tails as they are stored. Not covered, but measured by validation: rounding of z, u,
-features and of sums on the way, in whatever precision the bundle runs, which must not flush subnormal terms to zero.
+Covered: series that end, terms and carriers as they are stored. Not covered, but measured by validation: rounding of z,
+u, features and of sums on the way, in whatever precision the bundle runs, which must not flush subnormal terms to zero.
 A term or carrier that overflows the dtype makes the bound infinite. Everything is float64 on the CPU.
 """
 
@@ -18,15 +18,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from taylor_ops.activations import Activation
 from taylor_ops.config import Basis
 from taylor_ops.expansion import Expansion, coefficients, errors, evaluate, offsets, signs
 
 _FAILURE = 1e-9
 _DEVIATIONS = math.sqrt(2 * math.log(2 / _FAILURE))
-_CELLS = 1024
-_SATURATED = 64.0
-_NEURONS_AT_ONCE = 512
+# Of all smooth activations: the largest |phi'| (1.129, of gelu) and the largest -phi (0.2785, of silu).
+_STEEPEST = 1.13
+_LOWEST = 0.279
 
 
 @dataclass(frozen=True)
@@ -83,24 +82,23 @@ def layer_bound(
     factor: Tensor,
     output_norm: float,
     dtype: torch.dtype,
-    excess: Tensor | None = None,
-    outside: Tensor | None = None,
+    low: Tensor | None = None,
+    high: Tensor | None = None,
 ) -> Bound:
     """Bound the error of one layer whose neurons have `orders` [F] and terms in `dtype`.
 
     factor: [..., F], |u_j| at most. output_norm: what the error is relative to, a typical ||y||_2 (above 0).
-    excess: [..., F], how far z_j is outside its interval, negative to the left, 0 inside; None where all are inside.
-    outside: [F], `outside_error` of the sides that count; None for a kinked activation: its series goes on to the
-    right, 0 to the left.
+    low, high: [..., F], the range of z_j; None where none leaves its interval.
 
-    Truncation. The activation of neuron j is wrong by at most d_j = `errors` at its order, plus `outside` where it is
-    outside. With s_j = ||w_j|| |u_j| d_j the output is wrong by at most sum_j s_j, and by at most
-    alignment * ||s||_2, as sum_j w_j x_j = W' (||w_j|| x_j)_j with the scaled columns W'. The smaller counts.
+    Truncation. The activation of neuron j is wrong by at most d_j = `errors` at its order, outside its interval too: a
+    smooth phi goes on with phi(z) - phi(end) there, a kinked one is 0 to the left and its series to the right. With s_j
+    = ||w_j|| |u_j| d_j the output is wrong by at most sum_j s_j, and by at most alignment * ||s||_2, as sum_j w_j x_j =
+    W' (||w_j|| x_j)_j with the scaled columns W'. The smaller counts.
 
     Rounding. An entry x is stored with an error of at most v |x| + v m, v the unit roundoff and m the smallest normal
     number, so neuron j adds at most b_j = |u_j| sum_n (v ||w_j|| |c_nj| + sqrt(H) v m) |P_n|. In the interval
     |P_n| <= 1, or 2 where an offset is taken off (`_largest`), right of that of a kinked activation more. Outside that
-    of a smooth one, Theta_k also carries o = s e + bend e / (1 + |e| / reach) through the rounded 1 / c_kj, which adds
+    of a smooth one, Theta_k also carries o = phi(z) - phi(end) (`_carried`) through the rounded 1 / c_kj, which adds
     |u_j| |o| (||w_j|| (2 v + v^2) + (1 + v) sqrt(H) v m / |c_kj|). It is certain that the sum is at most sum_j b_j.
     Taking the errors of different neurons as independent with mean zero (Higham & Mary, SISC 41, 2019), the inequality
     of Pinelis (Ann. Probab. 22, 1994, theorem 3.5) P(||sum_j X_j|| >= r) <= 2 exp(-r^2 / (2 sum_j b_j^2)) makes it at
@@ -114,11 +112,10 @@ def layer_bound(
     activation_error = errors(expansion).gather(0, orders[None])[0]
     stored = torch.where(torch.arange(len(size))[:, None] <= orders, v * weights.norms * size + least, 0.0)
     neuron_error = _largest(expansion.basis, stored, torch.ones_like(leading))
-    if excess is not None and outside is None:
-        neuron_error = _largest(expansion.basis, stored, 1 + excess.clamp_min(0.0) / expansion.radius)
-    elif excess is not None and outside is not None:
-        activation_error = activation_error + torch.where(excess == 0, 0.0, outside)
-        carried = _carried(expansion, excess, dtype).abs()
+    if low is not None and high is not None and expansion.kinked:
+        neuron_error = _largest(expansion.basis, stored, ((high - expansion.center) / expansion.radius).clamp_min(1.0))
+    elif low is not None and high is not None:
+        carried = _carried(expansion, low, high)
         neuron_error = neuron_error + carried * (weights.norms * (2 * v + v * v) + (1 + v) * least / leading)
     overflows = (weights.peaks * size.amax(0) > largest) | (1 / leading > largest)
     shares = _product(weights.norms * factor.abs(), activation_error)
@@ -143,9 +140,9 @@ def equal_shares(
 ) -> Tensor:
     """Largest errors [F] of phi with which a layer keeps `tolerance`, when every neuron adds as much to the bound.
 
-    tolerance, rounding: relative to `output_norm`, as in `Bound`; factor: [F]. What rounding leaves is for truncation,
-    `outside` included where the captured range leaves the interval. Neurons without influence get inf; all others get
-    0 where rounding leaves nothing. Equal shares need the fewest terms when all series converge equally fast.
+    tolerance, rounding: relative to `output_norm`, as in `Bound`; factor: [F]. What rounding leaves is for truncation.
+    Neurons without influence get inf; all others get 0 where rounding leaves nothing. Equal shares need the fewest
+    terms when all series converge equally fast.
     """
     influence = weights.norms * factor.abs()
     active = int((influence > 0).sum())
@@ -154,70 +151,12 @@ def equal_shares(
     return torch.where(influence > 0, share / influence, torch.inf)
 
 
-def farthest(expansion: Expansion, low: Tensor, high: Tensor, dtype: torch.dtype) -> Tensor:
-    """How far [F] a range from `low` to `high` [F] leaves each interval: an excess as `layer_bound` takes it.
-
-    Of two sides it is the one that `layer_bound` makes more of. For smooth activations.
-    """
-    left = (low - (expansion.center - expansion.radius)).clamp_max(0.0)
-    right = (high - (expansion.center + expansion.radius)).clamp_min(0.0)
-    more = _carried(expansion, left, dtype).abs() > _carried(expansion, right, dtype).abs()
-    return torch.where((left < 0) & ((right == 0) | more), left, right)
-
-
-def outside_error(activation: Activation, expansion: Expansion, dtype: torch.dtype) -> Tensor:
-    """Bound [2, F] on |phi - continuation| for every z left and right of each interval, tails stored in `dtype`.
-
-    For smooth activations. With the asymptote taken off, phi leaves a gap that tends to 0, and the continuation
-    (`expansion.tails`) one that runs monotonously from the same value to its limit. Both are enclosed between
-    neighbouring points of a grid from the end to +-64 and beyond, so that the bound decays where phi has reached its
-    asymptote. A gap that turns round between two points stays on the near side of its tangents at both. Assumed of phi:
-    between two points (at most 1/4 apart) its gap is monotone or convex or concave, from +-64 on monotone. A reach that
-    overflows `dtype` gives inf.
-    """
-    if activation.degree is not None:
-        raise ValueError(f"the series of `{activation.name}` goes on outside its intervals")
-    worst = []
-    for row, side in ((0, -1.0), (1, 1.0)):
-        bend, reach = _as_stored(expansion, row, dtype)
-        parts = (expansion.center + side * expansion.radius, bend, reach)
-        groups = zip(*(torch.split(part, _NEURONS_AT_ONCE) for part in parts), strict=True)
-        worst.append(torch.cat([_error_beyond(activation, side, *group) for group in groups]))
-    return torch.stack(worst)
-
-
-def _error_beyond(activation: Activation, side: float, end: Tensor, bend: Tensor, reach: Tensor) -> Tensor:
-    """Bound [F] on |phi - continuation| to the left (side -1) or right (1) of the ends [F]."""
-    slope = (1 + side) / 2
-    steps = torch.linspace(0, 1, _CELLS + 1, dtype=torch.float64)[:, None] ** 2
-    distance = steps * (_SATURATED - side * end).clamp_min(1.0)
-    z = end + side * distance
-    nothing, infinity = torch.zeros_like(end)[None], torch.full_like(end, torch.inf)[None]
-    gap = torch.cat([activation.value(z) - slope * z, nothing])
-    steepness = activation.taylor(z.flatten(), 1)[1].view_as(z) - slope
-    tail = gap[0] + side * _bent(bend, reach, torch.cat([distance, infinity]))
-    turns = steepness[:-1] * steepness[1:] < 0
-    tangent = distance.diff(dim=0) * torch.minimum(steepness[:-1].abs(), steepness[1:].abs())
-    past = torch.cat([torch.where(turns, tangent, 0.0), nothing])
-    above = torch.maximum(gap[:-1], gap[1:]) - torch.minimum(tail[:-1], tail[1:])
-    below = torch.maximum(tail[:-1], tail[1:]) - torch.minimum(gap[:-1], gap[1:])
-    return (torch.maximum(above, below) + past).amax(0)
-
-
-def _carried(expansion: Expansion, excess: Tensor, dtype: torch.dtype) -> Tensor:
-    """What one term carries [..., F] at an excess [..., F]: s e + bend e / (1 + |e| / reach)."""
-    right, left = excess.clamp_min(0.0), -excess.clamp_max(0.0)
-    return right + _bent(*_as_stored(expansion, 1, dtype), right) - _bent(*_as_stored(expansion, 0, dtype), left)
-
-
-def _as_stored(expansion: Expansion, row: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Bend and reach [F] to the left (0) or right (1) as a bundle in `dtype` has them."""
-    return expansion.bend[row].to(dtype).double(), expansion.reach[row].to(dtype).double()
-
-
-def _bent(bend: Tensor, reach: Tensor, distance: Tensor) -> Tensor:
-    """`bend e / (1 + e / reach)` at distances e from 0 to inf."""
-    return torch.where(bend == 0, 0.0, bend / (1 / distance + 1 / reach))
+def _carried(expansion: Expansion, low: Tensor, high: Tensor) -> Tensor:
+    """Bound [..., F] on |phi(z) - phi(end)| for z between `low` and `high` [..., F], where it is outside."""
+    left_end, right_end = expansion.center - expansion.radius, expansion.center + expansion.radius
+    right = _STEEPEST * (high - right_end).clamp_min(0.0)
+    left = torch.minimum(_STEEPEST * (left_end - low).clamp_min(0.0), left_end.clamp_min(0.0) + _LOWEST)
+    return torch.maximum(left, right)
 
 
 def _product(weight: Tensor, error: Tensor) -> Tensor:

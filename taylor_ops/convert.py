@@ -258,7 +258,7 @@ def is_bundle(folder: Path) -> bool:
 
 
 def mlp_tensors(weights: MlpWeights, stacked: Layout, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Tensors of one Taylor MLP by name: input layers in the new order of neurons, terms, intervals and tails."""
+    """Tensors of one Taylor MLP by name: input layers in the new order of neurons, terms and intervals."""
     inputs = {
         "gate.weight": weights.gate,
         "gate.bias": weights.gate_bias,
@@ -303,7 +303,7 @@ def taylor_entry(original: Original, plan: Plan, widths: Mapping[str, list[int]]
     down = original.shapes[original.guard]
     return {
         "basis": plan.basis,
-        "kinked": original.activation.degree is not None,
+        "activation": original.activation.name,
         "hidden_size": down[-1] if original.mlps[0].kind.transposed else down[-2],
         "gated": gated,
         "biases": list(biases),

@@ -29,7 +29,6 @@ _OWN_SERIES_TAIL = 1e-6
 _SMALLEST_RADIUS = 2.0**-6
 _SMALLEST_NORMAL = 2.0**-14  # of float16
 _ALIVE = -2.0
-_LONGEST_REACH = 2.0**15
 
 
 @dataclass(frozen=True)
@@ -39,31 +38,19 @@ class Expansion:
     center, radius: [F], exact in bfloat16 and float16 so that no release dtype moves an interval.
     chebyshev: [D + 1, F], coefficients of the plain T_n, D = 160.
     taylor: [D + 1, F], coefficients of t^n; NaN in the columns of neurons whose own series converges too slowly.
-    bend, reach: [2, F], how phi leaves its interval to the left and to the right, see `tails`.
+    kinked: whether phi is 0 left of 0 and the series right of it, however far; else the series holds on its interval.
     """
 
     center: Tensor
     radius: Tensor
     chebyshev: Tensor
     taylor: Tensor | None
-    bend: Tensor
-    reach: Tensor
+    kinked: bool = False
 
     @property
     def basis(self) -> Basis:
         """The basis in which this expansion is evaluated."""
         return "chebyshev" if self.taylor is None else "taylor"
-
-    def of(self, neurons: Tensor) -> Expansion:
-        """The expansions of some neurons, given by their numbers [F'] int64."""
-        return Expansion(
-            center=self.center[neurons],
-            radius=self.radius[neurons],
-            chebyshev=self.chebyshev[:, neurons],
-            taylor=None if self.taylor is None else self.taylor[:, neurons],
-            bend=self.bend[:, neurons],
-            reach=self.reach[:, neurons],
-        )
 
 
 def signs(orders: int) -> Tensor:
@@ -117,36 +104,16 @@ def fit(activation: Activation, center: Tensor, radius: Tensor, basis: Basis) ->
     transform = torch.cos(degrees[:, None] * angles) * (2 / _NODES)
     transform[0] /= 2
     chebyshev = transform @ samples
-    if activation.degree is None:
-        bend, reach = tails(activation, center - radius, center + radius)
-    else:
+    kinked = activation.degree is not None
+    if activation.degree is not None:
         chebyshev[activation.degree + 1 :] = 0
-        bend, reach = torch.zeros(2, len(center), dtype=torch.float64), torch.ones(2, len(center), dtype=torch.float64)
     if basis == "chebyshev":
-        return Expansion(center, radius, chebyshev, None, bend, reach)
+        return Expansion(center, radius, chebyshev, None, kinked)
     scaled = activation.taylor(center, _HIGHEST_DEGREE) * radius ** degrees[:, None]
     diverges = radius >= activation.convergence_radius(center)
     slow = ~(scaled[_OWN_SERIES_ORDER + 1 :].abs().sum(dim=0) <= _OWN_SERIES_TAIL)
     scaled[:, diverges | slow] = torch.nan
-    return Expansion(center, radius, chebyshev, scaled, bend, reach)
-
-
-def tails(activation: Activation, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Bend and reach [2, F] of the continuation of phi to the left of `low` and to the right of `high` [F].
-
-    At a distance e outside, phi is taken as `phi(end) + s e + bend e / (1 + |e| / reach)` with the slope s of the
-    asymptote, 0 or 1. The bend makes the slope at the end that of phi, so that the error grows with e^2 at first; the
-    reach makes the continuation meet the asymptote where it can. Else it is 1, and the error stays bounded. It is at
-    most 2^15, which float16 can hold.
-    """
-    ends = torch.stack([low, high])
-    slope = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    side = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
-    bend = torch.stack([activation.taylor(end, 1)[1] for end in ends]) - slope
-    gap = slope * ends - activation.value(ends)
-    meets = gap * bend * side > 0
-    reach = torch.where(meets, gap / torch.where(meets, bend * side, 1.0), 1.0)
-    return bend, reach.clamp_max(_LONGEST_REACH)
+    return Expansion(center, radius, chebyshev, scaled, kinked)
 
 
 def errors(expansion: Expansion) -> Tensor:

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from taylor_ops.activations import Activation
-from taylor_ops.bound import Bound, OutputWeights, equal_shares, farthest, layer_bound, outside_error
+from taylor_ops.bound import Bound, OutputWeights, equal_shares, layer_bound
 from taylor_ops.config import Conversion
 from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for, right_of_the_kink
 from taylor_ops.models import DTYPES
 from taylor_ops.ranges import LayerRange, widened
 
-# A tenth: what a neuron may be wrong by where its range is cut leaves most of its share to the series.
-_FOR_THE_ENDS = 0.1
 # However little a neuron matters on the calibration text, its activation is right to this.
 _LARGEST_ERROR = 0.1
 
@@ -26,14 +24,15 @@ class FittedLayer:
     """The expansions of one MLP with F neurons, and what its bound is made of. Tensors are [F] float64.
 
     allowed: largest truncation error of each series under which the layer keeps the tolerance that was asked for; 0
-    where none does. excess, outside: how far the widened range leaves the interval, and the error of phi there.
+    where none does. low, high, factor: the widened ranges. An interval is cut where phi equals its asymptotes within
+    what is allowed: a range may leave it.
     """
 
     expansion: Expansion
     allowed: Tensor
+    low: Tensor
+    high: Tensor
     factor: Tensor
-    excess: Tensor
-    outside: Tensor | None
     weights: OutputWeights
     output_norm: float
     dtype: torch.dtype
@@ -59,8 +58,8 @@ class FittedLayer:
             self.factor,
             self.output_norm,
             self.dtype,
-            self.excess,
-            self.outside,
+            self.low,
+            self.high,
         )
 
     def keeps(self, tolerance: float, orders: Tensor) -> bool:
@@ -98,25 +97,11 @@ def fit_layer(activation: Activation, captured: LayerRange, conversion: Conversi
     whole = shares(0.0)
     if activation.degree is not None:
         expansion = fit(activation, *right_of_the_kink(captured.high), conversion.basis)
-        excess, outside = (high - 2 * expansion.radius).clamp_min(0.0), None
     else:
-        saturation = activation.saturation(_FOR_THE_ENDS * whole)
-        place = intervals(captured.low, captured.high, conversion.range_margin, saturation)
+        place = intervals(captured.low, captured.high, conversion.range_margin, activation.saturation(whole))
         expansion = fit(activation, *place, conversion.basis)
-        excess = farthest(expansion, low, high, dtype)
-        outside = _outside(activation, expansion, low, high, dtype)
-    layer = FittedLayer(expansion, whole, factor, excess, outside, weights, captured.output_norm, dtype)
+    layer = FittedLayer(expansion, whole, low, high, factor, weights, captured.output_norm, dtype)
     rounding = 0.0
     if counts_rounding(dtype):
         rounding = float(layer.bound(layer.orders(0.5, conversion.max_order).clamp_max(conversion.max_order)).rounding)
-    taken = 0.0 if outside is None else torch.where(excess == 0, 0.0, outside)
-    return replace(layer, allowed=(shares(rounding) - taken).clamp_min(0.0))
-
-
-def _outside(activation: Activation, expansion: Expansion, low: Tensor, high: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bound [F] on the error of phi where a range from `low` to `high` [F] leaves its interval, 0 where it does not."""
-    center, radius = expansion.center, expansion.radius
-    leaves = torch.stack([low < center - radius, high > center + radius])
-    some = torch.nonzero(leaves.any(0)).flatten()
-    worst = torch.where(leaves[:, some], outside_error(activation, expansion.of(some), dtype), 0.0).amax(0)
-    return torch.zeros_like(center).index_put((some,), worst)
+    return replace(layer, allowed=shares(rounding))

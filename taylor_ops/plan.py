@@ -53,8 +53,7 @@ class Layout:
 
     permutation: [F], the original neuron at each place. widths: neurons that have order n. neuron: [K], original
     neuron of each column. coefficient: [K] float64. center, radius: [F] float64. carrier: [2, F] float64, what makes
-    the terms of order 0 or 1 the bare output weights, 0 for the other of the two. bend, reach: [2, F] float64 (left,
-    right), see `expansion.tails`.
+    the terms of order 0 or 1 the bare output weights, 0 for the other of the two.
     """
 
     permutation: Tensor
@@ -64,8 +63,6 @@ class Layout:
     center: Tensor
     radius: Tensor
     carrier: Tensor
-    bend: Tensor
-    reach: Tensor
     orders: Tensor
 
 
@@ -201,8 +198,6 @@ def layout(expansion: Expansion, orders: Tensor) -> Layout:
         center=expansion.center[permutation],
         radius=expansion.radius[permutation],
         carrier=carrier,
-        bend=expansion.bend[:, permutation],
-        reach=expansion.reach[:, permutation],
         orders=orders,
     )
 

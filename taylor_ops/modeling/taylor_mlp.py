@@ -3,20 +3,30 @@
 Scheme: "Taylor Unswift" (TaylorMLP), arXiv 2410.05331. A gated MLP `y = W (phi(z) * u)` is computed as
 `y = sum_n Theta_n (u * P_n(t))` with `t = (z - center) / radius` clamped to [-1, 1], one product over the stacked
 terms Theta_n. Neurons are sorted by falling order, so that order n uses the first `widths[n]` of them. Outside its
-interval phi bends towards its asymptotes, 0 on the left and the identity on the right; the term of order 0 or 1, each
-a multiple of the output weights, carries that part.
+interval a neuron is what its series says at the end plus `phi(z) - phi(end)`, which its term of order 0 or 1, each a
+multiple of the output weights, carries: there it is as exact as phi is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-INTERVAL_PARAMETERS = {"center": 0, "radius": 0, "carrier": 2, "bend": 2, "reach": 2}
-"""Parameters per neuron that say where its series holds and how phi goes on outside, with their rows (0: a vector)."""
+INTERVAL_PARAMETERS = {"center": 0, "radius": 0, "carrier": 2}
+"""Parameters per neuron that say where its series holds and what carries phi outside, with their rows (0: a vector)."""
+
+SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "quick_gelu": lambda z: z * torch.sigmoid(1.702 * z),
+}
+"""The activations without a kink."""
 
 _FEATURE_BYTES = 32 << 20
 
@@ -55,28 +65,27 @@ class TaylorMLP(nn.Module):
 
     widths: number of neurons that have a term of order n, falling; every neuron has orders 0 and 1.
     gated: whether a second input layer makes the factor u. biases: which of `gate`, `up` and `terms` have one.
-    kinked: phi is 0 left of 0 and a polynomial right of it; the series is that polynomial, and holds on the whole side.
+    activation: the name of phi, one of `SMOOTH`, or `relu` or `relu2`: such a one is 0 left of 0 and a polynomial right
+    of it; the series is that polynomial, and holds on the whole side.
     """
 
     center: Tensor
     radius: Tensor
     carrier: Tensor
-    bend: Tensor
-    reach: Tensor
 
     def __init__(
         self,
         hidden_size: int,
         basis: str,
         widths: Sequence[int],
+        activation: str,
         gated: bool,
         biases: Sequence[str] = (),
-        kinked: bool = False,
     ) -> None:
         super().__init__()
         self.basis = basis
         self.widths = list(widths)
-        self.kinked = kinked
+        self.phi = None if activation in ("relu", "relu2") else SMOOTH[activation]
         self.gate = nn.Linear(hidden_size, widths[0], bias="gate" in biases)
         self.up = nn.Linear(hidden_size, widths[0], bias="up" in biases) if gated else None
         self.terms = nn.Linear(sum(widths), hidden_size, bias="terms" in biases)
@@ -91,19 +100,14 @@ class TaylorMLP(nn.Module):
         """
         z = z.float()
         factor = torch.ones_like(z) if factor is None else factor.float()
-        if self.kinked:
-            right = z.clamp(min=0)
-            t = (right - self.center.float()) / self.radius.float()
+        center, radius = self.center.float(), self.radius.float()
+        if self.phi is None:
+            t = (z.clamp(min=0) - center) / radius
             parts = basis_features(self.basis, self.widths, t, factor * (z > 0), out)
             return torch.cat(parts, dim=-1) if out is None else out
-        radius, bend, reach = self.radius.float(), self.bend.float(), self.reach.float()
-        offset = z - self.center.float()
-        inside = offset.clamp(-radius, radius)
-        parts = basis_features(self.basis, self.widths, inside / radius, factor, out)
-        beyond = offset - inside
-        right, left = beyond.clamp(min=0), beyond.clamp(max=0)
-        outside = right + bend[1] * right / (1 + right / reach[1]) + bend[0] * left / (1 - left / reach[0])
-        outside = outside * factor
+        inside = z.clamp(center - radius, center + radius)
+        parts = basis_features(self.basis, self.widths, (inside - center) / radius, factor, out)
+        outside = (self.phi(z) - self.phi(inside)) * factor
         for order in range(2):
             share = outside * self.carrier[order]
             parts[order] = parts[order] + share if out is None else parts[order].add_(share)
@@ -159,7 +163,7 @@ def install(model: nn.Module, taylor: Mapping[str, Any]) -> None:
         model.set_submodule(path, TaylorExperts())
     for path, widths in taylor["layers"].items():
         mlp = TaylorMLP(
-            taylor["hidden_size"], taylor["basis"], widths, taylor["gated"], taylor["biases"], taylor["kinked"]
+            taylor["hidden_size"], taylor["basis"], widths, taylor["activation"], taylor["gated"], taylor["biases"]
         )
         parent, _, name = path.rpartition(".")
         owner = model.get_submodule(parent)

@@ -109,7 +109,7 @@ def test_input_layers_move_together(llama: Sample) -> None:
 def test_a_converted_model_loads_and_gives_the_logits_of_the_original(gated_or_plain: Sample) -> None:
     found = AutoModelForCausalLM.from_pretrained(gated_or_plain.converted, trust_remote_code=True)
     exact = load_original(gated_or_plain.original, "float32", CPU)
-    torch.testing.assert_close(logits(found), logits(exact), rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits(found), logits(exact), rtol=0, atol=3e-4)
 
 
 def test_a_model_converted_in_memory_says_what_the_written_one_says(gated_or_plain: Sample) -> None:

@@ -61,7 +61,7 @@ CORRUPTIONS: tuple[Callable[[Tensors, str, random.Random], None], ...] = (
     take_from_the_other_layer,
     drop_an_order,
 )
-TARGETS = ("gate.weight", "up.weight", "terms.weight", "radius", "bend", "reach")
+TARGETS = ("gate.weight", "up.weight", "terms.weight", "center", "radius", "carrier")
 
 
 @pytest.mark.parametrize("seed", range(50))
