@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,9 @@ SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
 """The activations without a kink."""
 
 _FEATURE_BYTES = 32 << 20
+
+_FEW_FEATURES = {"cpu": 1 << 16, "cuda": 1 << 22}
+"""Up to so many features a layer the number of calls takes longer than the work in them."""
 
 
 def basis_features(
@@ -60,6 +63,37 @@ def basis_features(
     return features
 
 
+class Columns(NamedTuple):
+    """Of each of the K stacked features its neuron (int64), its order, and what its closed form takes off (float32)."""
+
+    neuron: Tensor
+    order: Tensor
+    turn: Tensor
+    offset: Tensor
+
+    @classmethod
+    def of(cls, widths: Sequence[int], device: torch.device) -> Columns:
+        """The columns of a layer with `widths`, on a device."""
+        neuron = torch.cat([torch.arange(width) for width in widths])
+        order = torch.repeat_interleave(torch.arange(len(widths), dtype=torch.float32), torch.tensor(widths))
+        # sin(x) is cos(x - pi / 2).
+        turn = order % 2 * (-torch.pi / 2)
+        offset = ((order == 2) | (order == 4)).float()
+        return cls(*(part.to(device) for part in (neuron, order, turn, offset)))
+
+
+def closed_form_features(basis: str, columns: Columns, t: Tensor, factor: Tensor) -> Tensor:
+    """What `basis_features` gives, side by side as [..., K], for t in [-1, 1]: a few calls, however many the orders.
+
+    chebyshev: with psi = arcsin(t), P_n is cos(n psi) for even n and sin(n psi) for odd n, P_2 and P_4 less 1.
+    """
+    factor = factor.index_select(-1, columns.neuron)
+    if basis == "taylor":
+        return torch.pow(t.index_select(-1, columns.neuron), columns.order).mul_(factor)
+    psi = torch.asin(t).index_select(-1, columns.neuron)
+    return torch.addcmul(columns.turn, columns.order, psi).cos_().sub_(columns.offset).mul_(factor)
+
+
 class TaylorMLP(nn.Module):
     """A gated or plain MLP whose output layer reads series features.
 
@@ -86,6 +120,7 @@ class TaylorMLP(nn.Module):
         self.basis = basis
         self.widths = list(widths)
         self.phi = None if activation in ("relu", "relu2") else SMOOTH[activation]
+        self._columns: Columns | None = None
         self.gate = nn.Linear(hidden_size, widths[0], bias="gate" in biases)
         self.up = nn.Linear(hidden_size, widths[0], bias="up" in biases) if gated else None
         self.terms = nn.Linear(sum(widths), hidden_size, bias="terms" in biases)
@@ -96,22 +131,34 @@ class TaylorMLP(nn.Module):
     def features(self, z: Tensor, factor: Tensor | None, out: Tensor | None = None) -> Tensor:
         """Series features [..., sum(widths)] float32 for pre-activations `z` and gate factors `factor` [..., F].
 
-        They are written into `out` where it is given, which spares memory and time but has no gradient.
+        With `out` [..., sum(widths)], which they may be written into, they are made without a gradient, in less memory
+        and time.
         """
         z = z.float()
         factor = torch.ones_like(z) if factor is None else factor.float()
         center, radius = self.center.float(), self.radius.float()
         if self.phi is None:
-            t = (z.clamp(min=0) - center) / radius
-            parts = basis_features(self.basis, self.widths, t, factor * (z > 0), out)
-            return torch.cat(parts, dim=-1) if out is None else out
-        inside = z.clamp(center - radius, center + radius)
-        parts = basis_features(self.basis, self.widths, (inside - center) / radius, factor, out)
-        outside = (self.phi(z) - self.phi(inside)) * factor
-        for order in range(2):
-            share = outside * self.carrier[order]
-            parts[order] = parts[order] + share if out is None else parts[order].add_(share)
-        return torch.cat(parts, dim=-1) if out is None else out
+            inside, outside = z.clamp(min=0), None
+            factor = factor * (z > 0)
+        else:
+            inside = z.clamp(center - radius, center + radius)
+            outside = (self.phi(z) - self.phi(inside)) * factor
+        t = (inside - center) / radius
+        if out is None:
+            parts = basis_features(self.basis, self.widths, t, factor)
+            if outside is not None:
+                parts[:2] = [part + outside * carrier for part, carrier in zip(parts, self.carrier, strict=False)]
+            return torch.cat(parts, dim=-1)
+        if outside is not None and out.numel() <= _FEW_FEATURES.get(z.device.type, 0):
+            if self._columns is None or self._columns.order.device != z.device:
+                self._columns = Columns.of(self.widths, z.device)
+            out = closed_form_features(self.basis, self._columns, t.clamp(-1, 1), factor)
+        else:
+            basis_features(self.basis, self.widths, t, factor, out)
+        if outside is not None:
+            first_two = out[..., : 2 * self.widths[0]].view(*out.shape[:-1], 2, self.widths[0])
+            first_two.addcmul_(outside.unsqueeze(-2), self.carrier.float())
+        return out
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Output [..., H] of the MLP for hidden states [..., H]."""

@@ -22,7 +22,7 @@ from taylor_ops.convert import mlp_tensors
 from taylor_ops.errors import BadInput
 from taylor_ops.expansion import evaluate, signs
 from taylor_ops.modeling import taylor_mlp
-from taylor_ops.modeling.taylor_mlp import TaylorMLP, basis_features, install
+from taylor_ops.modeling.taylor_mlp import Columns, TaylorMLP, basis_features, install
 from taylor_ops.original import MlpWeights
 from taylor_ops.plan import Expansions, Layout, terms
 
@@ -149,6 +149,34 @@ def test_features_are_the_factor_times_each_basis_function(orders: list[int], ba
         else:
             function = t.numpy() ** n
         np.testing.assert_allclose(feature.numpy(), (factor.numpy() * function)[:, :width], atol=1e-12)
+
+
+@given(
+    orders=st.lists(st.integers(1, 128), min_size=1, max_size=12),
+    basis=st.sampled_from(["chebyshev", "taylor"]),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=50)
+def test_the_closed_form_gives_the_same_features_as_the_recurrence(orders: list[int], basis: Basis, seed: int) -> None:
+    widths = [sum(order >= n for order in orders) for n in range(max(orders) + 1)]
+    generator = torch.Generator().manual_seed(seed)
+    t = (torch.rand(5, len(orders), generator=generator) * 2 - 1).clamp(-1, 1)
+    t[0], t[1], t[2] = 1, -1, 0
+    factor = torch.randn(5, len(orders), generator=generator)
+    found = taylor_mlp.closed_form_features(basis, Columns.of(widths, t.device), t, factor)
+    expected = torch.cat(basis_features(basis, widths, t.double(), factor.double()), dim=-1)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("times", [1.0, 10.0])
+def test_a_few_tokens_give_what_many_give(case: Case, monkeypatch: pytest.MonkeyPatch, times: float) -> None:
+    with torch.no_grad():
+        few = case.taylor(case.inputs * times)
+        monkeypatch.setattr(taylor_mlp, "_FEW_FEATURES", {"cpu": 1 << 40} if case.taylor._columns is None else {})
+        other = case.taylor(case.inputs * times)
+    scale = 1e-5 * float(case.layout.coefficient.abs().max()) + 1e-5
+    assert case.taylor._columns is not None
+    torch.testing.assert_close(few, other, rtol=1e-5, atol=scale)
 
 
 @given(order=st.integers(1, 40), basis=st.sampled_from(["chebyshev", "taylor"]), seed=st.integers(0, 1000))
