@@ -250,7 +250,7 @@ def _released(weight: Tensor, expansion: Expansion, orders: Tensor, z: Tensor, u
         beyond = SILU.value(z[:, places]) - SILU.value(inside)
         for order in range(2):
             features[order] = features[order] + factor * beyond * stacked.carrier[order].to(dtype).double()
-        output += torch.cat(features, dim=-1) @ terms(weight[:, neurons], stacked, dtype).double().T
+        output += torch.cat(features, dim=-1) @ terms(weight[:, neurons], stacked, dtype).whole().double().T
     return output
 
 
