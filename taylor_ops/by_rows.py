@@ -13,8 +13,8 @@ from torch import Tensor
 class ByRows:
     """A tensor of `shape` and `dtype` on the CPU.
 
-    blocks: makes its rows anew, in order, a few at a time, each block [rows, ...]. A block holds until the next is
-    asked for.
+    blocks: makes its rows anew, in order, a few at a time, each block [rows, ...]. A block holds while the next is
+    made, so that it can be written meanwhile, and no longer.
     """
 
     shape: tuple[int, ...]

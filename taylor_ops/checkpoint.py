@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,10 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def write_tensors(tensors: dict[str, Tensor | ByRows], path: Path) -> None:
-    """Write named tensors as one safetensors file: the same bytes as `save_tensors` does, block by block."""
+    """Write named tensors as one safetensors file: the same bytes as `save_tensors` does, block by block.
+
+    While one block is written the next is made.
+    """
     rank = {dtype: place for place, dtype in enumerate(_WRITTEN)}
     order = sorted(tensors, key=lambda name: (rank[tensors[name].dtype], name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -227,13 +231,20 @@ def write_tensors(tensors: dict[str, Tensor | ByRows], path: Path) -> None:
         }
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
+    with path.open("wb") as stream, ThreadPoolExecutor(max_workers=1) as writer:
+        written = writer.submit(stream.write, len(text).to_bytes(8, "little") + text)
         for name in order:
             tensor = tensors[name]
             for block in tensor.blocks() if isinstance(tensor, ByRows) else [tensor]:
-                stream.write(block.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+                written.result()
+                written = writer.submit(stream.write, _memory(block))
+        written.result()
     path.chmod(0o644)
+
+
+def _memory(tensor: Tensor) -> memoryview:
+    """The values of a tensor, as they lie in a file."""
+    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _bytes(stored: Any) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, cycle, pairwise
 from pathlib import Path
 
 import torch
@@ -27,8 +27,8 @@ from taylor_ops.records import Record
 
 _RUNGS_PER_DECADE = 20
 _TIGHTEST = 1e-10
-# Of terms: few enough to stay in the cache of the processor until they are written.
-_VALUES_AT_ONCE = 1 << 20
+# Of terms: few enough to stay in the cache of the processor until they are written, enough for several threads.
+_VALUES_AT_ONCE = 1 << 22
 
 
 class Plan(Record):
@@ -217,10 +217,10 @@ def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype) -> ByRows:
     at_once = max(1, _VALUES_AT_ONCE // width)
 
     def blocks() -> Iterator[Tensor]:
-        buffer = torch.empty(min(at_once, height), width, dtype=dtype)
-        for start in range(0, height, at_once):
+        buffers = cycle([torch.empty(min(at_once, height), width, dtype=dtype) for _ in range(2)])
+        for start, buffer in zip(range(0, height, at_once), buffers, strict=False):
             # The neurons of every order are the first ones of this arrangement: they are fetched once, not per column.
-            rows = weight[start : start + at_once].to(dtype)[:, stacked.permutation].double()
+            rows = weight[start : start + at_once].to(dtype).index_select(1, stacked.permutation).double()
             block = buffer[: len(rows)]
             for begin, end in pairwise(ends):
                 torch.mul(rows[:, : end - begin], stacked.coefficient[begin:end], out=block[:, begin:end])
