@@ -97,7 +97,7 @@ def test_a_release_that_is_killed_three_times_publishes_what_an_undisturbed_one_
 
 @pytest.mark.parametrize(
     ("killed", "setting"),
-    [("in a layer", "calibration.sequence_tokens=256"), ("in a shard", "conversion.range_margin=0.4")],
+    [("in a layer", "calibration.sequence_tokens=256"), ("between layers", "conversion.range_margin=0.4")],
 )
 def test_what_was_kept_under_another_config_is_not_gone_on_with(
     run: Run, undisturbed: dict[str, str], tmp_path: Path, killed: str, setting: str
