@@ -215,17 +215,26 @@ class Latency(Section):
 
     target_slowdown: float = Field(default=3.5, gt=1, le=100)
     """Decode time of the bundle over that of the original."""
-    tolerance: float = Field(default=0.10, gt=0, le=0.5)
+    tolerance: float = Field(default=0.03, gt=0, le=0.5)
     """Largest relative distance of the achieved slowdown from the target."""
     batch_size: int = Field(default=1, ge=1)
     prompt_tokens: int = Field(default=64, ge=1)
     new_tokens: int = Field(default=24, ge=4)
     """Forced output length of both models in each sample."""
-    pairs: int = Field(default=9, ge=5)
-    """Interleaved pairs of samples a candidate."""
+    pairs: int = Field(default=11, ge=11)
+    """Interleaved pairs of samples a candidate gets at least: fewer cannot tell that it meets the target."""
+    max_pairs: int = Field(default=99, ge=11, validate_default=True)
+    """Most pairs a candidate gets on a noisy machine, before the release ends with what to do about it."""
     warmup: int = Field(default=1, ge=1)
     max_trials: int = Field(default=4, ge=1)
     """Most candidates that are measured."""
+
+    @field_validator("max_pairs")
+    @classmethod
+    def _no_fewer_than_at_least(cls, most: int, info: ValidationInfo) -> int:
+        if most < info.data.get("pairs", most):
+            raise ValueError(f"must be at least `pairs`, which is {info.data['pairs']}")
+        return most
 
 
 class Exactness(Section):

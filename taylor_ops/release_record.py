@@ -5,10 +5,11 @@ from __future__ import annotations
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.bundle import BundleRecord
+from taylor_ops.calibration import Trial
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel, LayerConversion
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
-from taylor_ops.latency import LatencyRecord, Trial
+from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import LayerError
 from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges

@@ -44,7 +44,7 @@ def tiny_config(tmp_path: Path, tiny_llama: Path) -> Path:
         "source": {"kind": "folder", "path": str(tiny_llama)},
         "calibration": {"tokens": 4096},
         "conversion": {"tolerance": 1e-4},
-        "latency": {"target_slowdown": 6.0, "pairs": 5},
+        "latency": {"target_slowdown": 6.0, "pairs": 11},
         "exactness": {
             "prompts": [{"name": "project", "builtin": "held_out", "limit": 8}],
             "new_tokens": 12,

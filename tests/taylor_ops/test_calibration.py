@@ -1,18 +1,24 @@
-"""Latency calibration without a clock: the search over plans, and the figures made of paired samples."""
+"""Calibration without a clock: the search over plans, its intervals, and a thousand runs on a simulated machine.
+
+The simulated machine stands in for a clock: what it answers is a known slowdown with noise, drift and outliers.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 import statistics
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from taylor_ops.calibration import Sample, Trial, median_interval, search, slowdown_of
 from taylor_ops.config import Latency
-from taylor_ops.errors import BadInput
-from taylor_ops.latency import Trial, search, slowdown_of
+from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.plan import Plan
 from tests.taylor_ops.conftest import silent
 
@@ -35,15 +41,19 @@ def line(slope: float, overhead: float = 0.0) -> Slowdown:
 class Machine:
     """Measures without a clock: pairs whose ratio is what `slowdown` says. It remembers what it was asked."""
 
-    def __init__(self, slowdown: Slowdown, pairs: int = 9) -> None:
+    def __init__(self, slowdown: Slowdown) -> None:
         self.slowdown = slowdown
-        self.pairs = pairs
         self.asked: list[Plan] = []
 
-    def __call__(self, plan: Plan) -> tuple[list[float], list[float]]:
+    def __call__(self, plan: Plan) -> Sample:
         self.asked.append(plan)
-        original = [0.5 + 0.01 * number for number in range(self.pairs)]
-        return original, [seconds * self.slowdown(plan) for seconds in original]
+        slowdown, numbers = self.slowdown(plan), itertools.count()
+
+        def pair() -> tuple[float, float]:
+            seconds = 0.5 + 0.01 * next(numbers)
+            return seconds, seconds * slowdown
+
+        return pair
 
 
 class Moody(Machine):
@@ -57,7 +67,7 @@ def refusal_of(search_for: Callable[[], object]) -> str | None:
     """What a search says when it refuses, None when it finds a plan."""
     try:
         search_for()
-    except BadInput as refused:
+    except ReleaseError as refused:
         return refused.cause
     return None
 
@@ -141,9 +151,10 @@ def test_a_trial_keeps_its_raw_samples_and_what_was_predicted() -> None:
     assert [trial.predicted for trial in trials] == [pytest.approx(4.0), pytest.approx(4.0)]
     assert [trial.plan.columns for trial in trials] == [3100, 1600]
     for trial in trials:
-        original, bundle = machine(trial.plan)
-        assert trial.seconds_original == tuple(original)
-        assert trial.seconds_bundle == tuple(bundle)
+        pair = machine(trial.plan)
+        assert list(zip(trial.seconds_original, trial.seconds_bundle, strict=True)) == [
+            pair() for _ in trial.seconds_bundle
+        ]
         assert trial.ci95[0] <= trial.slowdown <= trial.ci95[1]
 
 
@@ -179,17 +190,17 @@ def test_a_target_out_of_reach_is_refused_with_what_can_be_reached(
 
 def test_a_target_just_outside_that_an_end_meets_within_the_tolerance_is_met() -> None:
     truth = line(1e-3)
-    target = truth(LADDER[-1]) * 1.05
+    target = truth(LADDER[-1]) * 1.02
     chosen, _ = found_within_tolerance(target, Machine(truth), truth)
     assert chosen == LADDER[-1]
 
 
 def test_measurements_that_never_land_near_the_target_are_refused() -> None:
     machine = Moody(line(1e-3), [1.3, 0.8])
-    with pytest.raises(BadInput, match=r"no plan within 10% of slowdown 3") as caught:
+    with pytest.raises(BadInput, match=r"no plan within 3% of slowdown 3") as caught:
         find(3.0, machine, line(1e-3))
     assert len(machine.asked) == Latency().max_trials
-    assert "latency.pairs" in caught.value.remedy
+    assert "latency.max_trials" in caught.value.remedy
 
 
 def test_a_refusal_names_the_nearest_of_all_trials() -> None:
@@ -197,8 +208,8 @@ def test_a_refusal_names_the_nearest_of_all_trials() -> None:
     with pytest.raises(BadInput) as caught:
         find(3.0, machine, line(1e-3))
     measured = replayed(machine)
-    assert measured == pytest.approx([3.9, 1.92, 5.265, 1.96])
-    assert "the nearest measured 3.90" in caught.value.cause
+    assert measured == pytest.approx([3.9, 1.92, 4.16, 2.24])
+    assert "the nearest measured 2.24" in caught.value.cause
 
 
 def test_a_target_between_two_measurements_is_not_called_out_of_reach() -> None:
@@ -214,8 +225,8 @@ def replayed(machine: Moody) -> list[float]:
     asked, machine.asked = machine.asked, []
     measured = []
     for rung in asked:
-        original, bundle = machine(rung)
-        measured.append(slowdown_of(original, bundle, 0)[0])
+        original, bundle = machine(rung)()
+        measured.append(bundle / original)
     return measured
 
 
@@ -292,3 +303,74 @@ def test_another_seed_gives_another_bootstrap_of_the_same_median() -> None:
     answers = [slowdown_of([1.0] * 40, ratios, seed) for seed in range(8)]
     assert len({slowdown for slowdown, _ in answers}) == 1
     assert len({interval for _, interval in answers}) > 1
+
+
+@given(count=st.integers(1, 80), confidence=st.sampled_from([0.9, 0.95, 0.999]))
+def test_the_interval_that_decides_is_the_narrowest_of_its_confidence(count: int, confidence: float) -> None:
+    low, high = median_interval(np.arange(1.0, count + 1), confidence)
+    if math.isinf(low):
+        assert math.isinf(high)
+        assert 2 * 0.5**count > 1 - confidence
+        return
+    # The median lies left of the k-th smallest when fewer than k samples do.
+    outside = 2 * sum(math.comb(count, hits) for hits in range(int(low))) / 2**count
+    wider = outside + 2 * math.comb(count, int(low)) / 2**count
+    assert outside <= 1 - confidence < wider or low >= count / 2
+    assert high == count + 1 - low
+
+
+# A simulated machine
+
+
+class Simulated(Machine):
+    """A machine with random true costs, on which samples are noisy, drift, and are now and then far too long."""
+
+    def __init__(self, seed: int) -> None:
+        chance = random.Random(seed)
+        slope, overhead, bend = chance.uniform(3e-4, 3e-3), chance.uniform(0, 0.15), chance.uniform(-0.1, 0.1)
+        most = LADDER[-1].columns - NEURONS
+
+        def true(rung: Plan) -> float:
+            extra = rung.columns - rung.neurons
+            return 1 + overhead + slope * extra * (1 + bend * extra / most)
+
+        super().__init__(true)
+        self.target = true(chance.choice(LADDER[8:-8]))
+        self.guess = line(slope * chance.uniform(0.6, 1.6))
+        self.noise, self.drift = 10 ** chance.uniform(-3, -1.5), chance.uniform(-0.3, 0.3) / 200
+        self.outliers = chance.choice([0.0, 0.02, 0.1])
+        self.chance, self.samples = chance, 0
+
+    def __call__(self, plan: Plan) -> Sample:
+        self.asked.append(plan)
+        return lambda: (self._seconds(1.0), self._seconds(self.slowdown(plan)))
+
+    def _seconds(self, true: float) -> float:
+        self.samples += 1
+        late = self.chance.uniform(1.5, 4) if self.chance.random() < self.outliers else 1.0
+        return true * late * math.exp(self.chance.gauss(0, self.noise)) * (1 + self.drift * self.samples)
+
+
+def test_of_a_thousand_calibrations_on_a_simulated_machine_none_succeeds_falsely() -> None:
+    ended: dict[str, int] = {"met": 0, "noisy": 0, "false": 0, "other": 0}
+    for seed in range(1000):
+        machine = Simulated(seed)
+        try:
+            plan, trials = find(machine.target, machine, machine.guess)
+        except ReleaseError as refused:
+            ended["noisy" if isinstance(refused, WorkFailed) and "too noisy" in refused.cause else "other"] += 1
+        else:
+            met = abs(machine.slowdown(plan) / machine.target - 1) <= Latency().tolerance
+            ended["met" if met else "false"] += 1
+            assert len(trials) <= 4
+    assert ended["false"] == 0, ended
+    assert ended["other"] == 0, ended
+    assert ended["met"] >= 980, ended
+
+
+def test_a_machine_too_noisy_to_tell_is_named_as_such_with_the_remedy() -> None:
+    machine = Simulated(0)
+    machine.noise = 0.8
+    with pytest.raises(WorkFailed, match="too noisy to calibrate: after 99 pairs") as caught:
+        find(machine.target, machine, machine.guess)
+    assert "latency.max_pairs" in caught.value.remedy
