@@ -101,6 +101,8 @@ def _statements(evidence: Evidence) -> dict[str, Any]:
             "batch_size": latency.batch_size,
             "prompt_tokens": latency.prompt_tokens,
             "new_tokens": latency.new_tokens,
+            "layers": latency.layers,
+            "layers_measured": latency.layers_measured,
         },
         "exactness": exactness.plain(),
         "audit": {

@@ -16,7 +16,8 @@ import torch
 from taylor_ops.calibration import Progress, Sample, Trial, search
 from taylor_ops.config import Conversion, Latency
 from taylor_ops.convert import convert_in_memory, expansions_of
-from taylor_ops.models import DTYPES, load_original
+from taylor_ops.errors import BadInput
+from taylor_ops.models import DTYPES, load_original, room_for_weights
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.records import Record
@@ -29,7 +30,11 @@ It only makes the first guess of the calibration; what is reported is measured.
 
 
 class LatencyRecord(Record):
-    """The chosen plan and every trial on the way. reachable: predicted slowdowns of the cheapest and dearest plan."""
+    """The chosen plan and every trial on the way. reachable: predicted slowdowns of the cheapest and dearest plan.
+
+    layers_measured of layers: where memory did not hold the whole models, fewer were timed, and the seconds of the
+    trials are those for all of them: the rest of a decode step but the head is taken to grow with the layers.
+    """
 
     plan: Plan
     target: float
@@ -40,6 +45,8 @@ class LatencyRecord(Record):
     batch_size: int
     prompt_tokens: int
     new_tokens: int
+    layers: int
+    layers_measured: int
     trials: tuple[Trial, ...]
 
     @property
@@ -70,10 +77,16 @@ def calibrate(
     def predict(plan: Plan) -> float:
         return 1 + READ_SHARE * per_column * (plan.columns - plan.neurons)
 
+    layers = int(source.config.num_hidden_layers)
+    measured = [layers]
+
     def measure(plan: Plan) -> Sample:
-        first = load_original(original, conversion.dtype, device)
-        second = convert_in_memory(load_original(original, conversion.dtype, device), source, expansions, plan)
-        return pairs_of(first, second, settings, seed)
+        fit = layers_that_fit(source, plan, dtype, device)
+        measured.append(fit)
+        part = source if fit == layers else source.first_layers(fit)
+        first, second = (load_original(original, conversion.dtype, device, part.config) for _ in range(2))
+        sample = pairs_of(first, convert_in_memory(second, part, expansions, plan), settings, seed)
+        return sample if fit == layers else scaled(sample, first, settings, layers / fit)
 
     plan, trials = search(ladder, predict, measure, settings, seed, progress)
     return LatencyRecord(
@@ -86,6 +99,8 @@ def calibrate(
         batch_size=settings.batch_size,
         prompt_tokens=settings.prompt_tokens,
         new_tokens=settings.new_tokens,
+        layers=layers,
+        layers_measured=measured[-1],
         trials=tuple(trials),
     )
 
@@ -102,6 +117,43 @@ def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Sample:
         decode_seconds(first, prompt, settings.new_tokens),
         decode_seconds(second, prompt, settings.new_tokens),
     )
+
+
+def layers_that_fit(source: Original, plan: Plan, dtype: torch.dtype, device: torch.device) -> int:
+    """How many decoder layers of original and bundle fit into memory side by side; `BadInput` where not one does."""
+    layers, room = int(source.config.num_hidden_layers), room_for_weights(device)
+    both = 2 * source.layer_bytes(dtype) + dtype.itemsize * int(source.config.hidden_size) * plan.columns
+    outside = 2 * (source.bytes(dtype) - source.layer_bytes(dtype))
+    fit = (room - outside) * layers // both
+    if fit < 1:
+        raise BadInput(
+            f"{room / 1e9:.1f} GB of memory do not hold one decoder layer of original and bundle and their embeddings "
+            f"({(outside + both / layers) / 1e9:.1f} GB): no latency can be measured",
+            "end other programs, or calibrate where there is more memory",
+        )
+    return min(layers, fit)
+
+
+def scaled(sample: Sample, model: Any, settings: Latency, times: float) -> Sample:
+    """Seconds for `times` as many layers as were timed: what a step takes beside the head grows with them."""
+    head = model.get_output_embeddings()
+    hidden = torch.zeros(settings.batch_size, 1, head.in_features, dtype=model.dtype, device=model.device)
+
+    def seconds_of_the_head() -> float:
+        with torch.inference_mode():
+            clock = _Clock(hidden.device)
+            for _ in range(settings.new_tokens):
+                head(hidden)
+            return clock.seconds()
+
+    seconds_of_the_head()
+
+    def pair() -> tuple[float, float]:
+        outside = seconds_of_the_head()
+        original, bundle = (outside + times * max(0.0, seconds - outside) for seconds in sample())
+        return original, bundle
+
+    return pair
 
 
 def decode_seconds(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:

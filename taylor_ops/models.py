@@ -14,7 +14,6 @@ from taylor_ops.errors import BadInput
 from taylor_ops.original import Original
 
 _ROOM = 0.8
-"""Of the free memory, what weights may take: activations, caches and logits need the rest."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,9 +30,9 @@ def device_named(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_original(folder: Path, dtype: str, device: torch.device) -> Any:
-    """The original model in `dtype`, for inference."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype], local_files_only=True)
+def load_original(folder: Path, dtype: str, device: torch.device, config: Any = None) -> Any:
+    """The original model in `dtype`, for inference; with another `config` only as many of its layers as that has."""
+    model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=DTYPES[dtype], local_files_only=True)
     return model.to(device).eval()
 
 
@@ -49,7 +48,7 @@ def load_both(original: Path, bundle: Path, dtype: str, device: torch.device) ->
     Those are read whenever they are at work: slow, but the same numbers.
     """
     sizes = Original(original).bytes(DTYPES[dtype]), sum(file.stat().st_size for file in bundle.glob("*.safetensors"))
-    room = int(_ROOM * free_memory(device))
+    room = room_for_weights(device)
     if sum(sizes) <= room:
         return load_original(original, dtype, device), load_bundle(bundle, device)
     logging.getLogger(__name__).warning(
@@ -76,6 +75,11 @@ def _partly_on_disk(folder: Path, room: int, device: torch.device, **how: Any) -
             "end other programs, or run where there is more memory",
         )
     return model.eval()
+
+
+def room_for_weights(device: torch.device) -> int:
+    """Bytes of a device that weights may take: activations, caches and logits need the rest of what is free."""
+    return int(_ROOM * free_memory(device))
 
 
 def free_memory(device: torch.device) -> int:

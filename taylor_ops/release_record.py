@@ -47,6 +47,8 @@ class Slowdown(Record):
     batch_size: int
     prompt_tokens: int
     new_tokens: int
+    layers: int
+    layers_measured: int
     reachable: tuple[float, float]
     trials: tuple[Trial, ...]
 
@@ -128,6 +130,8 @@ def release_record(
             batch_size=latency.batch_size,
             prompt_tokens=latency.prompt_tokens,
             new_tokens=latency.new_tokens,
+            layers=latency.layers,
+            layers_measured=latency.layers_measured,
             reachable=latency.reachable,
             trials=latency.trials,
         ),

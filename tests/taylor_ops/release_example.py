@@ -164,6 +164,8 @@ def latency(*trials: Trial) -> LatencyRecord:
         batch_size=1,
         prompt_tokens=72,
         new_tokens=24,
+        layers=12,
+        layers_measured=12,
         trials=chosen,
     )
 

@@ -1,0 +1,109 @@
+"""Measuring the slowdown: pairs of decode times, and models of which memory holds only the first layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from taylor_ops import latency
+from taylor_ops.config import Latency
+from taylor_ops.convert import convert_in_memory, expansions_of
+from taylor_ops.errors import BadInput
+from taylor_ops.latency import calibrate, layers_that_fit, pairs_of, scaled
+from taylor_ops.models import load_original
+from taylor_ops.original import Original
+from tests.taylor_ops.conftest import CPU, Sample, silent
+
+SETTINGS = Latency(target_slowdown=12.0, prompt_tokens=4, new_tokens=4)
+
+
+@pytest.fixture
+def clock_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for the clock: a step takes as long as reading the layers at 1 GB/s would, and the head no time."""
+
+    def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
+        return new_tokens * sum(p.numel() * p.element_size() for p in model.model.layers.parameters()) / 1e9
+
+    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+    monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.0)
+
+
+def memory_for(monkeypatch: pytest.MonkeyPatch, sample: Sample, layers: float) -> None:
+    """Memory for a number of decoder layers of original and candidate, and for all that is outside of them."""
+    original = Original(sample.original)
+    inside = original.layer_bytes(torch.float32)
+    both = 2 * inside + 4 * int(original.config.hidden_size) * sample.plan.columns
+    outside = 2 * (original.bytes(torch.float32) - inside)
+    room = outside + layers * both / int(original.config.num_hidden_layers)
+    monkeypatch.setattr(latency, "room_for_weights", lambda _device: int(room))
+
+
+@pytest.mark.parametrize(("room", "fit"), [(0.9, None), (1.1, 1), (1.9, 1), (2.1, 2), (50, 2)])
+def test_as_many_layers_are_timed_as_fit_into_memory(
+    llama: Sample, monkeypatch: pytest.MonkeyPatch, room: float, fit: int | None
+) -> None:
+    memory_for(monkeypatch, llama, room)
+    original = Original(llama.original)
+    if fit is None:
+        with pytest.raises(BadInput, match="do not hold one decoder layer"):
+            layers_that_fit(original, llama.plan, torch.float32, CPU)
+    else:
+        assert layers_that_fit(original, llama.plan, torch.float32, CPU) == fit
+
+
+def test_the_first_layers_of_an_original_are_a_model_of_its_own(gated_or_plain: Sample) -> None:
+    whole = Original(gated_or_plain.original)
+    part = whole.first_layers(1)
+    assert (len(part.mlps), part.config.num_hidden_layers) == (1, 1)
+    assert len(whole.mlps) == whole.config.num_hidden_layers == 2
+    first = load_original(gated_or_plain.original, "float32", CPU, part.config)
+    expansions = expansions_of(whole, gated_or_plain.ranges, gated_or_plain.conversion)
+    second = load_original(gated_or_plain.original, "float32", CPU, part.config)
+    candidate = convert_in_memory(second, part, expansions, gated_or_plain.plan)
+    ids = torch.randint(0, 100, (2, 9))
+    with torch.inference_mode():
+        torch.testing.assert_close(candidate(ids).logits, first(ids).logits, rtol=0, atol=3e-4)
+
+
+@pytest.mark.usefixtures("clock_of_bytes")
+def test_fewer_layers_give_the_slowdown_of_all(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = calibrate(llama.original, llama.ranges, llama.conversion, SETTINGS, CPU, 0, silent)
+    assert (whole.layers_measured, whole.layers) == (2, 2)
+    monkeypatch.setattr(latency, "layers_that_fit", lambda *_given: 1)
+    part = calibrate(llama.original, llama.ranges, llama.conversion, SETTINGS, CPU, 0, silent)
+    assert (part.layers_measured, part.layers) == (1, 2)
+    assert part.achieved.slowdown == pytest.approx(12, rel=0.03)
+    # The two layers are not equally dear: the plans may differ by a rung or two.
+    assert part.plan.columns == pytest.approx(whole.plan.columns, rel=0.2)
+
+
+def test_seconds_are_scaled_but_for_those_of_the_head(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_original(llama.original, "float32", CPU)
+    monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.5)
+    assert scaled(lambda: (1.5, 3.5), model, SETTINGS, 10)() == (10.5, 30.5)
+    assert scaled(lambda: (0.4, 0.6), model, SETTINGS, 10)() == (0.5, pytest.approx(1.5))
+
+
+def test_each_pair_times_both_models_anew_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Model:
+        device = CPU
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.config = type("Config", (), {"vocab_size": 10})
+
+    def decode_seconds(model: Model, prompt: torch.Tensor, new_tokens: int) -> float:
+        assert prompt.shape == (1, 4)
+        assert new_tokens == 4
+        told.append(model.name)
+        return float(len(told))
+
+    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+    sample = pairs_of(Model("original"), Model("bundle"), SETTINGS, 0)
+    assert told == ["original", "bundle"]
+    assert [sample(), sample()] == [(3.0, 4.0), (5.0, 6.0)]
+    assert told == ["original", "bundle"] * 3
