@@ -1,4 +1,4 @@
-"""The command line `taylor-release`: check, run, verify, audit and schema.
+"""The command line `taylor-release`: check, plan, run, verify, audit and schema.
 
 Exit status: 0 done, 1 a gate or the work failed, 2 bad input. Errors go to standard error as one line of cause and one
 of remedy; a traceback is shown only with --debug.
@@ -53,6 +53,21 @@ def check(configs: Annotated[list[Path], typer.Argument(help="YAML release confi
         typer.echo("\n".join(lines), err=True)
         raise typer.Exit(2)
     typer.echo(f"{len(configs)} config{'s' if len(configs) > 1 else ''} in order")
+
+
+@app.command()
+def plan(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Path("artifacts")) -> None:
+    """Probe the source and estimate what the release takes and reaches; writes nothing."""
+    _quiet_tools()
+    from taylor_ops.config_file import read
+    from taylor_ops.preflight import preflight
+    from taylor_ops.summary import preflight_table
+
+    loaded = read(config, parse_settings(settings or []))
+    console = Console()
+    with console.status("probing the first layers"):
+        estimate = preflight(loaded.config, artifacts, lambda _done, _total: None)
+    console.print(preflight_table(estimate))
 
 
 @app.command()
@@ -129,6 +144,7 @@ def _quiet_tools() -> None:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",
     }.items():
         os.environ.setdefault(name, value)
 
