@@ -103,7 +103,7 @@ def _result(ranges: dict[str, Tensor], limit: int | None) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     measured: dict[str, Any] = {}
     for number in numbers:
-        layer = _typical(low[number], high[number], weight, generator)
+        layer = typical_layer(low[number], high[number], weight, generator)
         row, fit = _row(layer, weights)
         rows.append({"layer": number, **row})
         print(_line(rows[-1]), flush=True)
@@ -125,7 +125,7 @@ def _result(ranges: dict[str, Tensor], limit: int | None) -> dict[str, Any]:
     }
 
 
-def _typical(low: Tensor, high: Tensor, weight: Tensor, generator: torch.Generator) -> Layer:
+def typical_layer(low: Tensor, high: Tensor, weight: Tensor, generator: torch.Generator) -> Layer:
     """The layer with captured ends `low`, `high` [F], and its typical tokens."""
     factor = torch.maximum(low.abs(), high.abs())
     draws = torch.randn(2, TOKENS, len(low), generator=generator, dtype=torch.float64) / DEVIATIONS
@@ -250,7 +250,7 @@ def _released(weight: Tensor, expansion: Expansion, orders: Tensor, z: Tensor, u
         beyond = SILU.value(z[:, places]) - SILU.value(inside)
         for order in range(2):
             features[order] = features[order] + factor * beyond * stacked.carrier[order].to(dtype).double()
-        output += torch.cat(features, dim=-1) @ terms(weight[:, neurons], stacked, dtype).double().T
+        output += torch.cat(features, dim=-1) @ terms(weight[:, neurons], stacked, dtype).whole().double().T
     return output
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from taylor_ops.architectures import Architecture, Mlp
 from taylor_ops.bound import Bound
+from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import gather_shards, write_shards
 from taylor_ops.config import Conversion
 from taylor_ops.errors import BadInput, WorkFailed
@@ -223,7 +224,7 @@ def _converted_part(
 
 def converted_tensors(
     original: Original, expansions: Expansions, plan: Plan, dtype_name: str
-) -> Iterator[tuple[str, Tensor]]:
+) -> Iterator[tuple[str, Tensor | ByRows]]:
     """Names and tensors of the whole converted model, made one by one."""
     for part in parts_of(original, plan):
         yield from _part_tensors(original, expansions, plan, DTYPES[dtype_name], part, lambda _path, _layout: None)
@@ -236,13 +237,13 @@ def _part_tensors(
     dtype: torch.dtype,
     part: Part,
     note: Callable[[str, Layout], None],
-) -> Iterator[tuple[str, Tensor]]:
+) -> Iterator[tuple[str, Tensor | ByRows]]:
     """Names and tensors of one part, made one by one; `note` is told the layout of each MLP."""
     for name in part.names:
         yield name, _cast(original.tensor(name), dtype)
     for mlp in part.mlps:
         stacked = expansions.layout(mlp.path, plan)
-        for name, tensor in mlp_tensors(original.weights(mlp), stacked, dtype).items():
+        for name, tensor in _mlp_tensors(original.weights(mlp), stacked, dtype).items():
             yield f"{mlp.path}.{name}", tensor
         note(mlp.path, stacked)
     if original.mlps[0] in part.mlps:
@@ -259,13 +260,20 @@ def is_bundle(folder: Path) -> bool:
 
 def mlp_tensors(weights: MlpWeights, stacked: Layout, dtype: torch.dtype) -> dict[str, Tensor]:
     """Tensors of one Taylor MLP by name: input layers in the new order of neurons, terms and intervals."""
+    tensors = _mlp_tensors(weights, stacked, dtype)
+    return {name: tensor.whole() if isinstance(tensor, ByRows) else tensor for name, tensor in tensors.items()}
+
+
+def _mlp_tensors(weights: MlpWeights, stacked: Layout, dtype: torch.dtype) -> dict[str, Tensor | ByRows]:
     inputs = {
         "gate.weight": weights.gate,
         "gate.bias": weights.gate_bias,
         "up.weight": weights.up,
         "up.bias": weights.up_bias,
     }
-    tensors = {name: _cast(tensor[stacked.permutation], dtype) for name, tensor in inputs.items() if tensor is not None}
+    tensors: dict[str, Tensor | ByRows] = {
+        name: _cast(tensor[stacked.permutation], dtype) for name, tensor in inputs.items() if tensor is not None
+    }
     tensors["terms.weight"] = terms(weights.down, stacked, dtype)
     if weights.down_bias is not None:
         tensors["terms.bias"] = _cast(weights.down_bias, dtype)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.config import Conversion
 from taylor_ops.convert import converted_tensors, expansions_of
@@ -31,7 +33,7 @@ def require_as_planned(original: Path, ranges_file: Path, plan: Plan, conversion
         if name not in stored:
             raise GateRejected(f"{converted}: tensor {name} is missing", _REMEDY)
         there = stored.tensor(name)
-        if there.dtype != tensor.dtype or not torch.equal(there, tensor):
+        if not _same(there, tensor):
             raise GateRejected(f"{converted}: tensor {name} is not what source and plan give", _REMEDY)
     listed = {name: file for file, name in stored.stored()}
     for file, name in stored.stored():
@@ -40,3 +42,9 @@ def require_as_planned(original: Path, ranges_file: Path, plan: Plan, conversion
                 f"{converted}: tensor {name} does not belong to a protected model; {file} may hold withheld weights",
                 _REMEDY,
             )
+
+
+def _same(there: Tensor, planned: Tensor | ByRows) -> bool:
+    if isinstance(planned, ByRows):
+        return planned.equals(there)
+    return there.dtype == planned.dtype and torch.equal(there, planned)

@@ -7,8 +7,9 @@ bound than the tolerance that was asked for: higher rungs only add terms.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, cycle, pairwise
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from taylor_ops.activations import Activation
 from taylor_ops.bound import Bound
+from taylor_ops.by_rows import ByRows
 from taylor_ops.config import Basis, Conversion
 from taylor_ops.errors import BadInput
 from taylor_ops.expansion import Expansion, coefficients
@@ -25,6 +27,8 @@ from taylor_ops.records import Record
 
 _RUNGS_PER_DECADE = 20
 _TIGHTEST = 1e-10
+# Of terms: few enough to stay in the cache of the processor until they are written, enough for several threads.
+_VALUES_AT_ONCE = 1 << 22
 
 
 class Plan(Record):
@@ -202,14 +206,24 @@ def layout(expansion: Expansion, orders: Tensor) -> Layout:
     )
 
 
-def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype) -> Tensor:
+def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype) -> ByRows:
     """Theta [H, K] in `dtype` from output weights [H, F]: column k is `coefficient[k] * weight[:, neuron[k]]`.
 
     The weights are those of the original in `dtype`, with which the bundle is compared. Products are worked in float64
-    a few rows at a time and rounded once.
+    and rounded once.
     """
-    result = torch.empty(weight.shape[0], len(stacked.neuron), dtype=dtype)
-    for start in range(0, weight.shape[0], 64):
-        rows = weight[start : start + 64].to(dtype).double()
-        result[start : start + 64] = (rows[:, stacked.neuron] * stacked.coefficient).to(dtype)
-    return result
+    height, width = weight.shape[0], len(stacked.neuron)
+    ends = list(accumulate(stacked.widths, initial=0))
+    at_once = max(1, _VALUES_AT_ONCE // width)
+
+    def blocks() -> Iterator[Tensor]:
+        buffers = cycle([torch.empty(min(at_once, height), width, dtype=dtype) for _ in range(2)])
+        for start, buffer in zip(range(0, height, at_once), buffers, strict=False):
+            # The neurons of every order are the first ones of this arrangement: they are fetched once, not per column.
+            rows = weight[start : start + at_once].to(dtype).index_select(1, stacked.permutation).double()
+            block = buffer[: len(rows)]
+            for begin, end in pairwise(ends):
+                torch.mul(rows[:, : end - begin], stacked.coefficient[begin:end], out=block[:, begin:end])
+            yield block
+
+    return ByRows((height, width), dtype, blocks)

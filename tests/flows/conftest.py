@@ -15,6 +15,32 @@ from taylor_ops import latency
 from tests.tiny_models import save_tiny_model
 
 
+def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
+    """Stands in for the clock: a decode step takes as long as reading the model's bytes at 1 GB/s would."""
+    return new_tokens * sum(p.numel() * p.element_size() for p in model.parameters()) / 1e9
+
+
+def write_tiny_config(path: Path, model: Path) -> Path:
+    """Write the config of a small release of the model in a folder."""
+    document = {
+        "name": "tiny",
+        "version": "1.0.0",
+        "source": {"kind": "folder", "path": str(model)},
+        "calibration": {"tokens": 4096},
+        "conversion": {"tolerance": 1e-4},
+        "latency": {"target_slowdown": 6.0, "pairs": 11},
+        "exactness": {
+            "prompts": [{"name": "project", "builtin": "held_out", "limit": 8}],
+            "new_tokens": 12,
+            "running_tokens": 128,
+        },
+        "card": {"license": "mit"},
+        "publish": {"repo_id": "org/tiny"},
+    }
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     with prefect_test_harness(server_startup_timeout=180):
@@ -28,31 +54,10 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def simulated_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for the clock: a decode step takes as long as reading the model's bytes at 1 GB/s would."""
-
-    def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
-        return new_tokens * sum(p.numel() * p.element_size() for p in model.parameters()) / 1e9
-
+    """`decode_seconds` in place of the clock."""
     monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
 
 
 @pytest.fixture
 def tiny_config(tmp_path: Path, tiny_llama: Path) -> Path:
-    document = {
-        "name": "tiny",
-        "version": "1.0.0",
-        "source": {"kind": "folder", "path": str(tiny_llama)},
-        "calibration": {"tokens": 4096},
-        "conversion": {"tolerance": 1e-4},
-        "latency": {"target_slowdown": 6.0, "pairs": 11},
-        "exactness": {
-            "prompts": [{"name": "project", "builtin": "held_out", "limit": 8}],
-            "new_tokens": 12,
-            "running_tokens": 128,
-        },
-        "card": {"license": "mit"},
-        "publish": {"repo_id": "org/tiny"},
-    }
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    return path
+    return write_tiny_config(tmp_path / "tiny.yaml", tiny_llama)

@@ -13,12 +13,13 @@ from torch import Tensor
 from flows import stages
 from flows.release import release
 from taylor_ops import convert, plan
+from taylor_ops.by_rows import ByRows
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
 from taylor_ops.files import read_json, sha256_of_tree
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock")
 
-Tensors = Iterable[tuple[str, Tensor]]
+Tensors = Iterable[tuple[str, Tensor | ByRows]]
 DOWN = "model.layers.1.mlp.terms.weight"
 
 
@@ -88,19 +89,23 @@ def test_a_published_version_with_other_bytes_is_refused(tiny_config: Path, tmp_
     assert sha256_of_tree(tmp_path / "a" / "hub") == before
 
 
-def flip_one_sign(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
+def flip_one_sign(tensors: Tensors) -> Iterator[tuple[str, Tensor | ByRows]]:
     for name, tensor in tensors:
         if name == DOWN:
-            tensor[3, 5] *= -1
-        yield name, tensor
+            assert isinstance(tensor, ByRows)
+            flipped = tensor.whole()
+            flipped[3, 5] *= -1
+            yield name, flipped
+        else:
+            yield name, tensor
 
 
-def zero_one_tensor(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
+def zero_one_tensor(tensors: Tensors) -> Iterator[tuple[str, Tensor | ByRows]]:
     for name, tensor in tensors:
-        yield name, torch.zeros_like(tensor) if name == "model.layers.0.mlp.up.weight" else tensor
+        yield name, torch.zeros(tensor.shape) if name == "model.layers.0.mlp.up.weight" else tensor
 
 
-def leave_the_output_weights(tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
+def leave_the_output_weights(tensors: Tensors) -> Iterator[tuple[str, Tensor | ByRows]]:
     for name, tensor in tensors:
         yield name, tensor
         if name == DOWN:
@@ -119,7 +124,7 @@ def test_a_damaged_conversion_is_rejected_and_nothing_is_published(
     tiny_config: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    damage: Callable[[Tensors], Iterator[tuple[str, Tensor]]],
+    damage: Callable[[Tensors], Iterator[tuple[str, Tensor | ByRows]]],
     message: str,
 ) -> None:
     whole = convert.write_shards
@@ -134,10 +139,10 @@ def test_terms_that_say_other_tokens_are_rejected_though_stored_as_planned(
 ) -> None:
     right = plan.terms
 
-    def wrong(weight: Tensor, stacked: plan.Layout, dtype: torch.dtype) -> Tensor:
-        theta = right(weight, stacked, dtype)
+    def wrong(weight: Tensor, stacked: plan.Layout, dtype: torch.dtype) -> ByRows:
+        theta = right(weight, stacked, dtype).whole()
         theta[:, :48] *= -1
-        return theta
+        return ByRows(tuple(theta.shape), dtype, lambda: iter([theta]))
 
     # The calibration measures bytes alone, and inspection repeats the mistake: only the tokens can tell.
     monkeypatch.setattr(convert, "terms", wrong)

@@ -64,7 +64,7 @@ class Layer:
     def overflows(self) -> bool:
         """Whether a term or a carrier is too large for the dtype."""
         stacked = layout(self.expansion, self.orders)
-        stored = terms(self.weight, stacked, self.dtype), stacked.carrier.to(self.dtype)
+        stored = terms(self.weight, stacked, self.dtype).whole(), stacked.carrier.to(self.dtype)
         return not all(bool(part.isfinite().all()) for part in stored)
 
     def original(self, z: Tensor, u: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class Layer:
         outside = value(z) - value(inside)
         for order in range(2):
             features[order] = features[order] + u * outside * carrier[order]
-        theta = terms(self.weight, stacked, torch.float64 if exact_terms else self.dtype).double()
+        theta = terms(self.weight, stacked, torch.float64 if exact_terms else self.dtype).whole().double()
         output: Tensor = torch.cat(features, dim=-1) @ theta.T
         return output
 
@@ -287,7 +287,7 @@ def test_random_weights_come_within_a_small_factor_of_the_likely_rounding(seed: 
     orders, factor = torch.ones(neurons, dtype=torch.int64), torch.ones(neurons).double()
     expansion = one_constant(neurons)
     bound = layer_bound(expansion, orders, OutputWeights.of(weight), factor, 1.0, dtype)
-    stored = terms(weight, layout(expansion, orders), dtype).double()[:, :neurons]
+    stored = terms(weight, layout(expansion, orders), dtype).whole().double()[:, :neurons]
     apart = float(torch.linalg.vector_norm((stored - weight).sum(1)))
     # The bound is 6.5 times the root of the sum of squares, and rounding errors have about 0.4 of their largest size.
     assert float(bound.rounding) / 40 < apart < float(bound.rounding)
@@ -468,7 +468,7 @@ def test_a_kinked_activation_is_only_rounded_however_far_right_of_its_interval(
         features = basis_features(
             basis, stacked.widths, (right - stacked.center) / stacked.radius, (u * (z > 0))[:, stacked.permutation]
         )
-        result: Tensor = torch.cat(features, dim=-1) @ terms(weight, stacked, of).double().T
+        result: Tensor = torch.cat(features, dim=-1) @ terms(weight, stacked, of).whole().double().T
         return result
 
     apart = torch.linalg.vector_norm(output(dtype) - output(torch.float64), dim=-1)

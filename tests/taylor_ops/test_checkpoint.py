@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from taylor_ops import checkpoint
-from taylor_ops.checkpoint import INDEX, Checkpoint, write_shards
+from taylor_ops.by_rows import ByRows
+from taylor_ops.checkpoint import INDEX, Checkpoint, save_tensors, write_shards, write_tensors
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import folder_that_appears_whole, read_json, sha256_of_tree
 
@@ -159,14 +161,45 @@ def test_a_file_that_the_index_does_not_list_is_not_read(tmp_path: Path) -> None
 
 
 def test_a_disk_that_fills_under_a_shard_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> Iterator[Tensor]:
+        yield torch.ones(1, 4)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tensor = ByRows((2, 4), torch.float32, full)
+    with pytest.raises(WorkFailed, match="No space left"), folder_that_appears_whole(tmp_path / "out") as partial:
+        write_shards(partial, [("first", tensor)], shard_bytes=16)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_under_a_small_file_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_arguments: object, **_options: object) -> None:
         # The type and the words of safetensors 0.8 on a full disk: no OSError.
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(WorkFailed, match="No space left"), folder_that_appears_whole(tmp_path / "out") as partial:
-        two_shards(partial)
+        save_tensors({"first": torch.ones(4)}, partial / "ranges.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+@settings(deadline=None)
+@given(spec=models, more=st.sampled_from([{}, {"numbers": torch.arange(5)}, {"one": torch.tensor(2.5)}]))
+def test_a_shard_has_the_bytes_that_safetensors_itself_writes(
+    spec: dict[str, tuple[tuple[int, ...], torch.dtype]], more: dict[str, Tensor]
+) -> None:
+    tensors = filled(spec) | more
+    with tempfile.TemporaryDirectory() as scratch:
+        own, theirs = Path(scratch) / "own.safetensors", Path(scratch) / "theirs.safetensors"
+        write_tensors(tensors, own)
+        save_tensors(tensors, theirs)
+        assert own.read_bytes() == theirs.read_bytes()
+
+
+def test_a_tensor_that_is_made_by_rows_is_written_as_a_whole_one(tmp_path: Path) -> None:
+    whole = torch.arange(35.0).reshape(7, 5)
+    write_tensors({"x": ByRows((7, 5), torch.float32, lambda: iter(whole.split(3)))}, tmp_path / "by-rows")
+    write_tensors({"x": whole}, tmp_path / "whole")
+    assert (tmp_path / "by-rows").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 # What is refused

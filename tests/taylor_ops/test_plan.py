@@ -263,7 +263,7 @@ def test_terms_are_the_products_with_the_weights_of_the_released_dtype_rounded_o
     fitted = llama.expansions
     stacked = fitted.layout(fitted.paths[0], llama.plan)
     weight = torch.randn(rows, 48, generator=torch.Generator().manual_seed(seed)).to(source)
-    found = terms(weight, stacked, dtype)
+    found = terms(weight, stacked, dtype).whole()
     assert found.dtype == dtype
     assert found.shape == (rows, len(stacked.neuron))
     column = seed % len(stacked.neuron)

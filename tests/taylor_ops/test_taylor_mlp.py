@@ -319,7 +319,7 @@ def silu_alone(tmp_path: Path) -> tuple[TaylorMLP, Tensor, Tensor]:
     taylor = TaylorMLP(4, "chebyshev", stacked.widths, "silu", gated=False)
     with torch.no_grad():
         taylor.get_parameter("gate.weight").copy_(torch.eye(4)[stacked.permutation])
-        taylor.get_parameter("terms.weight").copy_(terms(torch.eye(4), stacked, torch.float32))
+        taylor.get_parameter("terms.weight").copy_(terms(torch.eye(4), stacked, torch.float32).whole())
         for name, parameter in taylor.named_parameters(recurse=False):
             parameter.copy_(getattr(stacked, name))
     back = torch.argsort(stacked.permutation)

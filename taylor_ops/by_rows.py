@@ -1,0 +1,47 @@
+"""Tensors that are made a few rows at a time, when they are written or compared: never whole in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ByRows:
+    """A tensor of `shape` and `dtype` on the CPU.
+
+    blocks: makes its rows anew, in order, a few at a time, each block [rows, ...]. A block holds while the next is
+    made, so that it can be written meanwhile, and no longer.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    blocks: Callable[[], Iterator[Tensor]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its values."""
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+    def whole(self) -> Tensor:
+        """All rows at once."""
+        result = torch.empty(self.shape, dtype=self.dtype)
+        start = 0
+        for block in self.blocks():
+            result[start : start + len(block)] = block
+            start += len(block)
+        return result
+
+    def equals(self, other: Tensor) -> bool:
+        """Whether `other` has its dtype, its shape and its values."""
+        if (other.dtype, tuple(other.shape)) != (self.dtype, self.shape):
+            return False
+        start = 0
+        for block in self.blocks():
+            if not torch.equal(other[start : start + len(block)], block):
+                return False
+            start += len(block)
+        return True
