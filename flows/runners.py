@@ -120,11 +120,13 @@ def _dask(execution: Execution) -> _Chosen:
 
 def _ray(execution: Execution) -> _Chosen:
     from prefect_ray import RayTaskRunner
-    from ray.exceptions import RayError
+
+    # Not `from ray.exceptions`: prefect_ray imports ray lazily, and its modules would be loaded a second time.
+    from ray import exceptions
 
     local = {"num_cpus": execution.workers, "include_dashboard": False, "logging_level": "warning"}
     there = {"address": execution.address} if execution.address else {"init_kwargs": local}
-    return RayTaskRunner(**there), (RayError,)
+    return RayTaskRunner(**there), (exceptions.RayError,)
 
 
 _RUNNERS: dict[str, Callable[[Execution], _Chosen]] = {
