@@ -58,7 +58,7 @@ def check(configs: Annotated[list[Path], typer.Argument(help="YAML release confi
 @app.command()
 def run(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Path("artifacts")) -> None:
     """Run the release flow in this process."""
-    _quiet_tools()
+    quiet_tools()
     from flows.release import release
     from taylor_ops.config_file import read
     from taylor_ops.summary import summary
@@ -119,7 +119,7 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _quiet_tools() -> None:
+def quiet_tools() -> None:
     """Settings that keep an embedded Prefect server offline and patient, and libraries from drawing over the log."""
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -137,7 +137,7 @@ def _quiet_tools() -> None:
 
 def main() -> None:
     """Entry point: run a command and turn every expected error into two lines and an exit status."""
-    _quiet_tools()
+    quiet_tools()
     try:
         # Without standalone mode click hands the status of `typer.Exit` back instead of leaving with it.
         sys.exit(app(standalone_mode=False) or 0)

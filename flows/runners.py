@@ -112,7 +112,7 @@ def _dask(execution: Execution) -> _Chosen:
         "n_workers": execution.workers,
         "threads_per_worker": 1,
         "memory_limit": None,
-        "dashboard_address": None,
+        "dashboard_address": "127.0.0.1:0",
     }
     there = {"address": execution.address} if execution.address else {"cluster_kwargs": local}
     return DaskTaskRunner(**there), (KilledWorker,)
