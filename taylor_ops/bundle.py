@@ -120,6 +120,11 @@ def _claim(attack: AttackResult) -> dict[str, Any]:
     return claim | {"seconds_at_most": bound}
 
 
+def stated(document: dict[str, Any]) -> dict[str, Any]:
+    """What a bundle states of a config document: all but who did the work, on which nothing in it depends."""
+    return {key: value for key, value in document.items() if key != "execution"}
+
+
 def portable(value: Any) -> Any:
     """A config document with absolute paths cut to their last part: no place of this machine leaves it."""
     if isinstance(value, dict):

@@ -210,6 +210,28 @@ class Conversion(Section):
         return highest
 
 
+class Execution(Section):
+    """Who converts the parts of a model. Whoever does, and however many there are, the bundle has the same bytes."""
+
+    runner: Literal["sequential", "threads", "processes", "dask", "ray"] = "sequential"
+    """`sequential` is this process, one part after another; the others are task runners of Prefect. `dask` and `ray`
+    need the extra of their name, as in `pip install taylor-release[dask]`."""
+    workers: int = Field(default=2, ge=1)
+    """How many parts are converted at once, each in the memory of one decoder layer as it is released. Threads compute
+    with one core each, other workers share the cores of this machine. A cluster at `address` has its own number."""
+    address: str | None = Field(default=None, min_length=1, validate_default=True)
+    """Scheduler of a running Dask or Ray cluster, such as `tcp://host:8786`; without it one is started on this machine
+    and ended with the conversion. All machines need this software, processors of one kind, one shared file system for
+    the artifacts and the source, and a Prefect server that they reach (`PREFECT_API_URL`)."""
+
+    @field_validator("address")
+    @classmethod
+    def _of_a_cluster(cls, address: str | None, info: ValidationInfo) -> str | None:
+        if address is not None and info.data.get("runner", "dask") not in ("dask", "ray"):
+            raise ValueError("belongs to runner `dask` or `ray`")
+        return address
+
+
 class Latency(Section):
     """The slowdown that is promised, and how it is measured."""
 
@@ -313,6 +335,7 @@ class ReleaseConfig(Section):
     audit: Audit = Audit()
     card: Card
     publish: Publish
+    execution: Execution = Execution()
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """`auto` takes a GPU where there is one."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
