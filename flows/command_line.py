@@ -1,4 +1,4 @@
-"""The command line `taylor-release`: check, run, verify, audit and schema.
+"""The command line `taylor-release`: check, plan, run, verify, audit and schema.
 
 Exit status: 0 done, 1 a gate or the work failed, 2 bad input. Errors go to standard error as one line of cause and one
 of remedy; a traceback is shown only with --debug.
@@ -56,9 +56,24 @@ def check(configs: Annotated[list[Path], typer.Argument(help="YAML release confi
 
 
 @app.command()
+def plan(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Path("artifacts")) -> None:
+    """Probe the source and estimate what the release takes and reaches; writes nothing."""
+    quiet_tools()
+    from taylor_ops.config_file import read
+    from taylor_ops.preflight import preflight
+    from taylor_ops.summary import preflight_table
+
+    loaded = read(config, parse_settings(settings or []))
+    console = Console()
+    with console.status("probing the first layers"):
+        estimate = preflight(loaded.config, artifacts, lambda _done, _total: None)
+    console.print(preflight_table(estimate))
+
+
+@app.command()
 def run(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Path("artifacts")) -> None:
     """Run the release flow in this process."""
-    _quiet_tools()
+    quiet_tools()
     from flows.release import release
     from taylor_ops.config_file import read
     from taylor_ops.summary import summary
@@ -119,7 +134,7 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _quiet_tools() -> None:
+def quiet_tools() -> None:
     """Settings that keep an embedded Prefect server offline and patient, and libraries from drawing over the log."""
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -129,13 +144,16 @@ def _quiet_tools() -> None:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",
+        "DASK_LOGGING__DISTRIBUTED": "error",
+        "RAY_USAGE_STATS_ENABLED": "0",
     }.items():
         os.environ.setdefault(name, value)
 
 
 def main() -> None:
     """Entry point: run a command and turn every expected error into two lines and an exit status."""
-    _quiet_tools()
+    quiet_tools()
     try:
         # Without standalone mode click hands the status of `typer.Exit` back instead of leaving with it.
         sys.exit(app(standalone_mode=False) or 0)

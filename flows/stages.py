@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import task
 from prefect.logging import get_run_logger
 
+from flows.runners import carried_by, require_installed
 from flows.stage import Progress, Release
 from taylor_ops import bundle as bundles
 from taylor_ops import convert as conversion
@@ -30,7 +31,7 @@ from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.report import write_report
-from taylor_ops.reuse import kept_beside
+from taylor_ops.reuse import kept_beside, kept_under_key
 from taylor_ops.source import ResolvedSource
 from taylor_ops.texts import require_readable, text_hashes
 from taylor_ops.verify import Verified
@@ -40,6 +41,7 @@ from taylor_ops.verify import Verified
 def resolve(release: Release) -> ResolvedSource:
     """Bring the source and all texts to this machine and check them."""
     config, source = release.config, release.config.source
+    require_installed(config.execution)
     resolved = release.perform(
         "resolve",
         "taylor_ops.source",
@@ -122,7 +124,8 @@ def convert(release: Release, source: ResolvedSource, ranges: CapturedRanges, la
             release.config.conversion,
             folder,
             progress,
-            kept_beside(folder),
+            kept_under_key(folder),
+            carried_by(release.config.execution),
         ),
     )
 
@@ -192,7 +195,7 @@ def assemble(
 ) -> BundleRecord:
     """Put model, card and manifest together in the run's folder."""
     evidence = Evidence(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
-    config, document = release.config, release.loaded.document
+    config, document = release.config, bundles.stated(release.loaded.document)
     return release.perform(
         "assemble",
         "taylor_ops.bundle",

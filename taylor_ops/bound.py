@@ -20,6 +20,7 @@ from torch import Tensor
 
 from taylor_ops.config import Basis
 from taylor_ops.expansion import Expansion, coefficients, errors, evaluate, offsets, signs
+from taylor_ops.threads import on_one_thread
 
 _FAILURE = 1e-9
 _DEVIATIONS = math.sqrt(2 * math.log(2 / _FAILURE))
@@ -75,6 +76,7 @@ def unit_roundoff(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps / 2
 
 
+@on_one_thread
 def layer_bound(
     expansion: Expansion,
     orders: Tensor,

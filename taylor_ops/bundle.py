@@ -101,6 +101,8 @@ def _statements(evidence: Evidence) -> dict[str, Any]:
             "batch_size": latency.batch_size,
             "prompt_tokens": latency.prompt_tokens,
             "new_tokens": latency.new_tokens,
+            "layers": latency.layers,
+            "layers_measured": latency.layers_measured,
         },
         "exactness": exactness.plain(),
         "audit": {
@@ -116,6 +118,11 @@ def _claim(attack: AttackResult) -> dict[str, Any]:
     seconds = claim.pop("seconds")
     bound = next((limit for limit in _SECONDS if seconds * _SECONDS_MARGIN <= limit), None)
     return claim | {"seconds_at_most": bound}
+
+
+def stated(document: dict[str, Any]) -> dict[str, Any]:
+    """What a bundle states of a config document: all but who did the work, on which nothing in it depends."""
+    return {key: value for key, value in document.items() if key != "execution"}
 
 
 def portable(value: Any) -> Any:

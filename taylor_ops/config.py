@@ -210,22 +210,53 @@ class Conversion(Section):
         return highest
 
 
+class Execution(Section):
+    """Who converts the parts of a model. Whoever does, and however many there are, the bundle has the same bytes."""
+
+    runner: Literal["sequential", "threads", "processes", "dask", "ray"] = "sequential"
+    """`sequential` is this process, one part after another; the others are task runners of Prefect. `dask` and `ray`
+    need the extra of their name, as in `pip install taylor-release[dask]`."""
+    workers: int = Field(default=2, ge=1)
+    """How many parts are converted at once, each in the memory of one decoder layer as it is released. Threads compute
+    with one core each, other workers share the cores of this machine. A cluster at `address` has its own number."""
+    address: str | None = Field(default=None, min_length=1, validate_default=True)
+    """Scheduler of a running Dask or Ray cluster, such as `tcp://host:8786`; without it one is started on this machine
+    and ended with the conversion. All machines need this software, processors of one kind, one shared file system for
+    the artifacts and the source, and a Prefect server that they reach (`PREFECT_API_URL`)."""
+
+    @field_validator("address")
+    @classmethod
+    def _of_a_cluster(cls, address: str | None, info: ValidationInfo) -> str | None:
+        if address is not None and info.data.get("runner", "dask") not in ("dask", "ray"):
+            raise ValueError("belongs to runner `dask` or `ray`")
+        return address
+
+
 class Latency(Section):
     """The slowdown that is promised, and how it is measured."""
 
     target_slowdown: float = Field(default=3.5, gt=1, le=100)
     """Decode time of the bundle over that of the original."""
-    tolerance: float = Field(default=0.10, gt=0, le=0.5)
+    tolerance: float = Field(default=0.03, gt=0, le=0.5)
     """Largest relative distance of the achieved slowdown from the target."""
     batch_size: int = Field(default=1, ge=1)
     prompt_tokens: int = Field(default=64, ge=1)
     new_tokens: int = Field(default=24, ge=4)
     """Forced output length of both models in each sample."""
-    pairs: int = Field(default=9, ge=5)
-    """Interleaved pairs of samples a candidate."""
+    pairs: int = Field(default=11, ge=11)
+    """Interleaved pairs of samples a candidate gets at least: fewer cannot tell that it meets the target."""
+    max_pairs: int = Field(default=99, ge=11, validate_default=True)
+    """Most pairs a candidate gets on a noisy machine, before the release ends with what to do about it."""
     warmup: int = Field(default=1, ge=1)
     max_trials: int = Field(default=4, ge=1)
     """Most candidates that are measured."""
+
+    @field_validator("max_pairs")
+    @classmethod
+    def _no_fewer_than_at_least(cls, most: int, info: ValidationInfo) -> int:
+        if most < info.data.get("pairs", most):
+            raise ValueError(f"must be at least `pairs`, which is {info.data['pairs']}")
+        return most
 
 
 class Exactness(Section):
@@ -304,6 +335,7 @@ class ReleaseConfig(Section):
     audit: Audit = Audit()
     card: Card
     publish: Publish
+    execution: Execution = Execution()
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """`auto` takes a GPU where there is one."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from taylor_ops.architectures import Architecture, Mlp
+from taylor_ops.architectures import Mlp
 from taylor_ops.bound import Bound
 from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import gather_shards, write_shards
 from taylor_ops.config import Conversion
-from taylor_ops.errors import BadInput, WorkFailed
+from taylor_ops.errors import WorkFailed
 from taylor_ops.files import (
-    canonical_json,
+    disk_errors_explained,
     folder_that_appears_whole,
     read_json,
     require_free,
     scratch_beside,
-    write_text,
 )
+from taylor_ops.loadable import taylor_entry, write_code, write_config
 from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS, install
 from taylor_ops.models import DTYPES
 from taylor_ops.original import MlpWeights, Original
@@ -37,30 +37,7 @@ from taylor_ops.source import tokenizer_files
 Progress = Callable[[int, int], None]
 
 _PART_VALUES = 64 << 20
-
-_MODELING = '''\
-"""Loads this Taylor MLP release of a {causal_lm}: transformers and torch are all it needs."""
-
-from transformers import {config}, {causal_lm}
-
-from .taylor_mlp import install
-
-
-class TaylorConfig({config}):
-    """The config of the original, with the layout of its Taylor MLPs in `taylor_mlp`."""
-
-    model_type = "{model_type}"
-
-
-class TaylorForCausalLM({causal_lm}):
-    """The original architecture with Taylor MLPs."""
-
-    config_class = TaylorConfig
-
-    def __init__(self, config):
-        super().__init__(config)
-        install(self, config.taylor_mlp)
-'''
+_PART_RECORD = "part.json"
 
 
 class LayerConversion(Record):
@@ -122,6 +99,22 @@ class Part:
         self.values += other.values
 
 
+@dataclass(frozen=True)
+class Job:
+    """One part to be converted into `folder`, by whichever process: paths and small records, no tensors."""
+
+    source: Path
+    ranges_file: Path
+    plan: Plan
+    conversion: Conversion
+    part: Part
+    folder: Path
+
+
+Carry = Callable[[Sequence[Job], Callable[[int], None]], None]
+"""Has `convert_part` called once for every job, in any order and process, and says how many are done."""
+
+
 class _Converted(Record):
     """What is known of a part that is finished."""
 
@@ -164,11 +157,13 @@ def convert(
     folder: Path,
     progress: Progress,
     kept: Path | None = None,
+    carry: Carry | None = None,
 ) -> ConvertedModel:
     """Write the converted model into `folder`, whole or not at all; one part is in memory at a time.
 
     kept: folder in which finished layers stay until all are, so that a run that was killed goes on at the next one. It
-    belongs to these inputs alone; the caller sees to that.
+    belongs to these inputs alone; the caller sees to that. carry: who converts the parts; this process, in order, where
+    it is None. The bytes are the same.
     """
     original = Original(source)
     expansions = expansions_of(original, ranges_file, conversion)
@@ -176,19 +171,32 @@ def convert(
     with ExitStack() as stack:
         work = kept or Path(stack.enter_context(scratch_beside(folder)))
         folders = [work / f"{number:05}" for number in range(len(parts))]
-        left = sum(part.values for part, there in zip(parts, folders, strict=True) if not there.exists())
-        require_free(work, int(left) * DTYPES[conversion.dtype].itemsize)
-        made = []
-        for number, part in enumerate(parts):
-            made.append(_converted_part(original, expansions, plan, conversion, part, folders[number]))
-            progress(number + 1, len(parts))
+        jobs = [
+            Job(source, ranges_file, plan, conversion, part, there)
+            for part, there in zip(parts, folders, strict=True)
+            if not there.exists()
+        ]
+        for begun in work.glob(".*"):
+            shutil.rmtree(begun, ignore_errors=True)
+        require_free(work, int(sum(job.part.values for job in jobs)) * DTYPES[conversion.dtype].itemsize)
+
+        def report(done: int) -> None:
+            progress(len(parts) - len(jobs) + done, len(parts))
+
+        if carry is None:
+            for done, job in enumerate(jobs, start=1):
+                _convert_part(job, original, expansions)
+                report(done)
+        else:
+            carry(jobs, report)
+        made = _finished(folders)
         layers = [layer for one in made for layer in one.layers]
         widths = {path: width for one in made for path, width in one.widths.items()}
         with folder_that_appears_whole(folder) as partial:
             written = gather_shards(partial, folders)
             tokenizer_files(source, partial)
-            _write_code(partial, original.architecture)
-            _write_config(original, partial, plan, widths, conversion.dtype)
+            write_code(partial, original.architecture)
+            write_config(original, partial, plan, widths, conversion.dtype)
     total = sum(layer.neurons for layer in layers)
     return ConvertedModel(
         plan=plan,
@@ -200,13 +208,14 @@ def convert(
     )
 
 
-def _converted_part(
-    original: Original, expansions: Expansions, plan: Plan, conversion: Conversion, part: Part, folder: Path
-) -> _Converted:
-    """Write the shards of one part into `folder`, or find them there, whole."""
-    done = folder / "part.json"
-    if done.exists():
-        return _Converted.read(done)
+def convert_part(job: Job) -> None:
+    """Write the shards of one part into its folder, whole or not at all: what a worker does."""
+    original = Original(job.source)
+    _convert_part(job, original, expansions_of(original, job.ranges_file, job.conversion))
+
+
+def _convert_part(job: Job, original: Original, expansions: Expansions) -> None:
+    folder, plan, dtype = job.folder, job.plan, DTYPES[job.conversion.dtype]
     layers: list[LayerConversion] = []
     widths: dict[str, list[int]] = {}
 
@@ -214,12 +223,31 @@ def _converted_part(
         widths[path] = stacked.widths
         layers.append(_summary(path, stacked, expansions.bound(path, plan)))
 
-    with folder_that_appears_whole(folder) as partial:
-        tensors = _part_tensors(original, expansions, plan, DTYPES[conversion.dtype], part, note)
-        write_shards(partial, tensors, conversion.shard_bytes)
-        result = _Converted(layers=tuple(layers), widths=widths)
-        result.write(partial / done.name)
-    return result
+    # A scratch folder of its own: a worker that outlived a killed run may be at work on the same part.
+    with disk_errors_explained(folder), scratch_beside(folder) as scratch:
+        partial = Path(scratch) / folder.name
+        partial.mkdir()
+        tensors = _part_tensors(original, expansions, plan, dtype, job.part, note)
+        write_shards(partial, tensors, job.conversion.shard_bytes)
+        _Converted(layers=tuple(layers), widths=widths).write(partial / _PART_RECORD)
+        try:
+            partial.replace(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+
+
+def _finished(folders: Sequence[Path]) -> list[_Converted]:
+    """What is known of each part, all of which were made."""
+    # Listing asks a file server anew, where a question for one name may get the answer from before it was made.
+    there = {place.name for place in folders[0].parent.iterdir()}
+    lost = next((folder for folder in folders if folder.name not in there), None)
+    if lost is not None:
+        raise WorkFailed(
+            f"{lost} was made by a worker but is not on this machine",
+            "give the workers and this machine one shared file system for --artifacts and the source",
+        )
+    return [_Converted.read(folder / _PART_RECORD) for folder in folders]
 
 
 def converted_tensors(
@@ -299,29 +327,6 @@ def convert_in_memory(model: Any, original: Original, expansions: Expansions, pl
     return model.eval()
 
 
-def taylor_entry(original: Original, plan: Plan, widths: Mapping[str, list[int]]) -> dict[str, Any]:
-    """The `taylor_mlp` entry of a bundle's config: what `taylor_mlp.install` needs."""
-    kinds = {(mlp.kind.up is not None, tuple(original.biases(mlp))) for mlp in original.mlps}
-    if len(kinds) != 1:
-        raise BadInput(
-            f"the MLPs of `{original.architecture.model_type}` differ in gates or biases from layer to layer",
-            "release a model whose layers have MLPs of one form",
-        )
-    ((gated, biases),) = kinds
-    down = original.shapes[original.guard]
-    return {
-        "basis": plan.basis,
-        "activation": original.activation.name,
-        "hidden_size": down[-1] if original.mlps[0].kind.transposed else down[-2],
-        "gated": gated,
-        "biases": list(biases),
-        "experts": sorted({mlp.module for mlp in original.mlps if mlp.kind.experts}),
-        "bypassed": [path for mlp in original.mlps for path in mlp.bypassed],
-        "layers": dict(widths),
-        "guard": original.guard,
-    }
-
-
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
@@ -336,32 +341,3 @@ def _summary(path: str, stacked: Layout, bound: Bound) -> LayerConversion:
         truncation=float(bound.truncation),
         rounding=float(bound.rounding),
     )
-
-
-def _write_code(folder: Path, architecture: Architecture) -> None:
-    layer_code = (files("taylor_ops.modeling") / "taylor_mlp.py").read_text(encoding="utf-8")
-    write_text(folder / "taylor_mlp.py", layer_code)
-    model_code = _MODELING.format(
-        causal_lm=architecture.causal_lm,
-        config=architecture.config,
-        model_type=f"taylor_{architecture.model_type}",
-    )
-    write_text(folder / "modeling_taylor.py", model_code)
-
-
-def _write_config(original: Original, folder: Path, plan: Plan, widths: dict[str, list[int]], dtype: str) -> None:
-    config = read_json(original.folder / "config.json")
-    for local in ("_name_or_path", "_model_name_or_path", "torch_dtype"):
-        config.pop(local, None)
-    config |= {
-        # A model type that transformers does not know: without the code of the bundle nothing can load it by mistake.
-        "model_type": f"taylor_{original.architecture.model_type}",
-        "architectures": ["TaylorForCausalLM"],
-        "auto_map": {
-            "AutoConfig": "modeling_taylor.TaylorConfig",
-            "AutoModelForCausalLM": "modeling_taylor.TaylorForCausalLM",
-        },
-        "dtype": dtype,
-        "taylor_mlp": taylor_entry(original, plan, widths),
-    }
-    write_text(folder / "config.json", canonical_json(config))

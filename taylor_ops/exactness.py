@@ -23,7 +23,7 @@ from taylor_ops import config
 from taylor_ops.errors import GateRejected
 from taylor_ops.generation import Continuation, batches, continue_greedily
 from taylor_ops.layer_checks import LayerError, RangeUse, layer_errors, range_use
-from taylor_ops.models import load_bundle, load_original, load_tokenizer
+from taylor_ops.models import load_both, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.ranges import read_ranges
 from taylor_ops.records import Record
@@ -177,7 +177,7 @@ def validate(
     """Compare the bundle with the original on every data set. Judging is `require_exact`'s."""
     tokenizer = load_tokenizer(original)
     data_sets = {source.name: prompts(source, tokenizer) for source in settings.prompts}
-    first, second = load_original(original, conversion.dtype, device), load_bundle(bundle, device)
+    first, second = load_both(original, bundle, conversion.dtype, device)
     mlps, captured = Original(original).mlps, read_ranges(ranges_file)
     rounds = sum(len(batches(held_out, settings.batch_size)) for held_out in data_sets.values())
     done = 0

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from taylor_ops.activations import Activation
 from taylor_ops.config import Basis
+from taylor_ops.threads import on_one_thread
 
 _NODES = 256
 _HIGHEST_DEGREE = 160
@@ -136,6 +137,7 @@ def orders_for(bounds: Tensor, tolerance: Tensor | float, max_order: int) -> Ten
     return (bounds[: max_order + 1] > tolerance).sum(0).clamp_min(1)
 
 
+@on_one_thread
 def coefficients(expansion: Expansion, orders: Tensor) -> Tensor:
     """Coefficients [N + 1, F] float64 of the basis as evaluated, N = max(orders), zero above each neuron's order."""
     highest = int(orders.max())

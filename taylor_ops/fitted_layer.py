@@ -14,6 +14,7 @@ from taylor_ops.config import Conversion
 from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for, right_of_the_kink
 from taylor_ops.models import DTYPES
 from taylor_ops.ranges import LayerRange, widened
+from taylor_ops.threads import on_one_thread
 
 # However little a neuron matters on the calibration text, its activation is right to this.
 _LARGEST_ERROR = 0.1
@@ -85,6 +86,7 @@ def counts_rounding(dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
+@on_one_thread
 def fit_layer(activation: Activation, captured: LayerRange, conversion: Conversion) -> FittedLayer:
     """Fit one MLP on its captured ranges, widened by the margin."""
     dtype, weights = DTYPES[conversion.dtype], captured.weights

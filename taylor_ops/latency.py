@@ -1,4 +1,4 @@
-"""Measure the slowdown of decoding and choose the plan that meets the target.
+"""Measure the slowdown of decoding and calibrate it.
 
 Measured as a paired ratio: original and bundle decode the same prompt for the same forced number of tokens in turn,
 A B A B, after a warm-up; the slowdown is the median of the ratios with a bootstrap interval.
@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 
+from taylor_ops.calibration import Progress, Sample, Trial, search
 from taylor_ops.config import Conversion, Latency
 from taylor_ops.convert import convert_in_memory, expansions_of
 from taylor_ops.errors import BadInput
-from taylor_ops.models import DTYPES, load_original
+from taylor_ops.models import DTYPES, load_original, room_for_weights
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.records import Record
-
-Progress = Callable[[int, int], None]
 
 READ_SHARE = 0.55
 """Time to read a byte of stacked terms over the mean time per byte of the original, on two CPU cores in float32.
@@ -31,22 +28,13 @@ READ_SHARE = 0.55
 It only makes the first guess of the calibration; what is reported is measured.
 """
 
-_RESAMPLES = 2000
-
-
-class Trial(Record):
-    """One measured candidate. seconds_*: raw samples, one a pair, each for the forced number of new tokens."""
-
-    plan: Plan
-    predicted: float
-    slowdown: float
-    ci95: tuple[float, float]
-    seconds_original: tuple[float, ...]
-    seconds_bundle: tuple[float, ...]
-
 
 class LatencyRecord(Record):
-    """The chosen plan and every trial on the way. reachable: predicted slowdowns of the cheapest and dearest plan."""
+    """The chosen plan and every trial on the way. reachable: predicted slowdowns of the cheapest and dearest plan.
+
+    layers_measured of layers: where memory did not hold the whole models, fewer were timed, and the seconds of the
+    trials are those for all of them: the rest of a decode step but the head is taken to grow with the layers.
+    """
 
     plan: Plan
     target: float
@@ -57,18 +45,14 @@ class LatencyRecord(Record):
     batch_size: int
     prompt_tokens: int
     new_tokens: int
+    layers: int
+    layers_measured: int
     trials: tuple[Trial, ...]
 
     @property
     def achieved(self) -> Trial:
         """The trial of the chosen plan."""
         return self.trials[-1]
-
-
-class Measure(Protocol):
-    """Measures one plan: paired seconds of the original and of a candidate."""
-
-    def __call__(self, plan: Plan) -> tuple[list[float], list[float]]: ...
 
 
 def calibrate(
@@ -93,10 +77,16 @@ def calibrate(
     def predict(plan: Plan) -> float:
         return 1 + READ_SHARE * per_column * (plan.columns - plan.neurons)
 
-    def measure(plan: Plan) -> tuple[list[float], list[float]]:
-        first = load_original(original, conversion.dtype, device)
-        second = convert_in_memory(load_original(original, conversion.dtype, device), source, expansions, plan)
-        return paired_seconds(first, second, settings, seed)
+    layers = int(source.config.num_hidden_layers)
+    measured = [layers]
+
+    def measure(plan: Plan) -> Sample:
+        fit = layers_that_fit(source, plan, dtype, device)
+        measured.append(fit)
+        part = source if fit == layers else source.first_layers(fit)
+        first, second = (load_original(original, conversion.dtype, device, part.config) for _ in range(2))
+        sample = pairs_of(first, convert_in_memory(second, part, expansions, plan), settings, seed)
+        return sample if fit == layers else scaled(sample, first, settings, layers / fit)
 
     plan, trials = search(ladder, predict, measure, settings, seed, progress)
     return LatencyRecord(
@@ -109,93 +99,61 @@ def calibrate(
         batch_size=settings.batch_size,
         prompt_tokens=settings.prompt_tokens,
         new_tokens=settings.new_tokens,
+        layers=layers,
+        layers_measured=measured[-1],
         trials=tuple(trials),
     )
 
 
-def search(
-    ladder: Sequence[Plan],
-    predict: Callable[[Plan], float],
-    measure: Measure,
-    settings: Latency,
-    seed: int,
-    progress: Progress,
-) -> tuple[Plan, list[Trial]]:
-    """Measure plans of the ladder until one meets the target; returns it and all trials, its own last.
-
-    The first guess comes from bytes alone, so that two runs on one machine start, and normally end, with the same
-    plan. A guess that misses is corrected through the line from (no extra columns, slowdown 1) to what was measured.
-    """
-    target = settings.target_slowdown
-    trials: list[Trial] = []
-    tried: set[int] = set()
-    estimate = predict
-    for number in range(settings.max_trials):
-        plan = min(ladder, key=lambda rung: abs(estimate(rung) - target))
-        if plan.columns in tried:
-            break
-        tried.add(plan.columns)
-        predicted = estimate(plan)
-        trial = _trial(plan, predicted, *measure(plan), seed)
-        trials.append(trial)
-        progress(number + 1, settings.max_trials)
-        if abs(trial.slowdown / target - 1) <= settings.tolerance:
-            return plan, trials
-        slope = (trial.slowdown - 1) / (plan.columns - plan.neurons)
-        estimate = _line(slope)
-    measured = [trial.slowdown for trial in trials]
-    nearest = min(trials, key=lambda trial: abs(trial.slowdown / target - 1))
-    least, most = sorted(estimate(rung) for rung in (ladder[0], ladder[-1]))
-    if not least <= target <= most and not min(measured) <= target <= max(measured):
-        raise BadInput(
-            f"target slowdown {target:g} cannot be reached: {least:.2f} to {most:.2f} can, with every neuron protected",
-            "set `latency.target_slowdown` inside, loosen `conversion.tolerance` or narrow `conversion.range_margin` "
-            "for less, raise `conversion.max_order` for more",
-        )
-    raise BadInput(
-        f"no plan within {settings.tolerance:.0%} of slowdown {target:g}: the nearest measured {nearest.slowdown:.2f} "
-        f"(95 % interval {nearest.ci95[0]:.2f} to {nearest.ci95[1]:.2f})",
-        "run on a quieter machine, raise `latency.pairs` and `latency.max_trials`, or widen `latency.tolerance`",
-    )
-
-
-def _line(slope: float) -> Callable[[Plan], float]:
-    return lambda plan: 1 + slope * (plan.columns - plan.neurons)
-
-
-def _trial(plan: Plan, predicted: float, original: list[float], bundle: list[float], seed: int) -> Trial:
-    slowdown, interval = slowdown_of(original, bundle, seed)
-    return Trial(
-        plan=plan,
-        predicted=predicted,
-        slowdown=slowdown,
-        ci95=interval,
-        seconds_original=tuple(original),
-        seconds_bundle=tuple(bundle),
-    )
-
-
-def slowdown_of(original: Sequence[float], bundle: Sequence[float], seed: int) -> tuple[float, tuple[float, float]]:
-    """Median of the paired ratios bundle / original, and its bootstrap 95 % interval (percentile method)."""
-    ratios = np.asarray(bundle) / np.asarray(original)
-    draws = np.random.default_rng(seed).choice(ratios, size=(_RESAMPLES, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return float(np.median(ratios)), (float(low), float(high))
-
-
-def paired_seconds(first: Any, second: Any, settings: Latency, seed: int) -> tuple[list[float], list[float]]:
-    """Seconds of decoding `new_tokens` tokens by both models in turn, `pairs` times, prefill left out."""
+def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Sample:
+    """Warm both models up; each call of what is returned gives the seconds of both for `new_tokens` decode steps."""
     generator = torch.Generator().manual_seed(seed)
     shape = (settings.batch_size, settings.prompt_tokens)
     prompt = torch.randint(0, first.config.vocab_size, shape, generator=generator).to(first.device)
     for _ in range(settings.warmup):
         for model in (first, second):
             decode_seconds(model, prompt, settings.new_tokens)
-    samples = [
-        (decode_seconds(first, prompt, settings.new_tokens), decode_seconds(second, prompt, settings.new_tokens))
-        for _ in range(settings.pairs)
-    ]
-    return [a for a, _ in samples], [b for _, b in samples]
+    return lambda: (
+        decode_seconds(first, prompt, settings.new_tokens),
+        decode_seconds(second, prompt, settings.new_tokens),
+    )
+
+
+def layers_that_fit(source: Original, plan: Plan, dtype: torch.dtype, device: torch.device) -> int:
+    """How many decoder layers of original and bundle fit into memory side by side; `BadInput` where not one does."""
+    layers, room = int(source.config.num_hidden_layers), room_for_weights(device)
+    both = 2 * source.layer_bytes(dtype) + dtype.itemsize * int(source.config.hidden_size) * plan.columns
+    outside = 2 * (source.bytes(dtype) - source.layer_bytes(dtype))
+    fit = (room - outside) * layers // both
+    if fit < 1:
+        raise BadInput(
+            f"{room / 1e9:.1f} GB of memory do not hold one decoder layer of original and bundle and their embeddings "
+            f"({(outside + both / layers) / 1e9:.1f} GB): no latency can be measured",
+            "end other programs, or calibrate where there is more memory",
+        )
+    return min(layers, fit)
+
+
+def scaled(sample: Sample, model: Any, settings: Latency, times: float) -> Sample:
+    """Seconds for `times` as many layers as were timed: what a step takes beside the head grows with them."""
+    head = model.get_output_embeddings()
+    hidden = torch.zeros(settings.batch_size, 1, head.in_features, dtype=model.dtype, device=model.device)
+
+    def seconds_of_the_head() -> float:
+        with torch.inference_mode():
+            clock = _Clock(hidden.device)
+            for _ in range(settings.new_tokens):
+                head(hidden)
+            return clock.seconds()
+
+    seconds_of_the_head()
+
+    def pair() -> tuple[float, float]:
+        outside = seconds_of_the_head()
+        original, bundle = (outside + times * max(0.0, seconds - outside) for seconds in sample())
+        return original, bundle
+
+    return pair
 
 
 def decode_seconds(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:

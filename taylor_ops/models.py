@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from taylor_ops.errors import BadInput
+from taylor_ops.original import Original
+
+_ROOM = 0.8
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -25,9 +30,9 @@ def device_named(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_original(folder: Path, dtype: str, device: torch.device) -> Any:
-    """The original model in `dtype`, for inference."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype], local_files_only=True)
+def load_original(folder: Path, dtype: str, device: torch.device, config: Any = None) -> Any:
+    """The original model in `dtype`, for inference; with another `config` only as many of its layers as that has."""
+    model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=DTYPES[dtype], local_files_only=True)
     return model.to(device).eval()
 
 
@@ -35,6 +40,53 @@ def load_bundle(folder: Path, device: torch.device) -> Any:
     """A bundle as its consumers load it, through its own modeling code."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=True, local_files_only=True)
     return model.to(device).eval()
+
+
+def load_both(original: Path, bundle: Path, dtype: str, device: torch.device) -> tuple[Any, Any]:
+    """Original and bundle side by side. Where memory does not hold both, layers of each stay on the disk.
+
+    Those are read whenever they are at work: slow, but the same numbers.
+    """
+    sizes = Original(original).bytes(DTYPES[dtype]), sum(file.stat().st_size for file in bundle.glob("*.safetensors"))
+    room = room_for_weights(device)
+    if sum(sizes) <= room:
+        return load_original(original, dtype, device), load_bundle(bundle, device)
+    logging.getLogger(__name__).warning(
+        "original and bundle (%.1f GB) do not fit into %.1f GB of memory: layers are read from disk as they are needed",
+        sum(sizes) / 1e9,
+        room / 1e9,
+    )
+    first, second = (room * size // sum(sizes) for size in sizes)
+    return (
+        _partly_on_disk(original, first, device, dtype=DTYPES[dtype]),
+        _partly_on_disk(bundle, second, device, dtype="auto", trust_remote_code=True),
+    )
+
+
+def _partly_on_disk(folder: Path, room: int, device: torch.device, **how: Any) -> Any:
+    """A model that gets `room` bytes of the memory of a device; `how` it is loaded goes to transformers."""
+    place = "cpu" if device.type == "cpu" else device.index or 0
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, device_map="auto", max_memory={place: room}, **how
+    )
+    if model.device.type == "meta":
+        raise BadInput(
+            f"{room / 1e9:.1f} GB of memory do not hold even the embeddings of {folder}",
+            "end other programs, or run where there is more memory",
+        )
+    return model.eval()
+
+
+def room_for_weights(device: torch.device) -> int:
+    """Bytes of a device that weights may take: activations, caches and logits need the rest of what is free."""
+    return int(_ROOM * free_memory(device))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of memory that are free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def load_tokenizer(folder: Path) -> Any:

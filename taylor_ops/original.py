@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from dataclasses import dataclass
@@ -49,6 +50,19 @@ class Original:
         self.shapes = expected_shapes(self.config)
         self.architecture: Architecture = architecture_of(self.config, self.shapes)
         self.mlps: list[Mlp] = mlps_of(self.architecture, self.shapes)
+
+    def first_layers(self, count: int) -> Original:
+        """The same model with only its first decoder layers."""
+        shallow = copy.copy(self)
+        every = self.config.num_hidden_layers
+        shallow.config = copy.deepcopy(self.config)
+        for name, value in self.config.to_dict().items():
+            if isinstance(value, list) and len(value) == every:
+                setattr(shallow.config, name, value[:count])
+        shallow.config.num_hidden_layers = count
+        shallow.shapes = {name: shape for name, shape in self.shapes.items() if (layer_of(name) or 0) < count}
+        shallow.mlps = [mlp for mlp in self.mlps if (layer_of(mlp.module) or 0) < count]
+        return shallow
 
     @property
     def activation(self) -> Activation:
@@ -149,9 +163,19 @@ class Original:
         layers = {"gate": mlp.kind.gate, "up": mlp.kind.up, "terms": mlp.kind.down}
         return [role for role, layer in layers.items() if f"{mlp.module}.{layer}.bias" in self.shapes]
 
+    def layer_bytes(self, dtype: torch.dtype) -> int:
+        """Bytes of the tensors of all decoder layers in `dtype`."""
+        inside = (shape for name, shape in self.shapes.items() if layer_of(name) is not None)
+        return dtype.itemsize * sum(math.prod(shape) for shape in inside)
+
     def bytes(self, dtype: torch.dtype) -> int:
         """Bytes of all tensors of the model in `dtype`."""
         return dtype.itemsize * sum(torch.Size(shape).numel() for shape in self.shapes.values())
+
+
+def layer_of(name: str) -> int | None:
+    """Number of the decoder layer that a tensor or module belongs to, None for one outside of all layers."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
 def _pair(mlp: Mlp) -> tuple[str, str]:

@@ -69,14 +69,17 @@ def capture(
     folder: Path,
     progress: Progress,
     kept: Path | None = None,
+    layers: int | None = None,
 ) -> CapturedRanges:
     """Run the calibration text through the original and write the range of each pre-activation into `folder`.
 
     One decoder layer at a time is in memory; progress is over all batches of all layers. kept: folder in which finished
     layers stay, so that a run that was killed goes on at the next one. It belongs to these inputs alone; the caller
-    sees to that.
+    sees to that. layers: only so many, the first ones.
     """
     source, tokenizer = Original(original), load_tokenizer(original)
+    if layers is not None:
+        source = source.first_layers(layers)
     texts = sequences(calibration.texts, tokenizer, calibration.tokens, calibration.sequence_tokens)
     with ExitStack() as stack:
         work = kept or Path(stack.enter_context(scratch_beside(folder)))

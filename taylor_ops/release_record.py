@@ -5,10 +5,11 @@ from __future__ import annotations
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.bundle import BundleRecord
+from taylor_ops.calibration import Trial
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel, LayerConversion
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
-from taylor_ops.latency import LatencyRecord, Trial
+from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import LayerError
 from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges
@@ -46,6 +47,8 @@ class Slowdown(Record):
     batch_size: int
     prompt_tokens: int
     new_tokens: int
+    layers: int
+    layers_measured: int
     reachable: tuple[float, float]
     trials: tuple[Trial, ...]
 
@@ -127,6 +130,8 @@ def release_record(
             batch_size=latency.batch_size,
             prompt_tokens=latency.prompt_tokens,
             new_tokens=latency.new_tokens,
+            layers=latency.layers,
+            layers_measured=latency.layers_measured,
             reachable=latency.reachable,
             trials=latency.trials,
         ),

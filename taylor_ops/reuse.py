@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from taylor_ops.files import canonical_json, sha256_of_tree, write_text
 from taylor_ops.records import Record
 
+_KEY = "key"
 _TOOLS = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy")
 
 R = TypeVar("R", bound=Record)
@@ -82,6 +83,15 @@ def kept_beside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.kept")
 
 
+def kept_under_key(folder: Path) -> Path:
+    """The part of `kept_beside(folder)` that belongs to its key alone.
+
+    A worker of a killed run that is still at work, on another machine and for other inputs, cannot reach it.
+    """
+    kept = kept_beside(folder)
+    return kept / (kept / _KEY).read_text(encoding="utf-8")
+
+
 @contextmanager
 def kept_for(key: str, folder: Path) -> Iterator[None]:
     """Let a stage go on with what an earlier run of it kept under the same key; what another key left is removed.
@@ -89,7 +99,7 @@ def kept_for(key: str, folder: Path) -> Iterator[None]:
     On a clean exit nothing is kept any more; after an error, or a kill, all of it is.
     """
     kept = kept_beside(folder)
-    note = kept / "key"
+    note = kept / _KEY
     if not note.is_file() or note.read_text(encoding="utf-8") != key:
         shutil.rmtree(kept, ignore_errors=True)
         write_text(note, key)

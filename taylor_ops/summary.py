@@ -1,4 +1,4 @@
-"""The tables that end a run in the terminal: what was released, how it was proven, what it cost."""
+"""The tables of the terminal: what a release is expected to take, what was released, how proven, at what cost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taylor_ops.audit.result import AttackResult
+from taylor_ops.preflight import Preflight
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.wording import count, figure, fixed, percent, size
 
@@ -67,6 +68,29 @@ def _stages(record: ReleaseRecord) -> Table:
         memory = count(round(stage.peak_rss_bytes / 1e6))
         _row(table, [name, fixed(stage.seconds, 1), memory, "reused" if stage.cached else "made"])
     return table
+
+
+def preflight_table(estimate: Preflight) -> Group:
+    """What a release is expected to take and reach."""
+    some = estimate.layers_probed < estimate.layers
+    probed = f"{estimate.layers_probed} of {estimate.layers} layers probed" + (", the rest taken alike" if some else "")
+    table = _table("Estimate", ["", ""])
+    for name, value in (
+        ("source", f"{estimate.origin} ({estimate.access})"),
+        ("licence on the card", estimate.license),
+        ("neurons to withhold", f"{count(estimate.neurons)} ({probed})"),
+        ("slowdowns within reach", f"about {_interval(estimate.reachable)}"),
+        ("target", f"{figure(estimate.target, 3)}, at a mean order of about {fixed(estimate.mean_order, 1)}"),
+        ("read, written", f"{size(estimate.read_bytes)}, a bundle of about {size(estimate.bundle_bytes)}"),
+        ("disk", f"about {size(estimate.disk_needed)} needed, {size(estimate.disk_free)} free"),
+        ("memory", f"about {size(estimate.peak_bytes)} to hold both models, {size(estimate.memory_free)} free"),
+    ):
+        _row(table, [name, value])
+    table.show_header = False
+    stages = _table("Stages", ["stage", "seconds, about"], names=1)
+    for name, seconds in estimate.seconds.items():
+        _row(stages, [name, count(max(1, round(seconds)))])
+    return Group(table, Text(), stages)
 
 
 def _interval(ends: tuple[float, float]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -212,3 +213,18 @@ def test_a_traceback_is_shown_before_the_two_lines_to_whoever_asks_for_it(tmp_pa
     assert any(line.startswith("Traceback") for line in traceback)
     assert cause.startswith("error: ")
     assert remedy.startswith("remedy: ")
+
+
+def test_plan_estimates_a_release_and_writes_nothing(tiny_config: Path, tmp_path: Path) -> None:
+    artifacts = tmp_path / "artifacts"
+    # The clock is real here: any target between a tiny model's slowdowns would be a guess.
+    cause, remedy = refused("plan", tiny_config, "--artifacts", artifacts, "--set", "latency.target_slowdown=100")
+    least, most = map(float, re.findall(r"about (\S+) to (\S+) can", cause)[0])
+    assert "latency.target_slowdown" in remedy
+    done = called(
+        "plan", tiny_config, "--artifacts", artifacts, "--set", f"latency.target_slowdown={(least + most) / 2}"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "slowdowns within reach" in done.stdout
+    assert "validate" in done.stdout
+    assert not artifacts.exists()

@@ -16,7 +16,7 @@ SHORT = (
     "calibration.tokens=4096",
     # Wide, so that a busy machine does not decide what is tested here.
     "latency.tolerance=0.5",
-    "latency.pairs=5",
+    "latency.pairs=11",
     "latency.new_tokens=4",
     "exactness.prompts=[{name: project, builtin: held_out, limit: 6}]",
     "exactness.new_tokens=12",

@@ -9,6 +9,7 @@ from typing import Any
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.bundle import BundleRecord, Evidence
+from taylor_ops.calibration import Trial
 from taylor_ops.config import Card, Conversion, HubSource, Publish, ReleaseConfig
 from taylor_ops.convert import ConvertedModel, LayerConversion
 from taylor_ops.exactness import (
@@ -20,7 +21,7 @@ from taylor_ops.exactness import (
     Perplexity,
     RecordedContinuation,
 )
-from taylor_ops.latency import LatencyRecord, Trial
+from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import LayerError, RangeUse
 from taylor_ops.plan import Plan
 from taylor_ops.publish import Published
@@ -163,6 +164,8 @@ def latency(*trials: Trial) -> LatencyRecord:
         batch_size=1,
         prompt_tokens=72,
         new_tokens=24,
+        layers=12,
+        layers_measured=12,
         trials=chosen,
     )
 

@@ -261,6 +261,10 @@ def data_set(fields: str) -> str:
         ("exactness: {prompts: []}", "exactness.prompts: is an empty list, must be a list of at least 1"),
         ("exactness: {prompts: {}}", "exactness.prompts: is a section, must be a list of at least 1"),
         ("exactness: {prompts: [a]}", "exactness.prompts.0: is the text 'a', must be a section with `name`"),
+        ("execution: {runner: slurm}", "execution.runner: is the text 'slurm', must be `sequential`, `threads`,"),
+        ("execution: {workers: 0}", "execution.workers: is the number 0, must be a whole number at least 1"),
+        ("execution: {address: 'tcp://a:1'}", "execution.address: belongs to runner `dask` or `ray`"),
+        ("execution: {runner: threads, address: a}", "execution.address: belongs to runner `dask` or `ray`"),
         ("conversion: {order: 65}", "conversion.order: is the number 65, must be a whole number from 1 to 64 or null"),
         ("conversion: {order: 9, max_order: 8}", "conversion.max_order: must be at least `order`, which is 9"),
         ("conversion: {dtype: int8}", "conversion.dtype: is the text 'int8', must be `float32`, `bfloat16` or `float1"),
@@ -479,12 +483,12 @@ def test_a_missing_file_a_folder_and_a_huge_file_are_bad_input(tmp_path: Path) -
 
 
 def test_overrides_replace_add_and_descend_into_default_lists(tmp_path: Path) -> None:
-    path = written(tmp_path, VALID + "latency:\n  pairs: 7\n")
+    path = written(tmp_path, VALID + "latency:\n  pairs: 27\n")
     loaded = read(
         path,
         {
             "latency.target_slowdown": "4",
-            "latency.pairs": "5",
+            "latency.pairs": "15",
             "conversion.tolerance": "1e-3",
             "exactness.prompts.0.limit": "3",
             "card.tags": "[a, b]",
@@ -495,7 +499,7 @@ def test_overrides_replace_add_and_descend_into_default_lists(tmp_path: Path) ->
         },
     )
     assert loaded.config.latency.target_slowdown == 4.0
-    assert loaded.config.latency.pairs == 5
+    assert loaded.config.latency.pairs == 15
     assert loaded.config.conversion.tolerance == 1e-3
     assert loaded.config.exactness.prompts == (TextSource(name="project", builtin="held_out", limit=3),)
     assert loaded.config.exactness.running_text == Exactness().running_text
@@ -504,7 +508,7 @@ def test_overrides_replace_add_and_descend_into_default_lists(tmp_path: Path) ->
     assert loaded.config.conversion.order is None
     assert loaded.config.version == "2.0.0"
     assert loaded.config.source.kind == "gguf"
-    assert loaded.document["latency"] == {"pairs": 5, "target_slowdown": 4}
+    assert loaded.document["latency"] == {"pairs": 15, "target_slowdown": 4}
     assert loaded.text == path.read_text()
 
 
@@ -523,7 +527,7 @@ def test_an_override_may_correct_the_file(tmp_path: Path) -> None:
         ("card.license", "[1", "card.license: not valid YAML: "),
         ("card.license", "*a", "card.license: is the alias '*a'"),
         ("card", "{license: a, license: b}", "card.license: is given twice; keep one of them"),
-        ("latency", "{pairs: 1}", "latency.pairs: is the number 1, must be a whole number at least 5"),
+        ("latency", "{pairs: 1}", "latency.pairs: is the number 1, must be a whole number at least 11"),
         ("exactness.prompts.0.limit", "0", "exactness.prompts.0.limit: is the number 0, must be a whole number"),
         ("exactness.prompts.1.limit", "3", "exactness.prompts.1.limit: there is no '1' here: this is a list of 1, co"),
         ("exactness.prompts.last", "3", "exactness.prompts.last: there is no 'last' here: this is a list of 1, co"),

@@ -1,294 +1,109 @@
-"""Latency calibration without a clock: the search over plans, and the figures made of paired samples."""
+"""Measuring the slowdown: pairs of decode times, and models of which memory holds only the first layers."""
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+import torch
 
+from taylor_ops import latency
 from taylor_ops.config import Latency
+from taylor_ops.convert import convert_in_memory, expansions_of
 from taylor_ops.errors import BadInput
-from taylor_ops.latency import Trial, search, slowdown_of
-from taylor_ops.plan import Plan
-from tests.taylor_ops.conftest import silent
+from taylor_ops.latency import calibrate, layers_that_fit, pairs_of, scaled
+from taylor_ops.models import load_original
+from taylor_ops.original import Original
+from tests.taylor_ops.conftest import CPU, Sample, silent
 
-NEURONS = 100
-Slowdown = Callable[[Plan], float]
-
-
-def plan_of(columns: int) -> Plan:
-    return Plan(basis="chebyshev", tolerance=1e-4, least_order=1, columns=columns, neurons=NEURONS)
+SETTINGS = Latency(target_slowdown=12.0, prompt_tokens=4, new_tokens=4)
 
 
-LADDER = [plan_of(columns) for columns in range(8 * NEURONS, 65 * NEURONS, NEURONS // 2)]
+@pytest.fixture
+def clock_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for the clock: a step takes as long as reading the layers at 1 GB/s would, and the head no time."""
+
+    def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
+        return new_tokens * sum(p.numel() * p.element_size() for p in model.model.layers.parameters()) / 1e9
+
+    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+    monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.0)
 
 
-def line(slope: float, overhead: float = 0.0) -> Slowdown:
-    """Slowdowns that grow by `slope` with each column above one a neuron."""
-    return lambda rung: 1 + overhead + slope * (rung.columns - rung.neurons)
+def memory_for(monkeypatch: pytest.MonkeyPatch, sample: Sample, layers: float) -> None:
+    """Memory for a number of decoder layers of original and candidate, and for all that is outside of them."""
+    original = Original(sample.original)
+    inside = original.layer_bytes(torch.float32)
+    both = 2 * inside + 4 * int(original.config.hidden_size) * sample.plan.columns
+    outside = 2 * (original.bytes(torch.float32) - inside)
+    room = outside + layers * both / int(original.config.num_hidden_layers)
+    monkeypatch.setattr(latency, "room_for_weights", lambda _device: int(room))
 
 
-class Machine:
-    """Measures without a clock: pairs whose ratio is what `slowdown` says. It remembers what it was asked."""
-
-    def __init__(self, slowdown: Slowdown, pairs: int = 9) -> None:
-        self.slowdown = slowdown
-        self.pairs = pairs
-        self.asked: list[Plan] = []
-
-    def __call__(self, plan: Plan) -> tuple[list[float], list[float]]:
-        self.asked.append(plan)
-        original = [0.5 + 0.01 * number for number in range(self.pairs)]
-        return original, [seconds * self.slowdown(plan) for seconds in original]
-
-
-class Moody(Machine):
-    """A machine on which each measurement is off by the next of the given factors."""
-
-    def __init__(self, slowdown: Slowdown, factors: Sequence[float]) -> None:
-        super().__init__(lambda rung: slowdown(rung) * factors[(len(self.asked) - 1) % len(factors)])
-
-
-def refusal_of(search_for: Callable[[], object]) -> str | None:
-    """What a search says when it refuses, None when it finds a plan."""
-    try:
-        search_for()
-    except BadInput as refused:
-        return refused.cause
-    return None
-
-
-def find(target: float, machine: Machine, guess: Slowdown, ladder: Sequence[Plan] = LADDER) -> tuple[Plan, list[Trial]]:
-    return search(ladder, guess, machine, Latency(target_slowdown=target), 0, silent)
-
-
-def found_within_tolerance(target: float, machine: Machine, guess: Slowdown) -> tuple[Plan, list[Trial]]:
-    """The search's answer, held to its promises: its own trial last and inside, none twice, no more than allowed."""
-    chosen, trials = find(target, machine, guess)
-    limits = Latency(target_slowdown=target)
-    assert trials[-1].plan == chosen
-    assert abs(trials[-1].slowdown / target - 1) <= limits.tolerance
-    assert all(abs(trial.slowdown / target - 1) > limits.tolerance for trial in trials[:-1])
-    assert [trial.plan for trial in trials] == machine.asked
-    assert len({trial.plan.columns for trial in trials}) == len(trials) <= limits.max_trials
-    return chosen, trials
-
-
-# The search
-
-
-@given(
-    target=st.floats(1.5, 20),
-    share=st.floats(0.05, 0.95),
-    guess=st.floats(0.3, 3.0),
-)
-@settings(deadline=None, max_examples=200)
-def test_the_search_converges_whatever_the_slope_and_however_wrong_its_first_guess(
-    target: float, share: float, guess: float
+@pytest.mark.parametrize(("room", "fit"), [(0.9, None), (1.1, 1), (1.9, 1), (2.1, 2), (50, 2)])
+def test_as_many_layers_are_timed_as_fit_into_memory(
+    llama: Sample, monkeypatch: pytest.MonkeyPatch, room: float, fit: int | None
 ) -> None:
-    columns = LADDER[0].columns + share * (LADDER[-1].columns - LADDER[0].columns)
-    slope = (target - 1) / (columns - NEURONS)
-    _, trials = found_within_tolerance(target, Machine(line(slope)), line(slope * guess))
-    assert len(trials) <= 2
+    memory_for(monkeypatch, llama, room)
+    original = Original(llama.original)
+    if fit is None:
+        with pytest.raises(BadInput, match="do not hold one decoder layer"):
+            layers_that_fit(original, llama.plan, torch.float32, CPU)
+    else:
+        assert layers_that_fit(original, llama.plan, torch.float32, CPU) == fit
 
 
-@given(
-    target=st.floats(2, 10),
-    share=st.floats(0.2, 0.8),
-    guess=st.floats(0.5, 2.0),
-    overhead=st.floats(0, 0.3),
-)
-@settings(deadline=None, max_examples=200)
-def test_the_search_converges_where_the_features_cost_something_beside_the_bytes(
-    target: float, share: float, guess: float, overhead: float
-) -> None:
-    columns = LADDER[0].columns + share * (LADDER[-1].columns - LADDER[0].columns)
-    slope = (target - 1 - overhead) / (columns - NEURONS)
-    found_within_tolerance(target, Machine(line(slope, overhead)), line(slope * guess))
+def test_the_first_layers_of_an_original_are_a_model_of_its_own(gated_or_plain: Sample) -> None:
+    whole = Original(gated_or_plain.original)
+    part = whole.first_layers(1)
+    assert (len(part.mlps), part.config.num_hidden_layers) == (1, 1)
+    assert len(whole.mlps) == whole.config.num_hidden_layers == 2
+    first = load_original(gated_or_plain.original, "float32", CPU, part.config)
+    expansions = expansions_of(whole, gated_or_plain.ranges, gated_or_plain.conversion)
+    second = load_original(gated_or_plain.original, "float32", CPU, part.config)
+    candidate = convert_in_memory(second, part, expansions, gated_or_plain.plan)
+    ids = torch.randint(0, 100, (2, 9))
+    with torch.inference_mode():
+        torch.testing.assert_close(candidate(ids).logits, first(ids).logits, rtol=0, atol=3e-4)
 
 
-@given(
-    target=st.floats(1.1, 50),
-    slope=st.floats(1e-5, 1e-1),
-    guess=st.floats(1e-5, 1e-1),
-    factors=st.lists(st.floats(0.2, 5), min_size=1, max_size=4),
-)
-@settings(deadline=None, max_examples=200)
-def test_no_plan_is_returned_whose_own_trial_lies_outside_the_tolerance(
-    target: float, slope: float, guess: float, factors: list[float]
-) -> None:
-    machine = Moody(line(slope), factors)
-    refusal = refusal_of(lambda: found_within_tolerance(target, machine, line(guess)))
-    assert refusal is None or f"slowdown {target:g}" in refusal
-    assert 1 <= len(machine.asked) <= Latency().max_trials
+@pytest.mark.usefixtures("clock_of_bytes")
+def test_fewer_layers_give_the_slowdown_of_all(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = calibrate(llama.original, llama.ranges, llama.conversion, SETTINGS, CPU, 0, silent)
+    assert (whole.layers_measured, whole.layers) == (2, 2)
+    monkeypatch.setattr(latency, "layers_that_fit", lambda *_given: 1)
+    part = calibrate(llama.original, llama.ranges, llama.conversion, SETTINGS, CPU, 0, silent)
+    assert (part.layers_measured, part.layers) == (1, 2)
+    assert part.achieved.slowdown == pytest.approx(12, rel=0.03)
+    # The two layers are not equally dear: the plans may differ by a rung or two.
+    assert part.plan.columns == pytest.approx(whole.plan.columns, rel=0.2)
 
 
-def test_a_first_guess_that_meets_the_target_is_the_only_trial() -> None:
-    machine = Machine(line(1e-3))
-    chosen, trials = found_within_tolerance(3.0, machine, line(1e-3))
-    assert [trial.plan for trial in trials] == [chosen]
-    assert trials[0].predicted == trials[0].slowdown == pytest.approx(3.0)
-    assert chosen.columns == 2100
+def test_seconds_are_scaled_but_for_those_of_the_head(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_original(llama.original, "float32", CPU)
+    monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.5)
+    assert scaled(lambda: (1.5, 3.5), model, SETTINGS, 10)() == (10.5, 30.5)
+    assert scaled(lambda: (0.4, 0.6), model, SETTINGS, 10)() == (0.5, pytest.approx(1.5))
 
 
-def test_a_trial_keeps_its_raw_samples_and_what_was_predicted() -> None:
-    machine = Machine(line(2e-3))
-    _, trials = found_within_tolerance(4.0, machine, line(1e-3))
-    assert [trial.predicted for trial in trials] == [pytest.approx(4.0), pytest.approx(4.0)]
-    assert [trial.plan.columns for trial in trials] == [3100, 1600]
-    for trial in trials:
-        original, bundle = machine(trial.plan)
-        assert trial.seconds_original == tuple(original)
-        assert trial.seconds_bundle == tuple(bundle)
-        assert trial.ci95[0] <= trial.slowdown <= trial.ci95[1]
+def test_each_pair_times_both_models_anew_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
 
+    class Model:
+        device = CPU
 
-def test_progress_is_told_of_every_trial() -> None:
-    told = []
-    search(
-        LADDER,
-        line(1e-3),
-        Machine(line(2e-3)),
-        Latency(target_slowdown=4.0, max_trials=3),
-        0,
-        lambda *step: told.append(step),
-    )
-    assert told == [(1, 3), (2, 3)]
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.config = type("Config", (), {"vocab_size": 10})
 
+    def decode_seconds(model: Model, prompt: torch.Tensor, new_tokens: int) -> float:
+        assert prompt.shape == (1, 4)
+        assert new_tokens == 4
+        told.append(model.name)
+        return float(len(told))
 
-@given(slope=st.floats(1e-4, 1e-2), guess=st.floats(0.5, 2.0), above=st.booleans(), far=st.floats(1.25, 4))
-@settings(deadline=None)
-def test_a_target_out_of_reach_is_refused_with_what_can_be_reached(
-    slope: float, guess: float, above: bool, far: float
-) -> None:
-    truth = line(slope)
-    least, most = truth(LADDER[0]), truth(LADDER[-1])
-    target = most * far if above else least / far
-    assume(1.05 < target <= 100)
-    machine = Machine(truth)
-    with pytest.raises(BadInput, match="cannot be reached") as caught:
-        find(target, machine, line(slope * guess))
-    assert f"{least:.2f} to {most:.2f} can" in caught.value.cause
-    assert "latency.target_slowdown" in caught.value.remedy
-    assert machine.asked[-1] == (LADDER[-1] if above else LADDER[0])
-
-
-def test_a_target_just_outside_that_an_end_meets_within_the_tolerance_is_met() -> None:
-    truth = line(1e-3)
-    target = truth(LADDER[-1]) * 1.05
-    chosen, _ = found_within_tolerance(target, Machine(truth), truth)
-    assert chosen == LADDER[-1]
-
-
-def test_measurements_that_never_land_near_the_target_are_refused() -> None:
-    machine = Moody(line(1e-3), [1.3, 0.8])
-    with pytest.raises(BadInput, match=r"no plan within 10% of slowdown 3") as caught:
-        find(3.0, machine, line(1e-3))
-    assert len(machine.asked) == Latency().max_trials
-    assert "latency.pairs" in caught.value.remedy
-
-
-def test_a_refusal_names_the_nearest_of_all_trials() -> None:
-    machine = Moody(line(1e-3), [1.3, 0.8])
-    with pytest.raises(BadInput) as caught:
-        find(3.0, machine, line(1e-3))
-    measured = replayed(machine)
-    assert measured == pytest.approx([3.9, 1.92, 5.265, 1.96])
-    assert "the nearest measured 3.90" in caught.value.cause
-
-
-def test_a_target_between_two_measurements_is_not_called_out_of_reach() -> None:
-    machine = Moody(line(1e-3), [1.5, 0.6])
-    with pytest.raises(BadInput) as caught:
-        find(3.0, machine, line(1e-3))
-    assert min(replayed(machine)) < 3.0 < max(replayed(machine))
-    assert "cannot be reached" not in caught.value.cause
-
-
-def replayed(machine: Moody) -> list[float]:
-    """The slowdowns that a machine measured, in the order of its trials."""
-    asked, machine.asked = machine.asked, []
-    measured = []
-    for rung in asked:
-        original, bundle = machine(rung)
-        measured.append(slowdown_of(original, bundle, 0)[0])
-    return measured
-
-
-def test_a_bundle_that_is_faster_than_the_original_is_refused_with_an_interval_in_order() -> None:
-    with pytest.raises(BadInput, match="cannot be reached") as caught:
-        find(3.0, Machine(lambda rung: 0.9), line(1e-3))
-    least, most = caught.value.cause.partition("reached: ")[2].partition(" can")[0].split(" to ")
-    assert float(least) <= float(most)
-
-
-def test_a_ladder_of_one_plan_is_measured_once() -> None:
-    machine = Machine(line(1e-3))
-    chosen, _ = find(3.0, machine, line(5e-3), [plan_of(2100)])
-    assert chosen == plan_of(2100)
-    with pytest.raises(BadInput, match=r"2\.00 to 2\.00 can"):
-        find(3.0, Machine(line(0.5e-3)), line(1e-3), [plan_of(2100)])
-
-
-# Figures
-
-
-pair = st.tuples(st.floats(0.01, 10), st.floats(0.5, 20))
-pairs = st.lists(pair, min_size=5, max_size=40)
-
-
-@given(samples=pairs, seed=st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=50)
-def test_the_slowdown_is_the_median_of_paired_ratios_inside_its_interval(
-    samples: list[tuple[float, float]], seed: int
-) -> None:
-    original = [seconds for seconds, _ in samples]
-    bundle = [seconds * ratio for seconds, ratio in samples]
-    slowdown, (low, high) = slowdown_of(original, bundle, seed)
-    ratios = [ratio for _, ratio in samples]
-    assert slowdown == pytest.approx(statistics.median(ratios))
-    assert min(ratios) * (1 - 1e-12) <= low <= slowdown * (1 + 1e-12)
-    assert slowdown * (1 - 1e-12) <= high <= max(ratios) * (1 + 1e-12)
-    assert slowdown_of(original, bundle, seed) == (slowdown, (low, high))
-
-
-def test_pairs_are_compared_with_one_another_and_not_as_two_heaps() -> None:
-    # The machine gets slower with each pair.
-    original = [1.0, 2.0, 4.0, 8.0, 16.0]
-    slowdown, interval = slowdown_of(original, [3.0 * seconds for seconds in original], 0)
-    assert slowdown == 3.0
-    assert interval == (3.0, 3.0)
-    assert slowdown_of(original, list(reversed(original)), 0)[0] == 1.0
-    assert slowdown_of([1, 1, 1, 1, 10], [2, 2, 2, 9, 9], 0)[0] == 2.0
-
-
-def test_the_interval_is_that_of_the_bootstrap_of_the_median() -> None:
-    # For 9 ratios the median of a resample is at most the k-th smallest with a binomial probability.
-    ratios = [1.0 + number for number in range(9)]
-    below = [
-        sum(math.comb(9, hits) * (k / 9) ** hits * (1 - k / 9) ** (9 - hits) for hits in range(5, 10))
-        for k in range(10)
-    ]
-    expected = [next(ratios[k - 1] for k in range(1, 10) if below[k] > share) for share in (0.025, 0.975)]
-    _, interval = slowdown_of([1.0] * 9, ratios, 0)
-    assert list(interval) == expected
-
-
-def test_the_interval_narrows_with_more_pairs() -> None:
-    ratios = [2.0, 2.1, 1.9, 2.5, 1.6, 2.2, 1.8, 2.05, 1.95]
-    widths = []
-    for times in (1, 4, 16):
-        _, (low, high) = slowdown_of([1.0] * (9 * times), ratios * times, 7)
-        widths.append(high - low)
-    assert widths[0] > widths[1] > widths[2]
-
-
-def test_another_seed_gives_another_bootstrap_of_the_same_median() -> None:
-    ratios = [1.0 + 0.37 * (number * 7 % 41) / 41 for number in range(40)]
-    answers = [slowdown_of([1.0] * 40, ratios, seed) for seed in range(8)]
-    assert len({slowdown for slowdown, _ in answers}) == 1
-    assert len({interval for _, interval in answers}) > 1
+    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+    sample = pairs_of(Model("original"), Model("bundle"), SETTINGS, 0)
+    assert told == ["original", "bundle"]
+    assert [sample(), sample()] == [(3.0, 4.0), (5.0, 6.0)]
+    assert told == ["original", "bundle"] * 3

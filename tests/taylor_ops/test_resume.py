@@ -6,14 +6,17 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from taylor_ops import convert as conversion
 from taylor_ops.checkpoint import Checkpoint
-from taylor_ops.convert import ConvertedModel, convert
+from taylor_ops.convert import ConvertedModel, Job, convert, convert_part
+from taylor_ops.errors import WorkFailed
 from taylor_ops.files import sha256_of_tree
 from tests.taylor_ops import killed_conversion
 from tests.taylor_ops.conftest import Sample, silent
@@ -59,6 +62,52 @@ def test_a_killed_conversion_goes_on_at_its_next_part_and_ends_with_the_same_byt
     undisturbed = converted(sample, tmp_path / "undisturbed")
     assert sha256_of_tree(folder) == sha256_of_tree(tmp_path / "undisturbed")
     assert record == undisturbed
+
+
+def test_a_part_that_another_worker_finishes_meanwhile_is_there_once_and_whole(
+    gated_or_plain: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, nested = conversion.write_shards, []
+
+    def after_another(*given: Any) -> int:
+        written = usual(*given)
+        if not nested:
+            nested.append(jobs[0])
+            convert_part(jobs[0])
+        return written
+
+    def both(wanted: Sequence[Job], report: Any) -> None:
+        jobs.extend(wanted)
+        for job in wanted:
+            convert_part(job)
+
+    jobs: list[Job] = []
+    monkeypatch.setattr(conversion, "write_shards", after_another)
+    sample, kept = gated_or_plain, tmp_path / "kept"
+    convert(sample.original, sample.ranges, sample.plan, sample.conversion, tmp_path / "converted", silent, kept, both)
+    assert nested
+    assert sorted(path.name for path in kept.iterdir()) == ["00000", "00001", "00002"]
+    converted(sample, tmp_path / "undisturbed")
+    assert sha256_of_tree(tmp_path / "converted") == sha256_of_tree(tmp_path / "undisturbed")
+
+
+def test_parts_that_workers_wrote_to_another_disk_are_missed(gated_or_plain: Sample, tmp_path: Path) -> None:
+    def elsewhere(jobs: Sequence[Job], report: Any) -> None:
+        for job in jobs[:2]:
+            convert_part(job)
+
+    sample, kept = gated_or_plain, tmp_path / "kept"
+    given = (sample.original, sample.ranges, sample.plan, sample.conversion, tmp_path / "converted", silent, kept)
+    with pytest.raises(WorkFailed, match=r"00002 was made by a worker but is not on this machine"):
+        convert(*given, elsewhere)
+    assert not (tmp_path / "converted").exists()
+
+
+def test_what_a_killed_run_had_begun_is_cleared(gated_or_plain: Sample, tmp_path: Path) -> None:
+    begun = tmp_path / "kept" / ".00001.abc" / "00001"
+    begun.mkdir(parents=True)
+    converted(gated_or_plain, tmp_path / "converted", tmp_path / "kept")
+    assert not begun.parent.exists()
 
 
 def test_parts_hold_every_tensor_once_however_many_there_are(gated_or_plain: Sample, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from taylor_ops.config import Calibration, FolderSource
 from taylor_ops.files import write_text
 from taylor_ops.plan import Plan
 from taylor_ops.records import Record
-from taylor_ops.reuse import code_of, kept_beside, kept_for, recall, remember, stage_key
+from taylor_ops.reuse import code_of, kept_beside, kept_for, kept_under_key, recall, remember, stage_key
 from taylor_ops.source import ResolvedSource
 
 STAGE = "taylor_ops.stage_of_a_test"
@@ -269,6 +269,18 @@ def test_what_was_kept_under_the_same_key_is_there_again_after_an_error(tmp_path
         interrupted(folder)
     with kept_for("one", folder):
         assert (kept_beside(folder) / "part").read_text() == "made"
+    assert not kept_beside(folder).exists()
+
+
+def test_a_worker_that_goes_on_for_another_key_writes_where_the_next_one_does_not_look(tmp_path: Path) -> None:
+    folder = tmp_path / "stage"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(folder)
+    of_one = kept_under_key(folder)
+    with kept_for("two", folder):
+        of_one.mkdir()
+        assert kept_under_key(folder).parent == of_one.parent == kept_beside(folder)
+        assert not kept_under_key(folder).exists()
     assert not kept_beside(folder).exists()
 
 

@@ -1,0 +1,140 @@
+"""Measure how much sooner two Dask workers have converted a model than one.
+
+    python -m benchmarks.distributed
+
+A synthetic Llama whose conversion is bound by computation: many neurons for its hidden size, so that fitting series and
+multiplying terms takes many times as long as writing them. Two clusters of one and two workers, with one thread each,
+run all the time; the same model is converted on either in turn, by the task runner that a release uses. The ratio is
+the median of those of the rounds. Needs the extra `dask`; a few minutes on two cores, and says nothing where they do
+other work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.command_line import quiet_tools
+from taylor_ops.files import canonical_json, sha256_of_tree, write_text
+
+RESULT = Path(__file__).parent / "results" / "distributed.json"
+WORKERS = (1, 2)
+ROUNDS = 5
+LAYERS = 16
+HIDDEN, NEURONS = 64, 16_384
+
+
+def main() -> None:
+    """Convert on both clusters in turn and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--layers", type=int, default=LAYERS)
+    parser.add_argument("--folder", type=Path, help="where to write; a disk in memory keeps the disk out of it")
+    parser.add_argument("--result", type=Path, default=RESULT)
+    given = parser.parse_args()
+    quiet_tools()
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
+        result = _measured(Path(scratch), given.layers, given.rounds)
+    write_text(given.result, canonical_json(result))
+    _show(result)
+
+
+def _measured(scratch: Path, layers: int, rounds: int) -> dict[str, Any]:
+    """Seconds of every conversion by the number of workers, after one on each that is not counted."""
+    import torch
+    from distributed import LocalCluster
+    from prefect import flow
+
+    from flows.runners import carried_by
+    from taylor_ops.config import Calibration, Conversion, Execution
+    from taylor_ops.convert import convert, expansions_of
+    from taylor_ops.latency import device_description
+    from taylor_ops.original import Original
+    from taylor_ops.ranges import capture
+    from tests.tiny_models import save_tiny_model
+
+    cpu, conversion = torch.device("cpu"), Conversion()
+    original = save_tiny_model(
+        scratch / "original", hidden_size=HIDDEN, intermediate_size=NEURONS, num_hidden_layers=layers
+    )
+    calibration = Calibration(tokens=512, sequence_tokens=128)
+    ranges = scratch / "ranges" / capture(original, "float32", calibration, cpu, scratch / "ranges", _silent).file
+    plan = expansions_of(Original(original), ranges, conversion).ladder()[0]
+
+    def seconds_on(address: str, folder: Path) -> float:
+        execution = Execution(runner="dask", address=address)
+        start = time.monotonic()
+        convert(original, ranges, plan, conversion, folder, _silent, None, carried_by(execution))
+        return time.monotonic() - start
+
+    @flow(name="benchmark of workers")
+    def measure(addresses: dict[int, str]) -> tuple[dict[int, list[float]], dict[str, str], int]:
+        seconds: dict[int, list[float]] = {workers: [] for workers in addresses}
+        sums = []
+        for number in range(rounds + 1):
+            for workers, address in addresses.items():
+                folder = scratch / f"on-{workers}"
+                shutil.rmtree(folder, ignore_errors=True)
+                taken = seconds_on(address, folder)
+                if number:
+                    seconds[workers].append(taken)
+                else:
+                    sums.append(sha256_of_tree(folder))
+        written = sum(path.stat().st_size for path in (scratch / f"on-{WORKERS[0]}").iterdir())
+        if any(other != sums[0] for other in sums):
+            raise AssertionError("the bytes depend on the number of workers")
+        return seconds, sums[0], written
+
+    with ExitStack() as stack:
+        addresses = {}
+        for workers in WORKERS:
+            cluster = LocalCluster(
+                n_workers=workers, threads_per_worker=1, memory_limit=None, dashboard_address="127.0.0.1:0"
+            )
+            addresses[workers] = stack.enter_context(cluster).scheduler_address
+        seconds, sums, written = measure(addresses)
+    one, two = (seconds[workers] for workers in WORKERS)
+    return {
+        "command": "python -m benchmarks.distributed",
+        "device": device_description(cpu),
+        "model": {"layers": layers, "hidden_size": HIDDEN, "neurons": NEURONS, "columns": plan.columns},
+        "bytes_written": written,
+        "parts": sum(name.endswith(".safetensors") for name in sums),
+        "seconds": {str(workers): taken for workers, taken in seconds.items()},
+        "time_of_two_over_one": statistics.median(b / a for a, b in zip(one, two, strict=True)),
+    }
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def _show(result: dict[str, Any]) -> None:
+    table = Table("workers", "seconds, median", "fastest", "slowest", "MB a second")
+    for workers, taken in result["seconds"].items():
+        middle = statistics.median(taken)
+        table.add_row(
+            workers,
+            f"{middle:.1f}",
+            f"{min(taken):.1f}",
+            f"{max(taken):.1f}",
+            f"{result['bytes_written'] / middle / 1e6:.0f}",
+        )
+    Console().print(table)
+    Console().print(f"two workers need {result['time_of_two_over_one']:.2f} of the time of one (goal: at most 0.60)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Choose the plan whose slowdown meets the target, from as few noisy measurements as decide it. No clock, no model.
+
+A candidate is sampled in pairs until an interval for the median of its ratios lies inside the band around the target,
+or apart from it; a machine on which neither happens within the budget is called noisy. Intervals that decide are exact
+for any noise that is independent from pair to pair: order statistics, by the sign test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Literal, Protocol
+
+import numpy as np
+
+from taylor_ops.config import Latency
+from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
+from taylor_ops.plan import Plan
+from taylor_ops.records import Record
+
+Progress = Callable[[int, int], None]
+Sample = Callable[[], tuple[float, float]]
+Verdict = Literal["met", "missed", "noisy"]
+
+_RESAMPLES = 2000
+# A false success would be repeated to users, a false miss costs one more candidate.
+_SURE_TO_MEET = 0.999
+_SURE_TO_MISS = 0.95
+_MORE_PAIRS = 4
+# Two measurements nearer than this say little about the slope between them.
+_FAR_APART = 0.05
+
+
+class Trial(Record):
+    """One measured candidate. seconds_*: raw samples, one a pair, each for the forced number of new tokens."""
+
+    plan: Plan
+    predicted: float
+    slowdown: float
+    ci95: tuple[float, float]
+    seconds_original: tuple[float, ...]
+    seconds_bundle: tuple[float, ...]
+
+
+class Measure(Protocol):
+    """Makes one candidate ready; what it returns gives paired seconds of the original and of the candidate."""
+
+    def __call__(self, plan: Plan) -> Sample: ...
+
+
+def search(
+    ladder: Sequence[Plan],
+    predict: Callable[[Plan], float],
+    measure: Measure,
+    settings: Latency,
+    seed: int,
+    progress: Progress,
+) -> tuple[Plan, list[Trial]]:
+    """Measure plans of the ladder until one meets the target; returns it and all trials, its own last.
+
+    The first guess comes from `predict`. One that misses is corrected through the line from (no extra columns, slowdown
+    1) to what was measured, later ones by the secant of the two last. Raises `BadInput` where the target is out of
+    reach and `WorkFailed` where the machine is too noisy to tell.
+    """
+    target = settings.target_slowdown
+    trials: list[Trial] = []
+    estimate = predict
+    for number in range(settings.max_trials):
+        plan = min(ladder, key=lambda rung: abs(estimate(rung) - target))
+        if any(trial.plan.columns == plan.columns for trial in trials):
+            break
+        original, bundle, verdict = _sampled(measure(plan), settings)
+        slowdown, interval = slowdown_of(original, bundle, seed)
+        trials.append(
+            Trial(
+                plan=plan,
+                predicted=estimate(plan),
+                slowdown=slowdown,
+                ci95=interval,
+                seconds_original=tuple(original),
+                seconds_bundle=tuple(bundle),
+            )
+        )
+        progress(number + 1, settings.max_trials)
+        if verdict == "met":
+            return plan, trials
+        if verdict == "noisy":
+            raise _noisy(trials[-1], settings)
+        estimate = _corrected(trials)
+    raise _refusal(ladder, estimate, trials, settings)
+
+
+def _sampled(sample: Sample, settings: Latency) -> tuple[list[float], list[float], Verdict]:
+    """Paired seconds of one candidate, as many as decide whether it meets the target."""
+    low, high = (settings.target_slowdown * (1 + side * settings.tolerance) for side in (-1, 1))
+    original: list[float] = []
+    bundle: list[float] = []
+    while True:
+        for _ in range(_MORE_PAIRS if original else settings.pairs):
+            first, second = sample()
+            original.append(first)
+            bundle.append(second)
+        ratios = np.sort(np.asarray(bundle) / np.asarray(original))
+        least, most = median_interval(ratios, _SURE_TO_MEET)
+        if low <= least and most <= high:
+            return original, bundle, "met"
+        least, most = median_interval(ratios, _SURE_TO_MISS)
+        if most < low or high < least:
+            return original, bundle, "missed"
+        if len(original) + _MORE_PAIRS > settings.max_pairs:
+            # Narrow enough and yet on the edge of the band: a candidate nearer to its middle is needed.
+            return original, bundle, "missed" if most - least <= (high - low) / 2 else "noisy"
+
+
+def median_interval(ordered: np.ndarray[tuple[int], np.dtype[np.float64]], confidence: float) -> tuple[float, float]:
+    """Interval for the median of what `ordered` samples [n] are drawn from, right with at least `confidence`.
+
+    By order statistics; all of the line where n samples are too few to say.
+    """
+    rank = _rank(len(ordered), confidence)
+    if rank == 0:
+        return -np.inf, np.inf
+    return float(ordered[rank - 1]), float(ordered[-rank])
+
+
+@cache
+def _rank(samples: int, confidence: float) -> int:
+    """Largest k for which the k-th smallest and the k-th largest enclose the median with `confidence`; 0 if none."""
+    outside, rank = 0, 0
+    while 2 * (outside + math.comb(samples, rank)) <= (1 - confidence) * 2**samples:
+        outside += math.comb(samples, rank)
+        rank += 1
+    return rank
+
+
+def slowdown_of(original: Sequence[float], bundle: Sequence[float], seed: int) -> tuple[float, tuple[float, float]]:
+    """Median of the paired ratios bundle / original, and its bootstrap 95 % interval (percentile method)."""
+    ratios = np.asarray(bundle) / np.asarray(original)
+    draws = np.random.default_rng(seed).choice(ratios, size=(_RESAMPLES, len(ratios)))
+    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
+    return float(np.median(ratios)), (float(low), float(high))
+
+
+def _corrected(trials: Sequence[Trial]) -> Callable[[Plan], float]:
+    """The slowdown of a plan by the line through what was measured."""
+    last = trials[-1]
+    extra = last.plan.columns - last.plan.neurons
+    slope, apart = (last.slowdown - 1) / extra, 0
+    if len(trials) > 1:
+        apart = last.plan.columns - trials[-2].plan.columns
+    if abs(apart) > _FAR_APART * extra:
+        secant = (last.slowdown - trials[-2].slowdown) / apart
+        # Beyond twice or half the slope from the origin it is noise that the secant follows.
+        slope = min(max(secant, slope / 2), slope * 2)
+    return lambda plan: last.slowdown + slope * (plan.columns - last.plan.columns)
+
+
+def _noisy(trial: Trial, settings: Latency) -> WorkFailed:
+    low, high = trial.ci95
+    return WorkFailed(
+        f"the machine is too noisy to calibrate: after {len(trial.seconds_bundle)} pairs the slowdown is "
+        f"{trial.slowdown:.2f} with a 95 % interval of {low:.2f} to {high:.2f}, for a target of "
+        f"{settings.target_slowdown:g} within {settings.tolerance:.0%}",
+        "end what else runs on this machine, raise `latency.max_pairs` or `latency.new_tokens`, "
+        "or widen `latency.tolerance`",
+    )
+
+
+def _refusal(
+    ladder: Sequence[Plan], estimate: Callable[[Plan], float], trials: Sequence[Trial], settings: Latency
+) -> ReleaseError:
+    target = settings.target_slowdown
+    measured = [trial.slowdown for trial in trials]
+    nearest = min(trials, key=lambda trial: abs(trial.slowdown / target - 1))
+    least, most = sorted(estimate(rung) for rung in (ladder[0], ladder[-1]))
+    if not least <= target <= most and not min(measured) <= target <= max(measured):
+        return BadInput(
+            f"target slowdown {target:g} cannot be reached: {least:.2f} to {most:.2f} can, with every neuron protected",
+            "set `latency.target_slowdown` inside, loosen `conversion.tolerance` or narrow `conversion.range_margin` "
+            "for less, raise `conversion.max_order` for more",
+        )
+    if nearest.ci95[0] <= target * (1 + settings.tolerance) and target * (1 - settings.tolerance) <= nearest.ci95[1]:
+        return _noisy(nearest, settings)
+    return BadInput(
+        f"no plan within {settings.tolerance:.0%} of slowdown {target:g}: the nearest measured {nearest.slowdown:.2f} "
+        f"(95 % interval {nearest.ci95[0]:.2f} to {nearest.ci95[1]:.2f})",
+        "run on a quieter machine, raise `latency.max_trials`, widen `latency.tolerance`, or leave `conversion.order` "
+        "out: one order for all neurons makes large steps",
+    )

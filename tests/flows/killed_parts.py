@@ -1,0 +1,47 @@
+"""Converts a model on two worker processes and is killed by itself after two parts, with the workers at work.
+
+Started by its path. Reads `{"original": folder, "ranges": file, "plan": file, "conversion": {...}, "folder": folder,
+"kept": folder}` from standard input, and prints the ids of the processes that it leaves behind.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+from prefect import flow
+
+from flows.runners import carried_by
+from taylor_ops import convert
+from taylor_ops.config import Conversion, Execution
+from taylor_ops.plan import Plan
+
+
+def after_two(done: int, _total: int) -> None:
+    """Say who is left, and die."""
+    if done == 2:
+        print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@flow
+def killed() -> None:
+    """Convert, one layer a part."""
+    request = json.load(sys.stdin)
+    convert._PART_VALUES = 0
+    convert.convert(
+        Path(request["original"]),
+        Path(request["ranges"]),
+        Plan.read(Path(request["plan"])),
+        Conversion(**request["conversion"]),
+        Path(request["folder"]),
+        after_two,
+        Path(request["kept"]),
+        carried_by(Execution(runner="processes")),
+    )
+
+
+if __name__ == "__main__":
+    killed()

@@ -1,0 +1,376 @@
+"""Calibration without a clock: the search over plans, its intervals, and a thousand runs on a simulated machine.
+
+The simulated machine stands in for a clock: what it answers is a known slowdown with noise, drift and outliers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import statistics
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from taylor_ops.calibration import Sample, Trial, median_interval, search, slowdown_of
+from taylor_ops.config import Latency
+from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
+from taylor_ops.plan import Plan
+from tests.taylor_ops.conftest import silent
+
+NEURONS = 100
+Slowdown = Callable[[Plan], float]
+
+
+def plan_of(columns: int) -> Plan:
+    return Plan(basis="chebyshev", tolerance=1e-4, least_order=1, columns=columns, neurons=NEURONS)
+
+
+LADDER = [plan_of(columns) for columns in range(8 * NEURONS, 65 * NEURONS, NEURONS // 2)]
+
+
+def line(slope: float, overhead: float = 0.0) -> Slowdown:
+    """Slowdowns that grow by `slope` with each column above one a neuron."""
+    return lambda rung: 1 + overhead + slope * (rung.columns - rung.neurons)
+
+
+class Machine:
+    """Measures without a clock: pairs whose ratio is what `slowdown` says. It remembers what it was asked."""
+
+    def __init__(self, slowdown: Slowdown) -> None:
+        self.slowdown = slowdown
+        self.asked: list[Plan] = []
+
+    def __call__(self, plan: Plan) -> Sample:
+        self.asked.append(plan)
+        slowdown, numbers = self.slowdown(plan), itertools.count()
+
+        def pair() -> tuple[float, float]:
+            seconds = 0.5 + 0.01 * next(numbers)
+            return seconds, seconds * slowdown
+
+        return pair
+
+
+class Moody(Machine):
+    """A machine on which each measurement is off by the next of the given factors."""
+
+    def __init__(self, slowdown: Slowdown, factors: Sequence[float]) -> None:
+        super().__init__(lambda rung: slowdown(rung) * factors[(len(self.asked) - 1) % len(factors)])
+
+
+def refusal_of(search_for: Callable[[], object]) -> str | None:
+    """What a search says when it refuses, None when it finds a plan."""
+    try:
+        search_for()
+    except ReleaseError as refused:
+        return refused.cause
+    return None
+
+
+def find(target: float, machine: Machine, guess: Slowdown, ladder: Sequence[Plan] = LADDER) -> tuple[Plan, list[Trial]]:
+    return search(ladder, guess, machine, Latency(target_slowdown=target), 0, silent)
+
+
+def found_within_tolerance(target: float, machine: Machine, guess: Slowdown) -> tuple[Plan, list[Trial]]:
+    """The search's answer, held to its promises: its own trial last and inside, none twice, no more than allowed."""
+    chosen, trials = find(target, machine, guess)
+    limits = Latency(target_slowdown=target)
+    assert trials[-1].plan == chosen
+    assert abs(trials[-1].slowdown / target - 1) <= limits.tolerance
+    assert all(abs(trial.slowdown / target - 1) > limits.tolerance for trial in trials[:-1])
+    assert [trial.plan for trial in trials] == machine.asked
+    assert len({trial.plan.columns for trial in trials}) == len(trials) <= limits.max_trials
+    return chosen, trials
+
+
+# The search
+
+
+@given(
+    target=st.floats(1.5, 20),
+    share=st.floats(0.05, 0.95),
+    guess=st.floats(0.3, 3.0),
+)
+@settings(deadline=None, max_examples=200)
+def test_the_search_converges_whatever_the_slope_and_however_wrong_its_first_guess(
+    target: float, share: float, guess: float
+) -> None:
+    columns = LADDER[0].columns + share * (LADDER[-1].columns - LADDER[0].columns)
+    slope = (target - 1) / (columns - NEURONS)
+    _, trials = found_within_tolerance(target, Machine(line(slope)), line(slope * guess))
+    assert len(trials) <= 2
+
+
+@given(
+    target=st.floats(2, 10),
+    share=st.floats(0.2, 0.8),
+    guess=st.floats(0.5, 2.0),
+    overhead=st.floats(0, 0.3),
+)
+@settings(deadline=None, max_examples=200)
+def test_the_search_converges_where_the_features_cost_something_beside_the_bytes(
+    target: float, share: float, guess: float, overhead: float
+) -> None:
+    columns = LADDER[0].columns + share * (LADDER[-1].columns - LADDER[0].columns)
+    slope = (target - 1 - overhead) / (columns - NEURONS)
+    found_within_tolerance(target, Machine(line(slope, overhead)), line(slope * guess))
+
+
+@given(
+    target=st.floats(1.1, 50),
+    slope=st.floats(1e-5, 1e-1),
+    guess=st.floats(1e-5, 1e-1),
+    factors=st.lists(st.floats(0.2, 5), min_size=1, max_size=4),
+)
+@settings(deadline=None, max_examples=200)
+def test_no_plan_is_returned_whose_own_trial_lies_outside_the_tolerance(
+    target: float, slope: float, guess: float, factors: list[float]
+) -> None:
+    machine = Moody(line(slope), factors)
+    refusal = refusal_of(lambda: found_within_tolerance(target, machine, line(guess)))
+    assert refusal is None or f"slowdown {target:g}" in refusal
+    assert 1 <= len(machine.asked) <= Latency().max_trials
+
+
+def test_a_first_guess_that_meets_the_target_is_the_only_trial() -> None:
+    machine = Machine(line(1e-3))
+    chosen, trials = found_within_tolerance(3.0, machine, line(1e-3))
+    assert [trial.plan for trial in trials] == [chosen]
+    assert trials[0].predicted == trials[0].slowdown == pytest.approx(3.0)
+    assert chosen.columns == 2100
+
+
+def test_a_trial_keeps_its_raw_samples_and_what_was_predicted() -> None:
+    machine = Machine(line(2e-3))
+    _, trials = found_within_tolerance(4.0, machine, line(1e-3))
+    assert [trial.predicted for trial in trials] == [pytest.approx(4.0), pytest.approx(4.0)]
+    assert [trial.plan.columns for trial in trials] == [3100, 1600]
+    for trial in trials:
+        pair = machine(trial.plan)
+        assert list(zip(trial.seconds_original, trial.seconds_bundle, strict=True)) == [
+            pair() for _ in trial.seconds_bundle
+        ]
+        assert trial.ci95[0] <= trial.slowdown <= trial.ci95[1]
+
+
+def test_progress_is_told_of_every_trial() -> None:
+    told = []
+    search(
+        LADDER,
+        line(1e-3),
+        Machine(line(2e-3)),
+        Latency(target_slowdown=4.0, max_trials=3),
+        0,
+        lambda *step: told.append(step),
+    )
+    assert told == [(1, 3), (2, 3)]
+
+
+@given(slope=st.floats(1e-4, 1e-2), guess=st.floats(0.5, 2.0), above=st.booleans(), far=st.floats(1.25, 4))
+@settings(deadline=None)
+def test_a_target_out_of_reach_is_refused_with_what_can_be_reached(
+    slope: float, guess: float, above: bool, far: float
+) -> None:
+    truth = line(slope)
+    least, most = truth(LADDER[0]), truth(LADDER[-1])
+    target = most * far if above else least / far
+    assume(1.05 < target <= 100)
+    machine = Machine(truth)
+    with pytest.raises(BadInput, match="cannot be reached") as caught:
+        find(target, machine, line(slope * guess))
+    assert f"{least:.2f} to {most:.2f} can" in caught.value.cause
+    assert "latency.target_slowdown" in caught.value.remedy
+    assert machine.asked[-1] == (LADDER[-1] if above else LADDER[0])
+
+
+def test_a_target_just_outside_that_an_end_meets_within_the_tolerance_is_met() -> None:
+    truth = line(1e-3)
+    target = truth(LADDER[-1]) * 1.02
+    chosen, _ = found_within_tolerance(target, Machine(truth), truth)
+    assert chosen == LADDER[-1]
+
+
+def test_measurements_that_never_land_near_the_target_are_refused() -> None:
+    machine = Moody(line(1e-3), [1.3, 0.8])
+    with pytest.raises(BadInput, match=r"no plan within 3% of slowdown 3") as caught:
+        find(3.0, machine, line(1e-3))
+    assert len(machine.asked) == Latency().max_trials
+    assert "latency.max_trials" in caught.value.remedy
+
+
+def test_a_refusal_names_the_nearest_of_all_trials() -> None:
+    machine = Moody(line(1e-3), [1.3, 0.8])
+    with pytest.raises(BadInput) as caught:
+        find(3.0, machine, line(1e-3))
+    measured = replayed(machine)
+    assert measured == pytest.approx([3.9, 1.92, 4.16, 2.24])
+    assert "the nearest measured 2.24" in caught.value.cause
+
+
+def test_a_target_between_two_measurements_is_not_called_out_of_reach() -> None:
+    machine = Moody(line(1e-3), [1.5, 0.6])
+    with pytest.raises(BadInput) as caught:
+        find(3.0, machine, line(1e-3))
+    assert min(replayed(machine)) < 3.0 < max(replayed(machine))
+    assert "cannot be reached" not in caught.value.cause
+
+
+def replayed(machine: Moody) -> list[float]:
+    """The slowdowns that a machine measured, in the order of its trials."""
+    asked, machine.asked = machine.asked, []
+    measured = []
+    for rung in asked:
+        original, bundle = machine(rung)()
+        measured.append(bundle / original)
+    return measured
+
+
+def test_a_bundle_that_is_faster_than_the_original_is_refused_with_an_interval_in_order() -> None:
+    with pytest.raises(BadInput, match="cannot be reached") as caught:
+        find(3.0, Machine(lambda rung: 0.9), line(1e-3))
+    least, most = caught.value.cause.partition("reached: ")[2].partition(" can")[0].split(" to ")
+    assert float(least) <= float(most)
+
+
+def test_a_ladder_of_one_plan_is_measured_once() -> None:
+    machine = Machine(line(1e-3))
+    chosen, _ = find(3.0, machine, line(5e-3), [plan_of(2100)])
+    assert chosen == plan_of(2100)
+    with pytest.raises(BadInput, match=r"2\.00 to 2\.00 can"):
+        find(3.0, Machine(line(0.5e-3)), line(1e-3), [plan_of(2100)])
+
+
+# Figures
+
+
+pair = st.tuples(st.floats(0.01, 10), st.floats(0.5, 20))
+pairs = st.lists(pair, min_size=5, max_size=40)
+
+
+@given(samples=pairs, seed=st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=50)
+def test_the_slowdown_is_the_median_of_paired_ratios_inside_its_interval(
+    samples: list[tuple[float, float]], seed: int
+) -> None:
+    original = [seconds for seconds, _ in samples]
+    bundle = [seconds * ratio for seconds, ratio in samples]
+    slowdown, (low, high) = slowdown_of(original, bundle, seed)
+    ratios = [ratio for _, ratio in samples]
+    assert slowdown == pytest.approx(statistics.median(ratios))
+    assert min(ratios) * (1 - 1e-12) <= low <= slowdown * (1 + 1e-12)
+    assert slowdown * (1 - 1e-12) <= high <= max(ratios) * (1 + 1e-12)
+    assert slowdown_of(original, bundle, seed) == (slowdown, (low, high))
+
+
+def test_pairs_are_compared_with_one_another_and_not_as_two_heaps() -> None:
+    # The machine gets slower with each pair.
+    original = [1.0, 2.0, 4.0, 8.0, 16.0]
+    slowdown, interval = slowdown_of(original, [3.0 * seconds for seconds in original], 0)
+    assert slowdown == 3.0
+    assert interval == (3.0, 3.0)
+    assert slowdown_of(original, list(reversed(original)), 0)[0] == 1.0
+    assert slowdown_of([1, 1, 1, 1, 10], [2, 2, 2, 9, 9], 0)[0] == 2.0
+
+
+def test_the_interval_is_that_of_the_bootstrap_of_the_median() -> None:
+    # For 9 ratios the median of a resample is at most the k-th smallest with a binomial probability.
+    ratios = [1.0 + number for number in range(9)]
+    below = [
+        sum(math.comb(9, hits) * (k / 9) ** hits * (1 - k / 9) ** (9 - hits) for hits in range(5, 10))
+        for k in range(10)
+    ]
+    expected = [next(ratios[k - 1] for k in range(1, 10) if below[k] > share) for share in (0.025, 0.975)]
+    _, interval = slowdown_of([1.0] * 9, ratios, 0)
+    assert list(interval) == expected
+
+
+def test_the_interval_narrows_with_more_pairs() -> None:
+    ratios = [2.0, 2.1, 1.9, 2.5, 1.6, 2.2, 1.8, 2.05, 1.95]
+    widths = []
+    for times in (1, 4, 16):
+        _, (low, high) = slowdown_of([1.0] * (9 * times), ratios * times, 7)
+        widths.append(high - low)
+    assert widths[0] > widths[1] > widths[2]
+
+
+def test_another_seed_gives_another_bootstrap_of_the_same_median() -> None:
+    ratios = [1.0 + 0.37 * (number * 7 % 41) / 41 for number in range(40)]
+    answers = [slowdown_of([1.0] * 40, ratios, seed) for seed in range(8)]
+    assert len({slowdown for slowdown, _ in answers}) == 1
+    assert len({interval for _, interval in answers}) > 1
+
+
+@given(count=st.integers(1, 80), confidence=st.sampled_from([0.9, 0.95, 0.999]))
+def test_the_interval_that_decides_is_the_narrowest_of_its_confidence(count: int, confidence: float) -> None:
+    low, high = median_interval(np.arange(1.0, count + 1), confidence)
+    if math.isinf(low):
+        assert math.isinf(high)
+        assert 2 * 0.5**count > 1 - confidence
+        return
+    # The median lies left of the k-th smallest when fewer than k samples do.
+    outside = 2 * sum(math.comb(count, hits) for hits in range(int(low))) / 2**count
+    wider = outside + 2 * math.comb(count, int(low)) / 2**count
+    assert outside <= 1 - confidence < wider or low >= count / 2
+    assert high == count + 1 - low
+
+
+# A simulated machine
+
+
+class Simulated(Machine):
+    """A machine with random true costs, on which samples are noisy, drift, and are now and then far too long."""
+
+    def __init__(self, seed: int) -> None:
+        chance = random.Random(seed)
+        slope, overhead, bend = chance.uniform(3e-4, 3e-3), chance.uniform(0, 0.15), chance.uniform(-0.1, 0.1)
+        most = LADDER[-1].columns - NEURONS
+
+        def true(rung: Plan) -> float:
+            extra = rung.columns - rung.neurons
+            return 1 + overhead + slope * extra * (1 + bend * extra / most)
+
+        super().__init__(true)
+        self.target = true(chance.choice(LADDER[8:-8]))
+        self.guess = line(slope * chance.uniform(0.6, 1.6))
+        self.noise, self.drift = 10 ** chance.uniform(-3, -1.5), chance.uniform(-0.3, 0.3) / 200
+        self.outliers = chance.choice([0.0, 0.02, 0.1])
+        self.chance, self.samples = chance, 0
+
+    def __call__(self, plan: Plan) -> Sample:
+        self.asked.append(plan)
+        return lambda: (self._seconds(1.0), self._seconds(self.slowdown(plan)))
+
+    def _seconds(self, true: float) -> float:
+        self.samples += 1
+        late = self.chance.uniform(1.5, 4) if self.chance.random() < self.outliers else 1.0
+        return true * late * math.exp(self.chance.gauss(0, self.noise)) * (1 + self.drift * self.samples)
+
+
+def test_of_a_thousand_calibrations_on_a_simulated_machine_none_succeeds_falsely() -> None:
+    ended: dict[str, int] = {"met": 0, "noisy": 0, "false": 0, "other": 0}
+    for seed in range(1000):
+        machine = Simulated(seed)
+        try:
+            plan, trials = find(machine.target, machine, machine.guess)
+        except ReleaseError as refused:
+            ended["noisy" if isinstance(refused, WorkFailed) and "too noisy" in refused.cause else "other"] += 1
+        else:
+            met = abs(machine.slowdown(plan) / machine.target - 1) <= Latency().tolerance
+            ended["met" if met else "false"] += 1
+            assert len(trials) <= 4
+    assert ended["false"] == 0, ended
+    assert ended["other"] == 0, ended
+    assert ended["met"] >= 980, ended
+
+
+def test_a_machine_too_noisy_to_tell_is_named_as_such_with_the_remedy() -> None:
+    machine = Simulated(0)
+    machine.noise = 0.8
+    with pytest.raises(WorkFailed, match="too noisy to calibrate: after 99 pairs") as caught:
+        find(machine.target, machine, machine.guess)
+    assert "latency.max_pairs" in caught.value.remedy

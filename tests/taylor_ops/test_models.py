@@ -1,0 +1,61 @@
+"""Loading: models that memory does not hold are read from disk layer by layer, and are the same models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from taylor_ops import models
+from taylor_ops.config import Exactness, TextSource
+from taylor_ops.errors import BadInput
+from taylor_ops.exactness import ExactnessRecord, validate
+from taylor_ops.models import free_memory, load_both
+from tests.taylor_ops.conftest import CPU, Sample, silent
+
+
+def little_memory(monkeypatch: pytest.MonkeyPatch, sample: Sample, share: float) -> None:
+    """Memory for a share of what original and bundle need."""
+    needed = sample.record.bytes + sample.record.original_bytes
+    monkeypatch.setattr(models, "free_memory", lambda _device: int(share * needed / models._ROOM))
+
+
+def validated(sample: Sample, prompts: Path) -> ExactnessRecord:
+    held_out = TextSource(name="local", file=prompts, limit=4)
+    settings = Exactness(prompts=(held_out,), running_text=(), new_tokens=6, batch_size=4, floor_batch_size=2)
+    return validate(sample.original, sample.converted, sample.ranges, sample.conversion, settings, CPU, silent)
+
+
+def test_models_that_do_not_fit_are_validated_with_the_same_result(
+    gated_or_plain: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(f'{{"prompt": "{text}"}}\n' for text in ("one two", "three", "four five", "six")))
+    roomy = validated(gated_or_plain, prompts)
+    little_memory(monkeypatch, gated_or_plain, 0.7)
+    tight = validated(gated_or_plain, prompts)
+    # Weights at other addresses are summed in another order: the last digits may differ.
+    assert tight.continuations == roomy.continuations
+    assert tight.data_sets[0].bundle.prompts_equal == roomy.data_sets[0].bundle.prompts_equal == 4
+    for found, expected in zip(tight.layers, roomy.layers, strict=True):
+        assert found.path == expected.path
+        assert found.largest == pytest.approx(expected.largest, rel=0.05)
+    assert "layers are read from disk" in caplog.text
+
+
+def test_only_models_that_do_not_fit_have_layers_on_the_disk(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    for share, on_disk in ((1.01, False), (0.7, True)):
+        little_memory(monkeypatch, llama, share)
+        for model in load_both(llama.original, llama.converted, "float32", CPU):
+            assert ("disk" in set(getattr(model, "hf_device_map", {}).values())) == on_disk
+
+
+def test_memory_that_does_not_hold_the_embeddings_is_too_little(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    little_memory(monkeypatch, llama, 0.01)
+    with pytest.raises(BadInput, match="do not hold even the embeddings"):
+        load_both(llama.original, llama.converted, "float32", CPU)
+
+
+def test_free_memory_is_that_of_the_machine() -> None:
+    assert 1 << 20 < free_memory(torch.device("cpu")) < 1 << 50

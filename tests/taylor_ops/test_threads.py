@@ -1,0 +1,62 @@
+"""What is fitted has the same bits however many threads torch computes with elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from taylor_ops.activations import activation_named
+from taylor_ops.bound import OutputWeights
+from taylor_ops.config import Basis, Conversion
+from taylor_ops.expansion import coefficients
+from taylor_ops.fitted_layer import fit_layer
+from taylor_ops.ranges import LayerRange
+from taylor_ops.threads import on_one_thread, threads_restored, use_threads
+
+NEURONS = 1003
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    with threads_restored():
+        yield
+
+
+def fitted(activation: str, basis: Basis) -> list[Tensor]:
+    """All of a fitted layer of random ranges that decides bytes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random() -> Tensor:
+        return torch.rand(NEURONS, generator=generator, dtype=torch.float64)
+
+    weights = OutputWeights(norms=0.5 + random(), peaks=0.1 + random(), rows=4096, alignment=3.0)
+    captured = LayerRange(-1 - 6 * random(), 0.5 + 4 * random(), 0.5 + 5 * random(), 2000.0, weights)
+    layer = fit_layer(activation_named(activation), captured, Conversion(basis=basis))
+    orders = layer.orders(0.5, 128).clamp_max(128)
+    bound = layer.bound(orders)
+    return [layer.allowed, orders, coefficients(layer.expansion, orders), bound.truncation, bound.rounding]
+
+
+@pytest.mark.parametrize("threads", [3, 5])
+@pytest.mark.parametrize("basis", ["chebyshev", "taylor"])
+@pytest.mark.parametrize("activation", ["silu", "gelu", "gelu_new"])
+def test_a_fit_is_the_same_bit_for_bit_on_any_number_of_threads(activation: str, basis: Basis, threads: int) -> None:
+    use_threads(1)
+    alone = fitted(activation, basis)
+    use_threads(threads)
+    assert all(torch.equal(one, other) for one, other in zip(alone, fitted(activation, basis), strict=True))
+
+
+def test_the_number_of_threads_is_restored_after_an_error_too() -> None:
+    @on_one_thread
+    def fails() -> None:
+        assert torch.get_num_threads() == 1
+        raise KeyboardInterrupt
+
+    use_threads(3)
+    with pytest.raises(KeyboardInterrupt):
+        fails()
+    assert torch.get_num_threads() == 3
