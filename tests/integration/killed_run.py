@@ -41,15 +41,15 @@ def in_a_layer() -> None:
 
 def between_layers() -> None:
     """In conversion, when a part is finished and the next is not begun."""
-    usual, made = convert._converted_part, []
+    usual, made = convert._convert_part, []
 
-    def converted_part(*given: Any) -> Any:
+    def convert_part(*given: Any) -> None:
         if len(made) > LAYER:
             die()
-        made.append(usual(*given))
-        return made[-1]
+        usual(*given)
+        made.append(given)
 
-    convert._converted_part = converted_part
+    convert._convert_part = convert_part
 
 
 def in_a_shard() -> None:

@@ -70,7 +70,7 @@ def test_a_release_that_is_killed_three_times_publishes_what_an_undisturbed_one_
     run: Run, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     stages = tmp_path / "tiny" / "stages"
-    captured, converted = stages / ".capture.kept", stages / ".convert.kept"
+    captured = stages / ".capture.kept"
 
     assert run(tmp_path, "in a layer") == -signal.SIGKILL
     assert sorted(path.name for path in captured.glob("found-*")) == ["found-0.safetensors"]
@@ -78,12 +78,13 @@ def test_a_release_that_is_killed_three_times_publishes_what_an_undisturbed_one_
 
     assert run(tmp_path, "between layers") == -signal.SIGKILL
     assert not captured.exists()
+    (converted,) = (path for path in (stages / ".convert.kept").iterdir() if path.is_dir())
     assert sorted(path.name for path in converted.glob("0*")) == ["00000", "00001"]
     finished = same_files(converted / "00001")
 
     assert run(tmp_path, "in a shard") == -signal.SIGKILL
     assert sorted(path.name for path in converted.glob("0*")) == ["00000", "00001"]
-    assert list((converted / ".00002.partial").glob("*.safetensors"))
+    assert list(converted.glob(".00002.*/00002/.shard-0.safetensors"))
     assert same_files(converted / "00001") == finished
     assert not (tmp_path / "hub").exists()
 
@@ -92,7 +93,7 @@ def test_a_release_that_is_killed_three_times_publishes_what_an_undisturbed_one_
     assert stages_of["capture"]["cached"]
     assert not stages_of["convert"]["cached"]
     assert sha256_of_tree(tmp_path / "hub") == undisturbed
-    assert not converted.exists()
+    assert not list(stages.glob(".*.kept"))
 
 
 @pytest.mark.parametrize(
