@@ -49,7 +49,7 @@ class Shape:
     layers: int
 
 
-SHAPES = {"SmolLM2-135M": Shape(576, 1536, 6)}
+SHAPES = {"SmolLM2-135M": Shape(576, 1536, 30), "Llama-3-8B, one layer": Shape(4096, 14336, 1)}
 
 
 def main() -> None:
