@@ -33,6 +33,7 @@ from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
 from taylor_ops.source import ResolvedSource
+from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
 from taylor_ops.texts import require_readable, text_hashes
 from taylor_ops.verify import Verified
 
@@ -46,7 +47,7 @@ def resolve(release: Release) -> ResolvedSource:
         "resolve",
         "taylor_ops.source",
         ResolvedSource,
-        {"source": source, "files": sources.stamp(source), "place": str(release.stages)},
+        inputs_of_resolve(config, release.stages),
         lambda folder, progress: sources.resolve(source, folder, progress),
     )
     texts = (*config.calibration.texts, *config.exactness.prompts, *config.exactness.running_text)
@@ -62,13 +63,7 @@ def capture(release: Release, source: ResolvedSource) -> CapturedRanges:
         "capture",
         "taylor_ops.ranges",
         CapturedRanges,
-        {
-            "source": source,
-            "texts": text_hashes(config.calibration.texts),
-            "calibration": config.calibration,
-            "dtype": config.conversion.dtype,
-            "device": device.type,
-        },
+        inputs_of_capture(config, source, device),
         lambda folder, progress: captured.capture(
             source.folder,
             config.conversion.dtype,

@@ -72,10 +72,10 @@ def calibrate(
     expansions = expansions_of(source, ranges_file, conversion)
     ladder = expansions.ladder()
     dtype = DTYPES[conversion.dtype]
-    per_column = dtype.itemsize * int(source.config.hidden_size) / source.bytes(dtype)
+    per_column = cost_of_a_column(source, dtype)
 
     def predict(plan: Plan) -> float:
-        return 1 + READ_SHARE * per_column * (plan.columns - plan.neurons)
+        return 1 + per_column * (plan.columns - plan.neurons)
 
     layers = int(source.config.num_hidden_layers)
     measured = [layers]
@@ -103,6 +103,11 @@ def calibrate(
         layers_measured=measured[-1],
         trials=tuple(trials),
     )
+
+
+def cost_of_a_column(source: Original, dtype: torch.dtype) -> float:
+    """What one column more than one a neuron adds to the slowdown, going by its bytes alone."""
+    return READ_SHARE * dtype.itemsize * int(source.config.hidden_size) / source.bytes(dtype)
 
 
 def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Sample:
@@ -137,23 +142,25 @@ def layers_that_fit(source: Original, plan: Plan, dtype: torch.dtype, device: to
 def scaled(sample: Sample, model: Any, settings: Latency, times: float) -> Sample:
     """Seconds for `times` as many layers as were timed: what a step takes beside the head grows with them."""
     head = model.get_output_embeddings()
-    hidden = torch.zeros(settings.batch_size, 1, head.in_features, dtype=model.dtype, device=model.device)
-
-    def seconds_of_the_head() -> float:
-        with torch.inference_mode():
-            clock = _Clock(hidden.device)
-            for _ in range(settings.new_tokens):
-                head(hidden)
-            return clock.seconds()
-
-    seconds_of_the_head()
+    head_seconds(head, settings.batch_size, settings.new_tokens)
 
     def pair() -> tuple[float, float]:
-        outside = seconds_of_the_head()
+        outside = head_seconds(head, settings.batch_size, settings.new_tokens)
         original, bundle = (outside + times * max(0.0, seconds - outside) for seconds in sample())
         return original, bundle
 
     return pair
+
+
+def head_seconds(head: Any, batch_size: int, new_tokens: int) -> float:
+    """Seconds that the output embeddings of a model alone take in `new_tokens` decode steps."""
+    weight = head.weight
+    hidden = torch.zeros(batch_size, 1, head.in_features, dtype=weight.dtype, device=weight.device)
+    with torch.inference_mode():
+        clock = _Clock(hidden.device)
+        for _ in range(new_tokens):
+            head(hidden)
+        return clock.seconds()
 
 
 def decode_seconds(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, ModelInfo, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -64,27 +65,58 @@ def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progres
     A Hub source stays in the Hub cache and a local folder where it is; a GGUF file is dequantised into `folder`.
     Raises `BadInput` with the tensor, file or setting to look at.
     """
-    match source:
-        case HubSource():
-            place, origin = _from_hub(source), f"https://huggingface.co/{source.repo_id} at {source.revision}"
-        case FolderSource():
-            if not source.path.is_dir():
-                raise BadInput(f"source folder {source.path} does not exist", "correct `source.path`")
-            place, origin = source.path, f"local folder {source.path.name}"
-        case GgufSource():
-            file = _gguf_file(source)
-            place, origin = folder / "original", f"GGUF file {file.name}"
-            _dequantise(file, place)
-    model_type, parameters = _check(place, source.recognise_architecture, progress)
-    _check_tokenizer(place)
-    names = sorted(path for path in place.iterdir() if path.is_file() and _is_read(path.name))
+    place = brought_here(source, folder)
+    original = readable(place, source)
+    parameters = _finite_values(original, progress)
+    names = sorted(path for path in place.iterdir() if path.is_file() and is_read(path.name))
     return ResolvedSource(
         folder=place.absolute(),
-        origin=origin,
-        model_type=model_type,
+        origin=origin_of(source),
+        model_type=str(original.config.model_type),
         sha256={path.name: sha256_of(path) for path in names},
         parameters=parameters,
     )
+
+
+def brought_here(source: HubSource | FolderSource | GgufSource, folder: Path) -> Path:
+    """The local folder of a source, after its download or, into `folder`, its dequantisation; nothing is checked."""
+    match source:
+        case HubSource():
+            with _refusals_of_the_hub_explained(source):
+                return Path(snapshot_download(source.repo_id, revision=source.revision, allow_patterns=_WANTED))
+        case FolderSource():
+            if not source.path.is_dir():
+                raise BadInput(f"source folder {source.path} does not exist", "correct `source.path`")
+            return source.path
+        case GgufSource():
+            _dequantise(gguf_file(source), folder / "original")
+            return folder / "original"
+
+
+def origin_of(source: HubSource | FolderSource | GgufSource) -> str:
+    """Where a source comes from, in words that hold on any machine."""
+    match source:
+        case HubSource():
+            return f"https://huggingface.co/{source.repo_id} at {source.revision}"
+        case FolderSource():
+            return f"local folder {source.path.name}"
+        case GgufSource():
+            return f"GGUF file {source.file.name}"
+
+
+def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> Original:
+    """The original in a folder, checked by the headers of its files: known, every tensor there, with a tokenizer."""
+    original = Original(place)
+    require_known(original, source.recognise_architecture)
+    for name, (shape, there) in original.unfit().items():
+        if there is None:
+            raise BadInput(f"{place}: tensor {name} is missing", "the checkpoint is incomplete; fetch it again")
+        raise BadInput(
+            f"{place}: tensor {name} has shape {there}, its config asks for {shape}",
+            "the checkpoint and its config.json do not belong together",
+        )
+    _check_tokenizer(place)
+    return original
 
 
 def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
@@ -94,20 +126,44 @@ def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
             return {}
         case FolderSource():
             files = sorted(source.path.iterdir()) if source.path.is_dir() else []
-            return {path.name: sha256_of(path) for path in files if path.is_file() and _is_read(path.name)}
+            return {path.name: sha256_of(path) for path in files if path.is_file() and is_read(path.name)}
         case GgufSource():
-            return {"gguf": sha256_of(_gguf_file(source))}
+            return {"gguf": sha256_of(gguf_file(source))}
 
 
-def _is_read(name: str) -> bool:
+def is_read(name: str) -> bool:
+    """Whether a release reads the file of this name in a model folder."""
     wanted = any(Path(name).match(pattern) for pattern in _WANTED)
     return wanted and not name.startswith(_UNWANTED) and not name.startswith(".")
 
 
-def _from_hub(source: HubSource) -> Path:
+def in_the_cache(source: HubSource) -> Path | None:
+    """The folder of a Hub source that was fetched before, all of it or some; None where nothing was."""
+    try:
+        return Path(
+            snapshot_download(source.repo_id, revision=source.revision, allow_patterns=_WANTED, local_files_only=True)
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def told_by_the_hub(source: HubSource) -> ModelInfo:
+    """What the Hub says of a source, with the sizes of its files; `BadInput` as `resolve` where it cannot be read."""
+    with _refusals_of_the_hub_explained(source):
+        return HfApi().model_info(source.repo_id, revision=source.revision, files_metadata=True)
+
+
+def fetch_config(source: HubSource, folder: Path) -> None:
+    """Bring the config.json of a Hub source into `folder`, and nothing else; a gated source opens here or not."""
+    with _refusals_of_the_hub_explained(source):
+        hf_hub_download(source.repo_id, "config.json", revision=source.revision, local_dir=folder)
+
+
+@contextmanager
+def _refusals_of_the_hub_explained(source: HubSource) -> Iterator[None]:
     where = f"{source.repo_id} at {source.revision[:12]}"
     try:
-        return Path(snapshot_download(source.repo_id, revision=source.revision, allow_patterns=_WANTED))
+        yield
     except GatedRepoError as error:
         raise BadInput(
             f"{where} is gated and this account has no access", "accept its terms on the Hub, then set HF_TOKEN"
@@ -129,7 +185,8 @@ def _from_hub(source: HubSource) -> Path:
         ) from error
 
 
-def _gguf_file(source: GgufSource) -> Path:
+def gguf_file(source: GgufSource) -> Path:
+    """The file of a GGUF source; `BadInput` where it is not there."""
     if source.package is None:
         if not source.file.is_file():
             raise BadInput(f"GGUF file {source.file} does not exist", "correct `source.file`")
@@ -165,29 +222,23 @@ def _dequantise(file: Path, place: Path) -> None:
         tokenizer.save_pretrained(partial)
 
 
-def _check(place: Path, recognise: bool, progress: Progress) -> tuple[str, int]:
-    """Model type and number of parameters of a checkpoint that has every tensor, in shape and finite."""
-    original = Original(place)
-    _require_known(original, recognise)
-    for name, (shape, there) in original.unfit().items():
-        if there is None:
-            raise BadInput(f"{place}: tensor {name} is missing", "the checkpoint is incomplete; fetch it again")
-        raise BadInput(
-            f"{place}: tensor {name} has shape {there}, its config asks for {shape}",
-            "the checkpoint and its config.json do not belong together",
-        )
+def _finite_values(original: Original, progress: Progress) -> int:
+    """How many values a checkpoint stores, after reading all of them; `BadInput` for one that is not finite."""
     parameters = 0
     names = original.checkpoint.names()
     for done, name in enumerate(names):
         tensor = original.checkpoint.tensor(name)
         parameters += tensor.numel()
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise BadInput(f"{place}: tensor {name} holds NaN or infinite values", "repair or fetch the checkpoint")
+            raise BadInput(
+                f"{original.folder}: tensor {name} holds NaN or infinite values", "repair or fetch the checkpoint"
+            )
         progress(done + 1, len(names))
-    return str(original.config.model_type), parameters
+    return parameters
 
 
-def _require_known(original: Original, recognise: bool) -> None:
+def require_known(original: Original, recognise: bool) -> None:
+    """Raise `BadInput` for an architecture without an entry, unless the config accepts one that is recognised."""
     model_type = original.architecture.model_type
     if model_type in ARCHITECTURES or recognise:
         return
@@ -216,6 +267,6 @@ def _first_line(error: Exception) -> str:
 def tokenizer_files(place: Path, target: Path) -> None:
     """Copy the tokenizer, chat template and generation config of a model folder, byte for byte."""
     for path in sorted(place.iterdir()):
-        keep = path.is_file() and _is_read(path.name) and path.suffix != ".safetensors"
+        keep = path.is_file() and is_read(path.name) and path.suffix != ".safetensors"
         if keep and path.name != "config.json" and not path.name.endswith(".index.json"):
             shutil.copyfile(path, target / path.name)

@@ -71,26 +71,57 @@ def _stages(record: ReleaseRecord) -> Table:
 
 
 def preflight_table(estimate: Preflight) -> Group:
-    """What a release is expected to take and reach."""
-    some = estimate.layers_probed < estimate.layers
-    probed = f"{estimate.layers_probed} of {estimate.layers} layers probed" + (", the rest taken alike" if some else "")
+    """What a release is expected to take and reach, and what that rests on."""
+    fetch = f", {size(estimate.to_fetch)} still to be fetched" if estimate.to_fetch else ""
+    differ = "" if estimate.source_license == estimate.card_license else f"; on the card: {estimate.card_license}"
+    least = f"{size(estimate.least_bytes)} with layers read from disk"
     table = _table("Estimate", ["", ""])
     for name, value in (
-        ("source", f"{estimate.origin} ({estimate.access})"),
-        ("licence on the card", estimate.license),
-        ("neurons to withhold", f"{count(estimate.neurons)} ({probed})"),
-        ("slowdowns within reach", f"about {_interval(estimate.reachable)}"),
+        ("source", f"{estimate.origin}{fetch}"),
+        ("access", estimate.access),
+        ("licence of the source", estimate.source_license + differ),
+        ("neurons to withhold", f"{count(estimate.neurons)} in {count(estimate.layers)} layers"),
+        ("orders from", _rests_on(estimate)),
+        ("slowdowns from", _timed_on(estimate)),
+        ("slowdowns within reach", f"about {_interval(estimate.reachable)}, all neurons protected"),
+        ("cheapest plan", _cheapest(estimate)),
         ("target", f"{figure(estimate.target, 3)}, at a mean order of about {fixed(estimate.mean_order, 1)}"),
-        ("read, written", f"{size(estimate.read_bytes)}, a bundle of about {size(estimate.bundle_bytes)}"),
+        ("to read, to write", f"{size(estimate.read_bytes)}, a bundle of about {size(estimate.bundle_bytes)}"),
         ("disk", f"about {size(estimate.disk_needed)} needed, {size(estimate.disk_free)} free"),
-        ("memory", f"about {size(estimate.peak_bytes)} to hold both models, {size(estimate.memory_free)} free"),
+        ("memory", f"about {size(estimate.peak_bytes)} for both models, {least}; {size(estimate.memory_free)} free"),
     ):
         _row(table, [name, value])
     table.show_header = False
+    if estimate.sample is None:
+        return Group(table)
     stages = _table("Stages", ["stage", "seconds, about"], names=1)
     for name, seconds in estimate.seconds.items():
-        _row(stages, [name, count(max(1, round(seconds)))])
+        _row(stages, [name, count(max(1, round(seconds))) if seconds else "done"])
     return Group(table, Text(), stages)
+
+
+def _rests_on(estimate: Preflight) -> str:
+    sample = estimate.sample
+    if sample is None:
+        return "nothing yet: fetch the source and plan again"
+    if sample.captured:
+        return f"the ranges that an earlier run captured over {count(sample.tokens)} tokens"
+    layers = f"{count(sample.layers)} of {count(estimate.layers)} layers"
+    return f"{layers} and {count(sample.tokens)} of {count(sample.total_tokens)} calibration tokens, extrapolated"
+
+
+def _timed_on(estimate: Preflight) -> str:
+    sample = estimate.sample
+    if sample is None:
+        return "bytes alone, from order 1 on"
+    timed = f"{count(sample.pairs)} pairs of decode steps of {count(sample.layers_timed)} layers"
+    return timed + ("; the machine is too busy to time them well" if sample.busy else "")
+
+
+def _cheapest(estimate: Preflight) -> str:
+    if estimate.cheapest is None:
+        return "not known before the weights are here"
+    return f"mean order about {fixed(estimate.cheapest, 1)}, slowdown about {fixed(estimate.reachable[0], 2)}"
 
 
 def _interval(ends: tuple[float, float]) -> str:

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx2
 import pytest
 import torch
+from huggingface_hub import ModelInfo
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
+from rich.console import Console
 
-from taylor_ops import latency, preflight
+from taylor_ops import latency, preflight, probe
+from taylor_ops import source as sources
 from taylor_ops.config import ReleaseConfig
+from taylor_ops.convert import expansions_of
 from taylor_ops.errors import BadInput
+from taylor_ops.files import sha256_of_tree
+from taylor_ops.modeling.taylor_mlp import TaylorMLP
+from taylor_ops.original import Original
 from taylor_ops.preflight import Preflight
+from taylor_ops.ranges import capture
+from taylor_ops.reuse import remember, stage_key
+from taylor_ops.source import resolve
+from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
 from taylor_ops.summary import preflight_table
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
@@ -22,32 +38,61 @@ def clock_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands in for the clock: a step takes as long as reading the layers at 1 GB/s would, and the head no time."""
 
     def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
-        return new_tokens * sum(p.numel() * p.element_size() for p in model.model.layers.parameters()) / 1e9
+        return _seconds_of_bytes(model, new_tokens)
 
-    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+    for module in (latency, probe):
+        monkeypatch.setattr(module, "decode_seconds", decode_seconds)
     monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.0)
 
 
+def _seconds_of_bytes(model: Any, new_tokens: int) -> float:
+    return new_tokens * sum(p.numel() * p.element_size() for p in model.model.layers.parameters()) / 1e9
+
+
+def _layer_bytes(sample: Sample) -> int:
+    return Original(sample.original).layer_bytes(torch.float32)
+
+
+class Usage(NamedTuple):
+    """A disk that is full."""
+
+    total: int = 10**9
+    used: int = 10**9
+    free: int = 1000
+
+
+def config_of(sample: Sample, **changes: Any) -> ReleaseConfig:
+    document: dict[str, Any] = {
+        "name": "tiny",
+        "version": "1.0.0",
+        "source": {"kind": "folder", "path": str(sample.original)},
+        "conversion": sample.conversion.model_dump(),
+        "latency": {"target_slowdown": 12.0, "prompt_tokens": 4},
+        "card": {"license": "mit"},
+        "publish": {"repo_id": "org/tiny"},
+        "device": "cpu",
+    }
+    return ReleaseConfig.model_validate(document | changes)
+
+
 def estimate(sample: Sample, artifacts: Path, **latency_settings: float) -> Preflight:
-    config = ReleaseConfig.model_validate(
-        {
-            "name": "tiny",
-            "version": "1.0.0",
-            "source": {"kind": "folder", "path": str(sample.original)},
-            "conversion": sample.conversion.model_dump(),
-            "latency": {"target_slowdown": 12.0, "prompt_tokens": 4, **latency_settings},
-            "card": {"license": "mit"},
-            "publish": {"repo_id": "org/tiny"},
-        }
-    )
-    return preflight.preflight(config, artifacts, silent)
+    settings = {"target_slowdown": 12.0, "prompt_tokens": 4, **latency_settings}
+    return preflight.preflight(config_of(sample, latency=settings), artifacts, silent)
+
+
+def shown(found: Preflight) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=200).print(preflight_table(found))
+    return stream.getvalue()
 
 
 def test_the_estimate_is_near_what_a_release_takes(llama: Sample, tmp_path: Path) -> None:
     artifacts = tmp_path / "artifacts"
     found = estimate(llama, artifacts)
     calibrated = latency.calibrate(llama.original, llama.ranges, llama.conversion, _settings(12.0), CPU, 0, silent)
-    assert (found.neurons, found.layers, found.layers_probed) == (96, 2, 2)
+    assert found.sample is not None
+    assert (found.neurons, found.layers, found.sample.layers, found.sample.layers_timed) == (96, 2, 2, 2)
+    assert (found.sample.tokens, found.sample.total_tokens, found.sample.captured) == (1024, 16384, False)
     assert found.access == "local files"
     assert found.mean_order == pytest.approx(calibrated.plan.mean_order, rel=0.25)
     assert found.reachable[0] < 12 < found.reachable[1]
@@ -55,7 +100,9 @@ def test_the_estimate_is_near_what_a_release_takes(llama: Sample, tmp_path: Path
     assert found.disk_needed > 2 * found.bundle_bytes > 2 * found.read_bytes
     assert all(seconds > 0 for seconds in found.seconds.values())
     assert not artifacts.exists()
-    assert preflight_table(found).renderables
+    text = shown(found)
+    assert "1,024 of 16,384 calibration tokens, extrapolated" in text
+    assert f"{found.reachable[0]:.2f} to {found.reachable[1]:.2f}" in text
 
 
 def _settings(target: float) -> latency.Latency:
@@ -78,22 +125,111 @@ def test_a_large_model_is_probed_on_its_first_layers(
     llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = estimate(llama, tmp_path)
-    monkeypatch.setattr(preflight, "_SMALL_BYTES", 0)
-    monkeypatch.setattr(preflight, "_LAYERS", 1)
+    monkeypatch.setattr(probe, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(probe, "_LAYERS", 1)
     large = estimate(llama, tmp_path)
-    assert (small.layers_probed, large.layers_probed, large.layers) == (2, 1, 2)
+    assert small.sample is not None
+    assert large.sample is not None
+    assert (small.sample.layers, large.sample.layers, large.layers) == (2, 1, 2)
+    assert large.sample.layers_timed == 1
     assert large.reachable[0] == pytest.approx(small.reachable[0], rel=0.5)
     assert large.neurons == small.neurons
+    assert "1 of 2 layers" in shown(large)
+
+
+def test_orders_grow_with_the_text_as_they_did_from_half_of_the_sample_to_all(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = estimate(llama, tmp_path)
+    monkeypatch.setattr(probe, "_TOKENS", 8192)
+    more = estimate(llama, tmp_path)
+    assert found.cheapest is not None
+    assert more.cheapest is not None
+    assert found.cheapest == pytest.approx(more.cheapest, rel=0.05)
+
+
+def test_ranges_of_an_earlier_run_are_used_as_long_as_they_are_current(llama: Sample, tmp_path: Path) -> None:
+    config = config_of(llama)
+    stages = tmp_path / config.name / "stages"
+    source = resolve(config.source, stages / "resolve", silent)
+    inputs = inputs_of_resolve(config, stages)
+    remember(stages / "resolve.json", stage_key("taylor_ops.source", inputs), source, stages / "resolve")
+    done = capture(llama.original, "float32", config.calibration, CPU, stages / "capture", silent)
+    captured = inputs_of_capture(config, source, CPU)
+    remember(stages / "capture.json", stage_key("taylor_ops.ranges", captured), done, stages / "capture")
+    before = sha256_of_tree(tmp_path)
+    found = preflight.preflight(config, tmp_path, silent)
+    expansions = expansions_of(Original(llama.original), stages / "capture" / done.file, config.conversion)
+    assert found.sample is not None
+    assert found.sample.captured
+    assert found.sample.tokens == done.tokens
+    assert found.cheapest == pytest.approx(expansions.ladder()[0].mean_order)
+    assert found.seconds["capture"] == 0
+    assert "an earlier run captured" in shown(found)
+    other = config.model_copy(update={"calibration": config.calibration.model_copy(update={"tokens": 2048})})
+    again = preflight.preflight(other, tmp_path, silent)
+    assert again.sample is not None
+    assert not again.sample.captured
+    assert sha256_of_tree(tmp_path) == before
+
+
+class Clock:
+    """Decode steps that take as long as their bytes say, times the next of some factors for a Taylor model."""
+
+    def __init__(self, factors: Sequence[float]) -> None:
+        self._factors = cycle(factors)
+
+    def __call__(self, model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
+        taylor = any(isinstance(module, TaylorMLP) for module in model.modules())
+        return _seconds_of_bytes(model, new_tokens) * (next(self._factors) if taylor else 1)
+
+
+def test_a_busy_machine_is_named_and_refuses_no_target_that_bytes_allow(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = estimate(llama, tmp_path)
+    assert quiet.sample is not None
+    assert not quiet.sample.busy
+    assert quiet.sample.pairs == 5
+    target = quiet.reachable[1] * 0.9
+    monkeypatch.setattr(latency, "decode_seconds", Clock([0.1, 0.9, 0.2]))
+    busy = estimate(llama, tmp_path, target_slowdown=target)
+    assert busy.sample is not None
+    assert busy.sample.busy
+    assert busy.sample.pairs == 15
+    assert busy.reachable[1] < target
+    assert "too busy" in shown(busy)
+    # The same figures from a machine that is steady are believed.
+    monkeypatch.setattr(latency, "decode_seconds", Clock([0.2]))
+    with pytest.raises(BadInput, match="cannot be reached"):
+        estimate(llama, tmp_path, target_slowdown=target)
+
+
+def test_the_head_is_counted_once_however_few_layers_are_timed(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow_head(_head: Any, _batch_size: int, new_tokens: int) -> float:
+        return new_tokens * 1e-4
+
+    without = estimate(llama, tmp_path)
+    monkeypatch.setattr(probe, "head_seconds", slow_head)
+    with_head = estimate(llama, tmp_path)
+    layers = _layer_bytes(llama) / 1e9
+    slower = 1 + (without.reachable[0] - 1) * layers / (layers + 1e-4)
+    assert with_head.reachable[0] == pytest.approx(slower, rel=1e-3)
 
 
 def test_a_disk_without_room_is_refused(llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Usage(NamedTuple):
-        total: int = 10**9
-        used: int = 10**9
-        free: int = 1000
-
     monkeypatch.setattr(shutil, "disk_usage", lambda _place: Usage())
-    with pytest.raises(BadInput, match=r"needs about 0\.0 GB of disk"):
+    with pytest.raises(BadInput, match=r"needs about \d\.\d MB of disk .*, 0\.0 MB are free"):
+        estimate(llama, tmp_path)
+
+
+def test_a_memory_without_room_for_one_layer_is_refused(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "free_memory", lambda _device: 1000)
+    with pytest.raises(BadInput, match="of memory"):
         estimate(llama, tmp_path)
 
 
@@ -103,3 +239,102 @@ def test_a_source_that_is_not_there_is_refused(llama: Sample, tmp_path: Path) ->
     broken = Sample(**{**vars(llama), "original": tmp_path / "broken"})
     with pytest.raises(BadInput):
         estimate(broken, tmp_path)
+
+
+def test_a_text_that_is_not_there_is_refused_before_the_probe(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "orders_of", lambda *_arguments: pytest.fail("probed"))
+    texts = {"prompts": [{"name": "mine", "file": str(tmp_path / "missing.jsonl")}]}
+    with pytest.raises(BadInput, match=r"missing\.jsonl"):
+        preflight.preflight(config_of(llama, exactness=texts), tmp_path, silent)
+
+
+@pytest.mark.parametrize(
+    ("card", "stated"),
+    [
+        ("---\nlicense: llama3\n---\n", "llama3"),
+        ("no metadata", "none stated"),
+        ("---\nlicense: [\n---\n", "not known: the metadata of README.md cannot be read"),
+    ],
+)
+def test_the_licence_that_the_source_states_stands_beside_that_of_the_card(
+    llama: Sample, tmp_path: Path, card: str, stated: str
+) -> None:
+    folder = shutil.copytree(llama.original, tmp_path / "with-card")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    found = estimate(Sample(**{**vars(llama), "original": folder}), tmp_path / "artifacts")
+    assert found.source_license == stated
+    assert f"{stated}; on the card: mit" in " ".join(shown(found).split())
+
+
+class Hub:
+    """Stands in for the Hub: knows one source, and gives its config and nothing else."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, gated: bool = False) -> None:
+        self._folder, self._gated = folder, gated
+        monkeypatch.setattr(sources, "HfApi", lambda: self)
+        monkeypatch.setattr(sources, "hf_hub_download", self.give)
+        monkeypatch.setattr(sources, "snapshot_download", self.nothing_cached)
+
+    def model_info(self, repo_id: str, *, revision: str, files_metadata: bool) -> ModelInfo:
+        files = [{"rfilename": file.name, "size": file.stat().st_size} for file in self._folder.iterdir()]
+        about = {"gated": "manual", "private": False, "cardData": {"license": "llama3"}}
+        return ModelInfo(id=repo_id, siblings=[*files, {"rfilename": "pytorch_model.bin", "size": 10**15}], **about)
+
+    def give(self, _repo_id: str, name: str, *, revision: str, local_dir: Path) -> None:
+        assert name == "config.json"
+        if self._gated:
+            raise GatedRepoError("gated", response=httpx2.Response(403, request=httpx2.Request("GET", "https://hub")))
+        local_dir.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self._folder / name, local_dir / name)
+
+    def nothing_cached(self, *_arguments: Any, **options: Any) -> str:
+        assert options["local_files_only"]
+        raise LocalEntryNotFoundError("nothing")
+
+
+def on_the_hub(sample: Sample, target: float) -> ReleaseConfig:
+    source = {"kind": "hub", "repo_id": "owner/tiny", "revision": "0" * 40}
+    return config_of(sample, source=source, latency={"target_slowdown": target})
+
+
+def test_of_a_source_on_the_hub_no_weight_is_fetched_and_what_bytes_tell_is_told(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Hub(monkeypatch, llama.original)
+    found = preflight.preflight(on_the_hub(llama, 6.0), tmp_path, silent)
+    weights = sum(file.stat().st_size for file in llama.original.glob("*.safetensors"))
+    assert (found.sample, found.cheapest, found.seconds) == (None, None, {})
+    assert (found.neurons, found.read_bytes) == (96, weights)
+    assert weights < found.to_fetch < 10**9
+    text = shown(found)
+    assert "gated, open to this account" in text
+    assert "still to be fetched" in text
+    assert "not known before the weights are here" in text
+
+
+@pytest.mark.parametrize("target", [1.01, 100.0])
+def test_of_a_source_on_the_hub_a_target_that_bytes_rule_out_is_refused(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: float
+) -> None:
+    Hub(monkeypatch, llama.original)
+    with pytest.raises(BadInput, match=r"cannot be reached: .* going by bytes alone"):
+        preflight.preflight(on_the_hub(llama, target), tmp_path, silent)
+
+
+def test_a_gated_source_without_access_is_refused(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Hub(monkeypatch, llama.original, gated=True)
+    with pytest.raises(BadInput, match="gated and this account has no access"):
+        preflight.preflight(on_the_hub(llama, 6.0), tmp_path, silent)
+
+
+def test_a_source_for_which_the_cache_of_the_hub_has_no_room_is_refused(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Hub(monkeypatch, llama.original)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _place: Usage())
+    with pytest.raises(BadInput, match="the cache of the Hub"):
+        preflight.preflight(on_the_hub(llama, 6.0), tmp_path, silent)

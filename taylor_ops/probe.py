@@ -1,0 +1,210 @@
+"""A quick probe of an original that is here: orders and times from a little text and a few decode steps, scaled up.
+
+Orders come from the ranges that an earlier run captured or, where there are none, from a part of the calibration text
+through the layers of a small model or the first ones of a large one. Ranges grow with the text: columns go on to grow
+with every doubling of it as they did with the last. The cost of a column comes from original and candidate, layer
+against layer, timed in turn.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log2
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taylor_ops.calibration import Progress, slowdown_of
+from taylor_ops.config import Latency, ReleaseConfig
+from taylor_ops.convert import convert_in_memory, expansions_of, mlp_tensors
+from taylor_ops.errors import BadInput
+from taylor_ops.latency import cost_of_a_column, decode_seconds, head_seconds, layers_that_fit, pairs_of
+from taylor_ops.models import DTYPES, device_named, load_original, load_tokenizer
+from taylor_ops.original import Original
+from taylor_ops.plan import Expansions, Plan
+from taylor_ops.ranges import capture
+from taylor_ops.source_here import SourceHere
+from taylor_ops.texts import sequences
+
+_TOKENS = 1024
+_SMALL_BYTES = 2_000_000_000
+_LAYERS = 3
+# Fewer bytes could stay in the caches of a processor from step to step, as those of a whole model do not.
+_TIMED_BYTES = 500_000_000
+_STEPS = 8
+_LEAST_PAIRS, _MOST_PAIRS = 5, 15
+# An interval this wide, to either side and relative to the cost, says that something else was at work.
+_WIDE = 0.25
+# A bundle that the probe finds to be no slower is one that the machine was too noisy to time.
+_LEAST_COST = 0.01
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the cheapest and the dearest plan need, scaled to all layers.
+
+    plan, columns: of the cheapest. layers: that were looked at. tokens of total_tokens: of the calibration text, all of
+    them where ranges were captured before. capture_seconds: for all of the text, 0 where that is done.
+    """
+
+    expansions: Expansions
+    plan: Plan
+    columns: float
+    most_columns: float
+    layers: int
+    tokens: int
+    total_tokens: int
+    capture_seconds: float
+
+
+@dataclass(frozen=True)
+class Times:
+    """What decode steps take, scaled to all layers.
+
+    per_column: what one column more than one a neuron adds to the slowdown; low, high: between which it surely is.
+    busy: whether the machine was too busy to tell, so that what bytes alone say is in that interval too. layers: that
+    were timed. step_seconds: of one decode step of the original as latency is measured, batch_seconds: in a batch of
+    the validation. converted_bytes_per_second: of one MLP.
+    """
+
+    per_column: float
+    low: float
+    high: float
+    busy: bool
+    layers: int
+    pairs: int
+    step_seconds: float
+    batch_seconds: float
+    converted_bytes_per_second: float
+
+
+def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: Progress) -> Orders:
+    """Find the orders from captured ranges or a part of the text; `BadInput` where the basis cannot keep the tolerance.
+
+    Ranges of the part go to `scratch`.
+    """
+    original = here.original
+    every = int(original.config.num_hidden_layers)
+    if here.ranges is not None:
+        expansions = expansions_of(original, here.ranges, config.conversion)
+        ladder = expansions.ladder()
+        columns, most = float(ladder[0].columns), float(ladder[-1].columns)
+        return Orders(expansions, ladder[0], columns, most, every, here.tokens, here.tokens, 0.0)
+    probed = every if original.bytes(DTYPES["float32"]) <= _SMALL_BYTES else min(every, _LAYERS)
+    tokenizer, settings = load_tokenizer(original.folder), config.calibration
+    total = sum(map(len, sequences(settings.texts, tokenizer, settings.tokens, settings.sequence_tokens)))
+    whole = min(total, _TOKENS)
+    seconds: list[float] = []
+    ladders: list[list[Plan]] = []
+    for tokens in (whole // 2, whole):
+        start = time.monotonic()
+        part = settings.model_copy(update={"tokens": tokens})
+        folder, device = scratch / f"ranges-{tokens}", device_named(config.device)
+        captured = capture(original.folder, config.conversion.dtype, part, device, folder, progress, layers=probed)
+        seconds.append(time.monotonic() - start)
+        expansions = expansions_of(original.first_layers(probed), folder / captured.file, config.conversion)
+        ladders.append(_ladder(expansions, tokens, total))
+    doublings, scale = log2(total / whole), every / probed
+    growth = max(0, ladders[1][0].columns - ladders[0][0].columns)
+    most_columns = ladders[1][-1].columns * scale
+    a_token = max(0.0, seconds[1] - seconds[0]) / (whole - whole // 2)
+    return Orders(
+        expansions,
+        ladders[1][0],
+        min((ladders[1][0].columns + doublings * growth) * scale, most_columns),
+        most_columns,
+        probed,
+        whole,
+        total,
+        (seconds[1] + a_token * (total - whole)) * scale,
+    )
+
+
+def _ladder(expansions: Expansions, tokens: int, total: int) -> list[Plan]:
+    try:
+        return expansions.ladder()
+    except BadInput as error:
+        raise BadInput(f"{error.cause}; seen on {tokens:,} of {total:,} calibration tokens", error.remedy) from error
+
+
+def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times:
+    """Time decode steps of the original and of its cheapest candidate in turn, on as many layers as tell.
+
+    Heads are left out and timed alone, so that their time does not hide that of a few layers. Raises `BadInput` where
+    memory does not hold even one layer.
+    """
+    device, name = device_named(config.device), config.conversion.dtype
+    dtype, every = DTYPES[name], int(original.config.num_hidden_layers)
+    plan = orders.plan.model_copy(update={"columns": round(orders.plan.columns * every / orders.layers)})
+    telling = -(-_TIMED_BYTES * every // original.layer_bytes(dtype))
+    timed = min(orders.layers, layers_that_fit(original, plan, dtype, device), telling)
+    part, scale = original.first_layers(timed), every / timed
+    mlp = part.mlps[0]
+    start = time.monotonic()
+    made = mlp_tensors(part.weights(mlp), orders.expansions.layout(mlp.path, orders.plan), dtype)
+    converted = sum(tensor.nbytes for tensor in made.values()) / max(time.monotonic() - start, 1e-9)
+    first, second = (load_original(original.folder, name, device, part.config) for _ in range(2))
+    heads = _without_head(first), _without_head(second)
+    candidate = convert_in_memory(second, part, orders.expansions, orders.plan)
+    extra = sum(_extra_columns(orders, mlp.path) for mlp in part.mlps)
+    short = config.latency.model_copy(update={"new_tokens": _STEPS})
+    pair = _with_head(pairs_of(first, candidate, short, config.seed), heads[0], short, scale)
+    pairs = [pair() for _ in range(_LEAST_PAIRS)]
+    while _wide(pairs, config.seed) and len(pairs) < _MOST_PAIRS:
+        pairs.append(pair())
+    slowdown, (low, high) = slowdown_of([a for a, _ in pairs], [b for _, b in pairs], config.seed)
+    per_column, low, high = (max(_LEAST_COST, value - 1) / (extra * scale) for value in (slowdown, low, high))
+    busy = _wide(pairs, config.seed)
+    if busy:
+        by_bytes = cost_of_a_column(original, dtype)
+        low, high = min(low, by_bytes), max(high, by_bytes)
+    size = config.exactness.batch_size
+    prompt = torch.zeros(size, 16, dtype=torch.int64, device=device)
+    together = head_seconds(heads[0], size, _STEPS) + scale * decode_seconds(first, prompt, _STEPS)
+    return Times(
+        per_column,
+        low,
+        high,
+        busy,
+        timed,
+        len(pairs),
+        statistics.median(a for a, _ in pairs) / _STEPS,
+        together / _STEPS,
+        converted,
+    )
+
+
+def _extra_columns(orders: Orders, path: str) -> int:
+    stacked = orders.expansions.layout(path, orders.plan)
+    return len(stacked.neuron) - len(stacked.permutation)
+
+
+def _without_head(model: Any) -> Any:
+    """Give a model output embeddings of one token, and return those that it had."""
+    head = model.get_output_embeddings()
+    one = torch.nn.Linear(head.in_features, 1, bias=False, dtype=model.dtype, device=model.device)
+    model.set_output_embeddings(one)
+    return head
+
+
+def _with_head(
+    sample: Callable[[], tuple[float, float]], head: Any, settings: Latency, scale: float
+) -> Callable[[], tuple[float, float]]:
+    """Seconds of both models with `scale` times the layers that `sample` times, and their head."""
+    head_seconds(head, settings.batch_size, settings.new_tokens)
+
+    def pair() -> tuple[float, float]:
+        outside = head_seconds(head, settings.batch_size, settings.new_tokens)
+        original, bundle = sample()
+        return outside + scale * original, outside + scale * bundle
+
+    return pair
+
+
+def _wide(pairs: list[tuple[float, float]], seed: int) -> bool:
+    slowdown, (low, high) = slowdown_of([a for a, _ in pairs], [b for _, b in pairs], seed)
+    return max(high - slowdown, slowdown - low) > _WIDE * max(_LEAST_COST, slowdown - 1)
