@@ -1,4 +1,4 @@
-"""The command line `taylor-release`: check, plan, run, verify, audit and schema.
+"""The command line `taylor-release`: check, plan, run, verify, audit, calibrate and schema.
 
 Exit status: 0 done, 1 a gate or the work failed, 2 bad input. Errors go to standard error as one line of cause and one
 of remedy; a traceback is shown only with --debug.
@@ -113,6 +113,28 @@ def audit(
         raise BadInput(f"the original {original} does not exist", "correct `--original`")
     record = run_attacks(original, bundle, tuple(ATTACKS), lambda _done, _total: None)
     Console().print(audit_table({attack.attack: attack for attack in record.attacks}))
+
+
+@app.command()
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)],
+    original: Annotated[Path, typer.Option(help="Folder of the original model, to compare with.")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Measure the slowdown of a bundle again, on this machine; 1 where it is not as stated."""
+    quiet_tools()
+    from taylor_ops.models import device_named
+    from taylor_ops.remeasure import remeasure
+    from taylor_ops.summary import remeasured_table
+
+    if not original.is_dir():
+        raise BadInput(f"the original {original} does not exist", "correct `--original`")
+    console = Console()
+    with console.status("timing original and bundle in turn"):
+        found = remeasure(bundle, original, device_named(device), 0, lambda _done, _total: None)
+    console.print(remeasured_table(found))
+    if not found.as_stated:
+        raise typer.Exit(1)
 
 
 @app.command()

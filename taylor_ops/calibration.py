@@ -113,6 +113,31 @@ def _sampled(sample: Sample, settings: Latency) -> tuple[list[float], list[float
             return original, bundle, "missed" if most - least <= (high - low) / 2 else "noisy"
 
 
+def steady_pairs(sample: Sample, settings: Latency, progress: Progress) -> tuple[list[float], list[float]]:
+    """Paired seconds, as many as give a 95 % interval no wider than a third of the band around the target.
+
+    Raises `WorkFailed` where the most pairs that are allowed do not.
+    """
+    original: list[float] = []
+    bundle: list[float] = []
+    widest = 2 * settings.tolerance / 3
+    while len(original) < settings.max_pairs:
+        first, second = sample()
+        original.append(first)
+        bundle.append(second)
+        progress(len(original), settings.max_pairs)
+        if len(original) >= settings.pairs:
+            ratios = np.sort(np.asarray(bundle) / np.asarray(original))
+            least, most = median_interval(ratios, _SURE_TO_MISS)
+            if most - least <= widest * float(np.median(ratios)):
+                return original, bundle
+    raise WorkFailed(
+        f"the machine is too noisy to measure a slowdown within {settings.tolerance:.0%}: {len(original)} pairs do not "
+        "settle it",
+        "end what else runs on this machine, then run again",
+    )
+
+
 def median_interval(ordered: np.ndarray[tuple[int], np.dtype[np.float64]], confidence: float) -> tuple[float, float]:
     """Interval for the median of what `ordered` samples [n] are drawn from, right with at least `confidence`.
 

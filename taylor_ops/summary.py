@@ -11,6 +11,7 @@ from rich.text import Text
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.preflight import Preflight
 from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.remeasure import Remeasured
 from taylor_ops.wording import count, figure, fixed, percent, size
 
 
@@ -122,6 +123,21 @@ def _cheapest(estimate: Preflight) -> str:
     if estimate.cheapest is None:
         return "not known before the weights are here"
     return f"mean order about {fixed(estimate.cheapest, 1)}, slowdown about {fixed(estimate.reachable[0], 2)}"
+
+
+def remeasured_table(found: Remeasured) -> Table:
+    """A slowdown that was measured again, beside what the manifest states."""
+    table = _table("Slowdown, measured again", ["", ""])
+    for name, value in (
+        ("here", f"{fixed(found.slowdown, 2)} (95 % interval {_interval(found.ci95)})"),
+        ("device", found.device),
+        ("stated", f"{figure(found.target, 3)} within {percent(found.tolerance)}, on {found.released_on}"),
+        ("as stated", "yes" if found.as_stated else "no"),
+        ("pairs", f"{len(found.seconds_bundle)}, of {found.new_tokens} tokens each, batch size {found.batch_size}"),
+    ):
+        _row(table, [name, value])
+    table.show_header = False
+    return table
 
 
 def _interval(ends: tuple[float, float]) -> str:

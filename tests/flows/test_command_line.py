@@ -231,3 +231,10 @@ def test_plan_estimates_a_release_and_writes_nothing(tiny_config: Path, tmp_path
     assert "slowdowns within reach" in done.stdout
     assert "validate" in done.stdout
     assert not artifacts.exists()
+
+
+def test_calibrate_needs_a_bundle_and_its_original(tmp_path: Path, tiny_llama: Path) -> None:
+    cause, _ = refused("calibrate", tiny_llama, "--original", tmp_path / "missing")
+    assert "does not exist" in cause
+    cause, _ = refused("calibrate", tiny_llama, "--original", tiny_llama)
+    assert "taylor_release.json cannot be read" in cause
