@@ -1,6 +1,6 @@
 """Convert SmolLM2-135M-Instruct and compare what it says with the original, on three data sets and a running text.
 
-    python -m benchmarks.exactness --data FOLDER [--dtype float32|bfloat16] [--only DATA_SET] [--limit N]
+    python -m benchmarks.exactness --data FOLDER [--dtype float32|bfloat16] [--only DATA_SET] [--limit N] [--tolerance X]
 
 FOLDER holds gsm8k.jsonl, humaneval.jsonl, truthfulqa.jsonl and wikitext2_valid.txt. The plan is the cheapest that keeps
 the tolerance of release_configs/smollm2.yaml. 200 GSM8K, 82 HumanEval and 200 TruthfulQA prompts are continued by 128
@@ -8,7 +8,7 @@ tokens each, by the original, by the original in smaller batches (the noise floo
 float32 every prompt equal and perplexities equal to 1e-4, in bfloat16 no more divergences than the floor has. One to
 two hours on two cores, 9 GB; the JSON is written anew after every data set, and what
 `--only` finds is added to what it holds of the same plan. `--limit N` tries N prompts of each and N
-sequences of the running text, and writes beside.
+sequences of the running text, `--tolerance X` another tolerance than that of the config; both write beside.
 """
 
 from __future__ import annotations
@@ -57,15 +57,20 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of both models")
     parser.add_argument("--only", choices=list(PROMPTS), help="one of the data sets")
     parser.add_argument("--limit", type=int, help="prompts of each data set, and sequences of the running text")
+    parser.add_argument("--tolerance", help="of the conversion, in place of the config's")
     arguments = parser.parse_args()
-    tried = f"-limit-{arguments.limit}" if arguments.limit else ""
-    file = RESULTS / f"exactness-{arguments.dtype}{tried}.json"
-    config = config_file.read(CONFIG, {"conversion.dtype": arguments.dtype}).config
+    tried = {name: value for name in ("limit", "tolerance") if (value := getattr(arguments, name))}
+    beside = "".join(f"-{name}-{value}" for name, value in tried.items())
+    file = RESULTS / f"exactness-{arguments.dtype}{beside}.json"
+    overrides = {"conversion.dtype": arguments.dtype}
+    if arguments.tolerance:
+        overrides["conversion.tolerance"] = arguments.tolerance
+    config = config_file.read(CONFIG, overrides).config
     with tempfile.TemporaryDirectory() as scratch:
         original, ranges, bundle, plan = _converted(config, Path(scratch))
         result: dict[str, Any] = {
             "command": f"python -m benchmarks.exactness --data FOLDER --dtype {arguments.dtype}"
-            + (f" --limit {arguments.limit}" if arguments.limit else ""),
+            + "".join(f" --{name} {value}" for name, value in tried.items()),
             "device": device_description(CPU),
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
             "conversion": config.conversion.model_dump(mode="json"),
