@@ -1,6 +1,6 @@
 """Convert SmolLM2-135M-Instruct and compare what it says with the original, on three data sets and a running text.
 
-    python -m benchmarks.exactness --data FOLDER [--dtype float32|bfloat16] [--only DATA_SET] [--limit N] [--tolerance X]
+    python -m benchmarks.exactness --data FOLDER [--dtype float32|bfloat16] [--only SET] [--limit N] [--tolerance X]
 
 FOLDER holds gsm8k.jsonl, humaneval.jsonl, truthfulqa.jsonl and wikitext2_valid.txt. The plan is the cheapest that keeps
 the tolerance of release_configs/smollm2.yaml. 200 GSM8K, 82 HumanEval and 200 TruthfulQA prompts are continued by 128
