@@ -13,7 +13,7 @@ A term or carrier that overflows the dtype makes the bound infinite. Everything 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,6 +51,10 @@ class OutputWeights:
         gram = columns @ columns.T if len(columns) < len(norms) else columns.T @ columns
         alignment = math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1])))
         return cls(norms, weight.abs().amax(0).double(), len(weight), alignment)
+
+    def of_columns(self, kept: Tensor) -> OutputWeights:
+        """The weights of the columns where `kept` [F] is true; their alignment is at most that of all."""
+        return replace(self, norms=self.norms[kept], peaks=self.peaks[kept])
 
 
 @dataclass(frozen=True)

@@ -200,10 +200,12 @@ def _refusal(
     nearest = min(trials, key=lambda trial: abs(trial.slowdown / target - 1))
     least, most = sorted(estimate(rung) for rung in (ladder[0], ladder[-1]))
     if not least <= target <= most and not min(measured) <= target <= max(measured):
+        protected = min(rung.protected for rung in ladder)
+        how = "with every neuron protected" if protected == 1 else f"with at least {protected:.1%} of neurons protected"
         return BadInput(
-            f"target slowdown {target:g} cannot be reached: {least:.2f} to {most:.2f} can, with every neuron protected",
-            "set `latency.target_slowdown` inside, loosen `conversion.tolerance` or narrow `conversion.range_margin` "
-            "for less, raise `conversion.max_order` for more",
+            f"target slowdown {target:g} cannot be reached: {least:.2f} to {most:.2f} can, {how}",
+            "set `latency.target_slowdown` inside; for less loosen `conversion.tolerance`, narrow "
+            "`conversion.range_margin` or lower `conversion.min_protected`, for more raise `conversion.max_order`",
         )
     if nearest.ci95[0] <= target * (1 + settings.tolerance) and target * (1 - settings.tolerance) <= nearest.ci95[1]:
         return _noisy(nearest, settings)

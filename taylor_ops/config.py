@@ -195,6 +195,9 @@ class Conversion(Section):
     """The same expansion order for every neuron, in place of one chosen per neuron from `tolerance`."""
     max_order: int = Field(default=128, ge=1, le=128, validate_default=True)
     """Highest order that any neuron may get. The few that need more than 64 are wide and matter most."""
+    min_protected: float = Field(default=1.0, gt=0, le=1)
+    """Least share of the neurons whose output weights are withheld. Below 1, a target slowdown under what protecting
+    all of them costs is met by leaving those with the longest series in clear; record and card say how many."""
     range_margin: float = Field(default=0.3, ge=0, le=4)
     """How far each interval is widened on both sides, as a share of the captured range."""
     dtype: DtypeName = "float32"

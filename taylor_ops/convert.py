@@ -41,14 +41,16 @@ _PART_RECORD = "part.json"
 
 
 class LayerConversion(Record):
-    """What became of one MLP.
+    """What became of one MLP with `neurons`, `clear` of which keep their output weights.
 
+    columns: of the terms, and one for each in clear. mean_order: of the others.
     truncation, rounding: parts of the a-priori bound on the error of its output, as fractions of its median norm over
     the calibration text.
     """
 
     path: str
     neurons: int
+    clear: int = 0
     columns: int
     mean_order: float
     max_order: int
@@ -196,11 +198,12 @@ def convert(
             written = gather_shards(partial, folders)
             tokenizer_files(source, partial)
             write_code(partial, original.architecture)
-            write_config(original, partial, plan, widths, conversion.dtype)
-    total = sum(layer.neurons for layer in layers)
+            clear_of = {layer.path: layer.clear for layer in layers}
+            write_config(original, partial, plan, widths, clear_of, conversion.dtype)
+    total, clear = sum(layer.neurons for layer in layers), sum(layer.clear for layer in layers)
     return ConvertedModel(
         plan=plan,
-        neurons_protected=total,
+        neurons_protected=total - clear,
         neurons_total=total,
         bytes=written,
         original_bytes=original.bytes(DTYPES[conversion.dtype]),
@@ -313,7 +316,8 @@ def convert_in_memory(model: Any, original: Original, expansions: Expansions, pl
     dtype, device = model.dtype, model.device
     stacked = {mlp.path: expansions.layout(mlp.path, plan) for mlp in original.mlps}
     with torch.device("meta"):
-        install(model, taylor_entry(original, plan, {path: one.widths for path, one in stacked.items()}))
+        widths = {path: one.widths for path, one in stacked.items()}
+        install(model, taylor_entry(original, plan, widths, {path: one.clear for path, one in stacked.items()}))
     for mlp in original.mlps:
         tensors = mlp_tensors(original.weights(mlp), stacked[mlp.path], dtype)
         on_device = {name: tensor.contiguous().to(device) for name, tensor in tensors.items()}
@@ -335,8 +339,9 @@ def _summary(path: str, stacked: Layout, bound: Bound) -> LayerConversion:
     return LayerConversion(
         path=path,
         neurons=len(stacked.permutation),
+        clear=stacked.clear,
         columns=len(stacked.neuron),
-        mean_order=float(stacked.orders.double().mean()),
+        mean_order=float(stacked.orders[stacked.orders >= 0].double().mean()),
         max_order=int(stacked.orders.max()),
         truncation=float(bound.truncation),
         rounding=float(bound.rounding),

@@ -53,6 +53,11 @@ class Expansion:
         """The basis in which this expansion is evaluated."""
         return "chebyshev" if self.taylor is None else "taylor"
 
+    def of(self, kept: Tensor) -> Expansion:
+        """The expansions of the neurons where `kept` [F] is true."""
+        taylor = None if self.taylor is None else self.taylor[:, kept]
+        return Expansion(self.center[kept], self.radius[kept], self.chebyshev[:, kept], taylor, self.kinked)
+
 
 def signs(orders: int) -> Tensor:
     """s_n for n < orders, as [orders] float64: + + - - + + - - ..."""

@@ -51,16 +51,20 @@ class FittedLayer:
         return self._errors.gather(0, orders[None])[0]
 
     def bound(self, orders: Tensor) -> Bound:
-        """The a-priori bound of the layer under `orders` [F], for every input in the widened ranges."""
+        """The a-priori bound of the layer under `orders` [F], for every input in the widened ranges.
+
+        Neurons in clear, of negative order, are as exact as the original.
+        """
+        kept = orders >= 0
         return layer_bound(
-            self.expansion,
-            orders,
-            self.weights,
-            self.factor,
+            self.expansion.of(kept),
+            orders[kept],
+            self.weights.of_columns(kept),
+            self.factor[kept],
             self.output_norm,
             self.dtype,
-            self.low,
-            self.high,
+            self.low[kept],
+            self.high[kept],
         )
 
     def keeps(self, tolerance: float, orders: Tensor) -> bool:

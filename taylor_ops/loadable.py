@@ -38,8 +38,13 @@ class TaylorForCausalLM({causal_lm}):
 '''
 
 
-def taylor_entry(original: Original, plan: Plan, widths: Mapping[str, list[int]]) -> dict[str, Any]:
-    """The `taylor_mlp` entry of a bundle's config: what `taylor_mlp.install` needs."""
+def taylor_entry(
+    original: Original, plan: Plan, widths: Mapping[str, list[int]], clear: Mapping[str, int]
+) -> dict[str, Any]:
+    """The `taylor_mlp` entry of a bundle's config: what `taylor_mlp.install` needs.
+
+    widths: by path, how many neurons have a term of each order. clear: by path, how many keep their output weights.
+    """
     kinds = {(mlp.kind.up is not None, tuple(original.biases(mlp))) for mlp in original.mlps}
     if len(kinds) != 1:
         raise BadInput(
@@ -57,6 +62,7 @@ def taylor_entry(original: Original, plan: Plan, widths: Mapping[str, list[int]]
         "experts": sorted({mlp.module for mlp in original.mlps if mlp.kind.experts}),
         "bypassed": [path for mlp in original.mlps for path in mlp.bypassed],
         "layers": dict(widths),
+        "clear": {path: number for path, number in clear.items() if number},
         "guard": original.guard,
     }
 
@@ -73,8 +79,15 @@ def write_code(folder: Path, architecture: Architecture) -> None:
     write_text(folder / "modeling_taylor.py", model_code)
 
 
-def write_config(original: Original, folder: Path, plan: Plan, widths: Mapping[str, list[int]], dtype: str) -> None:
-    """Write the config of the original with the layout of its Taylor MLPs, by the paths of which `widths` is keyed."""
+def write_config(
+    original: Original,
+    folder: Path,
+    plan: Plan,
+    widths: Mapping[str, list[int]],
+    clear: Mapping[str, int],
+    dtype: str,
+) -> None:
+    """Write the config of the original with the layout of its Taylor MLPs, see `taylor_entry`."""
     config = read_json(original.folder / "config.json")
     for local in ("_name_or_path", "_model_name_or_path", "torch_dtype"):
         config.pop(local, None)
@@ -87,6 +100,6 @@ def write_config(original: Original, folder: Path, plan: Plan, widths: Mapping[s
             "AutoModelForCausalLM": "modeling_taylor.TaylorForCausalLM",
         },
         "dtype": dtype,
-        "taylor_mlp": taylor_entry(original, plan, widths),
+        "taylor_mlp": taylor_entry(original, plan, widths, clear),
     }
     write_text(folder / "config.json", canonical_json(config))

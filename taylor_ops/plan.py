@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, cycle, pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +28,10 @@ from taylor_ops.records import Record
 
 _RUNGS_PER_DECADE = 20
 _TIGHTEST = 1e-10
+_CLEAR_STEP = 0.005
+CLEAR = -1
+"""Stands for the order of a neuron that keeps its output weights."""
+
 # Of terms: few enough to stay in the cache of the processor until they are written, enough for several threads.
 _VALUES_AT_ONCE = 1 << 22
 
@@ -35,8 +40,9 @@ class Plan(Record):
     """Orders of all neurons: the smallest that keep `tolerance` in every layer, but at least `least_order`.
 
     tolerance: of the bound of each layer, as `conversion.tolerance`; where it is smaller than that, each series is as
-    much more exact. Infinity for one order for all neurons. columns: stacked terms of all layers, each a column as high
-    as the hidden size.
+    much more exact. Infinity for one order for all neurons. columns: stacked columns of all layers, each as high as the
+    hidden size. clear_share: of the neurons of each layer, how many keep their output weights: those with the longest
+    series, which cost the most. clear: of all layers, how many of the `neurons` do; each is one column.
     """
 
     basis: Basis
@@ -44,20 +50,28 @@ class Plan(Record):
     least_order: int
     columns: int
     neurons: int
+    clear_share: float = 0.0
+    clear: int = 0
 
     @property
     def mean_order(self) -> float:
-        """Mean expansion order of a neuron."""
-        return self.columns / self.neurons - 1
+        """Mean expansion order of a protected neuron."""
+        return (self.columns - self.clear) / (self.neurons - self.clear) - 1
+
+    @property
+    def protected(self) -> float:
+        """Share of neurons whose output weights are withheld."""
+        return 1 - self.clear / self.neurons
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the terms of one layer with F neurons and K columns are stacked. Neurons are sorted by falling order.
+    """How the terms of one layer with F neurons, P of them protected, are stacked in K columns.
 
-    permutation: [F], the original neuron at each place. widths: neurons that have order n. neuron: [K], original
-    neuron of each column. coefficient: [K] float64. center, radius: [F] float64. carrier: [2, F] float64, what makes
-    the terms of order 0 or 1 the bare output weights, 0 for the other of the two.
+    Neurons are sorted by falling order; those in clear, of order `CLEAR`, come last and have one column each, after all
+    terms: their output weights. permutation: [F], the original neuron at each place. widths: neurons that have order n,
+    P have order 0. neuron: [K], original neuron of each column. coefficient: [K] float64. center, radius: [P] float64.
+    carrier: [2, P] float64, what makes the terms of order 0 or 1 the bare output weights, 0 for the other of the two.
     """
 
     permutation: Tensor
@@ -68,6 +82,19 @@ class Layout:
     radius: Tensor
     carrier: Tensor
     orders: Tensor
+
+    @property
+    def clear(self) -> int:
+        """How many neurons keep their output weights."""
+        return len(self.permutation) - self.widths[0]
+
+
+class _Candidate(NamedTuple):
+    """What decides the orders of one plan."""
+
+    tolerance: float
+    least_order: int
+    clear_share: float = 0.0
 
 
 class Expansions:
@@ -92,10 +119,11 @@ class Expansions:
     def ladder(self) -> list[Plan]:
         """The plans to choose from, by rising number of columns; the first is the cheapest that was asked for.
 
+        Neurons are left in clear, as far as `conversion.min_protected` lets, only below the cheapest plan without any.
         Raises `BadInput` when the basis cannot keep the tolerance in every layer.
         """
         candidates = self._candidates()
-        columns = [0] * len(candidates)
+        columns, clear = [0] * len(candidates), [0] * len(candidates)
         sound = [True] * len(candidates)
         neurons = missed = 0
         first_missed = ""
@@ -103,13 +131,14 @@ class Expansions:
             layer = self[path]
             for index, candidate in enumerate(candidates):
                 orders = self._orders(layer, *candidate)
-                columns[index] += int(orders.sum()) + len(orders)
-                sound[index] &= index == 0 or self._stays_sound(layer, orders)
+                columns[index] += columns_of(orders)
+                clear[index] += int((orders == CLEAR).sum())
+                sound[index] &= index == 0 or candidate.clear_share > 0 or self._stays_sound(layer, orders)
             orders = self._orders(layer, *candidates[0])
             too_far = (layer.error_at(orders) > layer.allowed) | layer.loses_digits(orders)
             if not layer.keeps(self._conversion.tolerance, orders):
                 too_far = torch.ones_like(too_far)
-            if math.isfinite(candidates[0][0]) and too_far.any():
+            if math.isfinite(candidates[0].tolerance) and too_far.any():
                 first_missed = first_missed or self._why_missed(path, layer, orders)
                 missed += int(too_far.sum())
             neurons += len(orders)
@@ -122,14 +151,16 @@ class Expansions:
                 + ("" if conversion.basis == "chebyshev" else ", or use `conversion.basis: chebyshev`"),
             )
         rungs: dict[int, Plan] = {}
-        for (tolerance, least_order), total, usable in zip(candidates, columns, sound, strict=True):
+        for candidate, total, unprotected, usable in zip(candidates, columns, clear, sound, strict=True):
             if usable and total not in rungs:
                 rungs[total] = Plan(
                     basis=self._conversion.basis,
-                    tolerance=tolerance,
-                    least_order=least_order,
+                    tolerance=candidate.tolerance,
+                    least_order=candidate.least_order,
                     columns=total,
                     neurons=neurons,
+                    clear_share=candidate.clear_share,
+                    clear=unprotected,
                 )
         return [rungs[total] for total in sorted(rungs)]
 
@@ -148,8 +179,15 @@ class Expansions:
         rounding = float(layer.bound(orders).rounding)
         return path + (f", where rounding takes {rounding:.2g}" if rounding > self._conversion.tolerance / 2 else "")
 
-    def _candidates(self) -> list[tuple[float, int]]:
-        """Tolerances and least orders of the ladder, cheapest first; a fixed order is one with no tolerance."""
+    def _candidates(self) -> list[_Candidate]:
+        """What the ladder tries: the cheapest plan that protects all, dearer ones, then ever more neurons in clear."""
+        whole = self._protecting_all()
+        steps = round((1 - self._conversion.min_protected) / _CLEAR_STEP)
+        shares = [step * _CLEAR_STEP for step in range(1, steps)] + [1 - self._conversion.min_protected] * (steps > 0)
+        return whole + [whole[0]._replace(clear_share=share) for share in shares]
+
+    def _protecting_all(self) -> list[_Candidate]:
+        """Tolerances and least orders, cheapest first; a fixed order is one with no tolerance."""
         conversion, degree = self._conversion, self._activation.degree
         if degree is not None:
             if conversion.order not in (None, degree):
@@ -158,37 +196,52 @@ class Expansions:
                     f"order: `conversion.order` {conversion.order} would lose it or add nothing",
                     "leave `conversion.order` out",
                 )
-            return [(conversion.tolerance, degree)]
+            return [_Candidate(conversion.tolerance, degree)]
         if conversion.order is not None:
-            return [(math.inf, order) for order in range(conversion.order, conversion.max_order + 1)]
+            return [_Candidate(math.inf, order) for order in range(conversion.order, conversion.max_order + 1)]
         steps = range(int(math.log10(conversion.tolerance / _TIGHTEST) * _RUNGS_PER_DECADE) + 1)
         tolerances = [conversion.tolerance * 10 ** (-step / _RUNGS_PER_DECADE) for step in steps]
-        tighter = [(tolerance, 1) for tolerance in tolerances]
-        return tighter + [(tolerances[-1], order) for order in range(2, conversion.max_order + 1)]
+        tighter = [_Candidate(tolerance, 1) for tolerance in tolerances]
+        return tighter + [_Candidate(tolerances[-1], order) for order in range(2, conversion.max_order + 1)]
 
-    def _orders(self, layer: FittedLayer, tolerance: float, least_order: int) -> Tensor:
+    def _orders(self, layer: FittedLayer, tolerance: float, least_order: int, clear_share: float = 0.0) -> Tensor:
         """Orders [F] of one layer, at most `max_order`, even where that does not keep the tolerance."""
         max_order = self._conversion.max_order
         if math.isinf(tolerance):
-            return torch.full((len(layer.allowed),), least_order)
-        return layer.orders(tolerance / self._conversion.tolerance, max_order).clamp(least_order, max_order)
+            orders = torch.full((len(layer.allowed),), least_order)
+        else:
+            orders = layer.orders(tolerance / self._conversion.tolerance, max_order).clamp(least_order, max_order)
+        if clear_share:
+            # One neuron at least stays protected, or the layer would be no Taylor MLP.
+            unprotected = min(int(clear_share * len(orders)), len(orders) - 1)
+            orders[torch.argsort(orders, descending=True, stable=True)[:unprotected]] = CLEAR
+        return orders
 
     def layout(self, path: str, plan: Plan) -> Layout:
         """The stacked layout of one layer under `plan`."""
         layer = self[path]
-        return layout(layer.expansion, self._orders(layer, plan.tolerance, plan.least_order))
+        return layout(layer.expansion, self._orders_under(layer, plan))
 
     def bound(self, path: str, plan: Plan) -> Bound:
         """The a-priori bound of one layer under `plan`, relative to its typical output norm."""
         layer = self[path]
-        return layer.bound(self._orders(layer, plan.tolerance, plan.least_order))
+        return layer.bound(self._orders_under(layer, plan))
+
+    def _orders_under(self, layer: FittedLayer, plan: Plan) -> Tensor:
+        return self._orders(layer, plan.tolerance, plan.least_order, plan.clear_share)
+
+
+def columns_of(orders: Tensor) -> int:
+    """Columns of a layer whose neurons have `orders` [F]: the terms, and one for each neuron in clear."""
+    return int((orders + 1).sum()) + int((orders == CLEAR).sum())
 
 
 def layout(expansion: Expansion, orders: Tensor) -> Layout:
-    """Stack the terms of orders 0 .. orders[j] of every neuron j ([F] int64, at least 1) order by order."""
+    """Stack the terms of orders 0 .. orders[j] of every neuron j ([F] int64, at least 1 or `CLEAR`) order by order."""
     permutation = torch.argsort(orders, descending=True, stable=True)
     widths = [int((orders >= n).sum()) for n in range(int(orders.max()) + 1)]
-    series = coefficients(expansion, orders)[:, permutation]
+    protected, clear = permutation[: widths[0]], permutation[widths[0] :]
+    series, bare = coefficients(expansion, orders)[:, protected], torch.ones(len(clear), dtype=torch.float64)
     # Terms of order 0 and 1 are both multiples of the output weights; outside the interval the larger one carries phi.
     leading = series[:2]
     first = leading[0].abs() >= leading[1].abs()
@@ -197,10 +250,10 @@ def layout(expansion: Expansion, orders: Tensor) -> Layout:
     return Layout(
         permutation=permutation,
         widths=widths,
-        neuron=torch.cat([permutation[:width] for width in widths]),
-        coefficient=torch.cat([series[n, :width] for n, width in enumerate(widths)]),
-        center=expansion.center[permutation],
-        radius=expansion.radius[permutation],
+        neuron=torch.cat([*(permutation[:width] for width in widths), clear]),
+        coefficient=torch.cat([*(series[n, :width] for n, width in enumerate(widths)), bare]),
+        center=expansion.center[protected],
+        radius=expansion.radius[protected],
         carrier=carrier,
         orders=orders,
     )
@@ -224,6 +277,7 @@ def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype) -> ByRows:
             block = buffer[: len(rows)]
             for begin, end in pairwise(ends):
                 torch.mul(rows[:, : end - begin], stacked.coefficient[begin:end], out=block[:, begin:end])
+            block[:, ends[-1] :] = rows[:, stacked.widths[0] :]
             yield block
 
     return ByRows((height, width), dtype, blocks)

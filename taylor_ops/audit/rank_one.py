@@ -37,7 +37,7 @@ def attack(bundle: Path, original: Path, progress: Progress) -> AttackResult:
         recovered = recover_layer(released, mlp.path, taylor["layers"][mlp.path], taylor["basis"], activation)
         seconds += time.perf_counter() - start
         weights = truth.weights(mlp)
-        score.add(recovered, weights.down[:, _original_places(released, mlp.path, weights)])
+        score.add(recovered, weights.down[:, _original_places(released, mlp.path, weights)[: recovered.shape[1]]])
         progress(done + 1, len(truth.mlps))
     return score.result("rank_one", _SOURCE, _ASSUMPTIONS, seconds)
 
@@ -49,7 +49,7 @@ def recover_layer(
     basis: Basis,
     activation: Activation,
 ) -> Tensor:
-    """Output weights [H, F] float32 of one layer, columns in the bundle's order of neurons.
+    """Withheld output weights [H, P] float32 of one layer, columns in the bundle's order of neurons.
 
     The terms of a neuron are w c^T up to rounding: their leading singular vectors give w and c up to one factor, which
     is the one that makes the series with coefficients c equal the activation on the neuron's interval.

@@ -4,7 +4,8 @@ Scheme: "Taylor Unswift" (TaylorMLP), arXiv 2410.05331. A gated MLP `y = W (phi(
 `y = sum_n Theta_n (u * P_n(t))` with `t = (z - center) / radius` clamped to [-1, 1], one product over the stacked
 terms Theta_n. Neurons are sorted by falling order, so that order n uses the first `widths[n]` of them. Outside its
 interval a neuron is what its series says at the end plus `phi(z) - phi(end)`, which its term of order 0 or 1, each a
-multiple of the output weights, carries: there it is as exact as phi is.
+multiple of the output weights, carries: there it is as exact as phi is. Neurons in clear come last, with the plain
+feature `phi(z) * u` and their output weights, as they are, behind the terms.
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": lambda z: z * torch.sigmoid(1.702 * z),
 }
 """The activations without a kink."""
+
+
+def _relu2(z: Tensor) -> Tensor:
+    return functional.relu(z).square()
+
+
+KINKED: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "relu2": _relu2}
+"""The activations that are 0 left of 0 and a polynomial right of it."""
 
 _FEATURE_BYTES = 32 << 20
 
@@ -97,10 +106,11 @@ def closed_form_features(basis: str, columns: Columns, t: Tensor, factor: Tensor
 class TaylorMLP(nn.Module):
     """A gated or plain MLP whose output layer reads series features.
 
-    widths: number of neurons that have a term of order n, falling; every neuron has orders 0 and 1.
+    widths: number of neurons that have a term of order n, falling; every protected neuron has orders 0 and 1. clear:
+    number of neurons that have none, and keep their output weights.
     gated: whether a second input layer makes the factor u. biases: which of `gate`, `up` and `terms` have one.
-    activation: the name of phi, one of `SMOOTH`, or `relu` or `relu2`: such a one is 0 left of 0 and a polynomial right
-    of it; the series is that polynomial, and holds on the whole side.
+    activation: the name of phi, one of `SMOOTH` or `KINKED`; the series of a kinked one is its polynomial, and holds on
+    the whole side.
     """
 
     center: Tensor
@@ -115,29 +125,41 @@ class TaylorMLP(nn.Module):
         activation: str,
         gated: bool,
         biases: Sequence[str] = (),
+        clear: int = 0,
     ) -> None:
         super().__init__()
         self.basis = basis
         self.widths = list(widths)
-        self.phi = None if activation in ("relu", "relu2") else SMOOTH[activation]
+        self.clear = clear
+        self.kinked = activation in KINKED
+        self.phi = KINKED[activation] if self.kinked else SMOOTH[activation]
+        neurons, columns = widths[0] + clear, sum(widths) + clear
         self._columns: Columns | None = None
-        self.gate = nn.Linear(hidden_size, widths[0], bias="gate" in biases)
-        self.up = nn.Linear(hidden_size, widths[0], bias="up" in biases) if gated else None
-        self.terms = nn.Linear(sum(widths), hidden_size, bias="terms" in biases)
+        self.gate = nn.Linear(hidden_size, neurons, bias="gate" in biases)
+        self.up = nn.Linear(hidden_size, neurons, bias="up" in biases) if gated else None
+        self.terms = nn.Linear(columns, hidden_size, bias="terms" in biases)
         for name, rows in INTERVAL_PARAMETERS.items():
             empty = torch.empty((rows, widths[0]) if rows else (widths[0],))
             self.register_parameter(name, nn.Parameter(empty, requires_grad=False))
 
     def features(self, z: Tensor, factor: Tensor | None, out: Tensor | None = None) -> Tensor:
-        """Series features [..., sum(widths)] float32 for pre-activations `z` and gate factors `factor` [..., F].
+        """Features [..., K] float32 of all columns for pre-activations `z` and gate factors `factor` [..., F].
 
-        With `out` [..., sum(widths)], which they may be written into, they are made without a gradient, in less memory
-        and time.
+        With `out` [..., sum(widths)], which those of the series may be written into, they are made without a gradient,
+        in less memory and time.
         """
         z = z.float()
         factor = torch.ones_like(z) if factor is None else factor.float()
+        if not self.clear:
+            return self._series(z, factor, out)
+        protected = self.widths[0]
+        series = self._series(z[..., :protected], factor[..., :protected], out)
+        return torch.cat([series, self.phi(z[..., protected:]) * factor[..., protected:]], dim=-1)
+
+    def _series(self, z: Tensor, factor: Tensor, out: Tensor | None) -> Tensor:
+        """Features [..., sum(widths)] of the protected neurons."""
         center, radius = self.center.float(), self.radius.float()
-        if self.phi is None:
+        if self.kinked:
             inside, outside = z.clamp(min=0), None
             factor = factor * (z > 0)
         else:
@@ -210,7 +232,13 @@ def install(model: nn.Module, taylor: Mapping[str, Any]) -> None:
         model.set_submodule(path, TaylorExperts())
     for path, widths in taylor["layers"].items():
         mlp = TaylorMLP(
-            taylor["hidden_size"], taylor["basis"], widths, taylor["activation"], taylor["gated"], taylor["biases"]
+            taylor["hidden_size"],
+            taylor["basis"],
+            widths,
+            taylor["activation"],
+            taylor["gated"],
+            taylor["biases"],
+            taylor["clear"].get(path, 0),
         )
         parent, _, name = path.rpartition(".")
         owner = model.get_submodule(parent)

@@ -430,7 +430,15 @@ def test_neurons_that_were_never_active_do_no_harm_in_any_release_dtype(
 # Installation
 
 
-TAYLOR = {"basis": "taylor", "activation": "silu", "hidden_size": HIDDEN, "gated": True, "biases": [], "experts": []}
+TAYLOR = {
+    "basis": "taylor",
+    "activation": "silu",
+    "hidden_size": HIDDEN,
+    "gated": True,
+    "biases": [],
+    "experts": [],
+    "clear": {},
+}
 
 
 def test_install_replaces_the_listed_mlps_and_leaves_the_others() -> None:
