@@ -32,15 +32,20 @@ _MORE_PAIRS = 4
 _FAR_APART = 0.05
 
 
-class Trial(Record):
-    """One measured candidate. seconds_*: raw samples, one a pair, each for the forced number of new tokens."""
+class Pairs(Record):
+    """A slowdown and its interval. seconds_*: raw samples, one a pair, each for the forced number of new tokens."""
 
-    plan: Plan
-    predicted: float
     slowdown: float
     ci95: tuple[float, float]
     seconds_original: tuple[float, ...]
     seconds_bundle: tuple[float, ...]
+
+
+class Trial(Pairs):
+    """One measured candidate, and the slowdown that was predicted for it."""
+
+    plan: Plan
+    predicted: float
 
 
 class Measure(Protocol):
@@ -70,7 +75,7 @@ def search(
         plan = min(ladder, key=lambda rung: abs(estimate(rung) - target))
         if any(trial.plan.columns == plan.columns for trial in trials):
             break
-        original, bundle, verdict = _sampled(measure(plan), settings)
+        original, bundle, verdict = judged_pairs(measure(plan), settings)
         slowdown, interval = slowdown_of(original, bundle, seed)
         trials.append(
             Trial(
@@ -91,8 +96,8 @@ def search(
     raise _refusal(ladder, estimate, trials, settings)
 
 
-def _sampled(sample: Sample, settings: Latency) -> tuple[list[float], list[float], Verdict]:
-    """Paired seconds of one candidate, as many as decide whether it meets the target."""
+def judged_pairs(sample: Sample, settings: Latency) -> tuple[list[float], list[float], Verdict]:
+    """Paired seconds of original and candidate, as many as decide whether the slowdown meets the target."""
     low, high = (settings.target_slowdown * (1 + side * settings.tolerance) for side in (-1, 1))
     original: list[float] = []
     bundle: list[float] = []
@@ -198,6 +203,13 @@ def _refusal(
     target = settings.target_slowdown
     measured = [trial.slowdown for trial in trials]
     nearest = min(trials, key=lambda trial: abs(trial.slowdown / target - 1))
+    low, high = nearest.ci95
+    if settings.columns is not None:
+        return BadInput(
+            f"the plan of `latency.columns` has a slowdown of {nearest.slowdown:.2f} (95 % interval {low:.2f} to "
+            f"{high:.2f}), not {target:g} within {settings.tolerance:.0%}",
+            "leave `latency.columns` out: what a device makes of a plan differs from machine to machine",
+        )
     least, most = sorted(estimate(rung) for rung in (ladder[0], ladder[-1]))
     if not least <= target <= most and not min(measured) <= target <= max(measured):
         protected = min(rung.protected for rung in ladder)

@@ -17,6 +17,7 @@ Basis = Literal["chebyshev", "taylor"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 TEXT_SUFFIXES = (".jsonl", ".parquet", ".txt")
 
+_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 _REPO_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
 _COMMIT = r"^[0-9a-f]{40}$"
 _VERSION = r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
@@ -235,6 +236,24 @@ class Execution(Section):
         return address
 
 
+class Shape(Section):
+    """How a decode step is run: so many sequences at once, each behind a prompt of so many tokens."""
+
+    batch_size: int = Field(ge=1)
+    prompt_tokens: int = Field(ge=1)
+
+
+class DeviceTarget(Section):
+    """A slowdown that is promised on one more device of the machine that calibrates."""
+
+    device: str = Field(pattern=_DEVICE)
+    threads: int | None = Field(default=None, ge=1)
+    """Of the processor; as many as torch takes by itself where it is left out."""
+    target_slowdown: float = Field(gt=1, le=100)
+    tolerance: float = Field(default=0.1, gt=0, le=0.5)
+    """Largest relative distance from the target; the plan is chosen for `device` of the release, so this is wider."""
+
+
 class Latency(Section):
     """The slowdown that is promised, and how it is measured."""
 
@@ -253,6 +272,14 @@ class Latency(Section):
     warmup: int = Field(default=1, ge=1)
     max_trials: int = Field(default=4, ge=1)
     """Most candidates that are measured."""
+    columns: int | None = Field(default=None, ge=1)
+    """The plan with so many stacked columns, as an earlier release of the same inputs found it, is the only candidate:
+    its bundle has the same bytes, where a search may end at a neighbour from run to run."""
+    also: tuple[Shape, ...] = (Shape(batch_size=1, prompt_tokens=512), Shape(batch_size=8, prompt_tokens=64))
+    """Other batch sizes and prompt lengths at which the chosen plan is timed; no target is set for them."""
+    also_pairs: int = Field(default=5, ge=3)
+    devices: tuple[DeviceTarget, ...] = ()
+    """Slowdowns that hold on other devices of the same machine; a release that misses one is not published."""
 
     @field_validator("max_pairs")
     @classmethod
@@ -339,7 +366,7 @@ class ReleaseConfig(Section):
     card: Card
     publish: Publish
     execution: Execution = Execution()
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = Field(default="auto", pattern=_DEVICE)
     """`auto` takes a GPU where there is one."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of everything that draws random numbers (prompts of the latency measurement, bootstrap)."""

@@ -8,25 +8,43 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from taylor_ops.calibration import Progress, Sample, Trial, search
-from taylor_ops.config import Conversion, Latency
+from taylor_ops.calibration import Pairs, Progress, Sample, Trial, judged_pairs, search, slowdown_of
+from taylor_ops.config import Conversion, DeviceTarget, Latency, Shape
 from taylor_ops.convert import convert_in_memory, expansions_of
-from taylor_ops.errors import BadInput
-from taylor_ops.models import DTYPES, load_original, room_for_weights
+from taylor_ops.errors import BadInput, GateRejected, WorkFailed
+from taylor_ops.models import DTYPES, device_named, load_original, room_for_weights
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.records import Record
+from taylor_ops.threads import threads_restored, use_threads
 
 READ_SHARE = 0.55
 """Time to read a byte of stacked terms over the mean time per byte of the original, on two CPU cores in float32.
 
 It only makes the first guess of the calibration; what is reported is measured.
 """
+
+
+class ShapeSlowdown(Pairs):
+    """The slowdown of the chosen plan at another batch size and prompt length than that of the target."""
+
+    batch_size: int
+    prompt_tokens: int
+
+
+class DeviceSlowdown(Pairs):
+    """The slowdown of the chosen plan on another device, within `tolerance` of a target of its own."""
+
+    device: str
+    target: float
+    tolerance: float
 
 
 class LatencyRecord(Record):
@@ -48,6 +66,8 @@ class LatencyRecord(Record):
     layers: int
     layers_measured: int
     trials: tuple[Trial, ...]
+    shapes: tuple[ShapeSlowdown, ...] = ()
+    devices: tuple[DeviceSlowdown, ...] = ()
 
     @property
     def achieved(self) -> Trial:
@@ -66,11 +86,14 @@ def calibrate(
 ) -> LatencyRecord:
     """Choose the plan whose measured slowdown meets the target; candidates are made in memory, nothing is written.
 
-    Raises `BadInput` when the target cannot be reached at the tolerance that was asked for.
+    Raises `BadInput` when the target cannot be reached at the tolerance that was asked for, or another device is not
+    here, `GateRejected` when the plan misses the target of another device.
     """
+    for target in settings.devices:
+        device_named(target.device)
     source = Original(original)
     expansions = expansions_of(source, ranges_file, conversion)
-    ladder = expansions.ladder()
+    ladder = _plans(expansions.ladder(), settings.columns)
     dtype = DTYPES[conversion.dtype]
     per_column = cost_of_a_column(source, dtype)
 
@@ -78,17 +101,19 @@ def calibrate(
         return 1 + per_column * (plan.columns - plan.neurons)
 
     layers = int(source.config.num_hidden_layers)
-    measured = [layers]
+    kept: list[_Candidate] = []
 
-    def measure(plan: Plan) -> Sample:
+    def candidate(plan: Plan, device: torch.device) -> _Candidate:
+        kept.clear()
         fit = layers_that_fit(source, plan, dtype, device)
-        measured.append(fit)
         part = source if fit == layers else source.first_layers(fit)
         first, second = (load_original(original, conversion.dtype, device, part.config) for _ in range(2))
-        sample = pairs_of(first, convert_in_memory(second, part, expansions, plan), settings, seed)
-        return sample if fit == layers else scaled(sample, first, settings, layers / fit)
+        kept.append(_Candidate(first, convert_in_memory(second, part, expansions, plan), seed, fit, layers / fit))
+        return kept[0]
 
-    plan, trials = search(ladder, predict, measure, settings, seed, progress)
+    plan, trials = search(
+        ladder, predict, lambda plan: candidate(plan, device).sample(settings), settings, seed, progress
+    )
     return LatencyRecord(
         plan=plan,
         target=settings.target_slowdown,
@@ -100,8 +125,96 @@ def calibrate(
         prompt_tokens=settings.prompt_tokens,
         new_tokens=settings.new_tokens,
         layers=layers,
-        layers_measured=measured[-1],
+        layers_measured=kept[0].layers,
         trials=tuple(trials),
+        shapes=tuple(_at_shape(kept[0], settings, shape, seed) for shape in settings.also),
+        devices=tuple(
+            _on_device(lambda there: candidate(plan, there), settings, target, seed) for target in settings.devices
+        ),
+    )
+
+
+def _plans(ladder: list[Plan], columns: int | None) -> list[Plan]:
+    """The plans to choose from: all of the ladder, or the one that the config names by its columns."""
+    if columns is None:
+        return ladder
+    chosen = [plan for plan in ladder if plan.columns == columns]
+    if not chosen:
+        near = min(ladder, key=lambda plan: abs(plan.columns - columns)).columns
+        raise BadInput(
+            f"`latency.columns` {columns:,}: no plan has so many; the nearest has {near:,}, and all have between "
+            f"{ladder[0].columns:,} and {ladder[-1].columns:,}",
+            "take the number from `coverage.columns` of the release record of the same inputs, or leave it out",
+        )
+    return chosen
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """An original and its candidate, loaded: `layers` of them, the whole models `times` as many."""
+
+    original: Any
+    bundle: Any
+    seed: int
+    layers: int
+    times: float
+
+    def sample(self, settings: Latency) -> Sample:
+        """What times pairs of both as `settings` say, for all layers."""
+        sample = pairs_of(self.original, self.bundle, settings, self.seed)
+        return sample if self.times == 1 else scaled(sample, self.original, settings, self.times)
+
+
+def _at_shape(candidate: _Candidate, settings: Latency, shape: Shape, seed: int) -> ShapeSlowdown:
+    there = settings.model_copy(update={"batch_size": shape.batch_size, "prompt_tokens": shape.prompt_tokens})
+    sample = candidate.sample(there)
+    pairs = [sample() for _ in range(settings.also_pairs)]
+    original, bundle = zip(*pairs, strict=True)
+    slowdown, ci95 = slowdown_of(original, bundle, seed)
+    return ShapeSlowdown(
+        slowdown=slowdown,
+        ci95=ci95,
+        seconds_original=original,
+        seconds_bundle=bundle,
+        batch_size=shape.batch_size,
+        prompt_tokens=shape.prompt_tokens,
+    )
+
+
+def _on_device(
+    candidate_on: Callable[[torch.device], _Candidate], settings: Latency, target: DeviceTarget, seed: int
+) -> DeviceSlowdown:
+    """Raises `GateRejected` where the slowdown there misses its target, `WorkFailed` where it cannot be told."""
+    device = device_named(target.device)
+    there = settings.model_copy(update={"target_slowdown": target.target_slowdown, "tolerance": target.tolerance})
+    with threads_restored():
+        if target.threads is not None:
+            use_threads(target.threads)
+        name = device_description(device)
+        original, bundle, verdict = judged_pairs(candidate_on(device).sample(there), there)
+    slowdown, ci95 = slowdown_of(original, bundle, seed)
+    if verdict != "met":
+        found = f"{slowdown:.2f} (95 % interval {ci95[0]:.2f} to {ci95[1]:.2f})"
+        asked = f"{target.target_slowdown:g} within {target.tolerance:.0%}"
+        if verdict == "noisy":
+            raise WorkFailed(
+                f"{name} is too noisy to tell whether the slowdown there is {asked}: after {len(original)} pairs it is "
+                f"{found}",
+                "end what else runs on this machine, raise `latency.max_pairs` or `latency.new_tokens`",
+            )
+        raise GateRejected(
+            f"on {name} the slowdown is {found}, not {asked}",
+            "set that entry of `latency.devices` to what the plan gives there, widen its tolerance, or move "
+            "`latency.target_slowdown`",
+        )
+    return DeviceSlowdown(
+        slowdown=slowdown,
+        ci95=ci95,
+        seconds_original=tuple(original),
+        seconds_bundle=tuple(bundle),
+        device=name,
+        target=target.target_slowdown,
+        tolerance=target.tolerance,
     )
 
 

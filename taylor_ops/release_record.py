@@ -9,7 +9,7 @@ from taylor_ops.calibration import Trial
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel, LayerConversion
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
-from taylor_ops.latency import LatencyRecord
+from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
 from taylor_ops.layer_checks import LayerError
 from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges
@@ -37,7 +37,10 @@ class Coverage(Record):
 
 
 class Slowdown(Record):
-    """Target and achieved slowdown with the 95 % interval of the chosen plan, and every trial on the way."""
+    """Target and achieved slowdown with the 95 % interval of the chosen plan, and every trial on the way.
+
+    shapes, devices: what the same plan gives at other batch sizes and prompt lengths, and on other devices.
+    """
 
     target: float
     tolerance: float
@@ -51,6 +54,8 @@ class Slowdown(Record):
     layers_measured: int
     reachable: tuple[float, float]
     trials: tuple[Trial, ...]
+    shapes: tuple[ShapeSlowdown, ...]
+    devices: tuple[DeviceSlowdown, ...]
 
 
 class BundlePlace(Record):
@@ -134,6 +139,8 @@ def release_record(
             layers_measured=latency.layers_measured,
             reachable=latency.reachable,
             trials=latency.trials,
+            shapes=latency.shapes,
+            devices=latency.devices,
         ),
         exactness={data_set.name: data_set for data_set in exactness.data_sets},
         layer_errors=exactness.layers,

@@ -10,8 +10,8 @@ import torch
 from taylor_ops import latency
 from taylor_ops.config import Latency
 from taylor_ops.convert import convert_in_memory, expansions_of
-from taylor_ops.errors import BadInput
-from taylor_ops.latency import calibrate, layers_that_fit, pairs_of, scaled
+from taylor_ops.errors import BadInput, GateRejected, WorkFailed
+from taylor_ops.latency import LatencyRecord, calibrate, layers_that_fit, pairs_of, scaled
 from taylor_ops.models import load_original
 from taylor_ops.original import Original
 from tests.taylor_ops.conftest import CPU, Sample, silent
@@ -77,6 +77,85 @@ def test_fewer_layers_give_the_slowdown_of_all(llama: Sample, monkeypatch: pytes
     assert part.achieved.slowdown == pytest.approx(12, rel=0.03)
     # The two layers are not equally dear: the plans may differ by a rung or two.
     assert part.plan.columns == pytest.approx(whole.plan.columns, rel=0.2)
+
+
+def chosen(llama: Sample, **changes: Any) -> LatencyRecord:
+    settings = Latency.model_validate(SETTINGS.model_dump() | changes)
+    return calibrate(llama.original, llama.ranges, llama.conversion, settings, CPU, 0, silent)
+
+
+@pytest.mark.usefixtures("clock_of_bytes")
+def test_a_plan_that_is_named_by_its_columns_is_the_only_candidate(llama: Sample) -> None:
+    found = chosen(llama)
+    again = chosen(llama, columns=found.plan.columns)
+    assert (again.plan, len(again.trials)) == (found.plan, 1)
+    ladder = [plan.columns for plan in llama.expansions.ladder()]
+    with pytest.raises(BadInput, match=r"the plan of `latency\.columns` has a slowdown of \d.*, not 12 within 3%"):
+        chosen(llama, columns=ladder[0])
+    with pytest.raises(BadInput, match=rf"no plan has so many; the nearest has {ladder[-1]:,}"):
+        chosen(llama, columns=ladder[-1] + 1)
+
+
+@pytest.mark.usefixtures("clock_of_bytes")
+def test_the_chosen_plan_is_timed_at_other_shapes_too(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    by_bytes = latency.decode_seconds
+
+    def also_noted(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
+        seen.append(tuple(prompt.shape))
+        return by_bytes(model, prompt, new_tokens) * prompt.shape[0]
+
+    monkeypatch.setattr(latency, "decode_seconds", also_noted)
+    found = chosen(llama, also=[{"batch_size": 3, "prompt_tokens": 7}, {"batch_size": 2, "prompt_tokens": 5}])
+    assert [(shape.batch_size, shape.prompt_tokens) for shape in found.shapes] == [(3, 7), (2, 5)]
+    assert [shape.slowdown for shape in found.shapes] == [pytest.approx(found.achieved.slowdown)] * 2
+    assert len(found.shapes[0].seconds_bundle) == SETTINGS.also_pairs
+    assert seen.count((3, 7)) == 2 * (SETTINGS.also_pairs + SETTINGS.warmup)
+    assert found.shapes[0].seconds_original[0] == pytest.approx(3 * found.achieved.seconds_original[0])
+
+
+@pytest.fixture
+def slow_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for another device: on one thread the bundle takes half as long again."""
+    by_bytes = latency.decode_seconds
+
+    def decode_seconds(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
+        is_bundle = any(name.endswith("terms.weight") for name, _ in model.named_parameters())
+        penalty = 1.5 if is_bundle and torch.get_num_threads() == 1 else 1.0
+        return penalty * by_bytes(model, prompt, new_tokens)
+
+    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: threads.append(number))
+    threads = [2]
+
+
+@pytest.mark.usefixtures("clock_of_bytes", "slow_on_one_thread")
+def test_a_plan_must_meet_the_targets_of_other_devices(llama: Sample) -> None:
+    one_thread = {"device": "cpu", "threads": 1, "tolerance": 0.05}
+    found = chosen(llama, devices=[one_thread | {"target_slowdown": 18.0}])
+    (there,) = found.devices
+    assert there.slowdown == pytest.approx(1.5 * found.achieved.slowdown)
+    assert (there.target, there.tolerance) == (18.0, 0.05)
+    assert there.device.endswith("1 threads")
+    assert torch.get_num_threads() == found.threads == 2
+    with pytest.raises(GateRejected, match=r"on .*1 threads the slowdown is 1[78]\.\d+ .*, not 12 within 5%"):
+        chosen(llama, devices=[one_thread | {"target_slowdown": 12.0}])
+
+
+@pytest.mark.usefixtures("clock_of_bytes")
+def test_a_device_that_is_too_noisy_to_judge_is_no_miss(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "judged_pairs", lambda *_given: ([1.0, 1.0], [12.0, 30.0], "noisy"))
+    with pytest.raises(WorkFailed, match="too noisy to tell whether the slowdown there is 12 within 10%"):
+        chosen(llama, devices=[{"device": "cpu", "target_slowdown": 12.0}])
+
+
+def test_devices_that_are_not_here_are_refused_before_anything_is_timed(
+    llama: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadInput, match="no GPU is visible here"):
+        chosen(llama, devices=[{"device": "cuda", "target_slowdown": 3.0}])
 
 
 def test_seconds_are_scaled_but_for_those_of_the_head(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
