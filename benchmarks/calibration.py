@@ -1,0 +1,193 @@
+"""Calibrate SmolLM2-135M-Instruct to five target slowdowns, and measure each bundle again in a fresh process.
+
+    python -m benchmarks.calibration
+
+Each target is calibrated as a release does it, with neurons in clear where it lies below what protecting all costs. The
+bundle is then written, and a process that knows nothing of the calibration loads original and bundle from disk and
+times pairs until their median is known well. One more target is calibrated while another process keeps a core busy on
+and off: that must end in a result that the fresh process confirms, or in the error of a noisy machine. Half an hour on
+two cores; but for that one target the machine must do nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.rounding import CPU, SOURCE
+from flows.command_line import quiet_tools
+from taylor_ops.calibration import slowdown_of, steady_pairs
+from taylor_ops.config import Calibration, Conversion, Latency
+from taylor_ops.convert import convert
+from taylor_ops.errors import WorkFailed
+from taylor_ops.files import canonical_json, write_text
+from taylor_ops.latency import LatencyRecord, calibrate, device_description, pairs_of
+from taylor_ops.models import load_both
+from taylor_ops.ranges import capture
+from taylor_ops.source import resolve
+
+RESULT = Path(__file__).parent / "results" / "calibration.json"
+TARGETS = (1.5, 2.0, 3.0, 4.0, 6.0)
+LOADED_TARGET = 4.0
+LEAST_PROTECTED = 0.05
+# On for as long as off: what a neighbour on a shared machine does, and long enough to cover several pairs.
+BUSY = """
+import time
+while True:
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        pass
+    time.sleep(4)
+"""
+
+
+def main() -> None:
+    """Calibrate to every target and write the result, or measure one bundle."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", type=float, nargs="*", default=TARGETS)
+    parser.add_argument("--without-load", action="store_true")
+    parser.add_argument("--result", type=Path, default=RESULT)
+    parser.add_argument("--confirm", nargs=3, metavar=("ORIGINAL", "BUNDLE", "TARGET"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    quiet_tools()
+    if given.confirm:
+        original, bundle, target = given.confirm
+        print(json.dumps(_measured_alone(Path(original), Path(bundle), float(target))))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        original, ranges = _captured(Path(scratch))
+        rows = [_one(original, ranges, target, Path(scratch) / f"bundle-{target:g}") for target in given.targets]
+        result = {
+            "command": shlex.join(["python", "-m", "benchmarks.calibration", *sys.argv[1:]]),
+            "device": device_description(CPU),
+            "tolerance": _settings(LOADED_TARGET).tolerance,
+            "min_protected": LEAST_PROTECTED,
+            "targets": rows,
+        }
+        if not given.without_load:
+            with _another_process_at_work():
+                result["under_load"] = _one(original, ranges, LOADED_TARGET, Path(scratch) / "bundle-loaded")
+    write_text(given.result, canonical_json(result))
+    _show(result)
+
+
+def _captured(scratch: Path) -> tuple[Path, Path]:
+    original = resolve(SOURCE, scratch / "source", _silent).folder
+    folder = scratch / "ranges"
+    return original, folder / capture(original, "float32", Calibration(), CPU, folder, _silent).file
+
+
+def _settings(target: float) -> Latency:
+    return Latency(target_slowdown=target, also=())
+
+
+def _one(original: Path, ranges: Path, target: float, bundle: Path) -> dict[str, Any]:
+    """Calibrate to one target, write the bundle, and have it measured by a fresh process."""
+    conversion, settings = Conversion(min_protected=LEAST_PROTECTED), _settings(target)
+    start = time.monotonic()
+    try:
+        record = calibrate(original, ranges, conversion, settings, CPU, 0, _silent)
+    except WorkFailed as error:
+        return {"target": target, "seconds": time.monotonic() - start, "refused": error.cause}
+    seconds = time.monotonic() - start
+    convert(original, ranges, record.plan, conversion, bundle, _silent)
+    command = [sys.executable, "-m", "benchmarks.calibration", "--confirm", str(original), str(bundle), str(target)]
+    again = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    row = _row(target, record, seconds) | {"again": again}
+    off = abs(again["slowdown"] / target - 1)
+    print(
+        f"target {target:g}: {record.achieved.slowdown:.3f}, again {again['slowdown']:.3f} ({off:.1%} off)", flush=True
+    )
+    return row
+
+
+def _row(target: float, record: LatencyRecord, seconds: float) -> dict[str, Any]:
+    achieved, plan = record.achieved, record.plan
+    return {
+        "target": target,
+        "seconds": seconds,
+        "protected": plan.protected,
+        "mean_order": plan.mean_order,
+        "columns": plan.columns,
+        "slowdown": achieved.slowdown,
+        "ci95": achieved.ci95,
+        "trials": [trial.plain() for trial in record.trials],
+    }
+
+
+def _measured_alone(original: Path, bundle: Path, target: float) -> dict[str, Any]:
+    """The slowdown of a bundle on disk, in this process, by as many pairs as settle it."""
+    first, second = load_both(original, bundle, "float32", CPU)
+    settings = _settings(target)
+    seconds = steady_pairs(pairs_of(first, second, settings, seed=1), settings, _silent)
+    slowdown, ci95 = slowdown_of(*seconds, seed=1)
+    return {"slowdown": slowdown, "ci95": ci95, "seconds_original": seconds[0], "seconds_bundle": seconds[1]}
+
+
+@contextmanager
+def _another_process_at_work() -> Iterator[None]:
+    busy = subprocess.Popen([sys.executable, "-c", BUSY])
+    try:
+        yield
+    finally:
+        busy.kill()
+        busy.wait()
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def _show(result: dict[str, Any]) -> None:
+    names = (
+        "target",
+        "protected",
+        "mean order",
+        "candidates",
+        "pairs",
+        "achieved",
+        "in a fresh process",
+        "off",
+        "seconds",
+    )
+    table = Table(*names)
+    rows = [(f"{row['target']:g}", row) for row in result["targets"]]
+    if "under_load" in result:
+        rows.append((f"{result['under_load']['target']:g}, under load", result["under_load"]))
+    for name, row in rows:
+        if "refused" in row:
+            table.add_row(name, "", "", "", "", row["refused"], "", "", f"{row['seconds']:.0f}")
+            continue
+        again = row["again"]
+        table.add_row(
+            name,
+            f"{row['protected']:.1%}",
+            f"{row['mean_order']:.2f}",
+            str(len(row["trials"])),
+            str(sum(len(trial["seconds_bundle"]) for trial in row["trials"])),
+            _interval(row),
+            _interval(again),
+            f"{again['slowdown'] / row['target'] - 1:+.1%}",
+            f"{row['seconds']:.0f}",
+        )
+    Console(width=160).print(table)
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{row['slowdown']:.3f} ({row['ci95'][0]:.3f} to {row['ci95'][1]:.3f})"
+
+
+if __name__ == "__main__":
+    main()
