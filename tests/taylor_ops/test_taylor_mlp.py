@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +169,35 @@ def test_interval_parameters_are_not_trained_but_the_layers_are(silu_case: Case)
     assert not any(parameter.requires_grad for parameter in own.values())
     layers = [parameter for name, parameter in silu_case.taylor.named_parameters() if name not in own]
     assert all(parameter.grad is not None and bool(parameter.grad.isfinite().all()) for parameter in layers)
+
+
+# Copies
+
+
+def saved_and_loaded(taylor: TaylorMLP) -> TaylorMLP:
+    whole = io.BytesIO()
+    torch.save(taylor, whole)
+    whole.seek(0)
+    loaded: TaylorMLP = torch.load(whole, weights_only=False)
+    return loaded
+
+
+def there_and_back(taylor: TaylorMLP) -> TaylorMLP:
+    """The same layer, after it was cast to a type that holds its values, and back."""
+    return taylor.double().float()
+
+
+@pytest.mark.parametrize("copied", [saved_and_loaded, copy.deepcopy, there_and_back])
+def test_a_layer_at_work_is_copied_and_cast_without_what_it_made_on_the_way(
+    case: Case, copied: Callable[[TaylorMLP], TaylorMLP]
+) -> None:
+    with torch.inference_mode():
+        expected = case.taylor(case.inputs[:1])
+    assert case.taylor._columns is not None
+    other = copied(case.taylor)
+    assert other._columns is None
+    with torch.inference_mode():
+        assert torch.equal(other(case.inputs[:1]), expected)
 
 
 # Installation
