@@ -31,14 +31,24 @@ _DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-# In the order in which safetensors puts tensors into a file.
+# In the order in which safetensors puts tensors into a file. Values of four bits, two a byte, are left out.
 _WRITTEN = {
+    torch.uint64: "U64",
     torch.int64: "I64",
     torch.float64: "F64",
+    torch.complex64: "C64",
     torch.float32: "F32",
+    torch.uint32: "U32",
     torch.int32: "I32",
     torch.bfloat16: "BF16",
     torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.float8_e4m3fnuz: "F8_E4M3FNUZ",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
@@ -215,8 +225,14 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 def write_tensors(tensors: dict[str, Tensor | ByRows], path: Path) -> None:
     """Write named tensors as one safetensors file: the same bytes as `save_tensors` does, block by block.
 
-    While one block is written the next is made.
+    While one block is written the next is made. Raises `BadInput` for a tensor of a type that is not written.
     """
+    unknown = next((name for name, tensor in tensors.items() if tensor.dtype not in _WRITTEN), None)
+    if unknown is not None:
+        raise BadInput(
+            f"tensor {unknown} has dtype {str(tensors[unknown].dtype).removeprefix('torch.')}, which cannot be written",
+            "store it in another type in the source, or leave it out where the model does not need it",
+        )
     rank = {dtype: place for place, dtype in enumerate(_WRITTEN)}
     order = sorted(tensors, key=lambda name: (rank[tensors[name].dtype], name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

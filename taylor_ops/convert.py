@@ -182,6 +182,10 @@ def convert(
             shutil.rmtree(begun, ignore_errors=True)
         require_free(work, int(sum(job.part.values for job in jobs)) * DTYPES[conversion.dtype].itemsize)
 
+        # Here, too: where workers see another disk, none of them makes it.
+        with disk_errors_explained(work):
+            work.mkdir(parents=True, exist_ok=True)
+
         def report(done: int) -> None:
             progress(len(parts) - len(jobs) + done, len(parts))
 

@@ -21,11 +21,17 @@ from torch.nn import functional
 INTERVAL_PARAMETERS = {"center": 0, "radius": 0, "carrier": 2}
 """Parameters per neuron that say where its series holds and what carries phi outside, with their rows (0: a vector)."""
 
+
+def quick_gelu(z: Tensor) -> Tensor:
+    """`z * sigmoid(1.702 z)`; by a name, so that a model with it can be pickled."""
+    return z * torch.sigmoid(1.702 * z)
+
+
 SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
     "gelu": functional.gelu,
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
-    "quick_gelu": lambda z: z * torch.sigmoid(1.702 * z),
+    "quick_gelu": quick_gelu,
 }
 """The activations without a kink."""
 
@@ -141,6 +147,16 @@ class TaylorMLP(nn.Module):
         for name, rows in INTERVAL_PARAMETERS.items():
             empty = torch.empty((rows, widths[0]) if rows else (widths[0],))
             self.register_parameter(name, nn.Parameter(empty, requires_grad=False))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TaylorMLP:
+        """Move or cast as every module, without columns that would stay behind on the device."""
+        self._columns = None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy and a pickle hold: no columns, which were made on the way and are made again."""
+        return {**self.__dict__, "_columns": None}
 
     def features(self, z: Tensor, factor: Tensor | None, out: Tensor | None = None) -> Tensor:
         """Features [..., K] float32 of all columns for pre-activations `z` and gate factors `factor` [..., F].

@@ -1,4 +1,4 @@
-"""Tiny models that are captured, planned and converted once for all tests of this folder."""
+"""Tiny models that are captured, planned and converted once for all tests of this folder; single MLPs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from taylor_ops.convert import ConvertedModel, convert, expansions_of
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan
 from taylor_ops.ranges import capture
+from tests.taylor_ops.mlp_example import CASES, Case
 from tests.tiny_models import save_tiny_model
 
 CPU = torch.device("cpu")
@@ -88,3 +89,15 @@ def gated_or_plain(request: pytest.FixtureRequest) -> Sample:
     """Each of the two models in turn."""
     chosen: Sample = request.getfixturevalue(request.param)
     return chosen
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[2].basis}-{case[2].tolerance:g}")
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    """An MLP of every kind in turn, with its release."""
+    return Case(tmp_path, *request.param)
+
+
+@pytest.fixture
+def silu_case(tmp_path: Path) -> Case:
+    """A gated MLP with silu, with its release."""
+    return Case(tmp_path, "silu", True, Conversion(tolerance=1e-3))

@@ -1,185 +1,32 @@
-"""The a-priori bound of a layer: never below what really rounded terms do, and not far above what they can do.
-
-Long because each part of the bound (truncation, rounding, carriers, shares) is tested from both sides on one layer.
-"""
+"""The a-priori bound of a layer: never below what really rounded terms do, and not far above what they can do."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
-from taylor_ops import bound as bounds
 from taylor_ops.activations import ACTIVATIONS
-from taylor_ops.bound import (
-    Bound,
-    OutputWeights,
-    _largest,
-    equal_shares,
-    layer_bound,
-    unit_roundoff,
-)
+from taylor_ops.bound import OutputWeights, _largest, equal_shares, layer_bound, unit_roundoff
 from taylor_ops.config import Basis
-from taylor_ops.expansion import (
-    Expansion,
-    coefficients,
-    errors,
-    evaluate,
-    fit,
-    intervals,
-    orders_for,
-    right_of_the_kink,
-)
-from taylor_ops.modeling.taylor_mlp import basis_features
+from taylor_ops.expansion import errors, evaluate, fit
 from taylor_ops.plan import layout, terms
-
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-NAMES = ("silu", "gelu", "gelu_new", "quick_gelu")
-BASES: tuple[Basis, ...] = ("chebyshev", "taylor")
-TOKENS = 64
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer with its output weights [H, F], its expansion and orders [F], and the largest |u| [F]."""
-
-    name: str
-    weight: Tensor
-    expansion: Expansion
-    orders: Tensor
-    factor: Tensor
-    dtype: torch.dtype
-
-    def bound(self, factor: Tensor | None = None, z: Tensor | None = None) -> Bound:
-        given_factor = self.factor if factor is None else factor
-        weights = OutputWeights.of(self.weight)
-        return layer_bound(self.expansion, self.orders, weights, given_factor, 1.0, self.dtype, z, z)
-
-    @property
-    def overflows(self) -> bool:
-        """Whether a term or a carrier is too large for the dtype."""
-        stacked = layout(self.expansion, self.orders)
-        stored = terms(self.weight, stacked, self.dtype).whole(), stacked.carrier.to(self.dtype)
-        return not all(bool(part.isfinite().all()) for part in stored)
-
-    def original(self, z: Tensor, u: Tensor) -> Tensor:
-        """The output [T, H] for pre-activations z and factors u [T, F]."""
-        return (u * ACTIVATIONS[self.name].value(z)) @ self.weight.double().T
-
-    def released(self, z: Tensor, u: Tensor, exact_terms: bool = False) -> Tensor:
-        """The output [T, H] of the bundle in float64 arithmetic, from its terms and carriers as stored."""
-        stacked = layout(self.expansion, self.orders)
-        z, u = z[:, stacked.permutation], u[:, stacked.permutation]
-        inside = z.clamp(stacked.center - stacked.radius, stacked.center + stacked.radius)
-        t = (inside - stacked.center) / stacked.radius
-        features = basis_features(self.expansion.basis, stacked.widths, t, u)
-        carrier, value = stacked.carrier.to(self.dtype).double(), ACTIVATIONS[self.name].value
-        outside = value(z) - value(inside)
-        for order in range(2):
-            features[order] = features[order] + u * outside * carrier[order]
-        theta = terms(self.weight, stacked, torch.float64 if exact_terms else self.dtype).whole().double()
-        output: Tensor = torch.cat(features, dim=-1) @ theta.T
-        return output
-
-    def apart(self, z: Tensor, u: Tensor) -> Tensor:
-        """The L2 norm [T] of the error, less what float64 may do to it."""
-        size = coefficients(self.expansion, self.orders).abs().sum(0) + z.abs()
-        noise: Tensor = 1e-14 * (u.abs() * size) @ torch.linalg.vector_norm(self.weight.double(), dim=0)
-        error: Tensor = torch.linalg.vector_norm(self.released(z, u) - self.original(z, u), dim=-1) - noise
-        return error
-
-
-def random_layer(
-    seed: int, name: str = "silu", basis: Basis = "chebyshev", dtype: torch.dtype = torch.float32, heavy: bool = False
-) -> Layer:
-    """A layer of random size, scale, ranges and tolerance; `heavy` makes a few weights and factors far larger."""
-    generator = torch.Generator().manual_seed(seed)
-    rows, neurons = (int(torch.randint(1, 80, (1,), generator=generator)) for _ in range(2))
-    weight = torch.randn(rows, neurons, generator=generator) * 10.0 ** -(seed % 5)
-    factor = torch.rand(neurons, generator=generator).double() * 3
-    if heavy:
-        weight = weight * torch.randn(rows, neurons, generator=generator).mul(1.5).exp()
-        factor = factor * torch.randn(neurons, generator=generator).double().mul(1.5).exp()
-    width = 10 ** (torch.rand(neurons, generator=generator).double() * 3 - 2)
-    middle = torch.randn(neurons, generator=generator).double() * 3
-    place = intervals(middle - width / 2, middle + width / 2, 0.25, torch.tensor(14.0).double())
-    expansion = fit(ACTIVATIONS[name], *place, basis)
-    orders = orders_for(errors(expansion), 10 ** -float(torch.rand(1, generator=generator) * 5), 64).clamp_max(64)
-    # What a bundle is compared with is the original in the released dtype.
-    return Layer(name, weight.to(dtype).float(), expansion, orders, factor, dtype)
-
-
-layers = st.builds(
+from tests.taylor_ops.bounded_layer import (
+    BASES,
+    DTYPES,
+    TOKENS,
+    Layer,
+    inputs_inside,
+    layers,
+    one_aligned_input,
+    one_constant,
     random_layer,
-    seed=st.integers(0, 10**6),
-    name=st.sampled_from(NAMES),
-    basis=st.sampled_from(BASES),
-    dtype=st.sampled_from(DTYPES),
-    heavy=st.booleans(),
+    sound_layers,
 )
-
-sound_layers = layers.filter(lambda layer: not layer.overflows)
-
-
-def inputs_inside(layer: Layer, seed: int) -> tuple[Tensor, Tensor]:
-    """Pre-activations and factors [T, F] in the captured ranges; in half of the tokens all at an end or a corner."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = TOKENS, len(layer.factor)
-    t, u = (torch.rand(shape, generator=generator).double() * 2 - 1 for _ in range(2))
-    half = TOKENS // 2
-    t[: half // 2] = t[: half // 2].sign()
-    u[half // 2 : half + half // 2] = u[half // 2 : half + half // 2].sign()
-    return layer.expansion.center + layer.expansion.radius * t, layer.factor * u
-
-
-def one_aligned_input(layer: Layer, exact_terms: bool) -> tuple[Tensor, Tensor]:
-    """An input [1, F] whose neurons are each where they are most wrong and push the output in one direction.
-
-    That direction is the one in which the largest of their errors points; `exact_terms` leaves out rounding.
-    """
-    t = torch.cos(torch.linspace(0, torch.pi, 101, dtype=torch.float64))
-    z, u, pushes = layer.expansion.center.clone()[None], layer.factor.clone()[None], []
-    for neuron in range(len(layer.factor)):
-        one = replace(
-            layer,
-            weight=layer.weight[:, neuron : neuron + 1],
-            expansion=single(layer.expansion, neuron),
-            orders=layer.orders[neuron : neuron + 1],
-        )
-        points = (layer.expansion.center[neuron] + layer.expansion.radius[neuron] * t)[:, None]
-        factor = layer.factor[neuron].expand(101, 1)
-        error = one.released(points, factor, exact_terms) - one.original(points, factor)
-        at = int(torch.linalg.vector_norm(error, dim=-1).argmax())
-        z[0, neuron] = points[at, 0]
-        pushes.append(error[at])
-    directions = torch.stack(pushes)
-    along = directions @ directions[int(torch.linalg.vector_norm(directions, dim=-1).argmax())]
-    return z, u * torch.where(along < 0, -1.0, 1.0)
-
-
-def single(expansion: Expansion, neuron: int) -> Expansion:
-    """The expansion of one neuron of a layer."""
-    part = slice(neuron, neuron + 1)
-    return Expansion(
-        center=expansion.center[part],
-        radius=expansion.radius[part],
-        chebyshev=expansion.chebyshev[:, part],
-        taylor=None if expansion.taylor is None else expansion.taylor[:, part],
-    )
-
-
-def one_constant(neurons: int) -> Expansion:
-    """phi = 1 on [-1, 1], which a series of order 1 gives exactly."""
-    series = torch.zeros(161, neurons, dtype=torch.float64)
-    series[0] = 1.0
-    zeros, ones = torch.zeros(neurons).double(), torch.ones(neurons).double()
-    return Expansion(zeros, ones, series, None)
-
 
 # Inside
 
@@ -381,99 +228,3 @@ def test_neurons_without_influence_may_be_wrong_and_no_neuron_may_where_rounding
     assert shares.tolist() == pytest.approx([0.6 / 2, math.inf, 0.6 / 4, math.inf])
     assert equal_shares(0.1, 0.2, weights, factor, 10.0).tolist() == [0, math.inf, 0, math.inf]
     assert equal_shares(0.1, 0.0, weights, factor * 0, 10.0).tolist() == [math.inf] * 4
-
-
-# Outside
-
-
-@given(layer=sound_layers, seed=st.integers(0, 1000), times=st.sampled_from([2.0, 10.0, 1000.0]))
-@settings(deadline=None, max_examples=40)
-def test_far_outside_the_captured_ranges_no_output_is_further_off_than_the_bound(
-    layer: Layer, seed: int, times: float
-) -> None:
-    inside, u = inputs_inside(layer, seed)
-    # In most tokens some neurons stay inside; in the first all leave it.
-    leaves = torch.rand(inside.shape, generator=torch.Generator().manual_seed(seed)) < 0.7
-    leaves[0] = True
-    z = torch.where(leaves, layer.expansion.center + (inside - layer.expansion.center) * times, inside)
-    bound = layer.bound(factor=u * times, z=z)
-    assert bool((layer.apart(z, u * times) <= bound.total).all())
-
-
-@pytest.mark.parametrize("side", [-1.0, 1.0])
-@pytest.mark.parametrize("times", [10.0, 1000.0])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_far_outside_only_rounding_grows_and_no_more_than_the_bound_says(
-    dtype: torch.dtype, times: float, side: float
-) -> None:
-    place = torch.tensor([-0.5 * side] * 9).double(), torch.tensor([1.0] * 9).double()
-    expansion = fit(ACTIVATIONS["silu"], *place, "chebyshev")
-    layer = Layer("silu", torch.ones(7, 9), expansion, torch.full((9,), 20), torch.ones(9).double(), dtype)
-    exact = replace(layer, dtype=torch.float64)
-    z = expansion.center + side * torch.full((1, 9), times).double()
-    assert float(layer.bound(z=z).truncation) == float(layer.bound().truncation)
-    assert float(exact.apart(z, torch.ones(1, 9).double())) <= float(layer.bound().truncation)
-    # What the carrying term adds by rounding is at most two roundings of what it carries.
-    end = expansion.center + side
-    carried = exact.released(z, torch.ones(1, 9).double()) - exact.released(end[None], torch.ones(1, 9).double())
-    grown = float(layer.bound(z=z).certain_rounding - layer.bound().certain_rounding)
-    rounded = unit_roundoff(dtype) * float(torch.linalg.vector_norm(carried))
-    assert 1.9 * rounded < grown < (2.4 if side > 0 else 2.4 * 0.279 / 0.19) * rounded
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_no_smooth_activation_is_steeper_or_lower_than_the_bound_takes_it_to_be(name: str) -> None:
-    z = torch.linspace(-40, 40, 800_001, dtype=torch.float64)
-    assert 1.09 < float(ACTIVATIONS[name].taylor(z, 1)[1].abs().max()) < bounds._STEEPEST
-    assert -bounds._LOWEST < float(ACTIVATIONS[name].value(z).min()) < -0.1
-    assert bool((ACTIVATIONS[name].value(z) <= z.clamp_min(0)).all())
-
-
-def test_a_carrier_that_overflows_makes_the_bound_infinite() -> None:
-    place = torch.tensor([-14.0]).double(), torch.tensor([0.5]).double()
-    expansion = fit(ACTIVATIONS["silu"], *place, "chebyshev")
-    orders, factor, weights = torch.tensor([4]), torch.ones(1).double(), OutputWeights.of(torch.ones(3, 1))
-    infinite = [bool(layer_bound(expansion, orders, weights, factor, 1.0, dtype).total.isinf()) for dtype in DTYPES]
-    assert infinite == [False, True, False]
-
-
-# Kinked
-
-
-@given(
-    seed=st.integers(0, 1000),
-    name=st.sampled_from(["relu", "relu2"]),
-    basis=st.sampled_from(BASES),
-    dtype=st.sampled_from(DTYPES),
-    times=st.sampled_from([1.0, 1.004, 10.0, 1000.0]),
-)
-@settings(deadline=None, max_examples=30)
-def test_a_kinked_activation_is_only_rounded_however_far_right_of_its_interval(
-    seed: int, name: str, basis: Basis, dtype: torch.dtype, times: float
-) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    rows, neurons = 1 + seed % 7, 200
-    weight = torch.randn(rows, neurons, generator=generator).double()
-    place = right_of_the_kink(torch.rand(neurons, generator=generator).double() * 20)
-    expansion = fit(ACTIVATIONS[name], *place, basis)
-    orders = torch.full((neurons,), ACTIVATIONS[name].degree or 0)
-    z = 2 * expansion.radius * times * (torch.rand(TOKENS, neurons, generator=generator).double() * 1.5 - 0.5)
-    u = torch.randn(TOKENS, neurons, generator=generator).double()
-    weights = OutputWeights.of(weight)
-    bound = layer_bound(expansion, orders, weights, u, 1.0, dtype, z, z)
-
-    def output(of: torch.dtype) -> Tensor:
-        stacked = layout(expansion, orders)
-        right = z[:, stacked.permutation].clamp_min(0)
-        features = basis_features(
-            basis, stacked.widths, (right - stacked.center) / stacked.radius, (u * (z > 0))[:, stacked.permutation]
-        )
-        result: Tensor = torch.cat(features, dim=-1) @ terms(weight, stacked, of).whole().double().T
-        return result
-
-    apart = torch.linalg.vector_norm(output(dtype) - output(torch.float64), dim=-1)
-    exact = (u * ACTIVATIONS[name].value(z)) @ weight.T
-    torch.testing.assert_close(output(torch.float64), exact, rtol=1e-9, atol=1e-9 * times**2)
-    assert bool((apart <= bound.rounding).all())
-    assert bool((bound.rounding <= 500 * apart.amax()).all())
-    assert bool((bound.truncation <= 1e-9 * (1 + exact.abs().amax())).all())

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from taylor_ops import checkpoint
 from taylor_ops.by_rows import ByRows
-from taylor_ops.checkpoint import INDEX, Checkpoint, save_tensors, write_shards, write_tensors
+from taylor_ops.checkpoint import INDEX, Checkpoint, gather_shards, save_tensors, write_shards, write_tensors
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import folder_that_appears_whole, read_json, sha256_of_tree
 
@@ -29,6 +29,10 @@ oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393
 size 12345
 """
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool)
+RARE = (
+    *(torch.uint64, torch.uint32, torch.uint16, torch.uint8, torch.int32, torch.int16, torch.int8, torch.complex64),
+    *(torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz),
+)
 
 shapes = st.lists(st.integers(0, 5), max_size=3).map(tuple)
 models = st.dictionaries(
@@ -202,7 +206,28 @@ def test_a_tensor_that_is_made_by_rows_is_written_as_a_whole_one(tmp_path: Path)
     assert (tmp_path / "by-rows").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
+def test_every_type_of_a_buffer_is_written_as_safetensors_writes_it_and_gathered(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    part.mkdir()
+    tensors = {f"buffer.{9 - place}": torch.arange(6).to(dtype) for place, dtype in enumerate(DTYPES + RARE)}
+    written = write_shards(part, tensors.items(), shard_bytes=10**6)
+    save_tensors(tensors, tmp_path / "theirs.safetensors")
+    assert (part / "model-00001-of-00001.safetensors").read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
+    (tmp_path / "whole").mkdir()
+    assert gather_shards(tmp_path / "whole", [part]) == written == size(list(tensors.values()))
+    read = Checkpoint(tmp_path / "whole")
+    assert {name: read.tensor(name).dtype for name in tensors} == {name: one.dtype for name, one in tensors.items()}
+
+
 # What is refused
+
+
+def test_a_tensor_of_a_type_that_is_not_written_is_named_with_it(tmp_path: Path) -> None:
+    tensors = [("weight", torch.ones(2)), ("rope.turns", torch.ones(2, dtype=torch.complex128))]
+    with pytest.raises(BadInput) as caught:
+        write_shards(tmp_path, tensors, shard_bytes=1000)
+    assert caught.value.cause == "tensor rope.turns has dtype complex128, which cannot be written"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "consolidated.00.pth", "model.pt", "model.ckpt", "weights.pkl"])

@@ -14,7 +14,7 @@ from taylor_ops.config import Conversion
 from taylor_ops.fitted_layer import FittedLayer, counts_rounding, fit_layer
 from taylor_ops.models import DTYPES
 from taylor_ops.ranges import LayerRange, widened
-from tests.taylor_ops.test_bound import Layer
+from tests.taylor_ops.bounded_layer import Layer
 
 TOKENS = 96
 

@@ -91,15 +91,19 @@ def test_a_part_that_another_worker_finishes_meanwhile_is_there_once_and_whole(
     assert sha256_of_tree(tmp_path / "converted") == sha256_of_tree(tmp_path / "undisturbed")
 
 
-def test_parts_that_workers_wrote_to_another_disk_are_missed(gated_or_plain: Sample, tmp_path: Path) -> None:
+@pytest.mark.parametrize("arrive", [0, 2])
+def test_parts_that_workers_wrote_to_another_disk_are_missed(
+    gated_or_plain: Sample, tmp_path: Path, arrive: int
+) -> None:
     def elsewhere(jobs: Sequence[Job], report: Any) -> None:
-        for job in jobs[:2]:
+        for job in jobs[:arrive]:
             convert_part(job)
 
     sample, kept = gated_or_plain, tmp_path / "kept"
     given = (sample.original, sample.ranges, sample.plan, sample.conversion, tmp_path / "converted", silent, kept)
-    with pytest.raises(WorkFailed, match=r"00002 was made by a worker but is not on this machine"):
+    with pytest.raises(WorkFailed, match=f"0000{arrive} was made by a worker but is not on this machine") as caught:
         convert(*given, elsewhere)
+    assert "shared file system" in caught.value.remedy
     assert not (tmp_path / "converted").exists()
 
 
