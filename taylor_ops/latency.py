@@ -238,18 +238,24 @@ def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Sample:
 
 
 def layers_that_fit(source: Original, plan: Plan, dtype: torch.dtype, device: torch.device) -> int:
-    """How many decoder layers of original and bundle fit into memory side by side; `BadInput` where not one does."""
-    layers, room = int(source.config.num_hidden_layers), room_for_weights(device)
+    """How many decoder layers of original and bundle fit into memory side by side: all, or a multiple of the period.
+
+    Raises `BadInput` where not one period does.
+    """
+    layers, room, period = int(source.config.num_hidden_layers), room_for_weights(device), source.period
     both = 2 * source.layer_bytes(dtype) + dtype.itemsize * int(source.config.hidden_size) * plan.columns
     outside = 2 * (source.bytes(dtype) - source.layer_bytes(dtype))
     fit = (room - outside) * layers // both
-    if fit < 1:
+    if fit >= layers:
+        return layers
+    if fit < period:
+        least = "one decoder layer" if period == 1 else f"{period} decoder layers, which cannot be timed apart,"
         raise BadInput(
-            f"{room / 1e9:.1f} GB of memory do not hold one decoder layer of original and bundle and their embeddings "
-            f"({(outside + both / layers) / 1e9:.1f} GB): no latency can be measured",
+            f"{room / 1e9:.1f} GB of memory do not hold {least} of original and bundle and their embeddings "
+            f"({(outside + both * period / layers) / 1e9:.1f} GB): no latency can be measured",
             "end other programs, or calibrate where there is more memory",
         )
-    return min(layers, fit)
+    return fit // period * period
 
 
 def scaled(sample: Sample, model: Any, settings: Latency, times: float) -> Sample:

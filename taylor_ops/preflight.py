@@ -135,7 +135,7 @@ def _judged(
         disk_needed=_disk(config, original, bundle) + here.to_write,
         disk_free=shutil.disk_usage(_existing(artifacts)).free,
         peak_bytes=original.bytes(dtype) + bundle,
-        least_bytes=2 * (original.bytes(dtype) - original.layer_bytes(dtype)) + once // layers,
+        least_bytes=2 * (original.bytes(dtype) - original.layer_bytes(dtype)) + once * original.period // layers,
         memory_free=free_memory(device_named(config.device)),
         seconds=_seconds(config, here, orders, times, bundle) if orders and times else {},
     )
