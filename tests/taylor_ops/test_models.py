@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,25 @@ def test_memory_that_does_not_hold_the_embeddings_is_too_little(llama: Sample, m
 
 def test_free_memory_is_that_of_the_machine() -> None:
     assert 1 << 20 < free_memory(torch.device("cpu")) < 1 << 50
+
+
+def test_memory_that_torch_keeps_for_tensors_to_come_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+
+    def told(name: str, answer: object) -> None:
+        monkeypatch.setattr(torch.cuda, name, lambda device: (asked.append(device), answer)[1])
+
+    told("mem_get_info", (1000, 5000))
+    told("memory_reserved", 700)
+    told("memory_allocated", 200)
+    assert free_memory(torch.device("cuda:1")) == 1000 + 700 - 200
+    assert set(asked) == {torch.device("cuda:1")}
+
+
+def test_a_model_that_only_holds_itself_takes_no_memory() -> None:
+    model = torch.nn.Linear(2, 2)
+    model.itself = [model]
+    gone = weakref.ref(model)
+    del model
+    free_memory(CPU)
+    assert gone() is None
