@@ -322,21 +322,27 @@ def decode_seconds(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
 
 
 class _Clock:
-    """CUDA events on a GPU, the monotonic clock on a CPU."""
+    """CUDA events on the stream of a GPU, which need not be the current one; the monotonic clock on a CPU."""
 
     def __init__(self, device: torch.device) -> None:
-        pair = range(2) if device.type == "cuda" else ()
-        self._events = [torch.cuda.Event(enable_timing=True) for _ in pair]  # type: ignore[no-untyped-call]
+        self._device = device
+        if device.type == "cuda":
+            # What that GPU is still at belongs to no step.
+            torch.cuda.synchronize(device)
+            self._begin = self._now()
         self._start = time.perf_counter()
-        if self._events:
-            self._events[0].record()
 
     def seconds(self) -> float:
-        if not self._events:
+        if self._device.type != "cuda":
             return time.perf_counter() - self._start
-        self._events[1].record()
-        torch.cuda.synchronize()
-        return float(self._events[0].elapsed_time(self._events[1])) / 1e3
+        end = self._now()
+        torch.cuda.synchronize(self._device)
+        return float(self._begin.elapsed_time(end)) / 1e3
+
+    def _now(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._device))
+        return event
 
 
 def device_description(device: torch.device) -> str:

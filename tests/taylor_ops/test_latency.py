@@ -206,6 +206,28 @@ def test_seconds_are_scaled_but_for_those_of_the_head(llama: Sample, monkeypatch
     assert scaled(lambda: (0.4, 0.6), model, SETTINGS, 10)() == (0.5, pytest.approx(1.5))
 
 
+def test_a_gpu_is_timed_on_its_own_stream_whichever_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: str) -> None:
+            told.append(("record", stream))
+
+        def elapsed_time(self, _end: Event) -> float:
+            return 1500.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: told.append(("synchronize", str(device))))
+    clock = latency._Clock(torch.device("cuda:1"))
+    assert told == [("synchronize", "cuda:1"), ("record", "stream of cuda:1")]
+    assert clock.seconds() == 1.5
+    assert told[2:] == [("record", "stream of cuda:1"), ("synchronize", "cuda:1")]
+
+
 def test_each_pair_times_both_models_anew_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
 
