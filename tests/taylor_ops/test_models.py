@@ -12,7 +12,7 @@ from taylor_ops import models
 from taylor_ops.config import Exactness, TextSource
 from taylor_ops.errors import BadInput
 from taylor_ops.exactness import ExactnessRecord, validate
-from taylor_ops.models import free_memory, load_both
+from taylor_ops.models import device_named, free_memory, load_both
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 
@@ -82,3 +82,20 @@ def test_a_model_that_only_holds_itself_takes_no_memory() -> None:
     del model
     free_memory(CPU)
     assert gone() is None
+
+
+@pytest.mark.parametrize("name", ["gpu", "meta", "mps", "cuda:", "cuda:-1", "CPU", "cpu:0", "cpu\n", ""])
+def test_a_device_of_another_kind_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="is not known") as caught:
+        device_named(name)
+    assert "auto, cpu, cuda and cuda:N" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("count", "there"), [(1, "cuda:0 alone"), (2, "cuda:0 to cuda:1")])
+def test_a_gpu_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch, count: int, there: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert device_named(f"cuda:{count - 1}") == torch.device("cuda", count - 1)
+    assert device_named("auto") == device_named("cuda") == torch.device("cuda")
+    with pytest.raises(BadInput, match=f"device `cuda:{count}`: {there} can be seen here"):
+        device_named(f"cuda:{count}")
