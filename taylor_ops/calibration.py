@@ -1,8 +1,10 @@
 """Choose the plan whose slowdown meets the target, from as few noisy measurements as decide it. No clock, no model.
 
 A candidate is sampled in pairs until an interval for the median of its ratios lies inside the band around the target,
-or apart from it; a machine on which neither happens within the budget is called noisy. Intervals that decide are exact
-for any noise that is independent from pair to pair: order statistics, by the sign test.
+or apart from it; a machine on which neither happens within the budget is called noisy. Intervals that decide are order
+statistics, by the sign test, and wider than for a single look at the samples, because there are many: over all looks a
+candidate whose median ratio is not inside the band passes with a chance of at most 0.1 %, one that is inside is said to
+miss with at most 5 %. That is exact for any noise that is independent from pair to pair.
 """
 
 from __future__ import annotations
@@ -21,12 +23,13 @@ from taylor_ops.records import Record
 
 Progress = Callable[[int, int], None]
 Sample = Callable[[], tuple[float, float]]
-Verdict = Literal["met", "missed", "noisy"]
+Verdict = Literal["met", "missed", "edge", "noisy"]
 
 _RESAMPLES = 2000
-# A false success would be repeated to users, a false miss costs one more candidate.
-_SURE_TO_MEET = 0.999
-_SURE_TO_MISS = 0.95
+# Over all looks. A false success would be repeated to users, a false miss costs one more candidate.
+_FALSELY_MET = 0.001
+_FALSELY_MISSED = 0.05
+_CONFIDENCE = 0.95
 _MORE_PAIRS = 4
 # Two measurements nearer than this say little about the slope between them.
 _FAR_APART = 0.05
@@ -96,26 +99,36 @@ def search(
     raise _refusal(ladder, estimate, trials, settings)
 
 
-def judged_pairs(sample: Sample, settings: Latency) -> tuple[list[float], list[float], Verdict]:
-    """Paired seconds of original and candidate, as many as decide whether the slowdown meets the target."""
+def judged_pairs(
+    sample: Sample, settings: Latency, progress: Progress = lambda _done, _total: None
+) -> tuple[list[float], list[float], Verdict]:
+    """Paired seconds of original and candidate, as many as decide whether the slowdown meets the target.
+
+    `edge` where the slowdown is known well after the most pairs, and is one end of the band as far as they tell;
+    `noisy` where it is not known.
+    """
     low, high = (settings.target_slowdown * (1 + side * settings.tolerance) for side in (-1, 1))
+    meets, misses = (
+        ranks_of_looks(settings.pairs, settings.max_pairs, error) for error in (_FALSELY_MET, _FALSELY_MISSED)
+    )
     original: list[float] = []
     bundle: list[float] = []
-    while True:
+    for meeting, missing in zip(meets, misses, strict=True):
         for _ in range(_MORE_PAIRS if original else settings.pairs):
             first, second = sample()
             original.append(first)
             bundle.append(second)
+            progress(len(original), settings.max_pairs)
         ratios = np.sort(np.asarray(bundle) / np.asarray(original))
-        least, most = median_interval(ratios, _SURE_TO_MEET)
+        least, most = _ends(ratios, meeting)
         if low <= least and most <= high:
             return original, bundle, "met"
-        least, most = median_interval(ratios, _SURE_TO_MISS)
+        least, most = _ends(ratios, missing)
         if most < low or high < least:
             return original, bundle, "missed"
-        if len(original) + _MORE_PAIRS > settings.max_pairs:
-            # Narrow enough and yet on the edge of the band: a candidate nearer to its middle is needed.
-            return original, bundle, "missed" if most - least <= (high - low) / 2 else "noisy"
+    least, most = median_interval(ratios, _CONFIDENCE)
+    # Narrow enough and yet on the edge of the band: a candidate nearer to its middle is needed.
+    return original, bundle, "edge" if most - least <= (high - low) / 2 else "noisy"
 
 
 def steady_pairs(sample: Sample, settings: Latency, progress: Progress) -> tuple[list[float], list[float]]:
@@ -133,7 +146,7 @@ def steady_pairs(sample: Sample, settings: Latency, progress: Progress) -> tuple
         progress(len(original), settings.max_pairs)
         if len(original) >= settings.pairs:
             ratios = np.sort(np.asarray(bundle) / np.asarray(original))
-            least, most = median_interval(ratios, _SURE_TO_MISS)
+            least, most = median_interval(ratios, _CONFIDENCE)
             if most - least <= widest * float(np.median(ratios)):
                 return original, bundle
     raise WorkFailed(
@@ -148,10 +161,11 @@ def median_interval(ordered: np.ndarray[tuple[int], np.dtype[np.float64]], confi
 
     By order statistics; all of the line where n samples are too few to say.
     """
-    rank = _rank(len(ordered), confidence)
-    if rank == 0:
-        return -np.inf, np.inf
-    return float(ordered[rank - 1]), float(ordered[-rank])
+    return _ends(ordered, _rank(len(ordered), confidence))
+
+
+def _ends(ordered: np.ndarray[tuple[int], np.dtype[np.float64]], rank: int) -> tuple[float, float]:
+    return (float(ordered[rank - 1]), float(ordered[-rank])) if rank else (-np.inf, np.inf)
 
 
 @cache
@@ -162,6 +176,33 @@ def _rank(samples: int, confidence: float) -> int:
         outside += math.comb(samples, rank)
         rank += 1
     return rank
+
+
+@cache
+def ranks_of_looks(first: int, most: int, error: float) -> tuple[int, ...]:
+    """Which smallest and largest sample is an end of the interval for the median at each look; 0 for no interval yet.
+
+    Looks are at `first` samples and at every `_MORE_PAIRS` more up to `most`. Where the median is at one end of a band,
+    a look is wrong when fewer than its rank of the samples lie beyond that end. Ranks are the largest for which the
+    chance that any look is wrong is at most `error`: half of it for the first, the rest in equal shares.
+    """
+    looks = range(first, most + 1, _MORE_PAIRS)
+    # Chance that so many samples lie beyond and that no look was wrong.
+    beyond = np.zeros(most + 1)
+    beyond[0] = 1
+    taken, spent, ranks = 0, 0.0, []
+    for number, samples in enumerate(looks, start=1):
+        for _ in range(samples - taken):
+            beyond[1:] = (beyond[1:] + beyond[:-1]) / 2
+            beyond[0] /= 2
+        taken, rank = samples, 0
+        allowed = error * (1 if len(looks) == 1 else (1 + (number - 1) / (len(looks) - 1)) / 2)
+        while spent + beyond[rank] <= allowed:
+            spent += beyond[rank]
+            rank += 1
+        beyond[:rank] = 0
+        ranks.append(rank)
+    return tuple(ranks)
 
 
 def slowdown_of(original: Sequence[float], bundle: Sequence[float], seed: int) -> tuple[float, tuple[float, float]]:

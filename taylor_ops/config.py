@@ -17,7 +17,7 @@ Basis = Literal["chebyshev", "taylor"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 TEXT_SUFFIXES = (".jsonl", ".parquet", ".txt")
 
-_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 _REPO_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
 _COMMIT = r"^[0-9a-f]{40}$"
 _VERSION = r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
@@ -246,7 +246,7 @@ class Shape(Section):
 class DeviceTarget(Section):
     """A slowdown that is promised on one more device of the machine that calibrates."""
 
-    device: str = Field(pattern=_DEVICE)
+    device: str = Field(pattern=DEVICE)
     threads: int | None = Field(default=None, ge=1)
     """Of the processor; as many as torch takes by itself where it is left out."""
     target_slowdown: float = Field(gt=1, le=100)
@@ -366,7 +366,7 @@ class ReleaseConfig(Section):
     card: Card
     publish: Publish
     execution: Execution = Execution()
-    device: str = Field(default="auto", pattern=_DEVICE)
+    device: str = Field(default="auto", pattern=DEVICE)
     """`auto` takes a GPU where there is one."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of everything that draws random numbers (prompts of the latency measurement, bootstrap)."""

@@ -31,6 +31,9 @@ READ_SHARE = 0.55
 It only makes the first guess of the calibration; what is reported is measured.
 """
 
+# How far columns may cost less than predicted before memory for the candidates runs short.
+_PREDICTION_OFF = 2
+
 
 class ShapeSlowdown(Pairs):
     """The slowdown of the chosen plan at another batch size and prompt length than that of the target."""
@@ -40,9 +43,13 @@ class ShapeSlowdown(Pairs):
 
 
 class DeviceSlowdown(Pairs):
-    """The slowdown of the chosen plan on another device, within `tolerance` of a target of its own."""
+    """The slowdown of the chosen plan on another device, within `tolerance` of a target of its own.
+
+    layers_measured: as in `LatencyRecord`, on that device.
+    """
 
     device: str
+    layers_measured: int
     target: float
     tolerance: float
 
@@ -50,8 +57,9 @@ class DeviceSlowdown(Pairs):
 class LatencyRecord(Record):
     """The chosen plan and every trial on the way. reachable: predicted slowdowns of the cheapest and dearest plan.
 
-    layers_measured of layers: where memory did not hold the whole models, fewer were timed, and the seconds of the
-    trials are those for all of them: the rest of a decode step but the head is taken to grow with the layers.
+    layers_measured of layers, in every trial: where memory did not hold the whole models, fewer were timed, and the
+    seconds of the trials are those for all of them: the rest of a decode step but the head is taken to grow with the
+    layers.
     """
 
     plan: Plan
@@ -101,19 +109,32 @@ def calibrate(
         return 1 + per_column * (plan.columns - plan.neurons)
 
     layers = int(source.config.num_hidden_layers)
+    # Chosen once: slowdowns of different parts of a model lie on no common line.
+    roomy = _dearest_expected(ladder, predict, settings.target_slowdown)
+    measured = layers_that_fit(source, roomy, dtype, device)
     kept: list[_Candidate] = []
 
-    def candidate(plan: Plan, device: torch.device) -> _Candidate:
-        kept.clear()
-        fit = layers_that_fit(source, plan, dtype, device)
+    def candidate(plan: Plan, device: torch.device, fit: int) -> _Candidate:
         part = source if fit == layers else source.first_layers(fit)
         first, second = (load_original(original, conversion.dtype, device, part.config) for _ in range(2))
         kept.append(_Candidate(first, convert_in_memory(second, part, expansions, plan), seed, fit, layers / fit))
         return kept[0]
 
-    plan, trials = search(
-        ladder, predict, lambda plan: candidate(plan, device).sample(settings), settings, seed, progress
-    )
+    def trial(plan: Plan) -> Sample:
+        kept.clear()
+        if plan.columns > roomy.columns and layers_that_fit(source, plan, dtype, device) < measured:
+            raise BadInput(
+                f"memory holds {measured} decoder layers of original and bundle with up to {roomy.columns:,} columns; "
+                f"slowdown {settings.target_slowdown:g} needs about {plan.columns:,}",
+                "end other programs, calibrate where there is more memory, or lower `latency.target_slowdown`",
+            )
+        return candidate(plan, device, measured).sample(settings)
+
+    def elsewhere(there: torch.device) -> _Candidate:
+        kept.clear()
+        return candidate(plan, there, layers_that_fit(source, plan, dtype, there))
+
+    plan, trials = search(ladder, predict, trial, settings, seed, progress)
     return LatencyRecord(
         plan=plan,
         target=settings.target_slowdown,
@@ -125,13 +146,17 @@ def calibrate(
         prompt_tokens=settings.prompt_tokens,
         new_tokens=settings.new_tokens,
         layers=layers,
-        layers_measured=kept[0].layers,
+        layers_measured=measured,
         trials=tuple(trials),
         shapes=tuple(_at_shape(kept[0], settings, shape, seed) for shape in settings.also),
-        devices=tuple(
-            _on_device(lambda there: candidate(plan, there), settings, target, seed) for target in settings.devices
-        ),
+        devices=tuple(_on_device(elsewhere, settings, target, seed) for target in settings.devices),
     )
+
+
+def _dearest_expected(ladder: list[Plan], predict: Callable[[Plan], float], target: float) -> Plan:
+    """The dearest plan that the search may want where the prediction is wrong by up to `_PREDICTION_OFF`."""
+    most = 1 + _PREDICTION_OFF * (target - 1)
+    return max((plan for plan in ladder if predict(plan) <= most), key=lambda plan: plan.columns, default=ladder[0])
 
 
 def _plans(ladder: list[Plan], columns: int | None) -> list[Plan]:
@@ -191,7 +216,8 @@ def _on_device(
         if target.threads is not None:
             use_threads(target.threads)
         name = device_description(device)
-        original, bundle, verdict = judged_pairs(candidate_on(device).sample(there), there)
+        candidate = candidate_on(device)
+        original, bundle, verdict = judged_pairs(candidate.sample(there), there)
     slowdown, ci95 = slowdown_of(original, bundle, seed)
     if verdict != "met":
         found = f"{slowdown:.2f} (95 % interval {ci95[0]:.2f} to {ci95[1]:.2f})"
@@ -213,6 +239,7 @@ def _on_device(
         seconds_original=tuple(original),
         seconds_bundle=tuple(bundle),
         device=name,
+        layers_measured=candidate.layers,
         target=target.target_slowdown,
         tolerance=target.tolerance,
     )
@@ -238,18 +265,24 @@ def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Sample:
 
 
 def layers_that_fit(source: Original, plan: Plan, dtype: torch.dtype, device: torch.device) -> int:
-    """How many decoder layers of original and bundle fit into memory side by side; `BadInput` where not one does."""
-    layers, room = int(source.config.num_hidden_layers), room_for_weights(device)
+    """How many decoder layers of original and bundle fit into memory side by side: all, or a multiple of the period.
+
+    Raises `BadInput` where not one period does.
+    """
+    layers, room, period = int(source.config.num_hidden_layers), room_for_weights(device), source.period
     both = 2 * source.layer_bytes(dtype) + dtype.itemsize * int(source.config.hidden_size) * plan.columns
     outside = 2 * (source.bytes(dtype) - source.layer_bytes(dtype))
     fit = (room - outside) * layers // both
-    if fit < 1:
+    if fit >= layers:
+        return layers
+    if fit < period:
+        least = "one decoder layer" if period == 1 else f"{period} decoder layers, which cannot be timed apart,"
         raise BadInput(
-            f"{room / 1e9:.1f} GB of memory do not hold one decoder layer of original and bundle and their embeddings "
-            f"({(outside + both / layers) / 1e9:.1f} GB): no latency can be measured",
+            f"{room / 1e9:.1f} GB of memory do not hold {least} of original and bundle and their embeddings "
+            f"({(outside + both * period / layers) / 1e9:.1f} GB): no latency can be measured",
             "end other programs, or calibrate where there is more memory",
         )
-    return min(layers, fit)
+    return fit // period * period
 
 
 def scaled(sample: Sample, model: Any, settings: Latency, times: float) -> Sample:
@@ -289,21 +322,27 @@ def decode_seconds(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
 
 
 class _Clock:
-    """CUDA events on a GPU, the monotonic clock on a CPU."""
+    """CUDA events on the stream of a GPU, which need not be the current one; the monotonic clock on a CPU."""
 
     def __init__(self, device: torch.device) -> None:
-        pair = range(2) if device.type == "cuda" else ()
-        self._events = [torch.cuda.Event(enable_timing=True) for _ in pair]  # type: ignore[no-untyped-call]
+        self._device = device
+        if device.type == "cuda":
+            # What that GPU is still at belongs to no step.
+            torch.cuda.synchronize(device)
+            self._begin = self._now()
         self._start = time.perf_counter()
-        if self._events:
-            self._events[0].record()
 
     def seconds(self) -> float:
-        if not self._events:
+        if self._device.type != "cuda":
             return time.perf_counter() - self._start
-        self._events[1].record()
-        torch.cuda.synchronize()
-        return float(self._events[0].elapsed_time(self._events[1])) / 1e3
+        end = self._now()
+        torch.cuda.synchronize(self._device)
+        return float(self._begin.elapsed_time(end)) / 1e3
+
+    def _now(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._device))
+        return event
 
 
 def device_description(device: torch.device) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import psutil
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from taylor_ops.config import DEVICE
 from taylor_ops.errors import BadInput
 from taylor_ops.original import Original
 
@@ -19,7 +22,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def device_named(name: str) -> torch.device:
-    """The device that the config names; `auto` is a GPU where there is one."""
+    """The device that the config or the command line names; `auto` is a GPU where there is one.
+
+    Raises `BadInput` for one that is not here, or of another kind.
+    """
+    if re.fullmatch(DEVICE, name) is None:
+        raise BadInput(f"device `{name}` is not known", "name one of auto, cpu, cuda and cuda:N")
     available = torch.cuda.is_available()
     if name == "auto":
         return torch.device("cuda" if available else "cpu")
@@ -27,7 +35,11 @@ def device_named(name: str) -> torch.device:
         raise BadInput(
             f"device `{name}`: no GPU is visible here", "set `device: cpu` or `auto`, or run on a GPU worker"
         )
-    return torch.device(name)
+    device, count = torch.device(name), torch.cuda.device_count()
+    if device.index is not None and device.index >= count:
+        there = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise BadInput(f"device `{name}`: {there} can be seen here", "name one of those, or check CUDA_VISIBLE_DEVICES")
+    return device
 
 
 def load_original(folder: Path, dtype: str, device: torch.device, config: Any = None) -> Any:
@@ -83,9 +95,12 @@ def room_for_weights(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of memory that are free on a device."""
+    """Bytes of memory that are free on a device, those among them that torch holds for tensors to come."""
+    # Models hold themselves in circles: one that nothing else holds is there until it is collected.
+    gc.collect()
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return int(psutil.virtual_memory().available)
 
 

@@ -23,6 +23,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.files import read_json
 
 _EXPERT_LAYERS = ("gate_proj", "up_proj", "down_proj")
+_SHARED_BY_LAYERS = ("num_kv_shared_layers", "hidden_size_per_layer_input")
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,25 @@ class Original:
         self.architecture: Architecture = architecture_of(self.config, self.shapes)
         self.mlps: list[Mlp] = mlps_of(self.architecture, self.shapes)
 
+    @cached_property
+    def period(self) -> int:
+        """How many decoder layers make the smallest model that stands for all; part of a model has a multiple of it.
+
+        They repeat the types of layers in `layer_types`. All layers where some take keys and values of others, or where
+        an embedding for each layer makes one tensor for all: such a model has no part.
+        """
+        config, every = self.config, int(self.config.num_hidden_layers)
+        if any(getattr(config, key, None) for key in _SHARED_BY_LAYERS):
+            return every
+        types = list(getattr(config, "layer_types", None) or [None] * every)
+        for length in range(1, every // 2 + 1):
+            whole = every // length * length
+            if types[:whole] == types[:length] * (whole // length) and set(types) == set(types[:length]):
+                return length
+        return every
+
     def first_layers(self, count: int) -> Original:
-        """The same model with only its first decoder layers."""
+        """The same model with only its first decoder layers: a multiple of `period`, or all."""
         shallow = copy.copy(self)
         every = self.config.num_hidden_layers
         shallow.config = copy.deepcopy(self.config)

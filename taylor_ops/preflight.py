@@ -83,21 +83,23 @@ def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Pre
     cannot be read, a target that cannot be reached, and a disk or memory that is too small.
     """
     device = device_named(config.device)
+    # Before the probe: what it loads is gone again when the release begins.
+    free = free_memory(device)
     with tempfile.TemporaryDirectory(prefix="taylor-plan-") as folder:
         scratch = Path(folder)
         here = source_here(config, artifacts, device, scratch / "source")
         if here.to_fetch:
-            return _judged(config, artifacts, here, None, None)
+            return _judged(config, artifacts, here, free, None, None)
         texts = (*config.calibration.texts, *config.exactness.prompts, *config.exactness.running_text)
         require_readable(texts, load_tokenizer(here.original.folder))
         orders = orders_of(config, here, scratch, progress)
-        return _judged(config, artifacts, here, orders, times_of(config, here.original, orders))
+        return _judged(config, artifacts, here, free, orders, times_of(config, here.original, orders))
 
 
 def _judged(
-    config: ReleaseConfig, artifacts: Path, here: SourceHere, orders: Orders | None, times: Times | None
+    config: ReleaseConfig, artifacts: Path, here: SourceHere, free: int, orders: Orders | None, times: Times | None
 ) -> Preflight:
-    """The estimate, if nothing in it forbids the release."""
+    """The estimate, if nothing in it forbids the release. free: bytes of memory."""
     original, dtype = here.original, DTYPES[config.conversion.dtype]
     hidden, layers = int(original.config.hidden_size), int(original.config.num_hidden_layers)
     neurons = sum(original.down_values(mlp) for mlp in original.mlps) // hidden
@@ -135,8 +137,8 @@ def _judged(
         disk_needed=_disk(config, original, bundle) + here.to_write,
         disk_free=shutil.disk_usage(_existing(artifacts)).free,
         peak_bytes=original.bytes(dtype) + bundle,
-        least_bytes=2 * (original.bytes(dtype) - original.layer_bytes(dtype)) + once // layers,
-        memory_free=free_memory(device_named(config.device)),
+        least_bytes=2 * (original.bytes(dtype) - original.layer_bytes(dtype)) + once * original.period // layers,
+        memory_free=free,
         seconds=_seconds(config, here, orders, times, bundle) if orders and times else {},
     )
     _require_room(estimate, artifacts)

@@ -94,7 +94,8 @@ def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: 
         ladder = expansions.ladder()
         columns, most = float(ladder[0].columns), float(ladder[-1].columns)
         return Orders(expansions, ladder[0], columns, most, every, here.tokens, here.tokens, 0.0)
-    probed = every if original.bytes(DTYPES["float32"]) <= _SMALL_BYTES else min(every, _LAYERS)
+    small = original.bytes(DTYPES["float32"]) <= _SMALL_BYTES
+    probed = every if small else _whole_periods(original, _LAYERS)
     tokenizer, settings = load_tokenizer(original.folder), config.calibration
     total = sum(map(len, sequences(settings.texts, tokenizer, settings.tokens, settings.sequence_tokens)))
     whole = min(total, _TOKENS)
@@ -140,7 +141,7 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
     device, name = device_named(config.device), config.conversion.dtype
     dtype, every = DTYPES[name], int(original.config.num_hidden_layers)
     plan = orders.plan.model_copy(update={"columns": round(orders.plan.columns * every / orders.layers)})
-    telling = -(-_TIMED_BYTES * every // original.layer_bytes(dtype))
+    telling = _whole_periods(original, -(-_TIMED_BYTES * every // original.layer_bytes(dtype)))
     timed = min(orders.layers, layers_that_fit(original, plan, dtype, device), telling)
     part, scale = original.first_layers(timed), every / timed
     mlp = part.mlps[0]
@@ -176,6 +177,11 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
         together / _STEPS,
         converted,
     )
+
+
+def _whole_periods(original: Original, layers: int) -> int:
+    """So many of its decoder layers, or as few more as make a model."""
+    return min(-(-layers // original.period) * original.period, int(original.config.num_hidden_layers))
 
 
 def _extra_columns(orders: Orders, path: str) -> int:

@@ -238,3 +238,9 @@ def test_calibrate_needs_a_bundle_and_its_original(tmp_path: Path, tiny_llama: P
     assert "does not exist" in cause
     cause, _ = refused("calibrate", tiny_llama, "--original", tiny_llama)
     assert "taylor_release.json cannot be read" in cause
+
+
+def test_calibrate_knows_its_devices(tiny_llama: Path) -> None:
+    cause, remedy = refused("calibrate", tiny_llama, "--original", tiny_llama, "--device", "gpu")
+    assert cause == "error: device `gpu` is not known"
+    assert "cuda:N" in remedy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,6 +80,46 @@ def test_fewer_layers_give_the_slowdown_of_all(llama: Sample, monkeypatch: pytes
     assert part.plan.columns == pytest.approx(whole.plan.columns, rel=0.2)
 
 
+@pytest.mark.usefixtures("clock_of_bytes")
+def test_every_candidate_is_timed_on_the_same_layers(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: set[int] = set()
+    by_bytes, fits = latency.decode_seconds, [1, 2, 2, 2]
+
+    def noted(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
+        timed.add(len(model.model.layers))
+        return by_bytes(model, prompt, new_tokens)
+
+    monkeypatch.setattr(latency, "decode_seconds", noted)
+    monkeypatch.setattr(latency, "layers_that_fit", lambda *_given: fits.pop(0))
+    found = chosen(llama)
+    assert len(found.trials) > 1
+    assert (timed, found.layers_measured) == ({1}, 1)
+
+
+@pytest.mark.usefixtures("clock_of_bytes")
+def test_a_candidate_for_which_the_layers_are_too_many_is_refused(
+    llama: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_bytes, original = latency.decode_seconds, Original(llama.original).layer_bytes(torch.float32) / 1e9
+
+    def cheaper(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
+        return new_tokens * original + (by_bytes(model, prompt, new_tokens) - new_tokens * original) / 8
+
+    monkeypatch.setattr(latency, "decode_seconds", cheaper)
+    monkeypatch.setattr(latency, "READ_SHARE", 1.0)
+    expected = latency._dearest_expected
+
+    def memory_for_it(*given: Any) -> Any:
+        roomy = expected(*given)
+        memory_for(monkeypatch, replace(llama, plan=roomy), 2.1)
+        return roomy
+
+    monkeypatch.setattr(latency, "_dearest_expected", memory_for_it)
+    with pytest.raises(BadInput, match=r"memory holds 2 decoder layers .*; slowdown 3.5 needs about \d+,\d+") as caught:
+        chosen(llama, target_slowdown=3.5)
+    assert "more memory" in caught.value.remedy
+
+
 def chosen(llama: Sample, **changes: Any) -> LatencyRecord:
     settings = Latency.model_validate(SETTINGS.model_dump() | changes)
     return calibrate(llama.original, llama.ranges, llama.conversion, settings, CPU, 0, silent)
@@ -136,7 +177,7 @@ def test_a_plan_must_meet_the_targets_of_other_devices(llama: Sample) -> None:
     found = chosen(llama, devices=[one_thread | {"target_slowdown": 18.0}])
     (there,) = found.devices
     assert there.slowdown == pytest.approx(1.5 * found.achieved.slowdown)
-    assert (there.target, there.tolerance) == (18.0, 0.05)
+    assert (there.target, there.tolerance, there.layers_measured) == (18.0, 0.05, 2)
     assert there.device.endswith("1 threads")
     assert torch.get_num_threads() == found.threads == 2
     with pytest.raises(GateRejected, match=r"on .*1 threads the slowdown is 1[78]\.\d+ .*, not 12 within 5%"):
@@ -163,6 +204,28 @@ def test_seconds_are_scaled_but_for_those_of_the_head(llama: Sample, monkeypatch
     monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.5)
     assert scaled(lambda: (1.5, 3.5), model, SETTINGS, 10)() == (10.5, 30.5)
     assert scaled(lambda: (0.4, 0.6), model, SETTINGS, 10)() == (0.5, pytest.approx(1.5))
+
+
+def test_a_gpu_is_timed_on_its_own_stream_whichever_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: str) -> None:
+            told.append(("record", stream))
+
+        def elapsed_time(self, _end: Event) -> float:
+            return 1500.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: told.append(("synchronize", str(device))))
+    clock = latency._Clock(torch.device("cuda:1"))
+    assert told == [("synchronize", "cuda:1"), ("record", "stream of cuda:1")]
+    assert clock.seconds() == 1.5
+    assert told[2:] == [("record", "stream of cuda:1"), ("synchronize", "cuda:1")]
 
 
 def test_each_pair_times_both_models_anew_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from taylor_ops import models
 from taylor_ops.config import Exactness, TextSource
 from taylor_ops.errors import BadInput
 from taylor_ops.exactness import ExactnessRecord, validate
-from taylor_ops.models import free_memory, load_both
+from taylor_ops.models import device_named, free_memory, load_both
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 
@@ -59,3 +60,42 @@ def test_memory_that_does_not_hold_the_embeddings_is_too_little(llama: Sample, m
 
 def test_free_memory_is_that_of_the_machine() -> None:
     assert 1 << 20 < free_memory(torch.device("cpu")) < 1 << 50
+
+
+def test_memory_that_torch_keeps_for_tensors_to_come_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+
+    def told(name: str, answer: object) -> None:
+        monkeypatch.setattr(torch.cuda, name, lambda device: (asked.append(device), answer)[1])
+
+    told("mem_get_info", (1000, 5000))
+    told("memory_reserved", 700)
+    told("memory_allocated", 200)
+    assert free_memory(torch.device("cuda:1")) == 1000 + 700 - 200
+    assert set(asked) == {torch.device("cuda:1")}
+
+
+def test_a_model_that_only_holds_itself_takes_no_memory() -> None:
+    model = torch.nn.Linear(2, 2)
+    model.itself = [model]
+    gone = weakref.ref(model)
+    del model
+    free_memory(CPU)
+    assert gone() is None
+
+
+@pytest.mark.parametrize("name", ["gpu", "meta", "mps", "cuda:", "cuda:-1", "CPU", "cpu:0", "cpu\n", ""])
+def test_a_device_of_another_kind_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="is not known") as caught:
+        device_named(name)
+    assert "auto, cpu, cuda and cuda:N" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("count", "there"), [(1, "cuda:0 alone"), (2, "cuda:0 to cuda:1")])
+def test_a_gpu_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch, count: int, there: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert device_named(f"cuda:{count - 1}") == torch.device("cuda", count - 1)
+    assert device_named("auto") == device_named("cuda") == torch.device("cuda")
+    with pytest.raises(BadInput, match=f"device `cuda:{count}`: {there} can be seen here"):
+        device_named(f"cuda:{count}")

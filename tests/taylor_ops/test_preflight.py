@@ -233,6 +233,21 @@ def test_a_memory_without_room_for_one_layer_is_refused(
         estimate(llama, tmp_path)
 
 
+def test_memory_is_that_which_is_free_before_the_probe_takes_its_own(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [10**12]
+    probed = preflight.orders_of
+
+    def takes_memory(*given: Any) -> Any:
+        free[0] = 1000
+        return probed(*given)
+
+    monkeypatch.setattr(preflight, "free_memory", lambda _device: free[0])
+    monkeypatch.setattr(preflight, "orders_of", takes_memory)
+    assert estimate(llama, tmp_path).memory_free == 10**12
+
+
 def test_a_source_that_is_not_there_is_refused(llama: Sample, tmp_path: Path) -> None:
     shutil.copytree(llama.original, tmp_path / "broken")
     next((tmp_path / "broken").glob("*.safetensors")).unlink()
