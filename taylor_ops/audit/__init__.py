@@ -17,6 +17,7 @@ from taylor_ops.audit.run import Run
 from taylor_ops.audit.target import Target
 from taylor_ops.audit.timing import Compiled, timed_compiled
 from taylor_ops.audit_config import Audit
+from taylor_ops.errors import BadInput
 from taylor_ops.files import scratch_beside
 from taylor_ops.original import Original
 from taylor_ops.records import Record
@@ -35,6 +36,16 @@ class AuditRecord(Record):
     attacks: tuple[AttackResult, ...]
     skipped: bool
     compiled: Compiled | None = None
+
+
+def named(attacks: Sequence[str] | None) -> Audit:
+    """Settings with these attacks, the default ones where none is named; `BadInput` for a name that is not known."""
+    if not attacks:
+        return Audit()
+    unknown = next((name for name in attacks if name not in ATTACKS), None)
+    if unknown is not None:
+        raise BadInput(f"attack `{unknown}` is not known", f"known are {', '.join(sorted(ATTACKS))}")
+    return Audit.model_validate({"attacks": tuple(dict.fromkeys(attacks))})
 
 
 def audit(

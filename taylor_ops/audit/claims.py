@@ -18,13 +18,18 @@ _SLOWDOWN_MARGIN = 1.2
 def claims(record: AuditRecord) -> dict[str, Any]:
     """The audit as manifest and card have it."""
     attacks = [_claim(attack) for attack in record.attacks]
-    compiled = record.compiled
-    return {
-        "skipped": record.skipped,
-        "attacks": attacks,
-        "in_words": conclusion(attacks),
-        "compiled": compiled and {"alone_at_most": _bound(compiled.alone), "both_at_most": _bound(compiled.both)},
-    }
+    known = [_known(attack) for attack in attacks]
+    stated = {"skipped": record.skipped, "attacks": known, "in_words": conclusion(attacks)}
+    if record.compiled is not None:
+        alone, both = _bound(record.compiled.alone), _bound(record.compiled.both)
+        stated["compiled"] = {"alone_at_most": alone, "both_at_most": both}
+    return stated
+
+
+def _known(claim: dict[str, Any]) -> dict[str, Any]:
+    """A claim without what the attack does not tell."""
+    silent = ("under_determined", "intervals_found", "rebuilt")
+    return {name: value for name, value in claim.items() if name not in silent or value is not None}
 
 
 def _claim(attack: AttackResult) -> dict[str, Any]:
@@ -37,7 +42,7 @@ def _claim(attack: AttackResult) -> dict[str, Any]:
         claim["rebuilt"].pop("residual")
         claim["rebuilt"]["slowdown_at_most"] = residual = _bound(attack.rebuilt.residual)
     within = "after longer than any bound stated here" if bound is None else f"in at most {bound} seconds"
-    words = in_words(claim, within, residual and f"at most {figure(residual)} times")
+    words = in_words(claim, within, None if residual is None else f"at most {figure(residual)} times")
     return claim | {"seconds_at_most": bound, "in_words": words}
 
 

@@ -26,7 +26,7 @@ def require_allowed(record: AuditRecord, settings: Audit) -> None:
             )
         if result.under_determined is not None:
             raise GateRejected(
-                f"attack `{result.attack}` is under-determined, so that it bears out nothing: {result.under_determined}",
+                f"attack `{result.attack}` is under-determined and bears out nothing: {result.under_determined}",
                 "raise `audit.samples`, or take the attack off `audit.attacks`",
             )
     if record.skipped:

@@ -84,9 +84,9 @@ class ProtectedLayer:
 class Recovered:
     """What an attack makes of one layer.
 
-    weights: withheld output weights [H, P], neurons in the bundle's order; zero where nothing was found. under_determined: why
-    not all of them could be found from what the attack looks at, None where they could. intervals_found: of how many
-    neurons the interval follows from the terms alone, where the attack tells.
+    weights: withheld output weights [H, P], neurons in the bundle's order; NaN where nothing was found.
+    under_determined: why not all of them could be found from what the attack looks at, None where they could.
+    intervals_found: of how many neurons the interval follows from the terms alone, where the attack tells.
     """
 
     weights: Tensor

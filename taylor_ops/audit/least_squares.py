@@ -20,11 +20,11 @@ _SEED = 0
 
 
 def recover(layer: ProtectedLayer, settings: Audit) -> Recovered:
-    """Output weights of one layer from `settings.samples` random inputs; zero where they are not determined."""
+    """Output weights of one layer from `settings.samples` random inputs; NaN where they are not determined."""
     box = black_box(layer)
     samples, width = settings.samples, layer.protected
     gate = layer.tensor("gate.weight").float()
-    nothing = torch.zeros(layer.theta.shape[0], width)
+    nothing = torch.full((layer.theta.shape[0], width), torch.nan)
     if samples < width:
         return Recovered(nothing, f"{samples} samples for {width} unknowns a row in {layer.mlp.path}")
     generator = torch.Generator().manual_seed(_SEED)
@@ -38,9 +38,9 @@ def recover(layer: ProtectedLayer, settings: Audit) -> Recovered:
     known = features(layer, inputs)
     outputs = outputs - known[:, width:] @ layer.in_clear.double().T
     found, left_open = solved(known[:, :width], outputs)
-    nothing[:, ~left_open] = found[:, ~left_open].float()
+    found[:, left_open] = torch.nan
     many = int(left_open.sum())
-    return Recovered(nothing, f"{many} of {width} neurons of {layer.mlp.path} are left open" if many else None)
+    return Recovered(found.float(), f"{many} of {width} neurons of {layer.mlp.path} are left open" if many else None)
 
 
 def black_box(layer: ProtectedLayer) -> TaylorMLP:

@@ -75,14 +75,15 @@ class Score:
         self._cosines: list[Tensor] = []
 
     def add(self, recovered: Tensor, true: Tensor) -> None:
-        """Score one layer; columns of both in the same order."""
+        """Score one layer; columns of both in the same order, NaN in those that were not found."""
         recovered, true = recovered.float(), true.float()
         scale = true.square().mean(0).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
         error = (recovered - true).abs() / scale
         self._within[0] += int((error <= 1e-2).sum())
         self._within[1] += int((error <= 1e-3).sum())
         self._weights += true.numel()
-        self._cosines.append(torch.nn.functional.cosine_similarity(recovered, true, dim=0))
+        # A column that was not found, or holds what no number can be made of, is like no other.
+        self._cosines.append(torch.nn.functional.cosine_similarity(recovered, true, dim=0).nan_to_num(0.0))
 
     def figures(self) -> dict[str, Any]:
         """The score of everything added, by the names of the fields of `AttackResult`."""

@@ -38,6 +38,7 @@ class Run:
         return folder
 
     def _weights_of(self, layer: ProtectedLayer) -> Tensor:
+        """The withheld weights [H, P] as the attack has them, zero where it found none."""
         start = time.perf_counter()
         recovered = self._attack.recover(layer, self._settings)
         self._seconds += time.perf_counter() - start
@@ -56,7 +57,7 @@ class Run:
             self._found = (self._found or 0) + recovered.intervals_found
         self._layers += 1
         self._report(self._layers)
-        return recovered.weights
+        return recovered.weights.nan_to_num(0.0)
 
     def result(self, rebuilt: Rebuilt | None) -> AttackResult:
         """What was found, once every layer was attacked."""

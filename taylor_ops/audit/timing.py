@@ -18,6 +18,7 @@ from taylor_ops.records import Record
 
 # What is left is one figure among others; settling it as finely as the promised slowdown would take minutes.
 _TOLERANCE = 0.1
+_REASON_LETTERS = 200
 
 
 class Compiled(Record):
@@ -61,7 +62,7 @@ def timed_compiled(original: Path, bundle: Path, conditions: Conditions) -> Comp
         alone = timed(plain, compiled(bundled), conditions)
         both = timed(compiled(plain), bundled, conditions)
     except torch._dynamo.exc.TorchDynamoException as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = " ".join(str(error).split())[:_REASON_LETTERS]
         raise WorkFailed(
             f"`latency.compiled` is set, and `torch.compile` does not work here: {reason}",
             "install a C++ compiler, or leave `latency.compiled` out",
