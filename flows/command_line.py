@@ -100,19 +100,29 @@ def verify(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", sh
 def audit(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)],
     original: Annotated[Path, typer.Option(help="Folder of the original model, to score what is recovered.")],
+    attacks: Annotated[
+        list[str] | None, typer.Option("--attack", help="Name of an attack; may be repeated.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:
     """Attack a bundle and print what the attacks recover."""
-    from taylor_ops.audit import ATTACKS
+    quiet_tools()
     from taylor_ops.audit import audit as run_attacks
+    from taylor_ops.audit import named
     from taylor_ops.convert import is_bundle
     from taylor_ops.summary import audit_table
 
+    settings = named(attacks)
     if not is_bundle(bundle):
         raise BadInput(f"{bundle} is not the folder of a bundle", "point the command at a bundle")
     if not original.is_dir():
         raise BadInput(f"the original {original} does not exist", "correct `--original`")
-    record = run_attacks(original, bundle, tuple(ATTACKS), lambda _done, _total: None)
-    Console().print(audit_table({attack.attack: attack for attack in record.attacks}))
+    with Console(stderr=True).status("attacking"):
+        record = run_attacks(original, bundle, settings, lambda _done, _total: None)
+    if as_json:
+        typer.echo(record.model_dump_json(indent=2))
+    else:
+        Console().print(audit_table({attack.attack: attack for attack in record.attacks}))
 
 
 @app.command()

@@ -19,6 +19,8 @@ from taylor_ops import source as sources
 from taylor_ops import verify as verification
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit import audit as attack
+from taylor_ops.audit.conditions import Conditions
+from taylor_ops.audit.gate import require_allowed
 from taylor_ops.bundle import BundleRecord, Evidence
 from taylor_ops.card import card_template
 from taylor_ops.convert import ConvertedModel
@@ -167,16 +169,30 @@ def validate(
 
 @task(task_run_name="audit {release.label}")
 def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -> AuditRecord:
-    """Attack the converted model and record what the attacks recover."""
-    return release.perform(
+    """Attack the converted model, record what the attacks recover, and judge where the config asks for it."""
+    config, device = release.config, device_named(release.config.device)
+
+    def run(folder: Path, progress: Progress) -> AuditRecord:
+        conditions = Conditions(config.exactness.prompts, config.latency, device, config.seed, folder)
+        return attack(source.folder, release.stages / "convert", config.audit, progress, conditions)
+
+    record = release.perform(
         "audit",
         "taylor_ops.audit",
         AuditRecord,
-        {"source": source, "converted": converted, "audit": release.config.audit},
-        lambda _folder, progress: attack(
-            source.folder, release.stages / "convert", release.config.audit.attacks, progress
-        ),
+        {
+            "source": source,
+            "converted": converted,
+            "texts": text_hashes(config.exactness.prompts),
+            "audit": config.audit.model_dump(mode="json", exclude={"policy", "thresholds"}),
+            "latency": config.latency,
+            "device": latencies.device_description(device),
+            "seed": config.seed,
+        },
+        run,
     )
+    require_allowed(record, config.audit)
+    return record
 
 
 @task(task_run_name="assemble {release.label}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from taylor_ops.audit import AuditRecord
-from taylor_ops.audit.result import AttackResult
+from taylor_ops.audit.claims import claims
 from taylor_ops.card import render_card
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel
@@ -26,8 +26,6 @@ MANIFEST = "taylor_release.json"
 CARD = "README.md"
 
 _TOOLS = ("taylor-release", "torch", "transformers", "safetensors", "tokenizers", "numpy")
-_SECONDS = (600, 36_000)
-_SECONDS_MARGIN = 3
 
 
 class BundleRecord(Record):
@@ -105,19 +103,8 @@ def _statements(evidence: Evidence) -> dict[str, Any]:
             "layers_measured": latency.layers_measured,
         },
         "exactness": exactness.plain(),
-        "audit": {
-            "skipped": evidence.audit.skipped,
-            "attacks": [_claim(attack) for attack in evidence.audit.attacks],
-        },
+        "audit": claims(evidence.audit),
     }
-
-
-def _claim(attack: AttackResult) -> dict[str, Any]:
-    """The result of an attack with a round bound well above its seconds in their place, equal from run to run."""
-    claim = attack.plain()
-    seconds = claim.pop("seconds")
-    bound = next((limit for limit in _SECONDS if seconds * _SECONDS_MARGIN <= limit), None)
-    return claim | {"seconds_at_most": bound}
 
 
 def stated(document: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from taylor_ops.audit_config import Audit
+from taylor_ops.section import Section
 from taylor_ops.text_template import parts_of
 
 Basis = Literal["chebyshev", "taylor"]
@@ -29,12 +31,6 @@ def _beside_the_config(path: Path, info: ValidationInfo) -> Path:
 
 
 LocalPath = Annotated[Path, AfterValidator(_beside_the_config)]
-
-
-class Section(BaseModel):
-    """A part of the config: immutable, and strict about its keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ModelSource(Section):
@@ -280,6 +276,9 @@ class Latency(Section):
     also_pairs: int = Field(default=5, ge=3)
     devices: tuple[DeviceTarget, ...] = ()
     """Slowdowns that hold on other devices of the same machine; a release that misses one is not published."""
+    compiled: bool = False
+    """Measure also what is left of the slowdown when both models are compiled with `torch.compile`. That takes minutes
+    and a C++ compiler, and is done with the audit."""
 
     @field_validator("max_pairs")
     @classmethod
@@ -317,13 +316,6 @@ class Exactness(Section):
         if size >= info.data.get("batch_size", size + 1):
             raise ValueError("must be smaller than `batch_size`: the floor is another execution")
         return size
-
-
-class Audit(Section):
-    """The attacks that are run against the release before it is published."""
-
-    attacks: tuple[Literal["rank_one"], ...] = ("rank_one",)
-    """Names of attacks; an empty list is reported as such in the record and on the card."""
 
 
 class Card(Section):

@@ -104,8 +104,8 @@ class ExactnessRecord(Record):
 
 
 @dataclass
-class _Tally:
-    """Running totals of one comparison."""
+class Tally:
+    """Running totals of one comparison of greedy continuations."""
 
     prompts: int = 0
     equal: int = 0
@@ -139,6 +139,7 @@ class _Tally:
         return not len(apart)
 
     def comparison(self, tie_margin: float) -> Comparison:
+        """The totals; a divergence with a margin (nats) up to `tie_margin` is a tie."""
         return Comparison(
             prompts=self.prompts,
             prompts_equal=self.equal,
@@ -181,11 +182,11 @@ def validate(
     mlps, captured = Original(original).mlps, read_ranges(ranges_file)
     rounds = sum(len(batches(held_out, settings.batch_size)) for held_out in data_sets.values())
     done = 0
-    tallies: dict[str, tuple[_Tally, _Tally]] = {}
+    tallies: dict[str, tuple[Tally, Tally]] = {}
     uses: dict[str, RangeUse] = {}
     recorded: list[Continuation] = []
     for name, held_out in data_sets.items():
-        against_bundle, against_floor = tallies.setdefault(name, (_Tally(), _Tally()))
+        against_bundle, against_floor = tallies.setdefault(name, (Tally(), Tally()))
         uses[name] = RangeUse(activations=0, outside_captured=0, outside_widened=0)
         for batch in batches(held_out, settings.batch_size):
             ties: set[str] = set()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from taylor_ops.audit import AuditRecord
-from taylor_ops.audit.result import AttackResult
+from taylor_ops.audit.result import AttackResult, Timed
+from taylor_ops.audit.timing import Compiled
 from taylor_ops.bundle import BundleRecord
 from taylor_ops.calibration import Trial
 from taylor_ops.config import ReleaseConfig
@@ -58,6 +59,26 @@ class Slowdown(Record):
     devices: tuple[DeviceSlowdown, ...]
 
 
+class IntrinsicShare(Record):
+    """What is left of the slowdown for who does not run the bundle as it is; None for what was not measured.
+
+    compiled: for a user who compiles the bundle. rebuilt: with the model that an attack makes of it.
+    """
+
+    compiled: Compiled | None
+    rebuilt: Timed | None
+
+    @property
+    def rows(self) -> list[tuple[str, str, Timed | None]]:
+        """What is run, what it is timed beside, and the result."""
+        alone, both = (self.compiled.alone, self.compiled.both) if self.compiled else (None, None)
+        return [
+            ("the bundle, compiled", "the original", alone),
+            ("the bundle, compiled", "the original, compiled", both),
+            ("the model that an attack rebuilds", "the original", self.rebuilt),
+        ]
+
+
 class BundlePlace(Record):
     """Where the bundle is, below the run's folder, and its size."""
 
@@ -91,6 +112,7 @@ class ReleaseRecord(Record):
     perplexity: tuple[Perplexity, ...]
     audit: dict[str, AttackResult]
     audit_skipped: bool
+    intrinsic: IntrinsicShare
     bundle: BundlePlace
     published: Published
     verified: Verified
@@ -149,6 +171,10 @@ def release_record(
         perplexity=exactness.perplexity,
         audit={attack.attack: attack for attack in audit.attacks},
         audit_skipped=audit.skipped,
+        intrinsic=IntrinsicShare(
+            compiled=audit.compiled,
+            rebuilt=next((attack.rebuilt.residual for attack in audit.attacks if attack.rebuilt), None),
+        ),
         bundle=BundlePlace(path=bundle.folder, bytes=bundle.bytes, original_bytes=converted.original_bytes),
         published=published,
         verified=verified,

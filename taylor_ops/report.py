@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from taylor_ops.audit.result import AttackResult
+from taylor_ops.audit.wording import conclusion, in_words
 from taylor_ops.exactness import Comparison, DataSetExactness
 from taylor_ops.files import write_text
 from taylor_ops.layer_checks import LayerError
@@ -66,6 +68,7 @@ def write_report(record: ReleaseRecord, path: Path) -> None:
     """Write the report of a release to `path`; it appears whole."""
     templates = environment(autoescape=True)
     templates.filters |= {"duration": duration, "percent": _percent, "with_links": _with_links}
+    templates.filters |= {"in_words": _in_words, "conclusion": _conclusion}
     text = templates.get_template("report.html.j2").render(
         record=record,
         plots=_plots(record),
@@ -90,6 +93,19 @@ def duration(seconds: float) -> str:
 def _percent(share: float) -> str:
     # The sign must not begin a line.
     return percent(share).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _in_words(attack: AttackResult) -> str:
+    timed = attack.rebuilt and attack.rebuilt.residual
+    residual = None
+    if timed:
+        low, high = (fixed(end, 2) for end in timed.ci95)
+        residual = f"{fixed(timed.slowdown, 2)} times (95 % interval {low} to {high})"
+    return in_words(attack.plain(), f"in {duration(attack.seconds)}", residual)
+
+
+def _conclusion(attacks: Iterable[AttackResult]) -> str:
+    return conclusion([attack.plain() for attack in attacks])
 
 
 def _with_links(text: str) -> Markup:

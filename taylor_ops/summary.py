@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from taylor_ops.audit.result import AttackResult
+from taylor_ops.audit.result import AttackResult, Rebuilt
 from taylor_ops.preflight import Preflight
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.remeasure import Remeasured
@@ -51,16 +51,30 @@ def _exactness(record: ReleaseRecord) -> Table:
     return table
 
 
-def audit_table(attacks: Mapping[str, AttackResult]) -> Table | Text:
-    """What the attacks recovered; says so when none was run."""
+def audit_table(attacks: Mapping[str, AttackResult]) -> Group | Text:
+    """What the attacks recovered and what was rebuilt with it; says so when none was run."""
     if not attacks:
         return Text("Audit skipped: no attack was run against this release", style="bold")
     table = _table("Audit", ["attack", "recovered to 1 %", "to 0.1 %", "cosine, median", "worst", "seconds"], names=1)
+    models = _table("Rebuilt models", ["attack", "prompts equal", "KL mean", "slowdown left"], names=1)
+    notes: list[Text] = []
     for attack in attacks.values():
         shares = [percent(attack.recovered_1pct), percent(attack.recovered_01pct)]
         cosines = [fixed(attack.cosine_median, 6), fixed(attack.cosine_worst, 6)]
         _row(table, [attack.attack, *shares, *cosines, fixed(attack.seconds, 1)])
-    return table
+        if attack.under_determined is not None:
+            notes.append(Text(f"{attack.attack} is under-determined: {attack.under_determined}"))
+        if attack.rebuilt is not None:
+            _row(models, [attack.attack, *_rebuilt(attack.rebuilt)])
+    return Group(table, *notes, *([Text(), models] if models.row_count else []))
+
+
+def _rebuilt(rebuilt: Rebuilt) -> list[str]:
+    """What a rebuilt model says and how much slower than the original it is."""
+    left = "not timed"
+    if rebuilt.residual is not None:
+        left = f"{fixed(rebuilt.residual.slowdown, 2)} (95 % interval {_interval(rebuilt.residual.ci95)})"
+    return [f"{count(rebuilt.prompts_equal)} of {count(rebuilt.prompts)}", figure(rebuilt.kl_mean), left]
 
 
 def _stages(record: ReleaseRecord) -> Table:

@@ -1,30 +1,71 @@
 """The audit: published attacks on TaylorMLP releases, run against a bundle before anyone else does.
 
-Adding an attack is one module beside this one with a function of the type `Attack`, and one entry in `ATTACKS`.
+Adding an attack is one module beside this one with an `Attack`, one entry in `ATTACKS`, and its name in `audit_config`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from taylor_ops.audit import rank_one
+from taylor_ops.audit import collapse, least_squares, rank_one, ratios
+from taylor_ops.audit.conditions import Conditions
+from taylor_ops.audit.layer import Attack
+from taylor_ops.audit.rebuilt import measured_against
 from taylor_ops.audit.result import AttackResult, Progress
+from taylor_ops.audit.run import Run
+from taylor_ops.audit.target import Target
+from taylor_ops.audit.timing import Compiled, timed_compiled
+from taylor_ops.audit_config import Audit
+from taylor_ops.errors import BadInput
+from taylor_ops.files import scratch_beside
+from taylor_ops.original import Original
 from taylor_ops.records import Record
 
-Attack = Callable[[Path, Path, Progress], AttackResult]
-
-ATTACKS: dict[str, Attack] = {"rank_one": rank_one.attack}
+ATTACKS: dict[str, Attack] = {
+    attack.name: attack for attack in (rank_one.ATTACK, ratios.ATTACK, collapse.ATTACK, least_squares.ATTACK)
+}
 
 
 class AuditRecord(Record):
-    """The results of all attacks that were run; `skipped` when none was."""
+    """The results of all attacks that were run; `skipped` when none was.
+
+    compiled: what compiling leaves of the slowdown, None where the config does not ask for it.
+    """
 
     attacks: tuple[AttackResult, ...]
     skipped: bool
+    compiled: Compiled | None = None
 
 
-def audit(original: Path, bundle: Path, attacks: Sequence[str], progress: Progress) -> AuditRecord:
-    """Run the named attacks on a bundle; the original only scores what they recover."""
-    results = tuple(ATTACKS[name](bundle, original, progress) for name in attacks)
-    return AuditRecord(attacks=results, skipped=not results)
+def named(attacks: Sequence[str] | None) -> Audit:
+    """Settings with these attacks, the default ones where none is named; `BadInput` for a name that is not known."""
+    if not attacks:
+        return Audit()
+    unknown = next((name for name in attacks if name not in ATTACKS), None)
+    if unknown is not None:
+        raise BadInput(f"attack `{unknown}` is not known", f"known are {', '.join(sorted(ATTACKS))}")
+    return Audit.model_validate({"attacks": tuple(dict.fromkeys(attacks))})
+
+
+def audit(
+    original: Path, bundle: Path, settings: Audit, progress: Progress, conditions: Conditions | None = None
+) -> AuditRecord:
+    """Run the attacks of `settings` on a bundle; the original only scores what they recover."""
+    conditions = conditions or Conditions()
+    truth, names = Original(original), settings.attacks
+    layers = len(truth.mlps)
+    results: list[AttackResult] = []
+    for number, name in enumerate(names):
+
+        def report(done: int, before: int = number * layers) -> None:
+            progress(before + done, len(names) * layers)
+
+        with scratch_beside(conditions.work) as scratch:
+            target, run = Target(bundle, Path(scratch)), Run(ATTACKS[name], truth, settings, report)
+            folder, rebuilt = run.over(target, name in settings.rebuild), None
+            if folder is not None:
+                rebuilt = measured_against(original, folder, target.dtype, settings, conditions)
+            results.append(run.result(rebuilt))
+    compiled = timed_compiled(original, bundle, conditions) if conditions.latency.compiled and results else None
+    return AuditRecord(attacks=tuple(results), skipped=not results, compiled=compiled)

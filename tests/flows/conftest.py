@@ -34,6 +34,7 @@ def write_tiny_config(path: Path, model: Path) -> Path:
             "new_tokens": 12,
             "running_tokens": 128,
         },
+        "audit": {"prompts": 4, "new_tokens": 8},
         "card": {"license": "mit"},
         "publish": {"repo_id": "org/tiny"},
     }

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.config_file import schema_text
+from tests.taylor_ops.conftest import sample
 from tests.tiny_models import save_tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +153,28 @@ def test_an_original_that_is_not_there_is_named(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     cause, _remedy = refused("audit", tmp_path, "--original", tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in cause
+
+
+def test_an_audit_prints_a_table_or_its_record_as_json(tmp_path: Path) -> None:
+    released = sample(tmp_path, "llama")
+    only = ("audit", released.converted, "--original", released.original, "--attack", "rank_one")
+    done = called(*only, "--attack", "ratios", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert [(attack["attack"], attack["recovered_1pct"]) for attack in record["attacks"]] == [
+        ("rank_one", 1.0),
+        ("ratios", 1.0),
+    ]
+    table = called(*only)
+    assert table.returncode == 0
+    assert "rank_one" in table.stdout
+    assert "100 %" in table.stdout
+
+
+def test_an_attack_that_is_not_known_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    cause, remedy = refused("audit", tmp_path, "--original", tmp_path, "--attack", "guessing")
+    assert "attack `guessing` is not known" in cause
+    assert "collapse, least_squares, rank_one, ratios" in remedy
 
 
 # run

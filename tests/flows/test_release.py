@@ -40,7 +40,17 @@ def test_a_release_leaves_bundle_record_report_and_publication(tiny_config: Path
     assert record["slowdown"]["target"] == 6.0
     assert abs(record["slowdown"]["achieved"] / 6.0 - 1) <= 0.1
     assert len(record["slowdown"]["ci95"]) == 2
-    assert record["audit"]["rank_one"]["recovered_1pct"] > 0.99
+    assert {name: attack["recovered_1pct"] > 0.99 for name, attack in record["audit"].items()} == {
+        "rank_one": True,
+        "ratios": True,
+        "collapse": True,
+    }
+    rebuilt = record["audit"]["collapse"]["rebuilt"]
+    assert (rebuilt["prompts"], rebuilt["prompts_equal"]) == (4, 4)
+    # The clock of these tests goes by bytes, and the rebuilt model has those of the original.
+    assert record["intrinsic"]["rebuilt"]["slowdown"] == rebuilt["residual"]["slowdown"] == 1.0
+    assert record["intrinsic"]["compiled"] is None
+    assert "gets the withheld weights back" in (place / "bundle" / "README.md").read_text(encoding="utf-8")
     for layer, error in zip(record["coverage"]["layers"], record["layer_errors"], strict=True):
         assert 0 < error["inside"] <= layer["truncation"] + layer["rounding"] <= 1e-4
     assert record["exactness"]["project"]["ranges"]["activations"] > 0
@@ -149,6 +159,14 @@ def test_terms_that_say_other_tokens_are_rejected_though_stored_as_planned(
     with pytest.raises(GateRejected, match="prompts equal"):
         run(tiny_config, tmp_path / "a")
     assert published(tmp_path / "a") == []
+
+
+def test_an_attack_above_its_threshold_ends_a_release_that_is_to_be_blocked(tiny_config: Path, tmp_path: Path) -> None:
+    overrides = {"audit__policy": "block", "audit__attacks": "[collapse]", "audit__rebuild": "[]"}
+    with pytest.raises(GateRejected, match=r"attack `collapse` recovers 100 % .* more than the 1 % of `audit.thresho"):
+        run(tiny_config, tmp_path / "a", **overrides)
+    assert published(tmp_path / "a") == []
+    assert not (tmp_path / "a" / "tiny" / "1.0.0" / "bundle").exists()
 
 
 def test_a_published_copy_that_does_not_verify_ends_the_run(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from taylor_ops.audit import AuditRecord
-from taylor_ops.audit.result import AttackResult
+from taylor_ops.audit.result import AttackResult, Rebuilt, Timed
 from taylor_ops.bundle import BundleRecord, Evidence
 from taylor_ops.calibration import Trial
 from taylor_ops.config import Card, Conversion, HubSource, Publish, ReleaseConfig
@@ -128,7 +128,9 @@ def attack(**changes: Any) -> AttackResult:
         recovered_01pct=0.9812,
         cosine_median=0.999999,
         cosine_worst=0.998214,
+        budget="one eigenvector a neuron",
         seconds=14.27,
+        peak_rss_bytes=987_000_000,
     )
     return result.model_copy(update=changes)
 
@@ -251,3 +253,27 @@ def record(**changes: Any) -> ReleaseRecord:
         },
     }
     return release_record(**parts | changes)
+
+
+def timed(slowdown: float = 1.03) -> Timed:
+    """Eleven pairs of the original and a model that is about as fast."""
+    return Timed(
+        slowdown=slowdown,
+        ci95=(slowdown - 0.02, slowdown + 0.02),
+        device="Example CPU 7, 2 threads",
+        seconds_original=(0.5,) * 11,
+        seconds_other=(0.5 * slowdown,) * 11,
+    )
+
+
+def rebuilt(residual: Timed | None = None) -> Rebuilt:
+    """A rebuilt model that says what the original says, on all but one prompt."""
+    return Rebuilt(
+        prompts=24,
+        prompts_equal=23,
+        tokens_compared=765,
+        kl_mean=4.1e-9,
+        kl_max=2e-7,
+        top1_agreement=0.9987,
+        residual=residual or timed(),
+    )

@@ -1,29 +1,35 @@
-"""The audit: what the attack recovers of a release whose answer is known, and how recovered weights are scored."""
+"""The attacks: each recovers a release whose answer is known, and each, weakened, fails the same test."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-from taylor_ops.audit import ATTACKS, audit, rank_one
-from taylor_ops.audit.result import AttackResult, Score
+from taylor_ops.audit import ATTACKS, audit, intervals, least_squares, named, rank_one, ratios
+from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
+from taylor_ops.audit.result import AttackResult
+from taylor_ops.audit.target import Target
+from taylor_ops.audit_config import AttackName, Audit, Thresholds
+from taylor_ops.errors import BadInput
 from taylor_ops.expansion import evaluate
 from taylor_ops.models import load_original
-from tests.taylor_ops.conftest import CPU, Sample, captured, converted, silent
+from tests.taylor_ops.conftest import CPU, Sample, captured, converted, sample, silent
 
 HEIGHT, NEURONS = 32, 48
+EVERY = tuple(ATTACKS)
+SAMPLES = 256
 
 
-def attacked(sample: Sample) -> AttackResult:
-    return rank_one.attack(sample.converted, sample.original, silent)
+def attacked(released: Sample, name: str = "rank_one", **settings: Any) -> AttackResult:
+    """What one attack gets, without a rebuilt model."""
+    chosen = Audit(attacks=(name,), rebuild=(), samples=SAMPLES)
+    return audit(released.original, released.converted, chosen.model_copy(update=settings), silent).attacks[0]
 
 
 def require_recovered(result: AttackResult) -> None:
@@ -31,31 +37,19 @@ def require_recovered(result: AttackResult) -> None:
     assert result.recovered_1pct >= 0.999
     assert result.cosine_median > 0.9999
     assert result.cosine_worst > 0.9999
+    assert result.under_determined is None
 
 
-def score(recovered: Tensor, true: Tensor) -> AttackResult:
-    scored = Score()
-    scored.add(recovered, true)
-    return scored.result("known", "here", "none", 0.5)
-
-
-def of_equal_size(seed: int = 0) -> Tensor:
-    """Weights that all have the root mean square of their column, so that relative errors are those of each weight."""
-    generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(0, 2, (HEIGHT, NEURONS), generator=generator) * 2.0 - 1
-    return signs * torch.logspace(-3, 2, NEURONS)
-
-
-# The attack
-
-
-def test_the_rank_one_attack_recovers_the_output_weights(gated_or_plain: Sample) -> None:
-    result = attacked(gated_or_plain)
+@pytest.mark.parametrize("name", EVERY)
+def test_every_attack_recovers_the_output_weights(gated_or_plain: Sample, name: str) -> None:
+    result = attacked(gated_or_plain, name)
     require_recovered(result)
     assert result.recovered_01pct >= 0.999
     assert result.weights == 2 * HEIGHT * NEURONS
-    assert result.attack == "rank_one"
+    assert result.attack == name
     assert result.seconds > 0
+    assert result.peak_rss_bytes > 10**7
+    assert all((result.source, result.assumptions, result.budget))
 
 
 @pytest.mark.parametrize(
@@ -64,20 +58,52 @@ def test_the_rank_one_attack_recovers_the_output_weights(gated_or_plain: Sample)
         {"dtype": "bfloat16", "tolerance": 1e-3},
         {"basis": "taylor", "tolerance": 1e-2, "range_margin": 0.1},
         {"order": 6},
+        {"min_protected": 0.5},
     ],
-    ids=["bfloat16", "powers", "low order"],
+    ids=["bfloat16", "powers", "low order", "half in clear"],
 )
-def test_the_attack_recovers_releases_of_every_kind(llama: Sample, tmp_path: Path, changes: dict[str, Any]) -> None:
-    result = attacked(llama.again(tmp_path / "released", **changes))
-    assert result.cosine_worst > 0.999
-    assert result.recovered_1pct > 0.9
+def test_every_attack_recovers_releases_of_every_kind(llama: Sample, tmp_path: Path, changes: dict[str, Any]) -> None:
+    released = llama.again(tmp_path / "released", **changes)
+    for name in EVERY:
+        result = attacked(released, name)
+        # Least squares has outputs alone: what rounding or a short series makes of them stays in what it finds.
+        inexact = name == "least_squares" and ("dtype" in changes or "order" in changes)
+        assert result.cosine_worst > (0.9 if inexact else 0.999)
+        assert result.recovered_1pct > (0.05 if inexact else 0.9)
+        assert result.weights == HEIGHT * released.record.neurons_protected
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes"),
+    [("opt", {}), ("gpt_neox", {"hidden_act": "relu2"}), ("gpt2", {}), ("phi3", {}), ("mixtral", {})],
+    ids=["relu", "relu2", "transposed", "fused", "experts"],
+)
+def test_every_attack_and_the_rebuilt_model_know_every_form_of_an_mlp(
+    tmp_path: Path, model_type: str, changes: dict[str, Any]
+) -> None:
+    released = sample(tmp_path, model_type, **changes)
+    settings = Audit(attacks=EVERY, rebuild=(), samples=SAMPLES)
+    for result in audit(released.original, released.converted, settings, silent).attacks:
+        require_recovered(result)
+    ids = torch.randint(32, 127, (2, 24), generator=torch.Generator().manual_seed(3))
+    target = Target(released.converted, tmp_path / "rebuilt")
+    folder = target.rebuild(lambda layer: ATTACKS["collapse"].recover(layer, settings).weights)
+    with torch.inference_mode():
+        said, says = (
+            load_original(place, "float32", CPU)(input_ids=ids).logits.log_softmax(-1)
+            for place in (released.original, folder)
+        )
+    assert float((said - says).abs().max()) < 1e-3
+
+
+# Weakened
 
 
 def only_the_first_order(basis: Any, series: Tensor, t: Tensor) -> Tensor:
     return evaluate(basis, series[:2], t)
 
 
-def test_an_attack_that_reads_only_the_first_order_fails_the_same_test(
+def test_rank_one_that_reads_only_the_first_order_fails(
     gated_or_plain: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rank_one, "evaluate", only_the_first_order)
@@ -85,10 +111,88 @@ def test_an_attack_that_reads_only_the_first_order_fails_the_same_test(
         require_recovered(attacked(gated_or_plain))
 
 
-def weakened(recover: Callable[..., Tensor], spoil: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-    return lambda *arguments: spoil(recover(*arguments))
+def test_rank_one_without_its_signs_gets_half(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_sign(basis: Any, series: Tensor, t: Tensor) -> Tensor:
+        value = evaluate(basis, series, t)
+        return value * torch.where(torch.arange(value.shape[1]) % 2 == 0, 1.0, -1.0)
+
+    monkeypatch.setattr(rank_one, "evaluate", without_sign)
+    result = attacked(llama)
+    assert 0.3 < result.recovered_1pct < 0.7
+    assert result.cosine_worst < -0.999
 
 
+def test_ratios_with_the_coefficients_of_shifted_intervals_fail(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = ratios.fit
+    monkeypatch.setattr(ratios, "fit", lambda phi, center, radius, basis: right(phi, center + 0.1, radius, basis))
+    result = attacked(llama, "ratios")
+    assert result.recovered_1pct < 0.5
+
+
+def test_ratios_without_the_absolute_scale_fail(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = ratios.coefficients
+    monkeypatch.setattr(ratios, "coefficients", lambda *of: right(*of) / right(*of)[0])
+    result = attacked(llama, "ratios")
+    assert result.recovered_1pct < 0.5
+    assert abs(result.cosine_median) > 0.99
+
+
+def test_intervals_are_not_found_where_the_ratios_are_of_another_activation(
+    llama: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert attacked(llama, "ratios").intervals_found == 1.0
+    right = ratios.intervals_of
+    other = intervals.Activation("other", lambda z: z.square() + z.abs(), None, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(ratios, "intervals_of", lambda *of: right(*of[:3], other))
+    assert float(attacked(llama, "ratios").intervals_found or 0) < 0.1
+
+
+def test_collapse_that_reads_one_term_only_fails_where_the_other_carries(
+    gated_or_plain: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ProtectedLayer.tensor
+    first = lambda layer, name: whole(layer, name) * (torch.tensor([[1.0], [0.0]]) if name == "carrier" else 1)  # noqa: E731
+    monkeypatch.setattr(ProtectedLayer, "tensor", first)
+    with pytest.raises(AssertionError):
+        require_recovered(attacked(gated_or_plain, "collapse"))
+
+
+def test_least_squares_on_features_without_their_gates_fails(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_gates(layer: ProtectedLayer, inputs: Tensor) -> Tensor:
+        return layer.activation.value(inputs.double() @ layer.tensor("gate.weight").double().T)
+
+    monkeypatch.setattr(least_squares, "features", without_gates)
+    assert attacked(llama, "least_squares").recovered_1pct < 0.1
+
+
+def test_least_squares_with_too_few_samples_says_so_and_claims_nothing(gated_or_plain: Sample) -> None:
+    result = attacked(gated_or_plain, "least_squares", samples=NEURONS - 1)
+    assert result.under_determined is not None
+    assert "47 samples for 48 unknowns" in result.under_determined
+    assert "in 1 other layer" in result.under_determined
+    assert (result.recovered_1pct, result.cosine_median) == (0, 0)
+    require_recovered(attacked(gated_or_plain, "least_squares", samples=4 * NEURONS))
+
+
+def test_least_squares_leaves_open_what_its_features_do_not_tell_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(40, 8, generator=generator, dtype=torch.float64)
+    features[:, 3] = 0
+    features[:, 6] = 2 * features[:, 5]
+    weights = torch.randn(5, 8, generator=generator, dtype=torch.float64)
+    found, left_open = least_squares.solved(features, features @ weights.T)
+    assert left_open.tolist() == [False, False, False, True, False, True, True, False]
+    assert torch.allclose(found[:, ~left_open], weights[:, ~left_open])
+
+
+def spoiled(attack: Attack, spoil: Callable[[Tensor], Tensor]) -> Attack:
+    def recover(layer: ProtectedLayer, settings: Audit) -> Recovered:
+        return Recovered(spoil(attack.recover(layer, settings).weights))
+
+    return Attack(attack.name, attack.source, attack.assumptions, attack.budget, recover)
+
+
+@pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -100,19 +204,24 @@ def weakened(recover: Callable[..., Tensor], spoil: Callable[[Tensor], Tensor]) 
     ids=["signs not resolved", "scale not resolved", "neurons in the wrong order", "noise"],
 )
 def test_a_weakened_attack_fails_the_same_test(
-    llama: Sample, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]
+    llama: Sample, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor], name: str
 ) -> None:
-    monkeypatch.setattr(rank_one, "recover_layer", weakened(rank_one.recover_layer, spoil))
+    monkeypatch.setitem(ATTACKS, name, spoiled(ATTACKS[name], spoil))
     with pytest.raises(AssertionError):
-        require_recovered(attacked(llama))
+        require_recovered(attacked(llama, name))
 
 
-def test_the_original_only_scores_what_is_recovered(llama: Sample, tmp_path: Path) -> None:
+# What is known and what scores
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_original_only_scores_what_is_recovered(llama: Sample, tmp_path: Path, name: str) -> None:
     negated = load_original(llama.original, "float32", CPU)
     for layer in negated.model.layers:
         layer.mlp.down_proj.weight.data.neg_()
     negated.save_pretrained(tmp_path / "negated")
-    result = rank_one.attack(llama.converted, tmp_path / "negated", silent)
+    settings = Audit(attacks=(name,), rebuild=(), samples=SAMPLES)
+    result = audit(tmp_path / "negated", llama.converted, settings, silent).attacks[0]
     assert result.recovered_1pct < 0.05
     assert result.cosine_median < -0.9999
 
@@ -127,81 +236,30 @@ def test_neurons_with_equal_gates_are_told_apart(llama: Sample, tmp_path: Path) 
     require_recovered(attacked(converted(tmp_path / "pruned", ranges, llama.conversion, tmp_path / "released")))
 
 
-# Scores
-
-
-@given(
-    error=st.floats(0, 0.03).filter(lambda error: min(abs(error - 1e-2), abs(error - 1e-3)) > 1e-5),
-    wrong=st.integers(0, HEIGHT),
-    seed=st.integers(0, 99),
-)
-@settings(deadline=None)
-def test_the_score_counts_the_weights_within_each_limit(error: float, wrong: int, seed: int) -> None:
-    true = of_equal_size(seed)
-    recovered = true.clone()
-    recovered[:wrong] *= 1 + error
-    result = score(recovered, true)
-    assert result.recovered_1pct == pytest.approx(1.0 if error <= 1e-2 else 1 - wrong / HEIGHT)
-    assert result.recovered_01pct == pytest.approx(1.0 if error <= 1e-3 else 1 - wrong / HEIGHT)
-
-
-def test_errors_are_measured_by_the_size_of_the_column_so_that_small_weights_count_no_more_than_large_ones() -> None:
-    true = of_equal_size()
-    true[0] *= 1e-6
-    recovered = true.clone()
-    recovered[0] = 0
-    assert score(recovered, true).recovered_01pct == 1.0
-
-
-def test_a_flipped_sign_is_not_recovered() -> None:
-    true = of_equal_size()
-    recovered = true.clone()
-    recovered[:, 5] *= -1
-    result = score(recovered, true)
-    assert result.recovered_1pct == pytest.approx(1 - 1 / NEURONS)
-    assert result.cosine_worst == pytest.approx(-1)
-    assert result.cosine_median == pytest.approx(1)
-    assert score(-true, true).recovered_1pct == 0
-    assert score(-true, true).cosine_median == pytest.approx(-1)
-
-
-@pytest.mark.parametrize("nothing", [0.0, float("nan"), float("inf")])
-def test_columns_without_a_usable_value_are_not_recovered(nothing: float) -> None:
-    true = of_equal_size()
-    recovered = true.clone()
-    recovered[:, 7] = nothing
-    assert score(recovered, true).recovered_1pct == pytest.approx(1 - 1 / NEURONS)
-
-
-def test_layers_add_up_by_their_number_of_weights() -> None:
-    scored = Score()
-    small, large = torch.ones(4, 1), torch.ones(4, 3)
-    scored.add(small, small)
-    scored.add(-large, large)
-    result = scored.result("known", "here", "none", 0.5)
-    assert result.weights == 16
-    assert result.recovered_1pct == 0.25
-    assert (result.cosine_worst, result.cosine_median) == (pytest.approx(-1), pytest.approx(-1))
-
-
-# The stage
+# The registry
 
 
 def test_an_audit_runs_the_named_attacks_and_tells_its_progress(llama: Sample) -> None:
-    told = []
-    record = audit(llama.original, llama.converted, ("rank_one",), lambda *step: told.append(step))
-    assert [result.attack for result in record.attacks] == ["rank_one"]
+    told: list[tuple[int, int]] = []
+    settings = Audit(attacks=("rank_one", "collapse"), rebuild=())
+    record = audit(llama.original, llama.converted, settings, lambda *step: told.append(step))
+    assert [result.attack for result in record.attacks] == ["rank_one", "collapse"]
     assert not record.skipped
-    assert told == [(1, 2), (2, 2)]
-    require_recovered(record.attacks[0])
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_an_audit_without_attacks_says_that_it_was_skipped(llama: Sample) -> None:
-    record = audit(llama.original, llama.converted, (), silent)
+    record = audit(llama.original, llama.converted, Audit(attacks=()), silent)
     assert record.attacks == ()
     assert record.skipped
 
 
-def test_every_attack_goes_by_the_name_in_its_result(llama: Sample) -> None:
-    for name, attack in ATTACKS.items():
-        assert attack(llama.converted, llama.original, silent).attack == name
+def test_every_attack_has_a_name_in_the_config_and_a_threshold() -> None:
+    assert set(get_args(AttackName)) == set(ATTACKS) == set(Thresholds.model_fields)
+
+
+def test_an_unknown_attack_is_refused_by_name() -> None:
+    assert named(None) == Audit()
+    assert named(["collapse", "collapse"]).attacks == ("collapse",)
+    with pytest.raises(BadInput, match="attack `guessing` is not known"):
+        named(["guessing"])

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from taylor_ops.audit import audit
+from taylor_ops.audit_config import Audit
 from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.config import Conversion
 from taylor_ops.convert import convert, convert_in_memory, expansions_of
@@ -154,6 +155,6 @@ def test_the_gate_of_what_is_stored_knows_neurons_in_clear_and_rejects_one_more(
 
 
 def test_an_attack_is_scored_on_what_is_withheld_alone(half: Sample) -> None:
-    result = audit(half.original, half.converted, ("rank_one",), silent).attacks[0]
+    result = audit(half.original, half.converted, Audit(attacks=("rank_one",)), silent).attacks[0]
     assert result.weights == 32 * half.record.neurons_protected
     assert result.recovered_1pct > 0.99

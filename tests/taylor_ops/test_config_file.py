@@ -154,7 +154,7 @@ def data_set(fields: str) -> str:
         ),
         (text_of("file: a.jsonl, seed: -1"), f"{PROMPT}seed: is the number -1, must be a whole number from 0 to 42949"),
         ("device: gpu", "device: is the text 'gpu', must be text that matches"),
-        ("audit: {attacks: [foo]}", "audit.attacks.0: is the text 'foo', must be `rank_one`"),
+        ("audit: {attacks: [foo]}", "audit.attacks.0: is the text 'foo', must be `rank_one`, `ratios`"),
         ("zebra: 1", "zebra: unknown key; the keys here are `name`, `version`,"),
         ('"a\\nb": 1', "'a\\nb': unknown key; the keys here are"),
         ("calibration: {texts: [{name: t, builtin: held_out, fiel: x}]}", "calibration.texts.0.fiel: unknown key; did"),

@@ -25,7 +25,7 @@ from taylor_ops.exactness import (
     DataSetExactness,
     Divergence,
     ExactnessRecord,
-    _Tally,
+    Tally,
     chance_of_so_many,
     require_exact,
     validate,
@@ -52,7 +52,7 @@ def said(tokens: list[int], logits: Tensor | None = None, prompt: str = "p1") ->
 
 
 def compared(*runs: tuple[Continuation, Continuation]) -> Comparison:
-    tally = _Tally()
+    tally = Tally()
     for original, other in runs:
         tally.add(original, other)
     return tally.comparison(TIE_MARGIN)

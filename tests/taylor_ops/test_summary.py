@@ -57,6 +57,14 @@ def test_the_audit_shows_what_was_recovered() -> None:
     assert row(shown(), "rank_one") == ["over 99.99 %", "98.12 %", "0.999999", "0.998214", "14.3"]
 
 
+def test_what_an_attack_rebuilt_and_what_it_could_not_tell_is_shown() -> None:
+    made = example.attack(attack="collapse", rebuilt=example.rebuilt())
+    text = shown(audit=example.audit(made, example.attack(under_determined="9 samples for 48 unknowns")))
+    assert "23 of 24 │  4.1e-9 │ 1.03 (95 % interval 1.01 to 1.05)" in text
+    assert "rank_one is under-determined: 9 samples for 48 unknowns" in text
+    assert "Rebuilt models" not in shown()
+
+
 def test_a_skipped_audit_is_said() -> None:
     text = shown(audit=example.audit(skipped=True))
     assert "Audit skipped: no attack was run against this release" in text

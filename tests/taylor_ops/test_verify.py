@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from taylor_ops.audit import audit
+from taylor_ops.audit_config import Audit
 from taylor_ops.bundle import MANIFEST, Evidence, assemble
 from taylor_ops.config import Exactness, FolderSource, TextSource
 from taylor_ops.errors import BadInput, GateRejected
@@ -38,7 +39,7 @@ def original_bundle(llama: Sample, tmp_path_factory: pytest.TempPathFactory) -> 
         converted=llama.record,
         latency=example.latency(),
         exactness=validate(llama.original, llama.converted, llama.ranges, llama.conversion, exactness, CPU, silent),
-        audit=audit(llama.original, llama.converted, ("rank_one",), silent),
+        audit=audit(llama.original, llama.converted, Audit(attacks=("rank_one",)), silent),
     )
     assemble(llama.converted, example.config(), example.document(), evidence, root / "bundle")
     return root / "bundle"

@@ -1,0 +1,26 @@
+"""The conditions under which an audit measures other models than the bundle."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from taylor_ops.config import Exactness, Latency, TextSource
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """sources: held-out prompts, on which a rebuilt model is compared. latency: sizes at which models are timed.
+
+    work: beside this path a rebuilt model, as large as the original, lies for a while.
+    """
+
+    sources: Sequence[TextSource] = Exactness().prompts
+    latency: Latency = field(default_factory=Latency)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+    work: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "taylor-audit")

@@ -1,0 +1,89 @@
+"""Find the interval of each neuron from its terms alone: how much hiding centres, and biases in them, would hide.
+
+The ratios of a neuron's terms are those of the coefficients of phi on [center - radius, center + radius], whatever its
+output weights. Each ratio is one equation for the two unknowns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from taylor_ops.activations import Activation
+from taylor_ops.config import Basis
+from taylor_ops.expansion import offsets, signs
+
+_TERMS = 12
+_LEAST_ORDER = 4
+_NODES = 256
+_CENTERS = torch.linspace(-12, 12, 49, dtype=torch.float64)
+_RADII = torch.logspace(-1.2, 1.3, 26, dtype=torch.float64)
+_STEPS = 20
+_DIFFERENCE = 1e-6
+
+
+def intervals_of(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activation) -> tuple[Tensor, Tensor]:
+    """Centres and radii [F] float64 for the coefficients [N + 1, F] of each neuron, known up to one factor each.
+
+    NaN for neurons of an order [F] below 4, where two unknowns are not determined. The best point of a grid is followed
+    by damped Gauss-Newton steps.
+    """
+    used = torch.arange(min(_TERMS, len(ratios)))[:, None] <= orders
+    seen = torch.where(used, ratios[: len(used)], 0.0)
+    seen = seen / seen.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
+    center, log_radius = _best_of_grid(seen, used, basis, activation)
+    damping = torch.full_like(center, 1e-3)
+    best = _misfit(seen, used, center, log_radius, basis, activation)
+    for _ in range(_STEPS):
+        slopes = [
+            (_misfit(seen, used, center + dc, log_radius + dr, basis, activation) - best) / _DIFFERENCE
+            for dc, dr in ((_DIFFERENCE, 0.0), (0.0, _DIFFERENCE))
+        ]
+        step = _damped_step(slopes, best, damping)
+        tried = _misfit(seen, used, center + step[0], log_radius + step[1], basis, activation)
+        better = tried.square().sum(0) < best.square().sum(0)
+        center = torch.where(better, center + step[0], center)
+        log_radius = torch.where(better, log_radius + step[1], log_radius)
+        best = torch.where(better, tried, best)
+        damping = torch.where(better, damping / 10, damping * 10)
+    told = orders >= _LEAST_ORDER
+    return torch.where(told, center, torch.nan), torch.where(told, log_radius.exp(), torch.nan)
+
+
+def _leading(center: Tensor, radius: Tensor, terms: int, basis: Basis, activation: Activation) -> Tensor:
+    """The first `terms` coefficients [terms, F] of phi, as `expansion.coefficients` has them for orders from 4 on."""
+    if basis == "taylor":
+        return activation.taylor(center, terms - 1) * radius ** torch.arange(terms)[:, None]
+    angles = (torch.arange(_NODES, dtype=torch.float64) + 0.5) * (torch.pi / _NODES)
+    transform = torch.cos(torch.arange(terms)[:, None] * angles) * (2 / _NODES)
+    transform[0] /= 2
+    series = transform @ activation.right(center + radius * torch.cos(angles)[:, None]) * signs(terms)[:, None]
+    series[0] += offsets(terms) @ series
+    return series
+
+
+def _best_of_grid(seen: Tensor, used: Tensor, basis: Basis, activation: Activation) -> tuple[Tensor, Tensor]:
+    center, radius = (grid.flatten() for grid in torch.meshgrid(_CENTERS, _RADII, indexing="ij"))
+    known = _leading(center, radius, len(seen), basis, activation)
+    likeness = (known.T @ seen).square() / (known.square().T @ used.double()).clamp_min(1e-300)
+    best = likeness.argmax(0)
+    return center[best], radius[best].log()
+
+
+def _misfit(
+    seen: Tensor, used: Tensor, center: Tensor, log_radius: Tensor, basis: Basis, activation: Activation
+) -> Tensor:
+    """What of `seen` [terms, F] is no multiple of the coefficients of phi on these intervals."""
+    radius = log_radius.clamp(-8, 6).exp()
+    known = torch.where(used, _leading(center.clamp(-64, 64), radius, len(seen), basis, activation), 0.0)
+    factor = (seen * known).sum(0) / known.square().sum(0).clamp_min(1e-300)
+    return seen - factor * known
+
+
+def _damped_step(slopes: list[Tensor], misfit: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """The step of Levenberg and Marquardt in two unknowns, for all neurons at once."""
+    a, d = (slope.square().sum(0) * (1 + damping) + 1e-300 for slope in slopes)
+    b = (slopes[0] * slopes[1]).sum(0)
+    right = [-(slope * misfit).sum(0) for slope in slopes]
+    determinant = (a * d - b * b).clamp_min(1e-300)
+    return (d * right[0] - b * right[1]) / determinant, (a * right[1] - b * right[0]) / determinant

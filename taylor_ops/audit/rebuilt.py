@@ -1,0 +1,51 @@
+"""Measure a rebuilt model: does it say what the original says, and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from taylor_ops.audit.conditions import Conditions
+from taylor_ops.audit.result import Rebuilt
+from taylor_ops.audit.timing import timed
+from taylor_ops.audit_config import Audit
+from taylor_ops.config import TextSource
+from taylor_ops.exactness import Tally
+from taylor_ops.generation import batches, continue_greedily
+from taylor_ops.models import load_both, load_tokenizer
+from taylor_ops.texts import Prompt, prompts
+
+_BATCH_SIZE = 12
+
+
+def held_out(original: Path, sources: Sequence[TextSource], most: int) -> list[Prompt]:
+    """The first prompts of the held-out sets of a release, `most` at most, tokenised by the original's tokenizer."""
+    tokenizer = load_tokenizer(original)
+    found: list[Prompt] = []
+    for source in sources:
+        found += prompts(source, tokenizer)[: most - len(found)]
+    return found
+
+
+def measured_against(original: Path, rebuilt: Path, dtype: str, settings: Audit, conditions: Conditions) -> Rebuilt:
+    """Continue held-out prompts by both models and compare, then time them in turn."""
+    asked = held_out(original, conditions.sources, settings.prompts)
+    pad_token = load_tokenizer(original).pad_token_id
+    first, second = load_both(original, rebuilt, dtype, conditions.device)
+    tally = Tally()
+    for batch in batches(asked, _BATCH_SIZE):
+        said, says = (
+            continue_greedily(model, batch, settings.new_tokens, _BATCH_SIZE, pad_token) for model in (first, second)
+        )
+        for one, other in zip(said, says, strict=True):
+            tally.add(one, other)
+    found = tally.comparison(0.0)
+    return Rebuilt(
+        prompts=found.prompts,
+        prompts_equal=found.prompts_equal,
+        tokens_compared=found.tokens_compared,
+        kl_mean=found.kl_mean,
+        kl_max=found.kl_max,
+        top1_agreement=found.top1_agreement,
+        residual=timed(first, second, conditions),
+    )

@@ -1,0 +1,88 @@
+"""A bundle as an attacker sees it: its protected layers, and the dense architecture that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from taylor_ops.architectures import Mlp
+from taylor_ops.audit.layer import INPUTS, ProtectedLayer
+from taylor_ops.checkpoint import Checkpoint, write_shards
+from taylor_ops.errors import WorkFailed
+from taylor_ops.files import canonical_json, link_or_copy, read_json, write_text
+from taylor_ops.original import Original
+
+_SHARD_BYTES = 500_000_000
+_OF_THE_BUNDLE = ("architectures", "auto_map", "taylor_mlp")
+
+
+class Target:
+    """A bundle under attack. Nothing but the files of its folder is read; `scratch` receives what is made of them."""
+
+    def __init__(self, bundle: Path, scratch: Path) -> None:
+        config = read_json(bundle / "config.json")
+        self._bundle, self._scratch = bundle, scratch
+        self._released, self._taylor = Checkpoint(bundle), config["taylor_mlp"]
+        dense = {key: value for key, value in config.items() if key not in _OF_THE_BUNDLE}
+        dense["model_type"] = dense["model_type"].removeprefix("taylor_")
+        scratch.mkdir(parents=True, exist_ok=True)
+        write_text(scratch / "config.json", canonical_json(dense))
+        self.dtype: str = dense["dtype"]
+        self.dense = Original(scratch)
+
+    def layers(self) -> Iterator[ProtectedLayer]:
+        """Every protected MLP, first layer first."""
+        yield from map(self._layer, self.dense.mlps)
+
+    def _layer(self, mlp: Mlp) -> ProtectedLayer:
+        taylor = self._taylor
+        return ProtectedLayer(self._released, mlp, taylor["layers"][mlp.path], taylor["basis"], self.dense.activation)
+
+    def rebuild(self, weights_of: Callable[[ProtectedLayer], Tensor]) -> Path:
+        """Write the dense model with output weights [H, P] of `weights_of` in place of the terms; one layer in memory.
+
+        Its neurons keep the order of the bundle, on which no output depends.
+        """
+        write_shards(self._scratch, self._tensors(weights_of), _SHARD_BYTES)
+        generation = self._bundle / "generation_config.json"
+        if generation.exists():
+            link_or_copy(generation, self._scratch / generation.name)
+        wrong = sorted(Original(self._scratch).unfit())
+        if wrong:
+            raise WorkFailed(
+                f"tensor {wrong[0]} of the rebuilt model was not made", "this is a defect of taylor_ops/audit/target.py"
+            )
+        return self._scratch
+
+    def _tensors(self, weights_of: Callable[[ProtectedLayer], Tensor]) -> Iterator[tuple[str, Tensor]]:
+        for name in self.dense.names():
+            yield name, self._released.tensor(name)
+        for module, mlps in groupby(self.dense.mlps, key=lambda mlp: mlp.module):
+            members = list(mlps)
+            made = [_dense(layer, weights_of(layer)) for layer in map(self._layer, members)]
+            for name in made[0]:
+                both = [one[name] for one in made]
+                ending = name if members[0].expert is None else name.removesuffix(".weight")
+                yield f"{module}.{ending}", both[0] if members[0].expert is None else torch.stack(both)
+
+
+def _dense(layer: ProtectedLayer, weights: Tensor) -> dict[str, Tensor]:
+    """The tensors of one dense MLP, by their names below its module."""
+    kind, stated = layer.mlp.kind, layer.in_clear
+    inputs = {name: layer.tensor(name) for name in INPUTS if layer.has(name)}
+    down: dict[str, Tensor] = {f"{kind.down}.weight": torch.cat([weights.to(stated.dtype), stated], dim=1)}
+    if layer.has("terms.bias"):
+        down[f"{kind.down}.bias"] = layer.tensor("terms.bias")
+    made: dict[str, Tensor] = {}
+    for name, tensor in inputs.items():
+        role, _, ending = name.partition(".")
+        own = f"{kind.gate if role == 'gate' else kind.up}.{ending}"
+        made[own] = torch.cat([made[own], tensor]) if own in made else tensor
+    made |= down
+    if kind.transposed:
+        made = {name: tensor.T if tensor.dim() == 2 else tensor for name, tensor in made.items()}
+    return {name: tensor.contiguous() for name, tensor in made.items()}

@@ -1,0 +1,78 @@
+"""What is left of the slowdown: other models than the bundle, timed in turn with the original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taylor_ops.audit.conditions import Conditions
+from taylor_ops.audit.result import Timed
+from taylor_ops.calibration import slowdown_of, steady_pairs
+from taylor_ops.errors import WorkFailed
+from taylor_ops.files import read_json
+from taylor_ops.latency import device_description, pairs_of
+from taylor_ops.models import load_both
+from taylor_ops.records import Record
+
+# What is left is one figure among others; settling it as finely as the promised slowdown would take minutes.
+_TOLERANCE = 0.1
+_REASON_LETTERS = 200
+
+
+class Compiled(Record):
+    """Decode times with `torch.compile`.
+
+    alone: the compiled bundle over the original as it is. both: the compiled bundle over the compiled original.
+    """
+
+    alone: Timed
+    both: Timed
+
+
+def timed(first: Any, second: Any, conditions: Conditions) -> Timed | None:
+    """Time `second` against the original `first`, at the batch size and lengths of the release.
+
+    None where layers lie on the disk, which would be what is timed. Raises `WorkFailed` on a machine too noisy to tell.
+    """
+    if any(hasattr(model, "hf_device_map") for model in (first, second)):
+        return None
+    latency, seed = conditions.latency, conditions.seed
+    settings = latency.model_copy(update={"tolerance": max(latency.tolerance, _TOLERANCE)})
+    seconds = steady_pairs(pairs_of(first, second, settings, seed), settings, lambda _done, _total: None)
+    slowdown, interval = slowdown_of(*seconds, seed)
+    return Timed(
+        slowdown=slowdown,
+        ci95=interval,
+        device=device_description(first.device),
+        seconds_original=tuple(seconds[0]),
+        seconds_other=tuple(seconds[1]),
+    )
+
+
+def timed_compiled(original: Path, bundle: Path, conditions: Conditions) -> Compiled | None:
+    """What is left of the slowdown for a user who compiles the bundle; None where memory does not hold both models.
+
+    Raises `WorkFailed` where `torch.compile` does not work here.
+    """
+    dtype = read_json(bundle / "config.json")["dtype"]
+    plain, bundled = load_both(original, bundle, dtype, conditions.device)
+    try:
+        alone = timed(plain, compiled(bundled), conditions)
+        both = timed(compiled(plain), bundled, conditions)
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = " ".join(str(error).split())[:_REASON_LETTERS]
+        raise WorkFailed(
+            f"`latency.compiled` is set, and `torch.compile` does not work here: {reason}",
+            "install a C++ compiler, or leave `latency.compiled` out",
+        ) from error
+    return None if alone is None or both is None else Compiled(alone=alone, both=both)
+
+
+def compiled(model: Any) -> Any:
+    """A loaded model, compiled in place: what a user does who wants it fast."""
+    # Each layer of a bundle has its own orders, and so its own code.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
+    model.compile(dynamic=True)
+    return model

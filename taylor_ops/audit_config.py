@@ -1,0 +1,48 @@
+"""The section `audit` of the release config: which attacks are run, and whether what they get stops a release."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from taylor_ops.section import Section
+
+AttackName = Literal["rank_one", "ratios", "collapse", "least_squares"]
+
+
+class Thresholds(Section):
+    """Per attack, the largest share of the withheld weights that it may recover to 1 % under `policy: block`."""
+
+    rank_one: float = Field(default=0.01, ge=0, le=1)
+    ratios: float = Field(default=0.01, ge=0, le=1)
+    collapse: float = Field(default=0.01, ge=0, le=1)
+    least_squares: float = Field(default=0.01, ge=0, le=1)
+
+
+class Audit(Section):
+    """The attacks that are run against the release before it is published."""
+
+    attacks: tuple[AttackName, ...] = ("rank_one", "ratios", "collapse")
+    """Names of attacks; an empty list is reported as such in the record and on the card. `least_squares` takes longer
+    than the others and is not run unless it is named."""
+    rebuild: tuple[AttackName, ...] = ("collapse",)
+    """Attacks of which the recovered weights are put back into the original architecture, to compare the tokens of the
+    rebuilt model and its speed with the original's."""
+    prompts: int = Field(default=24, ge=1)
+    """Held-out prompts on which a rebuilt model is compared, at most."""
+    new_tokens: int = Field(default=32, ge=1)
+    """Tokens by which each is continued."""
+    samples: int = Field(default=4096, ge=1)
+    """Activations a layer that `least_squares` samples. With fewer than a layer has neurons it is under-determined."""
+    policy: Literal["disclose", "block"] = Field(default="disclose", validate_default=True)
+    """`disclose` publishes what the attacks recovered; `block` ends the release where one gets more than its threshold
+    allows, or cannot tell."""
+    thresholds: Thresholds = Thresholds()
+
+    @field_validator("policy")
+    @classmethod
+    def _a_gate_that_can_fail(cls, policy: str, info: ValidationInfo) -> str:
+        if policy == "block" and info.data.get("attacks") == ():
+            raise ValueError("blocks nothing where `audit.attacks` is empty; name an attack")
+        return policy

@@ -1,0 +1,142 @@
+"""What an audit says: the gate that blocks, the bounds a bundle states, and the words on the card and in the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from taylor_ops.audit import AuditRecord
+from taylor_ops.audit.claims import claims
+from taylor_ops.audit.gate import require_allowed
+from taylor_ops.audit.timing import Compiled
+from taylor_ops.audit_config import Audit, Thresholds
+from taylor_ops.card import render_card
+from taylor_ops.errors import GateRejected
+from taylor_ops.report import write_report
+from tests.taylor_ops import release_example as example
+
+BLOCK = Audit(policy="block")
+
+
+def words_of(record: AuditRecord) -> str:
+    text = render_card(example.statements(audit=record), example.config())
+    return " ".join(text.split())
+
+
+# The gate
+
+
+def test_disclosing_lets_everything_pass() -> None:
+    require_allowed(example.audit(), Audit())
+    require_allowed(example.audit(skipped=True), Audit())
+
+
+def test_blocking_names_attack_figure_and_threshold() -> None:
+    failed = example.attack(attack="ratios", recovered_1pct=0.004)
+    with pytest.raises(GateRejected) as caught:
+        require_allowed(example.audit(failed, example.attack(recovered_1pct=0.4321)), BLOCK)
+    assert "attack `rank_one` recovers 43.21 % of the withheld weights" in caught.value.cause
+    assert "more than the 1 % of `audit.thresholds.rank_one`" in caught.value.cause
+    assert "audit.policy: disclose" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("share", "passes"), [(0.5, True), (0.5001, False)])
+def test_a_threshold_belongs_to_its_attack_and_holds_from_just_above_it(share: float, passes: bool) -> None:
+    settings = Audit(policy="block", thresholds=Thresholds(collapse=0.5))
+    record = example.audit(example.attack(attack="collapse", recovered_1pct=share))
+    if passes:
+        require_allowed(record, settings)
+    else:
+        with pytest.raises(GateRejected, match="collapse"):
+            require_allowed(record, settings)
+    with pytest.raises(GateRejected, match="ratios"):
+        require_allowed(example.audit(example.attack(attack="ratios", recovered_1pct=share)), settings)
+
+
+def test_an_attack_that_cannot_tell_lets_nothing_pass() -> None:
+    short = example.attack(attack="least_squares", recovered_1pct=0.0, under_determined="9 samples for 48 unknowns")
+    with pytest.raises(GateRejected, match="under-determined and bears out nothing: 9 samples for 48 unknowns"):
+        require_allowed(example.audit(short), BLOCK)
+
+
+def test_blocking_without_an_attack_is_refused_in_the_config_and_by_the_gate() -> None:
+    with pytest.raises(ValueError, match="blocks nothing"):
+        Audit(policy="block", attacks=())
+    with pytest.raises(GateRejected, match="no attack was run"):
+        require_allowed(example.audit(skipped=True), BLOCK)
+
+
+# What a bundle states
+
+
+def test_a_bundle_states_bounds_that_do_not_move_with_the_clock() -> None:
+    quick, slow = (
+        example.attack(rebuilt=example.rebuilt(example.timed(slowdown)), seconds=seconds, peak_rss_bytes=memory)
+        for slowdown, seconds, memory in ((0.97, 3.0, 10**9), (1.19, 110.0, 2 * 10**9))
+    )
+    stated = claims(example.audit(quick))
+    assert stated == claims(example.audit(slow))
+    [attack] = stated["attacks"]
+    assert attack["seconds_at_most"] == 600
+    assert attack["rebuilt"]["slowdown_at_most"] == 1.5
+    assert attack["rebuilt"]["prompts_equal"] == 23
+    assert "takes at most 1.5 times as long as the original" in attack["in_words"]
+
+
+def test_a_bound_is_never_below_what_was_measured() -> None:
+    stated = claims(example.audit(example.attack(rebuilt=example.rebuilt(example.timed(1.4)), seconds=1e6)))
+    assert stated["attacks"][0]["rebuilt"]["slowdown_at_most"] == 3.0
+    assert stated["attacks"][0]["seconds_at_most"] is None
+    far = claims(example.audit(example.attack(rebuilt=example.rebuilt(example.timed(40.0)))))
+    assert far["attacks"][0]["rebuilt"]["slowdown_at_most"] is None
+    assert "whose speed was not measured" in far["attacks"][0]["in_words"]
+
+
+# On the card
+
+
+def test_the_card_says_what_an_attacker_gets_and_after_how_long() -> None:
+    attack = example.attack(attack="collapse", rebuilt=example.rebuilt(), intervals_found=0.871)
+    text = words_of(example.audit(attack))
+    assert "gets over 99.99 % of the withheld weights back to within 1 %" in text
+    assert "in at most 600 seconds" in text
+    assert "continues 23 of 24 held-out prompts with the original's tokens (KL 4.1e-9 nats per token)" in text
+    assert "give away those of 87.1 % of the neurons" in text
+    assert "with them a model as fast as the original" in text
+
+
+def test_the_card_says_that_an_attack_could_not_tell_all() -> None:
+    text = words_of(example.audit(example.attack(recovered_1pct=0.0, under_determined="9 samples for 48 unknowns")))
+    assert "It could not tell all of them (9 samples for 48 unknowns): more data may give more." in text
+    assert "That is what was tried, not a limit" in text
+
+
+def test_the_card_says_what_compiling_leaves() -> None:
+    compiled = Compiled(alone=example.timed(2.3), both=example.timed(40.0))
+    text = words_of(example.audit().model_copy(update={"compiled": compiled}))
+    assert "the bundle takes at most 3 times as long as the original as it is, and takes longer than any bound" in text
+    assert "torch.compile" not in words_of(example.audit())
+
+
+# In the report
+
+
+def report(tmp_path: Path, record: AuditRecord) -> str:
+    write_report(example.record(audit=record), tmp_path / "report.html")
+    return " ".join((tmp_path / "report.html").read_text(encoding="utf-8").split())
+
+
+def test_the_report_has_what_was_measured_and_what_is_left_of_the_slowdown(tmp_path: Path) -> None:
+    compiled = Compiled(alone=example.timed(2.31), both=example.timed(2.77))
+    attack = example.attack(rebuilt=example.rebuilt(), under_determined="9 samples for 48 unknowns")
+    text = report(tmp_path, example.audit(attack).model_copy(update={"compiled": compiled}))
+    assert "takes 1.03 times (95 % interval 1.01 to 1.05) as long as the original" in text
+    assert "in 14.3 s" in text
+    assert "Budget: one eigenvector a neuron." in text
+    assert "could not tell all of them (9 samples for 48 unknowns)" in text
+    assert all(f'<td class="n">{figure}</td>' in text for figure in ("2.31", "2.77", "1.03"))
+
+
+def test_the_report_says_what_was_not_measured_of_what_is_left(tmp_path: Path) -> None:
+    assert report(tmp_path, example.audit()).count("not measured") == 3
