@@ -26,6 +26,8 @@ from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.inspection import require_as_planned
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import require_within_bounds
+from taylor_ops.leaked_texts import this_machine
+from taylor_ops.leaks import NoLeak, public_texts, require_no_leak
 from taylor_ops.models import device_named, load_tokenizer
 from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges
@@ -198,6 +200,28 @@ def assemble(
         {"evidence": evidence, "config": document, "template": card_template()},
         lambda folder, _progress: bundles.assemble(release.stages / "convert", config, document, evidence, folder),
         folder=release.folder / "bundle",
+    )
+
+
+@task(task_run_name="refuse leaks {release.label}")
+def refuse_leaks(release: Release, source: ResolvedSource, converted: ConvertedModel, bundle: BundleRecord) -> NoLeak:
+    """Look for withheld weights, and for what tells of this machine, in the files that are to go up."""
+    machine, public = this_machine(release.artifacts, source.folder), public_texts(release.config)
+    return release.perform(
+        "leaks",
+        "taylor_ops.leaks",
+        NoLeak,
+        {"source": source, "converted": converted, "bundle": bundle, "machine": machine.identity(), "public": public},
+        lambda _folder, progress: require_no_leak(
+            release.folder / bundle.folder,
+            bundle.files,
+            source.folder,
+            source.sha256,
+            converted.layers,
+            public,
+            machine,
+            progress,
+        ),
     )
 
 
