@@ -34,6 +34,7 @@ from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
+from taylor_ops.signing import public_key_of
 from taylor_ops.source import ResolvedSource
 from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
 from taylor_ops.texts import require_readable, text_hashes
@@ -45,6 +46,7 @@ def resolve(release: Release) -> ResolvedSource:
     """Bring the source and all texts to this machine and check them."""
     config, source = release.config, release.config.source
     require_installed(config.execution)
+    _public_key(release)
     resolved = release.perform(
         "resolve",
         "taylor_ops.source",
@@ -197,7 +199,7 @@ def assemble(
         "assemble",
         "taylor_ops.bundle",
         BundleRecord,
-        {"evidence": evidence, "config": document, "template": card_template()},
+        {"evidence": evidence, "config": document, "template": card_template(), "key": str(_public_key(release))},
         lambda folder, _progress: bundles.assemble(release.stages / "convert", config, document, evidence, folder),
         folder=release.folder / "bundle",
     )
@@ -252,7 +254,7 @@ def verify(release: Release, bundle: BundleRecord, published: Published) -> Veri
         "taylor_ops.verify",
         Verified,
         {"bundle": bundle, "place": published.path},
-        lambda _folder, _progress: verification.verify(place),
+        lambda _folder, _progress: verification.verify(place, _public_key(release)),
     )
 
 
@@ -289,6 +291,12 @@ def report(
     write_report(record, release.folder / "report.html")
     get_run_logger().info("%s is published in %s", release.label, release.artifacts / published.path)
     return record
+
+
+def _public_key(release: Release) -> bytes | None:
+    """The public part of the key that signs; `BadInput` where there should be one and is none."""
+    signing = release.config.publish.signing
+    return None if signing is None else public_key_of(signing.key_file)
 
 
 def _ranges_file(release: Release, ranges: CapturedRanges) -> Path:

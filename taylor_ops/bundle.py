@@ -20,6 +20,7 @@ from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.files import canonical_json, folder_that_appears_whole, link_or_copy, sha256_of_tree, write_text
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.records import Record
+from taylor_ops.signing import SIGNATURE, name_of_key, public_key_of, sign
 from taylor_ops.source import ResolvedSource
 
 MANIFEST = "taylor_release.json"
@@ -63,12 +64,18 @@ def assemble(
         "config": portable(document),
         "tools": {tool: version(tool) for tool in _TOOLS} | {"python": platform.python_version()},
     } | _statements(evidence)
+    signing = config.publish.signing
+    if signing is not None:
+        key = name_of_key(public_key_of(signing.key_file))
+        statements["signature"] = {"file": SIGNATURE, "public_key_sha256": key}
     with folder_that_appears_whole(folder) as partial:
         for path in sorted(converted_folder.iterdir()):
             link_or_copy(path, partial / path.name)
         write_text(partial / CARD, render_card(statements, config))
         files = sha256_of_tree(partial)
         write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
+        if signing is not None:
+            sign(partial, signing.key_file, f"{config.name}-{config.version}")
     return BundleRecord(
         folder=folder.name,
         bytes=sum(path.stat().st_size for path in folder.iterdir()),
@@ -121,8 +128,14 @@ def _claim(attack: AttackResult) -> dict[str, Any]:
 
 
 def stated(document: dict[str, Any]) -> dict[str, Any]:
-    """What a bundle states of a config document: all but who did the work, on which nothing in it depends."""
-    return {key: value for key, value in document.items() if key != "execution"}
+    """What a bundle states of a config document: all but who did the work, on which nothing in it depends, and the key.
+
+    Of the key the manifest states which it is, and nothing where it lies.
+    """
+    result = {key: value for key, value in document.items() if key != "execution"}
+    if isinstance(result.get("publish"), dict):
+        result["publish"] = {key: value for key, value in result["publish"].items() if key != "signing"}
+    return result
 
 
 def portable(value: Any) -> Any:

@@ -339,6 +339,14 @@ class Card(Section):
     """Where a reader can ask for more; shown as given."""
 
 
+class Signing(Section):
+    """With what the bundle is signed (OpenSSF model signing)."""
+
+    key_file: LocalPath
+    """PEM file with an elliptic curve private key, relative to the config file's folder. Its name goes nowhere; the
+    password of an encrypted key is read from the environment variable `TAYLOR_RELEASE_KEY_PASSWORD`."""
+
+
 class Publish(Section):
     """Where the bundle goes."""
 
@@ -346,6 +354,8 @@ class Publish(Section):
     """`folder` publishes into `hub/<repo_id>/<version>` below the artifacts folder."""
     repo_id: str = Field(pattern=_REPO_ID)
     """Owner and name under which the bundle appears."""
+    signing: Signing | None = None
+    """Sign the bundle; readers check it with `taylor-release verify FOLDER --public-key FILE`."""
 
 
 class ReleaseConfig(Section):
