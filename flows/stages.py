@@ -199,7 +199,12 @@ def assemble(
         "assemble",
         "taylor_ops.bundle",
         BundleRecord,
-        {"evidence": evidence, "config": document, "template": card_template(), "key": str(_public_key(release))},
+        {
+            "evidence": evidence,
+            "config": document,
+            "template": card_template(config.card),
+            "key": str(_public_key(release)),
+        },
         lambda folder, _progress: bundles.assemble(release.stages / "convert", config, document, evidence, folder),
         folder=release.folder / "bundle",
     )

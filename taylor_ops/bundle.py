@@ -14,6 +14,7 @@ from typing import Any
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.card import render_card
+from taylor_ops.card_plots import card_plots
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.exactness import ExactnessRecord
@@ -26,7 +27,7 @@ from taylor_ops.source import ResolvedSource
 MANIFEST = "taylor_release.json"
 CARD = "README.md"
 
-_TOOLS = ("taylor-release", "torch", "transformers", "safetensors", "tokenizers", "numpy")
+_TOOLS = ("taylor-release", "torch", "transformers", "safetensors", "tokenizers", "numpy", "matplotlib")
 _SECONDS = (600, 36_000)
 _SECONDS_MARGIN = 3
 
@@ -72,6 +73,8 @@ def assemble(
         for path in sorted(converted_folder.iterdir()):
             link_or_copy(path, partial / path.name)
         write_text(partial / CARD, render_card(statements, config))
+        for name, picture in card_plots(statements).items():
+            (partial / name).write_bytes(picture)
         files = sha256_of_tree(partial)
         write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
         if signing is not None:
@@ -110,6 +113,9 @@ def _statements(evidence: Evidence) -> dict[str, Any]:
             "new_tokens": latency.new_tokens,
             "layers": latency.layers,
             "layers_measured": latency.layers_measured,
+            "devices": [
+                {"device": one.device, "target": one.target, "tolerance": one.tolerance} for one in latency.devices
+            ],
         },
         "exactness": exactness.plain(),
         "audit": {
