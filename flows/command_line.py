@@ -85,15 +85,19 @@ def run(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Pa
 
 
 @app.command()
-def verify(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)]) -> None:
-    """Verify a bundle: files against the manifest, then the recorded tokens in a clean process."""
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)],
+    public_key: Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed it.")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
+) -> None:
+    """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process."""
+    from taylor_ops.signing import read_public_key
     from taylor_ops.verify import verify as verify_bundle
 
-    verified = verify_bundle(bundle)
-    typer.echo(
-        f"{bundle}: {verified.files} files as listed; {verified.prompts} prompts continued with the "
-        f"{verified.tokens} recorded tokens"
-    )
+    verified = verify_bundle(bundle, None if public_key is None else read_public_key(public_key), tokens)
+    signed = f"signed by {verified.signed_by}; " if verified.signed_by else ""
+    said = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
+    typer.echo(f"{bundle}: {signed}{verified.files} files as listed{said}")
 
 
 @app.command()

@@ -7,7 +7,19 @@ from prefect.runtime import flow_run
 
 from flows.errors_in_logs import without_tracebacks
 from flows.stage import alone, open_release
-from flows.stages import assemble, audit, calibrate, capture, convert, publish, report, resolve, validate, verify
+from flows.stages import (
+    assemble,
+    audit,
+    calibrate,
+    capture,
+    convert,
+    publish,
+    refuse_leaks,
+    report,
+    resolve,
+    validate,
+    verify,
+)
 from taylor_ops.release_record import ReleaseRecord
 
 
@@ -32,6 +44,7 @@ def release(config: str, overrides: dict[str, str] | None = None, artifacts: str
         exactness = validate(run, source, ranges, converted)
         attacks = audit(run, source, converted)
         bundle = assemble(run, source, latency, converted, exactness, attacks)
+        refuse_leaks(run, source, converted, bundle)
         published = publish(run, bundle)
         verified = verify(run, bundle, published)
         return report(run, source, ranges, latency, converted, exactness, attacks, bundle, published, verified)

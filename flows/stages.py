@@ -28,12 +28,15 @@ from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.inspection import require_as_planned
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import require_within_bounds
+from taylor_ops.leaked_texts import this_machine
+from taylor_ops.leaks import NoLeak, public_texts, require_no_leak
 from taylor_ops.models import device_named, load_tokenizer
 from taylor_ops.publish import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
+from taylor_ops.signing import public_key_of
 from taylor_ops.source import ResolvedSource
 from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
 from taylor_ops.texts import require_readable, text_hashes
@@ -45,6 +48,7 @@ def resolve(release: Release) -> ResolvedSource:
     """Bring the source and all texts to this machine and check them."""
     config, source = release.config, release.config.source
     require_installed(config.execution)
+    _public_key(release)
     resolved = release.perform(
         "resolve",
         "taylor_ops.source",
@@ -211,9 +215,36 @@ def assemble(
         "assemble",
         "taylor_ops.bundle",
         BundleRecord,
-        {"evidence": evidence, "config": document, "template": card_template()},
+        {
+            "evidence": evidence,
+            "config": document,
+            "template": card_template(config.card),
+            "key": str(_public_key(release)),
+        },
         lambda folder, _progress: bundles.assemble(release.stages / "convert", config, document, evidence, folder),
         folder=release.folder / "bundle",
+    )
+
+
+@task(task_run_name="refuse leaks {release.label}")
+def refuse_leaks(release: Release, source: ResolvedSource, converted: ConvertedModel, bundle: BundleRecord) -> NoLeak:
+    """Look for withheld weights, and for what tells of this machine, in the files that are to go up."""
+    machine, public = this_machine(release.artifacts, source.folder), public_texts(release.config)
+    return release.perform(
+        "leaks",
+        "taylor_ops.leaks",
+        NoLeak,
+        {"source": source, "converted": converted, "bundle": bundle, "machine": machine.identity(), "public": public},
+        lambda _folder, progress: require_no_leak(
+            release.folder / bundle.folder,
+            bundle.files,
+            source.folder,
+            source.sha256,
+            converted.layers,
+            public,
+            machine,
+            progress,
+        ),
     )
 
 
@@ -244,7 +275,7 @@ def verify(release: Release, bundle: BundleRecord, published: Published) -> Veri
         "taylor_ops.verify",
         Verified,
         {"bundle": bundle, "place": published.path},
-        lambda _folder, _progress: verification.verify(place),
+        lambda _folder, _progress: verification.verify(place, _public_key(release)),
     )
 
 
@@ -281,6 +312,12 @@ def report(
     write_report(record, release.folder / "report.html")
     get_run_logger().info("%s is published in %s", release.label, release.artifacts / published.path)
     return record
+
+
+def _public_key(release: Release) -> bytes | None:
+    """The public part of the key that signs; `BadInput` where there should be one and is none."""
+    signing = release.config.publish.signing
+    return None if signing is None else public_key_of(signing.key_file)
 
 
 def _ranges_file(release: Release, ranges: CapturedRanges) -> Path:

@@ -14,18 +14,20 @@ from typing import Any
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.claims import claims
 from taylor_ops.card import render_card
+from taylor_ops.card_plots import card_plots
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.files import canonical_json, folder_that_appears_whole, link_or_copy, sha256_of_tree, write_text
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.records import Record
+from taylor_ops.signing import SIGNATURE, name_of_key, public_key_of, sign
 from taylor_ops.source import ResolvedSource
 
 MANIFEST = "taylor_release.json"
 CARD = "README.md"
 
-_TOOLS = ("taylor-release", "torch", "transformers", "safetensors", "tokenizers", "numpy")
+_TOOLS = ("taylor-release", "torch", "transformers", "safetensors", "tokenizers", "numpy", "matplotlib")
 
 
 class BundleRecord(Record):
@@ -61,12 +63,20 @@ def assemble(
         "config": portable(document),
         "tools": {tool: version(tool) for tool in _TOOLS} | {"python": platform.python_version()},
     } | _statements(evidence)
+    signing = config.publish.signing
+    if signing is not None:
+        key = name_of_key(public_key_of(signing.key_file))
+        statements["signature"] = {"file": SIGNATURE, "public_key_sha256": key}
     with folder_that_appears_whole(folder) as partial:
         for path in sorted(converted_folder.iterdir()):
             link_or_copy(path, partial / path.name)
         write_text(partial / CARD, render_card(statements, config))
+        for name, picture in card_plots(statements).items():
+            (partial / name).write_bytes(picture)
         files = sha256_of_tree(partial)
         write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
+        if signing is not None:
+            sign(partial, signing.key_file, f"{config.name}-{config.version}")
     return BundleRecord(
         folder=folder.name,
         bytes=sum(path.stat().st_size for path in folder.iterdir()),
@@ -101,6 +111,9 @@ def _statements(evidence: Evidence) -> dict[str, Any]:
             "new_tokens": latency.new_tokens,
             "layers": latency.layers,
             "layers_measured": latency.layers_measured,
+            "devices": [
+                {"device": one.device, "target": one.target, "tolerance": one.tolerance} for one in latency.devices
+            ],
         },
         "exactness": exactness.plain(),
         "audit": claims(evidence.audit),
@@ -108,8 +121,14 @@ def _statements(evidence: Evidence) -> dict[str, Any]:
 
 
 def stated(document: dict[str, Any]) -> dict[str, Any]:
-    """What a bundle states of a config document: all but who did the work, on which nothing in it depends."""
-    return {key: value for key, value in document.items() if key != "execution"}
+    """What a bundle states of a config document: all but who did the work, on which nothing in it depends, and the key.
+
+    Of the key the manifest states which it is, and nothing where it lies.
+    """
+    result = {key: value for key, value in document.items() if key != "execution"}
+    if isinstance(result.get("publish"), dict):
+        result["publish"] = {key: value for key, value in result["publish"].items() if key != "signing"}
+    return result
 
 
 def portable(value: Any) -> Any:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from taylor_ops.audit_config import Audit
-from taylor_ops.section import Section
+from taylor_ops.card_config import Card
+from taylor_ops.section import REPO_ID, LocalPath, Section, beside_the_config
+from taylor_ops.signing_config import Signing
 from taylor_ops.text_template import parts_of
 
 Basis = Literal["chebyshev", "taylor"]
@@ -20,17 +22,8 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 TEXT_SUFFIXES = (".jsonl", ".parquet", ".txt")
 
 DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
-_REPO_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
 _COMMIT = r"^[0-9a-f]{40}$"
 _VERSION = r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
-
-
-def _beside_the_config(path: Path, info: ValidationInfo) -> Path:
-    folder = (info.context or {}).get("folder")
-    return path if path.is_absolute() or folder is None else Path(folder) / path
-
-
-LocalPath = Annotated[Path, AfterValidator(_beside_the_config)]
 
 
 class ModelSource(Section):
@@ -44,7 +37,7 @@ class HubSource(ModelSource):
     """A model repository on the Hugging Face Hub, at one commit."""
 
     kind: Literal["hub"]
-    repo_id: str = Field(pattern=_REPO_ID)
+    repo_id: str = Field(pattern=REPO_ID)
     """Owner and name, such as `meta-llama/Meta-Llama-3-8B-Instruct`."""
     revision: str = Field(pattern=_COMMIT)
     """The commit as 40 hexadecimal digits: a branch or a tag can move, a commit cannot."""
@@ -70,7 +63,7 @@ class GgufSource(ModelSource):
     @model_validator(mode="after")
     def _resolve_the_path(self, info: ValidationInfo) -> GgufSource:
         if self.package is None:
-            object.__setattr__(self, "file", _beside_the_config(self.file, info))
+            object.__setattr__(self, "file", beside_the_config(self.file, info))
         return self
 
 
@@ -80,7 +73,7 @@ Source = Annotated[HubSource | FolderSource | GgufSource, Field(discriminator="k
 class DatasetSource(Section):
     """A data set that the library `datasets` reads: one split of a Hub repository or of a local folder."""
 
-    name: str | None = Field(default=None, pattern=_REPO_ID)
+    name: str | None = Field(default=None, pattern=REPO_ID)
     """Owner and name on the Hub, such as `openai/gsm8k`."""
     folder: LocalPath | None = Field(default=None, validate_default=True)
     """In place of `name`: a folder of data files, or one that `save_to_disk` wrote; relative to the config file's."""
@@ -318,26 +311,15 @@ class Exactness(Section):
         return size
 
 
-class Card(Section):
-    """What the model card says that no measurement can."""
-
-    license: str = Field(min_length=1)
-    """Licence identifier of the Hub, such as `apache-2.0` or `llama3`."""
-    base_model: str | None = Field(default=None, pattern=_REPO_ID)
-    """Hub repository of the original, where there is one."""
-    language: tuple[str, ...] = ("en",)
-    tags: tuple[str, ...] = ()
-    contact: str | None = None
-    """Where a reader can ask for more; shown as given."""
-
-
 class Publish(Section):
     """Where the bundle goes."""
 
     target: Literal["folder"] = "folder"
     """`folder` publishes into `hub/<repo_id>/<version>` below the artifacts folder."""
-    repo_id: str = Field(pattern=_REPO_ID)
+    repo_id: str = Field(pattern=REPO_ID)
     """Owner and name under which the bundle appears."""
+    signing: Signing | None = None
+    """Sign the bundle; readers check it with `taylor-release verify FOLDER --public-key FILE`."""
 
 
 class ReleaseConfig(Section):

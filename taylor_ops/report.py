@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,38 +20,19 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.wording import conclusion, in_words
+from taylor_ops.drawing import BUNDLE as _BUNDLE
+from taylor_ops.drawing import GREY as _GREY
+from taylor_ops.drawing import ORIGINAL as _ORIGINAL
+from taylor_ops.drawing import TARGET as _TARGET
+from taylor_ops.drawing import WIDTH as _WIDTH
+from taylor_ops.drawing import drawable as _drawable
+from taylor_ops.drawing import in_style, shortened
+from taylor_ops.drawing import legend_above as _legend_above
 from taylor_ops.exactness import Comparison, DataSetExactness
 from taylor_ops.files import write_text
 from taylor_ops.layer_checks import LayerError
 from taylor_ops.release_record import Coverage, ReleaseRecord, Slowdown
 from taylor_ops.wording import count, environment, figure, fixed, percent
-
-# Okabe and Ito's palette: told apart by colour-blind readers, and on grey prints.
-_ORIGINAL = "#0072B2"
-_BUNDLE = "#D55E00"
-_TARGET = "#009E73"
-_GREY = "#777777"
-
-_STYLE = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.labelsize": 9,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "grid.color": "#e4e4e4",
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    # Without a salt, identifiers inside the SVG are random.
-    "svg.hashsalt": "taylor-release",
-    # Names come from outside; a dollar sign in one is no formula.
-    "text.parse_math": False,
-}
-# Inches. Narrow, so that letters stay readable where a phone shows the plot as wide as its screen.
-_WIDTH = 4.8
-_NAME_LETTERS = 24
 
 
 @dataclass(frozen=True)
@@ -117,7 +97,7 @@ def _with_links(text: str) -> Markup:
 
 def _plots(record: ReleaseRecord) -> list[Plot]:
     data_sets = list(record.exactness.values())
-    with matplotlib.rc_context(_STYLE):
+    with in_style():
         return [
             _orders(record.coverage),
             _bounds(record.coverage, record.layer_errors),
@@ -273,11 +253,6 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
     return canvas, canvas.subplots()
 
 
-def _drawable(values: Iterable[float]) -> list[float]:
-    """The values with NaN, which leaves a gap, for what no axis can hold."""
-    return [value if math.isfinite(value) else math.nan for value in values]
-
-
 def _log_axis(axes: Axes, direction: str, values: Iterable[float]) -> float:
     """Make one axis logarithmic and wide enough for all positive values; returns its edge, where zeros go."""
     positive = [value for value in values if 0 < value < math.inf] or [1.0]
@@ -292,14 +267,9 @@ def _log_axis(axes: Axes, direction: str, values: Iterable[float]) -> float:
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
     """Name the rows 0, 1, ..., the first at the top."""
-    short = [name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…" for name in names]
-    axes.set_yticks(range(len(names)), short)
+    axes.set_yticks(range(len(names)), [shortened(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(False, axis="y")
-
-
-def _legend_above(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, handletextpad=0.4)
 
 
 def _svg(canvas: Figure) -> Markup:

@@ -1,8 +1,23 @@
-"""The base of every section of the release config."""
+"""What every section of a release config is made of."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+REPO_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""Owner and name of a repository on the Hub."""
+
+
+def beside_the_config(path: Path, info: ValidationInfo) -> Path:
+    """A path as the config file's folder sees it."""
+    folder = (info.context or {}).get("folder")
+    return path if path.is_absolute() or folder is None else Path(folder) / path
+
+
+LocalPath = Annotated[Path, AfterValidator(beside_the_config)]
 
 
 class Section(BaseModel):

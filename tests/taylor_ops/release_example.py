@@ -10,7 +10,8 @@ from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult, Rebuilt, Timed
 from taylor_ops.bundle import BundleRecord, Evidence
 from taylor_ops.calibration import Trial
-from taylor_ops.config import Card, Conversion, HubSource, Publish, ReleaseConfig
+from taylor_ops.card_config import Card
+from taylor_ops.config import Conversion, HubSource, Publish, ReleaseConfig
 from taylor_ops.convert import ConvertedModel, LayerConversion
 from taylor_ops.exactness import (
     TIE_RULE,

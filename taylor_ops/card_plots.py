@@ -1,0 +1,62 @@
+"""The plots of a card, drawn from what the bundle states and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from taylor_ops.drawing import BUNDLE, GREY, ORIGINAL, TARGET, WIDTH, drawable, in_style, legend_above, png, shortened
+from taylor_ops.wording import figure
+
+LAYERS = "layers.png"
+SLOWDOWN = "slowdown.png"
+
+
+def card_plots(statements: Mapping[str, Any]) -> dict[str, bytes]:
+    """PNG files by name: order and coverage of each layer, and the slowdown on each device with its interval."""
+    with in_style():
+        return {
+            LAYERS: png(_layers(statements["conversion"]["layers"])),
+            SLOWDOWN: png(_slowdown(statements["slowdown"])),
+        }
+
+
+def _layers(layers: Sequence[Mapping[str, Any]]) -> Figure:
+    canvas = Figure(figsize=(WIDTH, 3.6))
+    orders, coverage = canvas.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    numbers = range(len(layers))
+    for label, color, values in (
+        ("highest order", GREY, [layer["max_order"] for layer in layers]),
+        ("mean order", BUNDLE, [layer["mean_order"] for layer in layers]),
+    ):
+        orders.plot(numbers, drawable(map(float, values)), "o-", color=color, markersize=3, linewidth=1, label=label)
+    orders.set(ylabel="expansion order", ylim=(0, None))
+    legend_above(orders)
+    shares = [100 * (layer["neurons"] - layer["clear"]) / layer["neurons"] for layer in layers]
+    coverage.bar(numbers, shares, color=TARGET, width=0.7)
+    coverage.set(xlabel="layer", ylabel="withheld, %", ylim=(0, 105), yticks=(0, 50, 100))
+    coverage.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return canvas
+
+
+def _slowdown(slowdown: Mapping[str, Any]) -> Figure:
+    """Bars of the time per token over that of the original, with the interval in which the measured median lay."""
+    targets = [slowdown, *slowdown["devices"]]
+    canvas = Figure(figsize=(WIDTH, 1.1 + 0.5 * len(targets)))
+    axes = canvas.subplots()
+    for row, target in enumerate(targets):
+        factor, tolerance = float(target["target"]), float(target["tolerance"])
+        axes.barh(row - 0.2, 1, height=0.3, color=ORIGINAL, label="" if row else "original")
+        axes.barh(row + 0.2, factor, height=0.3, color=BUNDLE, label="" if row else "this release")
+        axes.errorbar(factor, row + 0.2, xerr=factor * tolerance, color="black", capsize=3, linewidth=1)
+        axes.text(factor * (1 + tolerance), row + 0.2, f"  {figure(factor, 3)}", size=8, va="center")
+    axes.set_yticks(range(len(targets)), [shortened(target["device"]) for target in targets])
+    axes.set_ylim(len(targets) - 0.5, -0.6)
+    axes.grid(False, axis="y")
+    axes.margins(x=0.15)
+    axes.set(xlabel="time per token, the original's = 1", xlim=(0, None))
+    legend_above(axes)
+    return canvas

@@ -1,0 +1,231 @@
+"""Withheld weights in tensors of a bundle: found in any order of rows and columns, scale, sign and data type.
+
+Every row and every column of the withheld matrices is a line with four features that order, scale and sign leave as
+they are. Windows of the same length slide over the tensors of the bundle, along memory and along columns; one whose
+features are those of a line is compared with it value by value, both sorted. Of the windows so many are drawn that 32
+lines of a matrix are expected among them, and three are proof. Not found is a matrix of which neither rows nor columns
+stand whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from taylor_ops.architectures import Mlp
+from taylor_ops.original import Original
+
+Weights = Callable[[Mlp], Tensor]
+
+_LINES_SEEN = 32
+_LINES_THAT_PROVE = 3
+# Six standard deviations of what rounding to bfloat16 does to each feature; the last one is relative.
+_NEAR = torch.tensor([0.006, 0.006, 0.012])
+_NEAR_SPREAD = 0.04
+# Rounding to bfloat16 moves the sorted values of a line by 0.0014 of their mean; another's are 0.005 away or more.
+_SAME = 0.0025
+_CELLS = 1 << 20
+_BATCH_VALUES = 1 << 20
+_PENDING_VALUES = 16 << 20
+
+
+@dataclass
+class Found:
+    """Withheld weights in a tensor, as it was called: the MLP that they belong to, how many of its lines were seen."""
+
+    tensor: str
+    mlp: str
+    lines: int
+
+
+@dataclass
+class _Index:
+    """The lines of one length n. features: [N, 4]; mlp, number: [N]; keys: sorted, with the line of each."""
+
+    length: int
+    per_matrix: int
+    features: Tensor
+    mlp: Tensor
+    number: Tensor
+    keys: Tensor = field(init=False)
+    line: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+        keys = torch.cat([_keys(self.features[:, :3] + corner * _NEAR) for corner in corners])
+        self.keys, order = keys.sort()
+        self.line = torch.arange(len(self.features)).repeat(len(corners))[order]
+
+    def near(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Pairs of a window, by its row in `features` [M, 4], and a line with the same features but for rounding."""
+        keys = _keys(features[:, :3])
+        first, end = (torch.searchsorted(self.keys, keys, right=right) for right in (False, True))
+        window = torch.repeat_interleave(torch.arange(len(keys)), end - first)
+        started = torch.repeat_interleave(torch.cumsum(end - first, 0) - (end - first), end - first)
+        line = self.line[first[window] + torch.arange(len(window)) - started]
+        apart = (features[window] - self.features[line]).abs()
+        near = (apart[:, :3] <= _NEAR).all(-1)
+        near &= apart[:, 3] <= _NEAR_SPREAD / math.sqrt(self.length) * self.features[line, 3]
+        pairs = torch.unique(torch.stack([window[near], line[near]]), dim=1)
+        return pairs[0], pairs[1]
+
+
+class WithheldLines:
+    """The lines of all withheld matrices, and the windows of a bundle that may be one of them.
+
+    mlps: those whose output weights [H, F] are withheld; weights: reads them, one MLP at a time.
+    """
+
+    def __init__(self, mlps: Sequence[Mlp], weights: Weights) -> None:
+        self._mlps, self._weights = mlps, weights
+        parts: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
+        fewest: dict[int, int] = {}
+        for place, mlp in enumerate(mlps):
+            down = weights(mlp).float()
+            for direction, lines in enumerate((down, down.T.contiguous())):
+                count, length = lines.shape
+                numbers = 2 * torch.arange(count) + direction
+                parts[length].append((_features(_sums(lines), length), torch.full((count,), place), numbers))
+                fewest[length] = min(fewest.get(length, count), count)
+        self._indices = [
+            _Index(length, fewest[length], *(torch.cat(part) for part in zip(*some, strict=True)))
+            for length, some in sorted(parts.items())
+        ]
+        self._draw = torch.Generator().manual_seed(0)
+        self._pending: dict[int, list[tuple[str, int, Tensor]]] = defaultdict(list)
+        self._held = 0
+        self._seen: dict[tuple[str, int], set[int]] = defaultdict(set)
+
+    @property
+    def count(self) -> int:
+        """How many lines there are."""
+        return sum(len(index.features) for index in self._indices)
+
+    def look_into(self, name: str, tensor: Tensor) -> list[Found]:
+        """Note what of a tensor may be withheld; gives what has been proven of all tensors so far."""
+        values = tensor.detach().reshape(-1)
+        rows, columns = tensor.shape[-2:] if tensor.dim() > 1 else (1, tensor.numel())
+        for index in self._indices:
+            if len(values) < index.length:
+                continue
+            self._search(name, values, index, None)
+            if rows >= index.length:
+                self._search(name, values, index, (rows, columns))
+        return self.proven() if self._held > _PENDING_VALUES else []
+
+    def _search(self, name: str, values: Tensor, index: _Index, shape: tuple[int, int] | None) -> None:
+        n = index.length
+        starts = len(values) - n + 1
+        chunks = torch.arange(-(-starts // n))
+        share = _LINES_SEEN / index.per_matrix
+        if share < 1:
+            chunks = chunks[torch.rand(len(chunks), generator=self._draw) < share]
+        for some in torch.split(chunks, max(1, _BATCH_VALUES // (2 * n))):
+            places = (some[:, None] * n + torch.arange(2 * n - 1)).clamp(max=len(values) - 1)
+            chunk = values[_along_columns(places, *shape) if shape else places].float()
+            features = _features(_window_sums(chunk, n), n)
+            windows, lines = index.near(features.reshape(-1, 4))
+            for window, line in zip(windows.tolist(), lines.tolist(), strict=True):
+                start = window % n
+                self._pending[int(index.mlp[line])].append(
+                    (name, int(index.number[line]), chunk[window // n, start : start + n].clone())
+                )
+                self._held += n
+
+    def proven(self) -> list[Found]:
+        """Compare what was noted with the lines themselves; every tensor with at least three lines of one MLP."""
+        for place, noted in self._pending.items():
+            down = self._weights(self._mlps[place]).float()
+            for name, number, window in noted:
+                line = down[:, number // 2] if number % 2 else down[number // 2]
+                if _same_values(window, line):
+                    self._seen[name, place].add(number)
+        self._pending.clear()
+        self._held = 0
+        return [
+            Found(name, self._mlps[place].path, len(numbers))
+            for (name, place), numbers in self._seen.items()
+            if len(numbers) >= _LINES_THAT_PROVE
+        ]
+
+
+def output_weights(original: Original) -> Weights:
+    """Reads the output weights [H, F] of an MLP of `original`."""
+    return lambda mlp: original.weights(mlp).down
+
+
+def bare_columns(down: Tensor, terms: Tensor) -> int:
+    """How many columns of `down` [H, F] stand in `terms` [H, K] as they are, or negated, bit by bit.
+
+    Every column of the terms is one of `down` times a coefficient; this counts coefficients of 1 and -1.
+    """
+    return int(torch.isin(_fingerprints(down.to(terms.dtype)), _fingerprints(terms)).sum())
+
+
+def _fingerprints(columns: Tensor) -> Tensor:
+    """One number for each column [H, K], equal for equal bits, whatever the sign of the column."""
+    first = columns[columns.ne(0).int().argmax(0), torch.arange(columns.shape[1])]
+    bits = (columns * torch.where(first < 0, -1, 1) + 0.0).double().contiguous().view(torch.int64)
+    factors = torch.randint(1, 1 << 62, (len(columns), 1), generator=torch.Generator().manual_seed(0)) | 1
+    return (bits * factors).sum(0)
+
+
+def _sums(lines: Tensor) -> Iterator[Tensor]:
+    """Five sums over each of the lines [N, n], of what `_features` is made from."""
+    return (part.sum(-1, dtype=torch.float64) for part in _parts(lines))
+
+
+def _window_sums(lines: Tensor, length: int) -> Iterator[Tensor]:
+    """The same sums over every window of `length` in each of the lines [N, M]: [N, M - length + 1] each."""
+    for part in _parts(lines):
+        total = part.cumsum(-1, dtype=torch.float64)
+        window = total[:, length - 1 :].clone()
+        window[:, 1:] -= total[:, :-length]
+        yield window
+
+
+def _parts(lines: Tensor) -> Iterator[Tensor]:
+    size = lines.abs()
+    yield size
+    yield lines
+    yield lines.square()
+    root = size.sqrt_()
+    yield root
+    yield root * lines.sign()
+
+
+def _features(sums: Iterator[Tensor], length: int) -> Tensor:
+    """Four numbers [..., 4] that neither order nor scale nor sign changes; NaN for a window of zeros."""
+    size, total, squares, root, signed_root = sums
+    scale = size.clamp(min=0).sqrt()
+    return torch.stack(
+        [
+            root / scale,
+            signed_root.abs() / scale,
+            total.abs() / size * math.sqrt(length),
+            squares / size.square() * length,
+        ],
+        dim=-1,
+    ).float()
+
+
+def _keys(features: Tensor) -> Tensor:
+    """The cell of each row of features [N, 3]; one of no line where they are not finite."""
+    cells = (features / (2 * _NEAR)).nan_to_num(-3, -3, -3).clamp(-3, _CELLS - 4).floor().long() + 3
+    return (cells[:, 0] * _CELLS + cells[:, 1]) * _CELLS + cells[:, 2]
+
+
+def _along_columns(places: Tensor, rows: int, columns: int) -> Tensor:
+    """Where in memory the values stand that are at `places` when every [rows, columns] is read column by column."""
+    matrix, inside = places // (rows * columns), places % (rows * columns)
+    return (matrix * rows + inside % rows) * columns + inside // rows
+
+
+def _same_values(window: Tensor, line: Tensor) -> bool:
+    one, other = (values / values.abs().sum() for values in (window.sort().values, line.sort().values))
+    return any(float((one - turned).abs().sum()) <= _SAME for turned in (other, -other.flip(0)))

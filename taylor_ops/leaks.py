@@ -1,0 +1,144 @@
+"""The leak gate: what leaves this machine is the bundle of its manifest, and says nothing that was to be withheld.
+
+Beside the integrity gate of `inspection`, which knows what every converted tensor must be, this one knows nothing of
+how a bundle was made: it takes the files as they will go up and looks for what must not be in them.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+from taylor_ops.config import HubSource, ReleaseConfig
+from taylor_ops.convert import LayerConversion
+from taylor_ops.errors import GateRejected
+from taylor_ops.files import sha256_of_tree
+from taylor_ops.leaked_texts import Machine, leak_in
+from taylor_ops.leaked_weights import Found, WithheldLines, bare_columns, output_weights
+from taylor_ops.original import Original
+from taylor_ops.records import Record
+
+Progress = Callable[[int, int], None]
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
+_LOOKED_AT_ROWS = 16
+# A coefficient next to 1 rounds to 1 in 16 bits: so many neurons may have one by chance, as a share of a layer's.
+_BARE_BY_CHANCE = 0.05
+_REMEDY = "nothing was published; remove it from the bundle or from what the bundle is made of, then run again"
+
+
+class NoLeak(Record):
+    """What was looked through without a finding: files, tensors, and lines of withheld matrices looked for in them."""
+
+    files: int
+    tensors: int
+    lines: int
+
+
+def require_no_leak(
+    bundle: Path,
+    files: Mapping[str, str],
+    original: Path,
+    source_files: Mapping[str, str],
+    layers: Sequence[LayerConversion],
+    public: Sequence[str],
+    machine: Machine,
+    progress: Progress,
+) -> NoLeak:
+    """Refuse a bundle that gives away withheld weights or this machine, or that holds more than its manifest lists.
+
+    files, source_files: sha256 by name, of the bundle and of the original. layers: what became of each MLP. public:
+    texts that the config means to publish. One tensor at a time is in memory, or the output weights of one MLP. Raises
+    `GateRejected` naming file and tensor.
+    """
+    _require_only(bundle, files)
+    for name, sha256 in files.items():
+        _require_discreet(bundle, name, machine, public, source_files.get(name) == sha256)
+    source = Original(original)
+    weights = output_weights(source)
+    lines = WithheldLines(source.mlps, weights)
+    terms = {f"{layer.path}.terms.weight": layer for layer in layers}
+    mlp_of = {mlp.path: mlp for mlp in source.mlps}
+    tensors = [(file, name) for file in files if file.endswith(".safetensors") for name in _names(bundle / file)]
+    for done, (file, name) in enumerate(tensors, start=1):
+        what = f"{bundle / file}: tensor {name}"
+        with safe_open(bundle / file, framework="pt") as stored:
+            if name in terms:
+                layer = terms[name]
+                _require_terms(what, stored.get_slice(name), layer, weights(mlp_of[layer.path]))
+            else:
+                _refuse(lines.look_into(what, stored.get_tensor(name)))
+        progress(done, len(tensors))
+    _refuse(lines.proven())
+    return NoLeak(files=len(files), tensors=len(tensors), lines=lines.count)
+
+
+def public_texts(config: ReleaseConfig) -> list[str]:
+    """What a config means to publish, for `require_no_leak`: repositories and the contact."""
+    source = config.source.repo_id if isinstance(config.source, HubSource) else None
+    texts = (config.card.contact, config.card.base_model, config.publish.repo_id, source)
+    return [text for text in texts if text]
+
+
+def _require_only(bundle: Path, files: Mapping[str, str]) -> None:
+    found = sha256_of_tree(bundle)
+    for name in sorted(found.keys() | files.keys()):
+        if name not in files:
+            raise GateRejected(f"{bundle / name} is not in the manifest", _REMEDY)
+        if name not in found:
+            raise GateRejected(f"{bundle / name} is missing; the manifest lists it", "run again to assemble it anew")
+        if found[name] != files[name]:
+            raise GateRejected(
+                f"{bundle / name} does not have the bytes that were assembled", "run again to assemble it anew"
+            )
+        if (bundle / name).is_symlink():
+            raise GateRejected(f"{bundle / name} is a link, not a file", _REMEDY)
+
+
+def _require_discreet(bundle: Path, name: str, machine: Machine, public: Sequence[str], copied: bool) -> None:
+    path = bundle / name
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        if path.suffix in _PICKLES or _is_pickle(start) or zipfile.is_zipfile(path):
+            raise GateRejected(f"{path} is a pickle or an archive; loading one can run any code", _REMEDY)
+        content = stream.read(int.from_bytes(start, "little")) if path.suffix == ".safetensors" else None
+    found = leak_in(name, path.read_bytes() if content is None else content, machine, public, copied)
+    if found:
+        raise GateRejected(f"{path} gives away {found}", _REMEDY)
+
+
+def _is_pickle(start: bytes) -> bool:
+    """Whether bytes begin as a pickle of protocol 2 to 5 does."""
+    return start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+
+
+def _require_terms(what: str, stored: Any, layer: LayerConversion, down: Tensor) -> None:
+    """Terms [H, K], read in slices, are as many as were made, and withheld columns have no coefficient of 1 in them."""
+    shape = tuple(stored.get_shape())
+    if shape != (len(down), layer.columns):
+        raise GateRejected(f"{what} has shape {shape}; {(len(down), layer.columns)} was made", _REMEDY)
+    end, most = layer.columns - layer.clear, _BARE_BY_CHANCE * (layer.neurons - layer.clear)
+    # A few rows rule out nearly every layer; all of them are read where these do not.
+    for rows in (_LOOKED_AT_ROWS, len(down)):
+        bare = bare_columns(down[:rows], stored[:rows][:, :end])
+        if bare <= most:
+            return
+    raise GateRejected(f"{what} holds the output weights of {bare} neurons of {layer.path} as trained", _REMEDY)
+
+
+def _refuse(found: Sequence[Found]) -> None:
+    for leak in found:
+        raise GateRejected(
+            f"{leak.tensor} holds withheld weights of {leak.mlp}; {leak.lines} of its rows and columns were seen in it",
+            _REMEDY,
+        )
+
+
+def _names(path: Path) -> Iterator[str]:
+    with safe_open(path, framework="pt") as file:
+        yield from sorted(file.keys())

@@ -1,0 +1,140 @@
+"""OpenSSF model signing of a bundle: one signature over all its files, the manifest included, in `model.sig`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.files import canonical_json, read_json, write_text
+
+SIGNATURE = "model.sig"
+PASSWORD = "TAYLOR_RELEASE_KEY_PASSWORD"
+"""Environment variable with the password of an encrypted key."""
+
+_CURVES = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
+_REMEDY = "do not use this copy; fetch or publish the release again"
+
+
+def public_key_of(key_file: Path) -> bytes:
+    """The public key, as PEM, of the private key in a PEM file; `BadInput` where the file holds none that can sign."""
+    key = _loaded(key_file, lambda pem: load_pem_private_key(pem, _password()))
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
+        raise _not_usable(key_file, f"it must be an elliptic curve key ({', '.join(_CURVES)})")
+    return _pem(key.public_key())
+
+
+def read_public_key(file: Path) -> bytes:
+    """The public key in a PEM file, as PEM; `BadInput` where the file holds none that could have signed."""
+    key = _loaded(file, load_pem_public_key)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
+        raise _not_usable(file, f"it must be an elliptic curve key ({', '.join(_CURVES)})")
+    return _pem(key)
+
+
+def name_of_key(public_key: bytes) -> str:
+    """What a key is called in signatures and manifests: the SHA-256 of its PEM."""
+    return hashlib.sha256(public_key).hexdigest()
+
+
+def sign(folder: Path, key_file: Path, name: str) -> None:
+    """Write the signature of everything in `folder` into it. name: what the signature calls the model.
+
+    Equal folders, keys and names give equal bytes.
+    """
+    # Imported here: it brings much along that no release without a key needs.
+    from model_signing.signing import Config
+
+    public_key_of(key_file)
+    config = Config().use_elliptic_key_signer(private_key=key_file, password=_password())
+    config.set_hashing_config(_hashing())
+    with tempfile.TemporaryDirectory() as scratch:
+        # The signature states the last part of the path, which while a bundle is made is a name of no meaning.
+        named, signature = Path(scratch) / name, Path(scratch) / SIGNATURE
+        named.symlink_to(folder.absolute())
+        config.sign(named, signature)
+        made = read_json(signature)
+    _make_reproducible(made["dsseEnvelope"], load_pem_private_key(key_file.read_bytes(), _password()))
+    write_text(folder / SIGNATURE, canonical_json(made))
+
+
+def require_signed(folder: Path, public_key: bytes) -> None:
+    """Check that `folder` holds what was signed with the private part of `public_key`, and nothing else.
+
+    Raises `GateRejected` for a missing, damaged or foreign signature, and for files that are not as they were signed.
+    """
+    from model_signing.verifying import Config
+
+    signature = folder / SIGNATURE
+    if not signature.is_file():
+        raise GateRejected(f"{signature} is missing: {folder} is not signed", _REMEDY)
+    with tempfile.TemporaryDirectory() as scratch:
+        key = Path(scratch) / "key.pub"
+        key.write_bytes(public_key)
+        config = Config().use_elliptic_key_verifier(public_key=key)
+        config.set_hashing_config(_hashing())
+        try:
+            config.verify(folder, signature)
+        except InvalidSignature as error:
+            raise GateRejected(f"{signature} was not made with key {name_of_key(public_key)}", _REMEDY) from error
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            # Whatever a file that is no signature makes the library stumble over.
+            reason = " ".join(str(error).split())
+            raise GateRejected(f"{signature} does not sign what is in {folder}: {reason}", _REMEDY) from error
+
+
+def _hashing() -> Any:
+    """What is hashed: all files but the signature. Links count as what they lead to: a Hub cache is made of them."""
+    from model_signing.hashing import Config
+
+    # More than one path would come in another order in every process, and the signature states them.
+    return Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False).set_allow_symlinks(True)
+
+
+def _make_reproducible(envelope: dict[str, Any], key: Any) -> None:
+    """Sign an envelope (DSSE) anew: the library states things in an order of chance, and draws a random number."""
+    payload = canonical_json(json.loads(base64.b64decode(envelope["payload"]))).encode()
+    kind = envelope["payloadType"].encode()
+    signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+    made = key.sign(signed, ec.ECDSA(_CURVES[key.curve.name], deterministic_signing=True))
+    envelope["payload"] = base64.b64encode(payload).decode()
+    envelope["signatures"][0]["sig"] = base64.b64encode(made).decode()
+
+
+def _password() -> bytes | None:
+    password = os.environ.get(PASSWORD)
+    return password.encode() if password else None
+
+
+def _loaded(file: Path, load: Any) -> Any:
+    try:
+        return load(file.read_bytes())
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _not_usable(file, " ".join(str(error).split())) from error
+
+
+def _not_usable(file: Path, reason: str) -> BadInput:
+    return BadInput(
+        f"{file} holds no usable key: {reason}",
+        f"name a PEM file with the key, made for instance with `openssl ecparam -name prime256v1 -genkey -noout`; "
+        f"the password of an encrypted one is read from {PASSWORD}",
+    )
+
+
+def _pem(key: ec.EllipticCurvePublicKey) -> bytes:
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
