@@ -5,21 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from pydantic import ConfigDict, Field, ValidationError
 
-from taylor_ops.calibration import Progress, slowdown_of, steady_pairs
-from taylor_ops.config import Latency
-from taylor_ops.errors import BadInput
+from taylor_ops.bundle import MANIFEST
+from taylor_ops.calibration import Progress, judged_pairs, slowdown_of
+from taylor_ops.config import DtypeName, Latency
+from taylor_ops.errors import BadInput, WorkFailed
+from taylor_ops.files import sha256_of
 from taylor_ops.latency import device_description, pairs_of
 from taylor_ops.models import load_both
 from taylor_ops.records import Record
+from taylor_ops.source import is_read
 from taylor_ops.verify import read_manifest
 
 
 class Remeasured(Record):
-    """The slowdown of a bundle here, beside what its manifest states. seconds_*: raw samples of the pairs."""
+    """The slowdown of a bundle here, beside what its manifest states. seconds_*: raw samples of the pairs.
+
+    as_stated: whether it is within the tolerance of the target; the samples tell either.
+    """
 
     slowdown: float
     ci95: tuple[float, float]
+    as_stated: bool
     device: str
     target: float
     tolerance: float
@@ -30,45 +38,103 @@ class Remeasured(Record):
     seconds_original: tuple[float, ...]
     seconds_bundle: tuple[float, ...]
 
-    @property
-    def as_stated(self) -> bool:
-        """Whether the whole interval is within the tolerance of the target."""
-        low, high = (self.target * (1 + side * self.tolerance) for side in (-1, 1))
-        return low <= self.ci95[0] and self.ci95[1] <= high
+
+class _Part(Record):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Slowdown(_Part):
+    target: float = Field(gt=1, le=100)
+    tolerance: float = Field(gt=0, le=0.5)
+    device: str
+    batch_size: int = Field(ge=1)
+    prompt_tokens: int = Field(ge=1)
+    new_tokens: int = Field(ge=4)
+
+
+class _Source(_Part):
+    sha256: dict[str, str]
+
+
+class _Exactness(_Part):
+    dtype: DtypeName
+
+
+class _Stated(_Part):
+    """What of a manifest is needed here: the slowdown that it states, and of which original in which dtype."""
+
+    slowdown: _Slowdown
+    source: _Source
+    exactness: _Exactness
 
 
 def remeasure(bundle: Path, original: Path, device: torch.device, seed: int, progress: Progress) -> Remeasured:
     """Time `bundle` and `original` in turn, at the batch size and lengths of the release.
 
-    Raises `BadInput` where memory does not hold both, `WorkFailed` where the machine is too noisy to tell.
+    Raises `BadInput` where the manifest lacks what it should state, the original is another one or memory does not hold
+    both, `WorkFailed` where the machine is too noisy to tell whether the slowdown is as stated.
     """
-    manifest = read_manifest(bundle)
-    stated = manifest["slowdown"]
+    stated = _stated(bundle)
+    _require_its_original(original, stated.source.sha256)
     settings = Latency(
-        target_slowdown=stated["target"],
-        tolerance=stated["tolerance"],
-        batch_size=stated["batch_size"],
-        prompt_tokens=stated["prompt_tokens"],
-        new_tokens=stated["new_tokens"],
+        target_slowdown=stated.slowdown.target,
+        tolerance=stated.slowdown.tolerance,
+        batch_size=stated.slowdown.batch_size,
+        prompt_tokens=stated.slowdown.prompt_tokens,
+        new_tokens=stated.slowdown.new_tokens,
     )
-    first, second = load_both(original, bundle, manifest["exactness"]["dtype"], device)
+    first, second = load_both(original, bundle, stated.exactness.dtype, device)
     if hasattr(first, "hf_device_map"):
         raise BadInput(
             "memory does not hold original and bundle side by side: what would be timed is the disk",
             "run on a device with more memory",
         )
-    seconds = steady_pairs(pairs_of(first, second, settings, seed), settings, progress)
-    slowdown, interval = slowdown_of(*seconds, seed)
+    seconds_original, seconds_bundle, verdict = judged_pairs(
+        pairs_of(first, second, settings, seed), settings, progress
+    )
+    slowdown, interval = slowdown_of(seconds_original, seconds_bundle, seed)
+    if verdict not in ("met", "missed"):
+        raise WorkFailed(
+            f"{len(seconds_bundle)} pairs do not tell whether the slowdown is {settings.target_slowdown:g} within "
+            f"{settings.tolerance:.0%}: it is {slowdown:.2f} (95 % interval {interval[0]:.2f} to {interval[1]:.2f})",
+            "end what else runs on this machine, then run again",
+        )
     return Remeasured(
         slowdown=slowdown,
         ci95=interval,
+        as_stated=verdict == "met",
         device=device_description(device),
         target=settings.target_slowdown,
         tolerance=settings.tolerance,
-        released_on=stated["device"],
+        released_on=stated.slowdown.device,
         batch_size=settings.batch_size,
         prompt_tokens=settings.prompt_tokens,
         new_tokens=settings.new_tokens,
-        seconds_original=tuple(seconds[0]),
-        seconds_bundle=tuple(seconds[1]),
+        seconds_original=tuple(seconds_original),
+        seconds_bundle=tuple(seconds_bundle),
     )
+
+
+def _stated(bundle: Path) -> _Stated:
+    try:
+        return _Stated.model_validate(read_manifest(bundle))
+    except ValidationError as error:
+        places = ", ".join(sorted({".".join(map(str, one["loc"])) for one in error.errors()}))
+        raise BadInput(
+            f"{bundle / MANIFEST} does not state what is to be measured again: {places}",
+            "point the command at the folder of a bundle",
+        ) from error
+
+
+def _require_its_original(original: Path, sums: dict[str, str]) -> None:
+    """`BadInput` with the first file of `original` that is not as it was when the bundle was made."""
+    remedy = "give the original that the bundle was made of; `source` in its manifest says which"
+    for name, stated in sorted(sums.items()):
+        file = original / name
+        if not file.is_file():
+            raise BadInput(f"{file} is missing: the bundle was made of an original that has it", remedy)
+        if sha256_of(file) != stated:
+            raise BadInput(f"{file} does not have the bytes of the original that the bundle was made of", remedy)
+    for file in sorted(original.glob("*.safetensors")):
+        if is_read(file.name) and file.name not in sums:
+            raise BadInput(f"{file} is not part of the original that the bundle was made of", remedy)

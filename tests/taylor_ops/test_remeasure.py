@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from taylor_ops import latency, models
+from taylor_ops import remeasure as remeasuring
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.calibration import steady_pairs
 from taylor_ops.config import Latency
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.files import canonical_json, write_text
+from taylor_ops.files import canonical_json, sha256_of_tree, write_text
 from taylor_ops.remeasure import Remeasured, remeasure
 from taylor_ops.summary import remeasured_table
 from tests.taylor_ops.conftest import CPU, Sample, silent
@@ -33,17 +34,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
 
 
-def again(sample: Sample, tmp_path: Path, target: float) -> Remeasured:
-    bundle = shutil.copytree(sample.converted, tmp_path / "bundle")
-    stated = {"target": target, "tolerance": 0.03, "device": "Example GPU"}
-    manifest = {
+def manifest_of(sample: Sample, target: float) -> dict[str, Any]:
+    stated = {"target": target, "tolerance": 0.03, "device": "Example GPU", "layers": 2}
+    return {
         "format": 1,
         "files": {},
-        "exactness": {"dtype": "float32"},
+        "source": {"origin": "local folder", "sha256": sha256_of_tree(sample.original)},
+        "exactness": {"dtype": "float32", "data_sets": []},
         "slowdown": stated | {"batch_size": 1, "prompt_tokens": 4, "new_tokens": 5},
     }
-    write_text(bundle / MANIFEST, canonical_json(manifest))
-    return remeasure(bundle, sample.original, CPU, 0, silent)
+
+
+def again(
+    sample: Sample, tmp_path: Path, target: float = TRUE, original: Path | None = None, **changes: Any
+) -> Remeasured:
+    bundle = shutil.copytree(sample.converted, tmp_path / "bundle")
+    write_text(bundle / MANIFEST, canonical_json(manifest_of(sample, target) | changes))
+    return remeasure(bundle, original or sample.original, CPU, 0, silent)
 
 
 @pytest.mark.parametrize(("target", "as_stated"), [(4.0, True), (4.1, True), (4.2, False), (3.5, False)])
@@ -59,18 +66,58 @@ def test_a_slowdown_is_as_stated_within_the_tolerance_of_the_manifest(
     assert ("yes" if as_stated else "no") in cells
 
 
-def test_an_interval_that_reaches_out_of_the_band_is_not_as_stated(llama: Sample, tmp_path: Path) -> None:
-    found = again(llama, tmp_path, 4.0)
-    assert not found.model_copy(update={"ci95": (3.87, 3.99)}).as_stated
-    assert not found.model_copy(update={"ci95": (4.0, 4.13)}).as_stated
-    assert found.model_copy(update={"ci95": (3.89, 4.11)}).as_stated
+@pytest.mark.parametrize("ratios", [[2.0, 6.0], [TRUE * 1.03 - 0.01, TRUE * 1.03 + 0.01]])
+def test_what_the_samples_do_not_tell_is_neither(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ratios: list[float]
+) -> None:
+    seconds = itertools.cycle([1.0, ratios[0], 1.0, ratios[1]])
+    monkeypatch.setattr(remeasuring, "pairs_of", lambda *_given: lambda: (next(seconds), next(seconds)))
+    with pytest.raises(WorkFailed, match="99 pairs do not tell whether the slowdown is 4 within 3%"):
+        again(llama, tmp_path)
+
+
+@pytest.mark.parametrize("changed", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_another_original_is_refused_with_the_file_that_differs(llama: Sample, tmp_path: Path, changed: str) -> None:
+    other = shutil.copytree(llama.original, tmp_path / "other")
+    content = bytearray((other / changed).read_bytes())
+    content[-1] ^= 1
+    (other / changed).write_bytes(content)
+    with pytest.raises(BadInput, match=f"other/{changed} does not have the bytes of the original") as caught:
+        again(llama, tmp_path, original=other)
+    assert "`source` in its manifest" in caught.value.remedy
+
+
+def test_an_original_with_fewer_or_more_files_is_another_one(llama: Sample, tmp_path: Path) -> None:
+    other = shutil.copytree(llama.original, tmp_path / "other")
+    (other / "README.md").write_text("no release reads this")
+    assert again(llama, tmp_path, original=other).as_stated
+    shutil.rmtree(tmp_path / "bundle")
+    shutil.copyfile(other / "model.safetensors", other / "more.safetensors")
+    with pytest.raises(BadInput, match=r"more\.safetensors is not part of the original"):
+        again(llama, tmp_path, original=other)
+    shutil.rmtree(tmp_path / "bundle")
+    (other / "config.json").unlink()
+    with pytest.raises(BadInput, match=r"config\.json is missing"):
+        again(llama, tmp_path, original=other)
+
+
+def test_a_manifest_without_a_slowdown_is_refused_with_what_it_lacks(llama: Sample, tmp_path: Path) -> None:
+    stated = manifest_of(llama, TRUE)["slowdown"]
+    for lacking, places in (
+        ({"slowdown": None}, "slowdown"),
+        ({"slowdown": {**stated, "target": "fast", "batch_size": 0}}, r"slowdown\.batch_size, slowdown\.target"),
+        ({"source": {}, "exactness": {"dtype": "int8"}}, r"exactness\.dtype, source\.sha256"),
+    ):
+        with pytest.raises(BadInput, match=f"does not state what is to be measured again: {places}\n"):
+            again(llama, tmp_path, **lacking)
+        shutil.rmtree(tmp_path / "bundle")
 
 
 def test_what_memory_does_not_hold_is_not_timed(llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = llama.record.bytes + llama.record.original_bytes
     monkeypatch.setattr(models, "free_memory", lambda _device: int(0.7 * needed / models._ROOM))
     with pytest.raises(BadInput, match="what would be timed is the disk"):
-        again(llama, tmp_path, 4.0)
+        again(llama, tmp_path)
 
 
 def test_pairs_are_taken_until_they_settle_the_slowdown_or_there_are_too_many() -> None:
