@@ -13,6 +13,7 @@ from typing import Any
 
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.claims import claims
+from taylor_ops.calibration import Pairs
 from taylor_ops.card import render_card
 from taylor_ops.card_plots import card_plots
 from taylor_ops.config import ReleaseConfig
@@ -48,8 +49,8 @@ class Evidence(Record):
     audit: AuditRecord
 
     def identity(self) -> dict[str, Any]:
-        """What the bundle states, without raw seconds and places."""
-        return _statements(self)
+        """What the bundle may state."""
+        return _statements(self, measured=True)
 
 
 def assemble(
@@ -62,7 +63,7 @@ def assemble(
         "version": config.version,
         "config": portable(document),
         "tools": {tool: version(tool) for tool in _TOOLS} | {"python": platform.python_version()},
-    } | _statements(evidence)
+    } | _statements(evidence, config.card.measured)
     signing = config.publish.signing
     if signing is not None:
         key = name_of_key(public_key_of(signing.key_file))
@@ -84,7 +85,7 @@ def assemble(
     )
 
 
-def _statements(evidence: Evidence) -> dict[str, Any]:
+def _statements(evidence: Evidence, measured: bool) -> dict[str, Any]:
     converted, latency, exactness = evidence.converted, evidence.latency, evidence.exactness
     return {
         "source": evidence.source.portable(),
@@ -114,9 +115,31 @@ def _statements(evidence: Evidence) -> dict[str, Any]:
             "devices": [
                 {"device": one.device, "target": one.target, "tolerance": one.tolerance} for one in latency.devices
             ],
-        },
+        }
+        | ({"measured": _timed(latency)} if measured else {}),
         "exactness": exactness.plain(),
         "audit": claims(evidence.audit),
+    }
+
+
+def _timed(latency: LatencyRecord) -> dict[str, Any]:
+    """What was timed, which no other run finds to the same digit."""
+    return {
+        **Pairs(**{name: getattr(latency.achieved, name) for name in Pairs.model_fields}).plain(),
+        "trials": [
+            {
+                "columns": trial.plan.columns,
+                "predicted": trial.predicted,
+                "slowdown": trial.slowdown,
+                "ci95": trial.ci95,
+            }
+            for trial in latency.trials
+        ],
+        "shapes": [shape.plain() for shape in latency.shapes],
+        "devices": [
+            {name: value for name, value in there.plain().items() if name not in ("target", "tolerance")}
+            for there in latency.devices
+        ],
     }
 
 

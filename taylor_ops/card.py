@@ -16,7 +16,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import TemplateError
 
 from taylor_ops.card_config import Card
-from taylor_ops.card_plots import LAYERS, SLOWDOWN
+from taylor_ops.card_plots import PLOTS
 from taylor_ops.config import HubSource, ReleaseConfig
 from taylor_ops.errors import BadInput
 from taylor_ops.wording import environment
@@ -47,7 +47,7 @@ def render_card(statements: dict[str, Any], config: ReleaseConfig) -> str:
                 one_order=math.isinf(float(statements["conversion"]["tolerance"])),
                 layer_ranges=_layer_ranges(statements["conversion"]["layers"], statements["exactness"]["layers"]),
                 divergence_rows=_DIVERGENCE_ROWS,
-                plots={"layers": LAYERS, "slowdown": SLOWDOWN},
+                plots=PLOTS,
                 config_yaml=config_yaml,
                 fence=_fence(config_yaml),
             )

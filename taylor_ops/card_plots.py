@@ -9,19 +9,30 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from taylor_ops.drawing import BUNDLE, GREY, ORIGINAL, TARGET, WIDTH, drawable, in_style, legend_above, png, shortened
+from taylor_ops.latency_plots import Candidate, calibration_curve, time_per_token
 from taylor_ops.wording import figure
 
-LAYERS = "layers.png"
-SLOWDOWN = "slowdown.png"
+PLOTS = {name: f"{name}.png" for name in ("layers", "slowdown", "calibration", "latency")}
+"""File of each plot by its name; the last two are there where a bundle states what was timed."""
 
 
 def card_plots(statements: Mapping[str, Any]) -> dict[str, bytes]:
-    """PNG files by name: order and coverage of each layer, and the slowdown on each device with its interval."""
+    """PNG files by name.
+
+    Order and coverage of each layer, and the slowdown on each device with its interval; where the bundle states what
+    was timed, the candidates of the calibration and the samples of both models too.
+    """
+    slowdown = statements["slowdown"]
     with in_style():
-        return {
-            LAYERS: png(_layers(statements["conversion"]["layers"])),
-            SLOWDOWN: png(_slowdown(statements["slowdown"])),
-        }
+        drawn = {"layers": _layers(statements["conversion"]["layers"]), "slowdown": _slowdown(slowdown)}
+        if "measured" in slowdown:
+            timed = slowdown["measured"]
+            candidates = [Candidate(**trial) for trial in timed["trials"]]
+            drawn["calibration"] = calibration_curve(slowdown["target"], slowdown["tolerance"], candidates)
+            drawn["latency"] = time_per_token(
+                timed["seconds_original"], timed["seconds_bundle"], slowdown["new_tokens"]
+            )
+        return {PLOTS[name]: png(canvas) for name, canvas in drawn.items()}
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> Figure:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,11 @@ from taylor_ops.drawing import ORIGINAL as _ORIGINAL
 from taylor_ops.drawing import TARGET as _TARGET
 from taylor_ops.drawing import WIDTH as _WIDTH
 from taylor_ops.drawing import drawable as _drawable
-from taylor_ops.drawing import in_style, shortened
+from taylor_ops.drawing import in_style, name_rows
 from taylor_ops.drawing import legend_above as _legend_above
 from taylor_ops.exactness import Comparison, DataSetExactness
 from taylor_ops.files import write_text
+from taylor_ops.latency_plots import Candidate, calibration_curve, time_per_token
 from taylor_ops.layer_checks import LayerError
 from taylor_ops.release_record import Coverage, ReleaseRecord, Slowdown
 from taylor_ops.wording import count, environment, figure, fixed, percent
@@ -151,50 +151,23 @@ def _bounds(coverage: Coverage, measured: Sequence[LayerError]) -> Plot:
 
 
 def _calibration(slowdown: Slowdown) -> Plot:
-    canvas, axes = _canvas(3.0)
-    least, most = slowdown.target * (1 - slowdown.tolerance), slowdown.target * (1 + slowdown.tolerance)
-    axes.axhspan(least, most, color=_TARGET, alpha=0.15, linewidth=0, label="target")
-    axes.axhline(slowdown.target, color=_TARGET, linewidth=1)
-    trials = slowdown.trials
-    columns = [trial.plan.columns / 1000 for trial in trials]
-    measured = _drawable(trial.slowdown for trial in trials)
-    reach = [
-        _drawable(max(0.0, trial.slowdown - trial.ci95[0]) for trial in trials),
-        _drawable(max(0.0, trial.ci95[1] - trial.slowdown) for trial in trials),
+    candidates = [
+        Candidate(trial.plan.columns, trial.predicted, trial.slowdown, trial.ci95) for trial in slowdown.trials
     ]
-    predicted = _drawable(trial.predicted for trial in trials)
-    axes.plot(columns, predicted, "D", markerfacecolor="none", color=_GREY, markersize=6, label="predicted")
-    axes.errorbar(columns, measured, reach, fmt="o", color=_BUNDLE, capsize=3, label="measured, 95 % interval")
-    for number, place in enumerate(zip(columns, measured, strict=True), start=1):
-        if math.isfinite(place[1]):
-            axes.annotate(str(number), place, (7, -3), textcoords="offset points", size=8)
-    axes.margins(0.15, 0.25)
-    axes.set(xlabel="stacked columns, thousands", ylabel="slowdown")
-    _legend_above(axes)
     return Plot(
         title="Calibration of the slowdown",
         caption="The candidates in the order in which they were measured; the last was released.",
-        svg=_svg(canvas),
+        svg=_svg(calibration_curve(slowdown.target, slowdown.tolerance, candidates)),
     )
 
 
 def _time_per_token(slowdown: Slowdown) -> Plot:
-    canvas, axes = _canvas(2.2)
     chosen = slowdown.trials[-1]
-    for row, (color, seconds) in enumerate(((_ORIGINAL, chosen.seconds_original), (_BUNDLE, chosen.seconds_bundle))):
-        samples = [1000 * value / slowdown.new_tokens for value in seconds if math.isfinite(value)]
-        if samples:
-            # In the order in which they were taken, so that a drift shows.
-            places = [row + 0.3 * (2 * (index + 0.5) / len(samples) - 1) for index in range(len(samples))]
-            axes.vlines(statistics.median(samples), row - 0.4, row + 0.4, color=color, linewidth=2)
-            axes.plot(samples, places, "o", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
-    _rows(axes, ["original", "bundle"])
-    axes.set(xlabel="milliseconds per token", xlim=(0, None))
     return Plot(
         title="Time per token",
         caption="Every sample of the released candidate, first at the top, and the medians: "
         f"{len(chosen.seconds_bundle)} pairs in turn, {slowdown.new_tokens} new tokens each.",
-        svg=_svg(canvas),
+        svg=_svg(time_per_token(chosen.seconds_original, chosen.seconds_bundle, slowdown.new_tokens)),
     )
 
 
@@ -206,7 +179,7 @@ def _prompts_equal(data_sets: Sequence[DataSetExactness]) -> Plot:
         axes.barh(places, shares, height=0.32, color=color, label=label)
         for place, run in zip(places, runs, strict=True):
             axes.text(101, place, f"{count(run.prompts_equal)} of {count(run.prompts)}", size=8, va="center")
-    _rows(axes, [data_set.name for data_set in data_sets])
+    name_rows(axes, [data_set.name for data_set in data_sets])
     axes.set(xlabel="prompts equal to the end, %", xlim=(0, 125), xticks=range(0, 101, 25))
     _legend_above(axes)
     return Plot(
@@ -230,7 +203,7 @@ def _divergence(data_sets: Sequence[DataSetExactness]) -> Plot:
         most, mean = _drawable(run.kl_max for run in runs), _drawable(run.kl_mean for run in runs)
         axes.plot(most, places, "o", color=color, markerfacecolor="white", markersize=5)
         axes.plot(mean, places, "o", color=color, markersize=5, label=label)
-    _rows(axes, [data_set.name for data_set in data_sets])
+    name_rows(axes, [data_set.name for data_set in data_sets])
     axes.set(xlabel="KL divergence from the original, nats per token")
     _legend_above(axes)
     return Plot(
@@ -263,13 +236,6 @@ def _log_axis(axes: Axes, direction: str, values: Iterable[float]) -> float:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"1e{math.log10(value):.0f}"))
     axis.set_minor_formatter(NullFormatter())
     return edge
-
-
-def _rows(axes: Axes, names: Sequence[str]) -> None:
-    """Name the rows 0, 1, ..., the first at the top."""
-    axes.set_yticks(range(len(names)), [shortened(name) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(False, axis="y")
 
 
 def _svg(canvas: Figure) -> Markup:

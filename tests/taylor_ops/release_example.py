@@ -22,7 +22,7 @@ from taylor_ops.exactness import (
     Perplexity,
     RecordedContinuation,
 )
-from taylor_ops.latency import LatencyRecord
+from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
 from taylor_ops.layer_checks import LayerError, RangeUse
 from taylor_ops.plan import Plan
 from taylor_ops.publish import Published
@@ -170,7 +170,33 @@ def latency(*trials: Trial) -> LatencyRecord:
         layers=12,
         layers_measured=12,
         trials=chosen,
+        shapes=(timed_at(4, 900, 5.51),),
+        devices=(
+            DeviceSlowdown(
+                device="Example GPU 9",
+                target=2.0,
+                tolerance=0.15,
+                layers_measured=9,
+                **samples(2.06, (0.11, 0.12, 0.13, 0.11)),
+            ),
+        ),
     )
+
+
+def timed_at(batch_size: int, prompt_tokens: int, slowdown: float) -> ShapeSlowdown:
+    """A slowdown at another shape."""
+    seconds = (0.5, 0.52, 0.51)
+    return ShapeSlowdown(batch_size=batch_size, prompt_tokens=prompt_tokens, **samples(slowdown, seconds))
+
+
+def samples(slowdown: float, seconds: tuple[float, ...]) -> dict[str, Any]:
+    """Pairs with such a slowdown, the original of which takes so many seconds."""
+    return {
+        "slowdown": slowdown,
+        "ci95": (slowdown - 0.03, slowdown + 0.04),
+        "seconds_original": seconds,
+        "seconds_bundle": tuple(slowdown * value for value in seconds),
+    }
 
 
 def converted(plan: Plan | None = None) -> ConvertedModel:

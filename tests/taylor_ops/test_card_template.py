@@ -17,6 +17,7 @@ from taylor_ops.config import DatasetSource, Exactness, FolderSource, TextSource
 from taylor_ops.config_file import ConfigErrors, read
 from taylor_ops.errors import BadInput
 from taylor_ops.files import read_json, sha256_of
+from taylor_ops.latency import LatencyRecord
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import Sample
 
@@ -61,7 +62,7 @@ def test_a_card_is_written_by_the_template_that_the_config_names(own: Path) -> N
     [
         ("# {{ name }}\n", "`license` of the metadata is not in the card"),
         ("---\nlicense: other\n---\n", "`license` of the metadata is not in the card"),
-        ("---\n{{ metadata }}\n---\n{{ slowdown.measured }}", "no attribute 'measured'"),
+        ("---\n{{ metadata }}\n---\n{{ slowdown.median }}", "no attribute 'median'"),
         ("---\n{{ metadata }}\n---\n{{ name | count }}", "ValueError"),
         ("---\n{{ metadata }}\n: [\n---\n", "its metadata cannot be read"),
         ("---\n{{ metadata }}\n---\n{{ 1 // 0 }}", "ZeroDivisionError"),
@@ -140,11 +141,11 @@ def test_neurons_in_clear_are_said_and_not_called_withheld() -> None:
 
 def test_the_interval_of_the_slowdown_stands_beside_its_device_and_every_other() -> None:
     statements = example.statements()
-    statements["slowdown"]["devices"] = [{"device": "Example GPU 9", "target": 4.0, "tolerance": 0.05}]
+    statements["slowdown"]["devices"] = [{"device": "Other GPU 9", "target": 4.0, "tolerance": 0.05}]
     text = render_card(statements, example.config())
     assert "the median lies between 2.70 and 3.30. That was measured on\nExample CPU 7, 2 threads" in text
-    assert "| Example GPU 9 | 4 | 3.80 to 4.20 |" in text
-    assert "Example GPU" not in render_card(example.statements(), example.config())
+    assert "| Other GPU 9 | 4 | 3.80 to 4.20 |" in text
+    assert "Other GPU" not in render_card(example.statements(), example.config())
 
 
 def test_a_signature_is_said_with_how_to_check_it() -> None:
@@ -179,21 +180,61 @@ def test_plots_follow_orders_coverage_target_and_devices() -> None:
         assert card_plots(statements)["slowdown.png"] != usual["slowdown.png"]
 
 
+@pytest.mark.parametrize(
+    ("plot", "name", "value"),
+    [
+        ("latency.png", "seconds_original", [1.0, 1.1]),
+        ("latency.png", "seconds_bundle", [3.0, 3.3]),
+        ("calibration.png", "trials", [{"columns": 9_000, "predicted": 2.0, "slowdown": 2.5, "ci95": [2.4, 2.6]}]),
+    ],
+)
+def test_plots_follow_what_was_timed(plot: str, name: str, value: Any) -> None:
+    statements, usual = example.statements(), card_plots(example.statements())
+    statements["slowdown"]["measured"][name] = value
+    plots = card_plots(statements)
+    assert {changed for changed in plots if plots[changed] != usual[changed]} == {plot}
+
+
+def test_what_was_timed_stays_out_of_a_bundle_that_is_to_have_the_same_bytes_again(
+    llama: Sample, tmp_path: Path
+) -> None:
+    other = example.latency(example.trial(307_200, 9.9, 3.01))
+    files: dict[bool, list[dict[str, str]]] = {}
+    for measured in (False, True):
+        config = example.config()
+        config = config.model_copy(update={"card": config.card.model_copy(update={"measured": measured})})
+        for number, latency in enumerate((example.latency(), other)):
+            folder = tmp_path / f"{measured}-{number}"
+            made = assemble(llama.converted, config, example.document(), evidence_with(latency), folder)
+            files.setdefault(measured, []).append(made.files)
+    first, again = files[False]
+    assert first == again
+    assert not {"latency.png", "calibration.png"} & first.keys()
+    first, again = files[True]
+    differ = {name for name in first.keys() | again.keys() if first.get(name) != again.get(name)}
+    assert differ == {"README.md", "taylor_release.json", "latency.png", "calibration.png"}
+
+
+def evidence_with(latency: LatencyRecord) -> Evidence:
+    return Evidence(
+        source=example.source(),
+        converted=example.converted(),
+        latency=latency,
+        exactness=example.exactness(),
+        audit=example.audit(),
+    )
+
+
 def example_device() -> dict[str, Any]:
     return {"device": "$x$ " * 30, "target": 4.0, "tolerance": 0.05}
 
 
 def test_the_plots_of_a_bundle_are_in_its_manifest_and_on_its_card(llama: Sample, tmp_path: Path) -> None:
-    evidence = Evidence(
-        source=example.source(),
-        converted=example.converted(),
-        latency=example.latency(),
-        exactness=example.exactness(),
-        audit=example.audit(),
+    assemble(
+        llama.converted, example.config(), example.document(), evidence_with(example.latency()), tmp_path / "bundle"
     )
-    assemble(llama.converted, example.config(), example.document(), evidence, tmp_path / "bundle")
     manifest = read_json(tmp_path / "bundle" / MANIFEST)
     text = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
-    for name in ("layers.png", "slowdown.png"):
+    for name in ("layers.png", "slowdown.png", "calibration.png", "latency.png"):
         assert manifest["files"][name] == sha256_of(tmp_path / "bundle" / name)
         assert f"]({name})" in text

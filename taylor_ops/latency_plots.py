@@ -1,0 +1,65 @@
+"""Plots of a calibration: the candidates on the way to the target, and the time per token of both models."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from taylor_ops.drawing import BUNDLE, GREY, ORIGINAL, TARGET, WIDTH, drawable, legend_above, name_rows
+
+
+class Candidate(NamedTuple):
+    """One measured plan: stacked columns, the slowdown predicted for it, and what was measured."""
+
+    columns: int
+    predicted: float
+    slowdown: float
+    ci95: tuple[float, float]
+
+
+def calibration_curve(target: float, tolerance: float, candidates: Sequence[Candidate]) -> Figure:
+    """Slowdown against stacked columns: the target with its band, predictions, measurements with their intervals."""
+    canvas, axes = _canvas(3.0)
+    axes.axhspan(target * (1 - tolerance), target * (1 + tolerance), color=TARGET, alpha=0.15, linewidth=0)
+    axes.axhline(target, color=TARGET, linewidth=1, label="target")
+    columns = [candidate.columns / 1000 for candidate in candidates]
+    measured = drawable(candidate.slowdown for candidate in candidates)
+    reach = [
+        drawable(max(0.0, candidate.slowdown - candidate.ci95[0]) for candidate in candidates),
+        drawable(max(0.0, candidate.ci95[1] - candidate.slowdown) for candidate in candidates),
+    ]
+    predicted = drawable(candidate.predicted for candidate in candidates)
+    axes.plot(columns, predicted, "D", markerfacecolor="none", color=GREY, markersize=6, label="predicted")
+    axes.errorbar(columns, measured, reach, fmt="o", color=BUNDLE, capsize=3, label="measured, 95 % interval")
+    for number, place in enumerate(zip(columns, measured, strict=True), start=1):
+        if math.isfinite(place[1]):
+            axes.annotate(str(number), place, (7, -3), textcoords="offset points", size=8)
+    axes.margins(0.15, 0.25)
+    axes.set(xlabel="stacked columns, thousands", ylabel="slowdown")
+    legend_above(axes)
+    return canvas
+
+
+def time_per_token(original: Sequence[float], bundle: Sequence[float], new_tokens: int) -> Figure:
+    """Every sample of both models, in seconds for `new_tokens`, in the order in which they were taken, and medians."""
+    canvas, axes = _canvas(2.2)
+    for row, (color, seconds) in enumerate(((ORIGINAL, original), (BUNDLE, bundle))):
+        samples = [1000 * value / new_tokens for value in seconds if math.isfinite(value)]
+        if samples:
+            # In the order in which they were taken, so that a drift shows.
+            places = [row + 0.3 * (2 * (index + 0.5) / len(samples) - 1) for index in range(len(samples))]
+            axes.vlines(statistics.median(samples), row - 0.4, row + 0.4, color=color, linewidth=2)
+            axes.plot(samples, places, "o", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
+    name_rows(axes, ["original", "bundle"])
+    axes.set(xlabel="milliseconds per token", xlim=(0, None))
+    return canvas
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+    canvas = Figure(figsize=(WIDTH, height))
+    return canvas, canvas.subplots()
