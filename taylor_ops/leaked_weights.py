@@ -24,6 +24,7 @@ Weights = Callable[[Mlp], Tensor]
 
 _LINES_SEEN = 32
 _LINES_THAT_PROVE = 3
+_FEW_CHUNKS = 64
 # Six standard deviations of what rounding to bfloat16 does to each feature; the last one is relative.
 _NEAR = torch.tensor([0.006, 0.006, 0.012])
 _NEAR_SPREAD = 0.04
@@ -123,7 +124,7 @@ class WithheldLines:
         starts = len(values) - n + 1
         chunks = torch.arange(-(-starts // n))
         share = _LINES_SEEN / index.per_matrix
-        if share < 1:
+        if share < 1 and len(chunks) > _FEW_CHUNKS:
             chunks = chunks[torch.rand(len(chunks), generator=self._draw) < share]
         for some in torch.split(chunks, max(1, _BATCH_VALUES // (2 * n))):
             places = (some[:, None] * n + torch.arange(2 * n - 1)).clamp(max=len(values) - 1)
