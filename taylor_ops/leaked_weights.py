@@ -2,7 +2,7 @@
 
 Every row and every column of the withheld matrices is a line with four features that order, scale and sign leave as
 they are. Windows of the same length slide over the tensors of the bundle, along memory and along columns; one whose
-features are those of a line is compared with it value by value, both sorted. Of the windows so many are drawn that 32
+features are those of a line is compared with it value by value, both sorted. Of the windows so many are drawn that 16
 lines of a matrix are expected among them, and three are proof. Not found is a matrix of which neither rows nor columns
 stand whole.
 """
@@ -22,7 +22,7 @@ from taylor_ops.original import Original
 
 Weights = Callable[[Mlp], Tensor]
 
-_LINES_SEEN = 32
+_LINES_SEEN = 16
 _LINES_THAT_PROVE = 3
 _FEW_CHUNKS = 64
 # Six standard deviations of what rounding to bfloat16 does to each feature; the last one is relative.
