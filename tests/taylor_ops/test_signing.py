@@ -114,9 +114,7 @@ def test_a_changed_file_is_refused_though_the_manifest_was_changed_with_it(bundl
     manifest["files"]["README.md"] = sha256_of(bundle / "README.md")
     (bundle / MANIFEST).write_text(canonical_json(manifest))
     assert verify(bundle).files == len(manifest["files"])
-    cause = refused(bundle, key)
-    assert "README.md" in cause
-    assert MANIFEST in cause
+    assert refused(bundle, key).endswith(f"does not sign what is in {bundle}: README.md, {MANIFEST} changed")
 
 
 @pytest.mark.parametrize("change", ["added", "removed"])
