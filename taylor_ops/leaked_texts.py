@@ -41,6 +41,8 @@ _KINDS_OF_SECRET = (
     "Stripe Access Key",
     "Twilio API Key",
 )
+# Punctuation and words that a vocabulary without spaces between its entries may give by chance.
+_NOT_IN_A_VOCABULARY = ("Basic Auth Credentials", "Private Key")
 _MORE_SECRETS = {
     "Hugging Face token": re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}"),
     "GitHub Token": re.compile(r"\bgithub_pat_[A-Za-z0-9_]{40,}"),
@@ -100,7 +102,8 @@ def _findings(text: str, machine: Machine, copied: bool, vocabulary: bool) -> It
         if secret in text:
             yield "a token that is set on this machine", text.index(secret)
     for kind, pattern in _patterns():
-        if match := pattern.search(text):
+        by_chance = vocabulary and kind in _NOT_IN_A_VOCABULARY
+        if not by_chance and (match := pattern.search(text)):
             yield f"a secret ({kind})", match.start()
     for place in machine.places:
         # A folder right below the root, such as /tmp, says nothing of whose machine it is.

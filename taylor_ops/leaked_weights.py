@@ -2,7 +2,7 @@
 
 Every row and every column of the withheld matrices is a line with four features that order, scale and sign leave as
 they are. Windows of the same length slide over the tensors of the bundle, along memory and along columns; one whose
-features are those of a line is compared with it value by value, both sorted. Of the windows so many are drawn that 32
+features are those of a line is compared with it value by value, both sorted. Of the windows so many are drawn that 16
 lines of a matrix are expected among them, and three are proof. Not found is a matrix of which neither rows nor columns
 stand whole.
 """
@@ -22,8 +22,9 @@ from taylor_ops.original import Original
 
 Weights = Callable[[Mlp], Tensor]
 
-_LINES_SEEN = 32
+_LINES_SEEN = 16
 _LINES_THAT_PROVE = 3
+_FEW_CHUNKS = 64
 # Six standard deviations of what rounding to bfloat16 does to each feature; the last one is relative.
 _NEAR = torch.tensor([0.006, 0.006, 0.012])
 _NEAR_SPREAD = 0.04
@@ -123,7 +124,7 @@ class WithheldLines:
         starts = len(values) - n + 1
         chunks = torch.arange(-(-starts // n))
         share = _LINES_SEEN / index.per_matrix
-        if share < 1:
+        if share < 1 and len(chunks) > _FEW_CHUNKS:
             chunks = chunks[torch.rand(len(chunks), generator=self._draw) < share]
         for some in torch.split(chunks, max(1, _BATCH_VALUES // (2 * n))):
             places = (some[:, None] * n + torch.arange(2 * n - 1)).clamp(max=len(values) - 1)

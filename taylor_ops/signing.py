@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,7 @@ def require_signed(folder: Path, public_key: bytes) -> None:
             raise GateRejected(f"{signature} was not made with key {name_of_key(public_key)}", _REMEDY) from error
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             # Whatever a file that is no signature makes the library stumble over.
-            reason = " ".join(str(error).split())
-            raise GateRejected(f"{signature} does not sign what is in {folder}: {reason}", _REMEDY) from error
+            raise GateRejected(f"{signature} does not sign what is in {folder}: {_reason(error)}", _REMEDY) from error
 
 
 def _hashing() -> Any:
@@ -104,6 +104,12 @@ def _hashing() -> Any:
 
     # More than one path would come in another order in every process, and the signature states them.
     return Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False).set_allow_symlinks(True)
+
+
+def _reason(error: Exception) -> str:
+    """What the library found, in one line; of changed files their names, for it shows digests as raw bytes."""
+    changed = re.findall(r"Hash mismatch for \\?'(.+?)\\?':", str(error))
+    return f"{', '.join(changed)} changed" if changed else " ".join(str(error).split())
 
 
 def _make_reproducible(envelope: dict[str, Any], key: Any) -> None:

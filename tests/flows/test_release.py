@@ -16,6 +16,9 @@ from taylor_ops import convert, plan
 from taylor_ops.by_rows import ByRows
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
 from taylor_ops.files import read_json, sha256_of_tree
+from taylor_ops.signing import name_of_key, read_public_key
+from taylor_ops.verify import verify
+from tests.keys import write_key
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock")
 
@@ -183,6 +186,24 @@ def test_a_published_copy_that_does_not_verify_ends_the_run(
     monkeypatch.setattr(stages.publishing, "publish", then_damage)
     with pytest.raises(GateRejected, match=r"config\.json does not have the bytes"):
         run(tiny_config, tmp_path / "a")
+
+
+def test_a_signed_release_is_verified_with_its_key_and_one_that_gives_a_path_away_is_not_published(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    key = write_key(tmp_path / "key.pem")
+    signing = f"{{key_file: {key}}}"
+    record = run(tiny_config, tmp_path / "a", publish__signing=signing)
+    public = read_public_key(key.with_suffix(".pub"))
+    assert record.verified.signed_by == name_of_key(public)
+    bundle = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0"
+    assert verify(bundle, public).tokens > 0
+    assert not any(b"key.pem" in path.read_bytes() for path in bundle.iterdir())
+    with pytest.raises(GateRejected, match=r"README\.md gives away the path /home/somebody"):
+        run(tiny_config, tmp_path / "a", version="1.0.1", card__tags="[/home/somebody/models]")
+    assert {path.parent.name for path in published(tmp_path / "a")} == {"1.0.0"}
+    with pytest.raises(BadInput, match=r"none\.pem holds no usable key"):
+        run(tiny_config, tmp_path / "a", version="1.0.1", publish__signing="{key_file: /none.pem}")
 
 
 @pytest.mark.parametrize("target", ["1.01", "50"])

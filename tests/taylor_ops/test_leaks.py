@@ -275,7 +275,9 @@ def test_a_path_in_a_file_of_the_original_is_found_before_it_goes_on(llama: Samp
 def test_words_of_the_original_vocabulary_are_no_leak(llama: Sample, tmp_path: Path) -> None:
     machine = Machine("quux", "a-token", ())
     bundle = shutil.copytree(llama.converted, tmp_path / "bundle")
-    (bundle / "vocab.json").write_text(json.dumps({"quux": 0, "/home/user": 1, "me@example.org": 2, "a-token": 3}))
+    words = ["quux", "/home/user", "me@example.org", "a-token", "://", "a", "@", "-----BEGIN " + "PRIVATE KEY-----"]
+    entries = {word: number for number, word in enumerate(words)}
+    (bundle / "vocab.json").write_text(json.dumps(entries, separators=(",", ":")))
     vocabulary = {name: sha256 for name, sha256 in sha256_of_tree(bundle).items() if name == "vocab.json"}
     look_with = [llama.original, vocabulary, llama.record.layers, [], machine, silent]
     require_no_leak(bundle, sha256_of_tree(bundle), *look_with)  # type: ignore[arg-type]

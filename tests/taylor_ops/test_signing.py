@@ -8,10 +8,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from flows.command_line import app
@@ -22,18 +20,9 @@ from taylor_ops.files import canonical_json, read_json, sha256_of, sha256_of_tre
 from taylor_ops.signing import PASSWORD, SIGNATURE, name_of_key, public_key_of, read_public_key, require_signed, sign
 from taylor_ops.signing_config import Signing
 from taylor_ops.verify import verify
+from tests.keys import write_key
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import Sample
-
-
-def write_key(file: Path, key: Any = None, password: bytes | None = None) -> Path:
-    """Write a private key, and its public part beside it with the suffix `.pub`."""
-    key = key or ec.generate_private_key(ec.SECP256R1())
-    secret = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret))
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    file.with_suffix(".pub").write_bytes(public)
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +114,7 @@ def test_a_changed_file_is_refused_though_the_manifest_was_changed_with_it(bundl
     manifest["files"]["README.md"] = sha256_of(bundle / "README.md")
     (bundle / MANIFEST).write_text(canonical_json(manifest))
     assert verify(bundle).files == len(manifest["files"])
-    cause = refused(bundle, key)
-    assert "README.md" in cause
-    assert MANIFEST in cause
+    assert refused(bundle, key).endswith(f"does not sign what is in {bundle}: README.md, {MANIFEST} changed")
 
 
 @pytest.mark.parametrize("change", ["added", "removed"])
