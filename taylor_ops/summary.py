@@ -66,7 +66,7 @@ def audit_table(attacks: Mapping[str, AttackResult]) -> Group | Text:
             notes.append(Text(f"{attack.attack} is under-determined: {attack.under_determined}"))
         if attack.rebuilt is not None:
             _row(models, [attack.attack, *_rebuilt(attack.rebuilt)])
-    return Group(table, *notes, *([Text(), models] if models.row_count else []))
+    return Group(table, *notes, *((Text(), models) if models.row_count else ()))
 
 
 def _rebuilt(rebuilt: Rebuilt) -> list[str]:
