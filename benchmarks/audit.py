@@ -2,7 +2,7 @@
 
     python -m benchmarks.audit
 
-The source of release_configs/smollm2.yaml is captured and converted by the cheapest plan that keeps its tolerance, and
+The source of release_configs/smollm2.yaml is captured over 4096 tokens, converted by the cheapest plan that keeps its tolerance and
 attacked. Goals: rank-one and ratios together within 60 s, each recovering at least 99.9 % of the withheld weights to
 1 %; the collapsed model says the original's tokens on 24 prompts. About ten minutes on two cores, and 4 GB of disk;
 least squares takes a while longer and runs only with `--attack least_squares`. With `--config` it tries another
@@ -36,6 +36,7 @@ from taylor_ops.threads import use_threads
 CONFIG = Path(__file__).parents[1] / "release_configs" / "smollm2.yaml"
 RESULT = Path(__file__).parent / "results" / "audit.json"
 CPU = torch.device("cpu")
+TOKENS = 4096
 SECONDS_GOAL = 60.0
 SHARE_GOAL = 0.999
 BOTH = ("rank_one", "ratios")
@@ -70,7 +71,8 @@ def main() -> None:
 def _attacked(config: ReleaseConfig, settings: Audit, scratch: Path) -> AuditRecord:
     """The audit of a release of `config` that is made in `scratch`."""
     source = resolve(config.source, scratch / "source", _unwatched)
-    captured = capture(source.folder, config.conversion.dtype, config.calibration, CPU, scratch / "ranges", _unwatched)
+    calibration = config.calibration.model_copy(update={"tokens": TOKENS})
+    captured = capture(source.folder, config.conversion.dtype, calibration, CPU, scratch / "ranges", _unwatched)
     ranges = scratch / "ranges" / captured.file
     plan = expansions_of(Original(source.folder), ranges, config.conversion).ladder()[0]
     convert(source.folder, ranges, plan, config.conversion, scratch / "bundle", _unwatched)

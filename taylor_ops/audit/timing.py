@@ -53,15 +53,15 @@ def timed(first: Any, second: Any, conditions: Conditions) -> Timed | None:
         steady_pairs(kept, settings, lambda _done, _total: None)
     except WorkFailed:
         settled = False
-    seconds = tuple(zip(*pairs, strict=True))
-    slowdown, interval = slowdown_of(*seconds, seed)
+    original, other = zip(*pairs, strict=True)
+    slowdown, interval = slowdown_of(original, other, seed)
     return Timed(
         slowdown=slowdown,
         ci95=interval,
         settled=settled,
         device=device_description(first.device),
-        seconds_original=seconds[0],
-        seconds_other=seconds[1],
+        seconds_original=original,
+        seconds_other=other,
     )
 
 
