@@ -2,11 +2,11 @@
 
     python -m benchmarks.audit
 
-The source of release_configs/smollm2.yaml is captured over 4096 tokens, converted by the cheapest plan that keeps its tolerance and
-attacked. Goals: rank-one and ratios together within 60 s, each recovering at least 99.9 % of the withheld weights to
-1 %; the collapsed model says the original's tokens on 24 prompts. About ten minutes on two cores, and 4 GB of disk;
-least squares takes a while longer and runs only with `--attack least_squares`. With `--config` it tries another
-release and writes nothing.
+The source of release_configs/smollm2.yaml is captured over 4096 tokens, converted by the cheapest plan that keeps its
+tolerance, and attacked. Goals: rank-one and ratios together within 60 s, each recovering at least 99.9 % of the
+withheld weights to 1 %; the collapsed model says the original's tokens on 24 prompts. About ten minutes on two cores,
+and 4 GB of disk; least squares takes a while longer and runs only with `--attack least_squares`. With `--config` it
+tries another release and writes nothing.
 """
 
 from __future__ import annotations
