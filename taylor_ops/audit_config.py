@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from taylor_ops.section import Section
 
-AttackName = Literal["rank_one", "ratios", "collapse", "least_squares"]
+AttackName = Literal["rank_one", "ratios", "collapse", "least_squares", "distillation"]
 
 
 class Thresholds(Section):
@@ -18,14 +18,15 @@ class Thresholds(Section):
     ratios: float = Field(default=0.01, ge=0, le=1)
     collapse: float = Field(default=0.01, ge=0, le=1)
     least_squares: float = Field(default=0.01, ge=0, le=1)
+    distillation: float = Field(default=0.01, ge=0, le=1)
 
 
 class Audit(Section):
     """The attacks that are run against the release before it is published."""
 
     attacks: tuple[AttackName, ...] = ("rank_one", "ratios", "collapse")
-    """Names of attacks; an empty list is reported as such in the record and on the card. `least_squares` takes longer
-    than the others and is not run unless it is named."""
+    """Names of attacks; an empty list is reported as such in the record and on the card. `least_squares` and
+    `distillation` take longer than the others and are not run unless they are named."""
     rebuild: tuple[AttackName, ...] = ("collapse",)
     """Attacks of which the recovered weights are put back into the original architecture, to compare the tokens of the
     rebuilt model and its speed with the original's."""
@@ -34,7 +35,10 @@ class Audit(Section):
     new_tokens: int = Field(default=32, ge=1)
     """Tokens by which each is continued."""
     samples: int = Field(default=4096, ge=1)
-    """Activations a layer that `least_squares` samples. With fewer than a layer has neurons it is under-determined."""
+    """Activations a layer that `least_squares` and `distillation` sample. With fewer than a layer has neurons the first
+    is under-determined."""
+    steps: int = Field(default=1000, ge=1)
+    """Training steps a layer of `distillation`."""
     policy: Literal["disclose", "block"] = Field(default="disclose", validate_default=True)
     """`disclose` publishes what the attacks recovered; `block` ends the release where one gets more than its threshold
     allows, or cannot tell."""

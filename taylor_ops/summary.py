@@ -75,6 +75,7 @@ def _rebuilt(rebuilt: Rebuilt) -> list[str]:
     left = "not timed"
     if rebuilt.residual is not None:
         left = f"{fixed(rebuilt.residual.slowdown, 2)} (95 % interval {_interval(rebuilt.residual.ci95)})"
+        left += "" if rebuilt.residual.settled else ", a noisy machine"
     return [f"{count(rebuilt.prompts_equal)} of {count(rebuilt.prompts)}", figure(rebuilt.kl_mean), left]
 
 

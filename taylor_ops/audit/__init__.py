@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from taylor_ops.audit import collapse, least_squares, rank_one, ratios
+from taylor_ops.audit import collapse, distillation, least_squares, rank_one, ratios
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.layer import Attack
 from taylor_ops.audit.rebuilt import measured_against
@@ -23,7 +23,7 @@ from taylor_ops.original import Original
 from taylor_ops.records import Record
 
 ATTACKS: dict[str, Attack] = {
-    attack.name: attack for attack in (rank_one.ATTACK, ratios.ATTACK, collapse.ATTACK, least_squares.ATTACK)
+    module.ATTACK.name: module.ATTACK for module in (rank_one, ratios, collapse, least_squares, distillation)
 }
 
 

@@ -50,4 +50,4 @@ def _bound(timed: Timed | None) -> float | None:
     """A round bound on a slowdown, None where it was not timed or is above all of them."""
     if timed is None:
         return None
-    return next((limit for limit in _SLOWDOWNS if timed.slowdown * _SLOWDOWN_MARGIN <= limit), None)
+    return next((limit for limit in _SLOWDOWNS if max(timed.slowdown * _SLOWDOWN_MARGIN, timed.ci95[1]) <= limit), None)

@@ -15,10 +15,10 @@ from taylor_ops.expansion import offsets, signs
 
 _TERMS = 12
 _LEAST_ORDER = 4
-_NODES = 256
+_NODES = 96
 _CENTERS = torch.linspace(-12, 12, 49, dtype=torch.float64)
 _RADII = torch.logspace(-1.2, 1.3, 26, dtype=torch.float64)
-_STEPS = 20
+_STEPS = 12
 _DIFFERENCE = 1e-6
 
 

@@ -11,66 +11,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taylor_ops.audit.layer import INPUTS, Attack, ProtectedLayer, Recovered
+from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
+from taylor_ops.audit.sampling import sampled
 from taylor_ops.audit_config import Audit
-from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS, TaylorMLP
 
 _SMALLEST_SHARE = 1e-11
-_SEED = 0
 
 
 def recover(layer: ProtectedLayer, settings: Audit) -> Recovered:
     """Output weights of one layer from `settings.samples` random inputs; NaN where they are not determined."""
-    box = black_box(layer)
     samples, width = settings.samples, layer.protected
-    gate = layer.tensor("gate.weight").float()
-    nothing = torch.full((layer.theta.shape[0], width), torch.nan)
     if samples < width:
+        nothing = torch.full((layer.theta.shape[0], width), torch.nan)
         return Recovered(nothing, f"{samples} samples for {width} unknowns a row in {layer.mlp.path}")
-    generator = torch.Generator().manual_seed(_SEED)
-    # Pre-activations about as wide as the intervals, where a layer is neither linear nor zero.
-    scale = float(layer.radius.median()) / float(gate.norm(dim=1).median().clamp_min(1e-12))
-    inputs = (scale * torch.randn(samples, gate.shape[1], generator=generator)).to(box.terms.weight.dtype)
-    with torch.no_grad():
-        outputs = box(inputs).double()
-    if layer.has("terms.bias"):
-        outputs = outputs - layer.tensor("terms.bias").double()
-    known = features(layer, inputs)
-    outputs = outputs - known[:, width:] @ layer.in_clear.double().T
-    found, left_open = solved(known[:, :width], outputs)
+    found, left_open = solved(*sampled(layer, samples))
     found[:, left_open] = torch.nan
     many = int(left_open.sum())
     return Recovered(found.float(), f"{many} of {width} neurons of {layer.mlp.path} are left open" if many else None)
-
-
-def black_box(layer: ProtectedLayer) -> TaylorMLP:
-    """The layer as the bundle's own code runs it."""
-    names = [*INPUTS, "terms.weight", "terms.bias", *INTERVAL_PARAMETERS]
-    tensors = {name: layer.tensor(name) for name in names if layer.has(name)}
-    biases = [name.removesuffix(".bias") for name in tensors if name.endswith(".bias")]
-    with torch.device("meta"):
-        box = TaylorMLP(
-            layer.theta.shape[0],
-            layer.basis,
-            layer.widths,
-            layer.activation.name,
-            "up.weight" in tensors,
-            biases,
-            layer.in_clear.shape[1],
-        )
-    box.load_state_dict(tensors, assign=True)
-    return box.eval()
-
-
-def features(layer: ProtectedLayer, inputs: Tensor) -> Tensor:
-    """u phi(z) [S, F] float64 for inputs [S, H], from the input layers in clear and the public activation."""
-
-    def linear(name: str) -> Tensor:
-        product = inputs.double() @ layer.tensor(f"{name}.weight").double().T
-        return product + layer.tensor(f"{name}.bias").double() if layer.has(f"{name}.bias") else product
-
-    values = layer.activation.value(linear("gate"))
-    return values * linear("up") if layer.has("up.weight") else values
 
 
 def solved(features: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:

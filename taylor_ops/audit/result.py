@@ -14,10 +14,15 @@ Progress = Callable[[int, int], None]
 
 
 class Timed(Record):
-    """Decode time of another model over that of the original, timed in turn. seconds_*: raw samples, one a pair."""
+    """Decode time of another model over that of the original, timed in turn.
+
+    settled: whether the interval is as narrow as was wanted; on a noisy machine it is not. seconds_*: raw samples, one
+    a pair.
+    """
 
     slowdown: float
     ci95: tuple[float, float]
+    settled: bool
     device: str
     seconds_original: tuple[float, ...]
     seconds_other: tuple[float, ...]

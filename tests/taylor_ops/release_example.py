@@ -282,11 +282,12 @@ def record(**changes: Any) -> ReleaseRecord:
     return release_record(**parts | changes)
 
 
-def timed(slowdown: float = 1.03) -> Timed:
+def timed(slowdown: float = 1.03, settled: bool = True) -> Timed:
     """Eleven pairs of the original and a model that is about as fast."""
     return Timed(
         slowdown=slowdown,
         ci95=(slowdown - 0.02, slowdown + 0.02),
+        settled=settled,
         device="Example CPU 7, 2 threads",
         seconds_original=(0.5,) * 11,
         seconds_other=(0.5 * slowdown,) * 11,

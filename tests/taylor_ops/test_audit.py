@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from taylor_ops.audit import ATTACKS, audit, intervals, least_squares, named, rank_one, ratios
+from taylor_ops.audit import ATTACKS, audit, distillation, intervals, least_squares, named, rank_one, ratios, sampling
 from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.target import Target
@@ -22,7 +22,8 @@ from taylor_ops.models import load_original
 from tests.taylor_ops.conftest import CPU, Sample, captured, converted, sample, silent
 
 HEIGHT, NEURONS = 32, 48
-EVERY = tuple(ATTACKS)
+# Training takes longer than algebra, and has tests of its own.
+EVERY = tuple(name for name in ATTACKS if name != "distillation")
 SAMPLES = 256
 
 
@@ -161,7 +162,7 @@ def test_least_squares_on_features_without_their_gates_fails(llama: Sample, monk
     def without_gates(layer: ProtectedLayer, inputs: Tensor) -> Tensor:
         return layer.activation.value(inputs.double() @ layer.tensor("gate.weight").double().T)
 
-    monkeypatch.setattr(least_squares, "features", without_gates)
+    monkeypatch.setattr(sampling, "features", without_gates)
     assert attacked(llama, "least_squares").recovered_1pct < 0.1
 
 
@@ -183,6 +184,17 @@ def test_least_squares_leaves_open_what_its_features_do_not_tell_apart() -> None
     found, left_open = least_squares.solved(features, features @ weights.T)
     assert left_open.tolist() == [False, False, False, True, False, True, True, False]
     assert torch.allclose(found[:, ~left_open], weights[:, ~left_open])
+
+
+def test_distillation_gets_what_its_budget_lets_it(gated_or_plain: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    short, long = (attacked(gated_or_plain, "distillation", samples=1024, steps=steps) for steps in (10, 800))
+    assert short.recovered_1pct < 0.1 < 0.95 < long.recovered_1pct
+    assert long.cosine_worst > 0.999
+    assert long.budget == "1024 random inputs and 800 steps of Adam a layer"
+    monkeypatch.setattr(distillation, "_RATE", 0.0)
+    untrained = attacked(gated_or_plain, "distillation", samples=1024, steps=800)
+    assert untrained.recovered_1pct < 0.05
+    assert abs(untrained.cosine_median) < 0.5
 
 
 def spoiled(attack: Attack, spoil: Callable[[Tensor], Tensor]) -> Attack:

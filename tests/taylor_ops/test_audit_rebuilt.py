@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_a_rebuilt_model_says_what_the_original_says_and_is_as_fast(gated_or_pla
     assert rebuilt.kl_max < 1e-8
     assert rebuilt.top1_agreement == 1
     assert rebuilt.residual is not None
-    assert rebuilt.residual.slowdown == 1.0
+    assert (rebuilt.residual.slowdown, rebuilt.residual.settled) == (1.0, True)
     assert len(rebuilt.residual.seconds_other) == 11
     assert list(tmp_path.iterdir()) == []
 
@@ -94,6 +95,19 @@ def test_what_memory_does_not_hold_is_compared_but_not_timed(
     assert rebuilt is not None
     assert rebuilt.prompts_equal == 6
     assert rebuilt.residual is None
+
+
+def test_a_noisy_machine_is_told_by_the_record_and_ends_nothing(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.cycle([1.0, 1.0, 1.0, 5.0])
+    monkeypatch.setattr(latency, "decode_seconds", lambda *_decoding: next(seconds))
+    rebuilt = collapsed(llama, tmp_path).rebuilt
+    assert rebuilt is not None
+    assert rebuilt.residual is not None
+    assert not rebuilt.residual.settled
+    assert len(rebuilt.residual.seconds_other) == 33
+    assert rebuilt.residual.ci95[0] < 2 < rebuilt.residual.ci95[1]
 
 
 def stands_in_for_compiling(model: Any) -> Any:

@@ -90,6 +90,9 @@ def test_a_bound_is_never_below_what_was_measured() -> None:
     assert stated["attacks"][0]["seconds_at_most"] is None
     far = claims(example.audit(example.attack(rebuilt=example.rebuilt(example.timed(40.0)))))
     assert far["attacks"][0]["rebuilt"]["slowdown_at_most"] is None
+    wide = example.timed(1.0).model_copy(update={"ci95": (0.5, 2.1), "settled": False})
+    noisy = claims(example.audit(example.attack(rebuilt=example.rebuilt(wide))))
+    assert noisy["attacks"][0]["rebuilt"]["slowdown_at_most"] == 3.0
     assert "whose speed was not measured" in far["attacks"][0]["in_words"]
 
 
@@ -136,6 +139,14 @@ def test_the_report_has_what_was_measured_and_what_is_left_of_the_slowdown(tmp_p
     assert "Budget: one eigenvector a neuron." in text
     assert "could not tell all of them (9 samples for 48 unknowns)" in text
     assert all(f'<td class="n">{figure}</td>' in text for figure in ("2.31", "2.77", "1.03"))
+
+
+def test_the_report_says_where_the_machine_was_too_noisy(tmp_path: Path) -> None:
+    attack = example.attack(rebuilt=example.rebuilt(example.timed(1.2, settled=False)))
+    assert "1.22), on a machine too noisy to tell better, as long as the original" in report(
+        tmp_path, example.audit(attack)
+    )
+    assert "too noisy" not in report(tmp_path, example.audit(example.attack(rebuilt=example.rebuilt())))
 
 
 def test_the_report_says_what_was_not_measured_of_what_is_left(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""Layerwise distillation: train the output weights of the original architecture to give what the bundle's layer gives.
+
+The input layers are public and taken as they are; the output weights start at random. A student that fits has the
+withheld weights only as far as its budget goes: it is the attack of one who knows training and no algebra, which the
+paper on TaylorMLP (arXiv 2410.05331) tries too, from random initialisation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
+from taylor_ops.audit.sampling import sampled
+from taylor_ops.audit_config import Audit
+
+_BATCH = 256
+_RATE = 0.03
+_SEED = 1
+
+
+def recover(layer: ProtectedLayer, settings: Audit) -> Recovered:
+    """Withheld weights of one layer as `settings.steps` steps of Adam on sampled activations find them."""
+    features, outputs = sampled(layer, settings.samples)
+    return Recovered(trained(features.float(), outputs.float(), settings.steps))
+
+
+def trained(features: Tensor, outputs: Tensor, steps: int) -> Tensor:
+    """Weights [H, F] that map features [S, F] to outputs [S, H] as well as so many steps can; float32.
+
+    Both are brought to unit size, so that one rate suits all layers; it falls to zero along a cosine.
+    """
+    wide, high = (part.square().mean(0).sqrt().clamp_min(1e-12) for part in (features, outputs))
+    generator = torch.Generator().manual_seed(_SEED)
+    student = torch.randn(outputs.shape[1], features.shape[1], generator=generator) / math.sqrt(features.shape[1])
+    student.requires_grad_()
+    optimizer = torch.optim.Adam([student], lr=_RATE)
+    for step in range(steps):
+        rows = torch.randint(len(features), (_BATCH,), generator=generator)
+        loss = ((features[rows] / wide) @ student.T - outputs[rows] / high).square().mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.param_groups[0]["lr"] = _RATE * (1 + math.cos(math.pi * step / steps)) / 2
+        optimizer.step()
+    return student.detach() * high[:, None] / wide
+
+
+ATTACK = Attack(
+    name="distillation",
+    source="arXiv 2410.05331, as a baseline",
+    assumptions="the attacker can run the bundle's layers on inputs of their choice and trains a copy; no term is "
+    "looked at",
+    budget=lambda settings: f"{settings.samples} random inputs and {settings.steps} steps of Adam a layer",
+    recover=recover,
+)
