@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.command import typed
 from taylor_ops.architectures import ARCHITECTURES
 from taylor_ops.config import Basis, Calibration, Conversion, TextSource
 from taylor_ops.convert import convert, expansions_of
@@ -42,7 +43,7 @@ def main() -> None:
             rows[model_type] = _row(Path(scratch) / model_type, model_type)
             print(_line(model_type, rows[model_type]), flush=True)
     result = {
-        "command": "python -m benchmarks.architectures",
+        "command": typed("architectures"),
         "new_tokens": NEW_TOKENS,
         "tolerances": TOLERANCES,
         "architectures": rows,

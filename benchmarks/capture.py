@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.command import typed
 from benchmarks.rounding import SOURCE
 from taylor_ops.config import Calibration
 from taylor_ops.files import canonical_json, write_text
@@ -50,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         source = resolve(SOURCE, Path(scratch) / "source", _silent).folder
         result = {
-            "command": "python -m benchmarks.capture",
+            "command": typed("capture"),
             "device": device_description(CPU),
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
             "calibration": calibration.model_dump(mode="json"),

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file, save_file
 
+from benchmarks.command import typed
 from benchmarks.synthetic import Sizes, write_llama
 from taylor_ops.config import Calibration, Conversion
 from taylor_ops.convert import convert, expansions_of
@@ -57,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         measured = _measured(Path(scratch), sizes, arguments.rounds or ROUNDS)
     result = {
-        "command": "python -m benchmarks.convert",
+        "command": typed("convert"),
         "device": device_description(CPU),
         "model": asdict(sizes),
         "conversion": Conversion().model_dump(mode="json"),

@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import typed
 from flows.command_line import quiet_tools
 from taylor_ops.files import canonical_json, sha256_of_tree, write_text
 
@@ -107,7 +108,7 @@ def _measured(scratch: Path, layers: int, rounds: int) -> dict[str, Any]:
         seconds, sums, written = measure(addresses)
     one, two = (seconds[workers] for workers in WORKERS)
     return {
-        "command": "python -m benchmarks.distributed",
+        "command": typed("distributed"),
         "device": device_description(cpu),
         "model": {"layers": layers, "hidden_size": HIDDEN, "neurons": NEURONS, "columns": plan.columns},
         "bytes_written": written,

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.command import typed
 from benchmarks.published_form import PublishedForm
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.convert import mlp_tensors
@@ -31,7 +32,7 @@ from taylor_ops.files import canonical_json, write_text
 from taylor_ops.latency import device_description
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.original import MlpWeights
-from taylor_ops.plan import layout
+from taylor_ops.plan import Layout, layout
 
 RESULT = Path(__file__).parent / "results" / "forward.json"
 SILU = ACTIVATIONS["silu"]
@@ -59,7 +60,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     stacks = {name: _measured(shape, rounds) for name, shape in SHAPES.items()}
     result = {
-        "command": "python -m benchmarks.forward",
+        "command": typed("forward"),
         "device": device_description(torch.device("cpu")),
         "order": ORDER,
         "stacks": stacks,
@@ -112,8 +113,8 @@ def _measured(shape: Shape, rounds: int) -> dict[str, Any]:
     }
 
 
-def _layer(shape: Shape, seed: int) -> tuple[TaylorMLP, PublishedForm]:
-    """The same random MLP as it is released and in the published form, from one series of powers."""
+def random_layer(shape: Shape, seed: int) -> tuple[MlpWeights, Layout, TaylorMLP]:
+    """A random gated MLP in float32 on the CPU, the layout of its series of order `ORDER`, and its released form."""
     generator = torch.Generator().manual_seed(seed)
 
     def random(*sizes: int, scale: float) -> Tensor:
@@ -121,17 +122,22 @@ def _layer(shape: Shape, seed: int) -> tuple[TaylorMLP, PublishedForm]:
 
     inner = (shape.neurons, shape.hidden)
     gate, up = random(*inner, scale=0.25 * shape.hidden**-0.5), random(*inner, scale=shape.hidden**-0.5)
-    down = random(*reversed(inner), scale=shape.neurons**-0.5)
+    weights = MlpWeights(gate, up, random(*reversed(inner), scale=shape.neurons**-0.5))
     center, radius = torch.zeros(shape.neurons).double(), torch.full((shape.neurons,), RADIUS).double()
-    orders = torch.full((shape.neurons,), ORDER)
-    stacked = layout(fit(SILU, center, radius, "chebyshev"), orders)
+    stacked = layout(fit(SILU, center, radius, "chebyshev"), torch.full((shape.neurons,), ORDER))
     taylor = TaylorMLP(shape.hidden, "chebyshev", stacked.widths, "silu", gated=True)
-    weights = MlpWeights(gate=gate, up=up, down=down, gate_bias=None, up_bias=None, down_bias=None)
     taylor.load_state_dict(mlp_tensors(weights, stacked, torch.float32))
-    degrees = torch.arange(ORDER + 1, dtype=torch.float64)
-    derivatives = (SILU.taylor(center, ORDER) * torch.lgamma(degrees + 1).exp()[:, None]).T.contiguous()
-    terms = down[:, :, None] * derivatives.float()
-    return taylor.eval(), PublishedForm(gate, up, center.float(), terms)
+    return weights, stacked, taylor.eval()
+
+
+def _layer(shape: Shape, seed: int) -> tuple[TaylorMLP, PublishedForm]:
+    """The same random MLP as it is released and in the published form, from one series of powers."""
+    weights, _, taylor = random_layer(shape, seed)
+    assert weights.up is not None
+    center, degrees = torch.zeros(shape.neurons), torch.arange(ORDER + 1, dtype=torch.float64)
+    derivatives = (SILU.taylor(center.double(), ORDER) * torch.lgamma(degrees + 1).exp()[:, None]).T.contiguous()
+    terms = weights.down[:, :, None] * derivatives.float()
+    return taylor, PublishedForm(weights.gate, weights.up, center, terms)
 
 
 def _difference(pair: tuple[nn.Module, nn.Module], hidden: Tensor) -> float:

@@ -37,6 +37,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from safetensors.torch import load_file
 from torch import Tensor
 
+from benchmarks.command import typed
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.bound import Bound, OutputWeights
 from taylor_ops.config import Basis, Conversion
@@ -111,7 +112,7 @@ def _result(ranges: dict[str, Tensor], limit: int | None) -> dict[str, Any]:
             measured = {"layer": number, **_measured(layer, weight, fit, generator)}
             print(measured, flush=True)
     return {
-        "command": "python -m benchmarks.llama_ranges --data FOLDER",
+        "command": typed("llama_ranges"),
         "ranges": RANGES,
         "neurons": low.shape[1],
         "hidden_size": HIDDEN,

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
 
+from benchmarks.command import typed
 from benchmarks.llama_ranges import RANGES, typical_layer
 from benchmarks.synthetic import Sizes, write_llama
 from taylor_ops.bound import OutputWeights
@@ -71,7 +72,7 @@ def main() -> None:
             runs["one layer of Llama-3-8B"] = _real(Path(scratch), arguments.data / RANGES)
     few, many = (max(runs[f"{depth} layers"]["peak_bytes"].values()) for depth in DEPTHS)
     result = {
-        "command": "python -m benchmarks.memory --data FOLDER",
+        "command": typed("memory"),
         "device": device_description(CPU),
         "conversion": CONVERSION.model_dump(mode="json"),
         "calibration": calibration.model_dump(mode="json"),

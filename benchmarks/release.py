@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.command import typed
 from taylor_ops.files import canonical_json, read_json, sha256_of_tree, write_text
 
 RESULT = Path(__file__).parent / "results" / "release.json"
@@ -35,7 +36,7 @@ def main() -> None:
         other, _ = _release(second, CONFIG)
         trees = [sha256_of_tree(folder / "hub") for folder in (first, second)]
         result = {
-            "command": "python -m benchmarks.release" + (" --data FOLDER" if data else ""),
+            "command": typed("release"),
             "device": record["slowdown"]["device"],
             "seconds": {"cold": cold, "unchanged": again, "second_folder": other},
             "stages_reused_when_unchanged": all(cost["cached"] for cost in repeated["stages"].values()),

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from benchmarks.command import typed
 from taylor_ops.config import Calibration, Conversion, Exactness, GgufSource, TextSource
 from taylor_ops.convert import convert, expansions_of, mlp_tensors
 from taylor_ops.exactness import Comparison, validate
@@ -49,7 +50,7 @@ def main() -> None:
     """Measure layers and bundles, and write the result."""
     torch.set_num_threads(1)
     result: dict[str, Any] = {
-        "command": "python -m benchmarks.rounding",
+        "command": typed("rounding"),
         "tolerance": TOLERANCE,
         "prompts": PROMPTS,
         "new_tokens": NEW_TOKENS,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ByRows:
-    """A tensor of `shape` and `dtype` on the CPU.
+    """A tensor of `shape` and `dtype`.
 
     blocks: makes its rows anew, in order, a few at a time, each block [rows, ...]. A block holds while the next is
     made, so that it can be written meanwhile, and no longer.

@@ -21,6 +21,7 @@ from torch import Tensor
 from taylor_ops.by_rows import ByRows
 from taylor_ops.errors import BadInput
 from taylor_ops.files import canonical_json, link_or_copy, read_json, write_text
+from taylor_ops.threads import on_one_thread
 
 INDEX = "model.safetensors.index.json"
 _WEIGHT_MAP = TypeAdapter(dict[str, str])
@@ -251,11 +252,16 @@ def write_tensors(tensors: dict[str, Tensor | ByRows], path: Path) -> None:
         written = writer.submit(stream.write, len(text).to_bytes(8, "little") + text)
         for name in order:
             tensor = tensors[name]
-            for block in tensor.blocks() if isinstance(tensor, ByRows) else [tensor]:
+            blocks = tensor.blocks() if isinstance(tensor, ByRows) else iter([tensor])
+            while (block := _next_made(blocks, None)) is not None:
                 written.result()
                 written = writer.submit(stream.write, _memory(block))
         written.result()
     path.chmod(0o644)
+
+
+# Another thread writes meanwhile: on all cores the making would wait for the one that is writing at every step.
+_next_made = on_one_thread(next)
 
 
 def _memory(tensor: Tensor) -> memoryview:

@@ -263,20 +263,22 @@ def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype) -> ByRows:
     """Theta [H, K] in `dtype` from output weights [H, F]: column k is `coefficient[k] * weight[:, neuron[k]]`.
 
     The weights are those of the original in `dtype`, with which the bundle is compared. Products are worked in float64
-    and rounded once.
+    and rounded once, on the device where the weights are.
     """
+    device = weight.device
+    permutation, coefficient = stacked.permutation.to(device), stacked.coefficient.to(device)
     height, width = weight.shape[0], len(stacked.neuron)
     ends = list(accumulate(stacked.widths, initial=0))
     at_once = max(1, _VALUES_AT_ONCE // width)
 
     def blocks() -> Iterator[Tensor]:
-        buffers = cycle([torch.empty(min(at_once, height), width, dtype=dtype) for _ in range(2)])
+        buffers = cycle([torch.empty(min(at_once, height), width, dtype=dtype, device=device) for _ in range(2)])
         for start, buffer in zip(range(0, height, at_once), buffers, strict=False):
             # The neurons of every order are the first ones of this arrangement: they are fetched once, not per column.
-            rows = weight[start : start + at_once].to(dtype).index_select(1, stacked.permutation).double()
+            rows = weight[start : start + at_once].to(dtype).index_select(1, permutation).double()
             block = buffer[: len(rows)]
             for begin, end in pairwise(ends):
-                torch.mul(rows[:, : end - begin], stacked.coefficient[begin:end], out=block[:, begin:end])
+                torch.mul(rows[:, : end - begin], coefficient[begin:end], out=block[:, begin:end])
             block[:, ends[-1] :] = rows[:, stacked.widths[0] :]
             yield block
 

@@ -1,8 +1,9 @@
-"""What is fitted has the same bits however many threads torch computes with elsewhere."""
+"""What is fitted has the same bits on any number of threads, and what is written has a core to itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from taylor_ops.activations import activation_named
 from taylor_ops.bound import OutputWeights
+from taylor_ops.by_rows import ByRows
+from taylor_ops.checkpoint import write_tensors
 from taylor_ops.config import Basis, Conversion
 from taylor_ops.expansion import coefficients
 from taylor_ops.fitted_layer import fit_layer
@@ -59,4 +62,18 @@ def test_the_number_of_threads_is_restored_after_an_error_too() -> None:
     use_threads(3)
     with pytest.raises(KeyboardInterrupt):
         fails()
+    assert torch.get_num_threads() == 3
+
+
+def test_rows_are_made_on_one_thread_while_others_are_written(tmp_path: Path) -> None:
+    threads: list[int] = []
+
+    def blocks() -> Iterator[Tensor]:
+        for _ in range(3):
+            threads.append(torch.get_num_threads())
+            yield torch.ones(1, 4)
+
+    use_threads(3)
+    write_tensors({"x": ByRows((3, 4), torch.float32, blocks)}, tmp_path / "x.safetensors")
+    assert threads == [1, 1, 1]
     assert torch.get_num_threads() == 3

@@ -1,0 +1,245 @@
+"""Measure on one GPU what a layer of Llama-3-8B's shape costs: to convert, to decode with, and over the plain MLP.
+
+    python -m benchmarks.gpu
+
+Random weights, every neuron of order 12, once in float32 and once in bfloat16. In each round everything takes its turn
+once. Converting: output weights go to the device, terms are made there, and come to the host a block at a time while
+the next is made; beside it, as many bytes are copied from the device to the host and nothing else. A release writes
+what it makes to a disk as well and so far makes it on the processor; here is what the device allows. Decoding: one
+token through the released layer, through the plain MLP that it stands for, and plain reading of as many bytes as the
+released layer has. Two minutes and 12 GB of the GPU. Ends with 2 where there is none. With `--rounds` it only tries,
+and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.command import typed
+from benchmarks.forward import ORDER, SHAPES, Shape, random_layer
+from taylor_ops.files import canonical_json, write_text
+from taylor_ops.latency import device_description
+from taylor_ops.models import DTYPES
+from taylor_ops.original import MlpWeights
+from taylor_ops.plan import Layout, terms
+
+RESULT = Path(__file__).parent / "results" / "gpu.json"
+SHAPE = SHAPES["Llama-3-8B, one layer"]
+MEASURED = ("float32", "bfloat16")
+ROUNDS = 15
+TOKENS = 20
+CONVERT_GOAL, DECODE_GOAL = 0.8, 0.8
+
+
+class PlainMLP(nn.Module):
+    """The gated MLP with silu that the released layer stands for, from its weights."""
+
+    def __init__(self, weights: MlpWeights) -> None:
+        super().__init__()
+        assert weights.up is not None
+        self.gate, self.up, self.down = (
+            nn.Parameter(weight, requires_grad=False) for weight in (weights.gate, weights.up, weights.down)
+        )
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Output [..., H] for hidden states [..., H]."""
+        factor = functional.linear(hidden_states, self.up)
+        return functional.linear(functional.silu(functional.linear(hidden_states, self.gate)) * factor, self.down)
+
+
+def main() -> int:
+    """Measure, and write and print what was found; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, help=f"in place of {ROUNDS}")
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("benchmarks.gpu measures on a GPU, and torch sees none here: run it on a GPU worker", file=sys.stderr)
+        return 2
+    device = torch.device("cuda")
+    result = {
+        "command": typed("gpu"),
+        "device": device_description(device),
+        "versions": {"torch": torch.__version__, "cuda": torch.version.cuda},
+        "order": ORDER,
+        "layer": asdict(SHAPE),
+        "goal": {"convert": CONVERT_GOAL, "decode": DECODE_GOAL},
+        "dtypes": measured(device, SHAPE, arguments.rounds or ROUNDS, TOKENS),
+    }
+    if not arguments.rounds:
+        write_text(RESULT, canonical_json(result))
+    _show(result)
+    return 0
+
+
+def measured(device: torch.device, shape: Shape, rounds: int, tokens: int) -> dict[str, Any]:
+    """Seconds of every contender in each round by dtype, and the ratios of their medians; of a token in decoding."""
+    weights, stacked, taylor = random_layer(shape, seed=0)
+    found = {}
+    with torch.inference_mode():
+        for name in MEASURED:
+            dtype = DTYPES[name]
+            plain, released = PlainMLP(weights).to(device, dtype), taylor.to(device, dtype)
+            converting = _converting(weights.down.to(dtype), stacked, dtype, device, rounds)
+            found[name] = {"convert": converting, "decode": _decoding(released, plain, device, rounds, tokens)}
+    return found
+
+
+def _converting(
+    weight: Tensor, stacked: Layout, dtype: torch.dtype, device: torch.device, rounds: int
+) -> dict[str, Any]:
+    """Making the terms of output weights [H, F], which lie on the host, against copying their bytes to the host."""
+    weight = weight.pin_memory() if device.type == "cuda" else weight
+    nbytes = terms(weight, stacked, dtype).nbytes
+    whole = torch.zeros(nbytes, dtype=torch.uint8, device=device)
+    host = torch.empty(nbytes, dtype=torch.uint8, pin_memory=device.type == "cuda")
+
+    def convert() -> None:
+        made = terms(weight.to(device, non_blocking=True), stacked, dtype)
+        to_host(made.blocks(), device, lambda _block: None)
+
+    seconds = _in_turn({"convert": convert, "copy": lambda: host.copy_(whole, non_blocking=True)}, device, rounds)
+    median = {name: statistics.median(taken) for name, taken in seconds.items()}
+    return {
+        "bytes": nbytes,
+        "seconds": seconds,
+        "gigabytes_per_second": {name: nbytes / middle / 1e9 for name, middle in median.items()},
+        "share_of_the_copy": median["copy"] / median["convert"],
+    }
+
+
+def to_host(blocks: Iterable[Tensor], device: torch.device, take: Callable[[Tensor], object]) -> None:
+    """Give `take` every block as it is on the host, where it holds until the next call.
+
+    On a GPU a block is copied into pinned memory on a stream of its own, while the next is made.
+    """
+    if device.type != "cuda":
+        for block in blocks:
+            take(block)
+        return
+    copies: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    hosts: list[Tensor] = []
+    under_way: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def taken(host: Tensor, copied: torch.cuda.Event) -> None:
+        copied.synchronize()
+        take(host)
+
+    for number, block in enumerate(blocks):
+        if number < 2:
+            hosts.append(torch.empty(block.shape, dtype=block.dtype, pin_memory=True))
+        host = hosts[number % 2][: len(block)]
+        copies.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(copies):
+            host.copy_(block, non_blocking=True)
+        # The next block is made in the memory of the last but one, which must be on the host by then.
+        if under_way is not None:
+            taken(*under_way)
+        under_way = host, copies.record_event()
+    if under_way is not None:
+        taken(*under_way)
+
+
+def _decoding(released: nn.Module, plain: PlainMLP, device: torch.device, rounds: int, tokens: int) -> dict[str, Any]:
+    """One token after another through the released layer and the plain one, against reading the released bytes."""
+    dtype, (hidden, neurons) = plain.down.dtype, plain.down.shape
+    token = torch.randn(1, 1, hidden, generator=torch.Generator().manual_seed(1)).to(device, dtype)
+    size, plain_size = (sum(part.nbytes for part in model.parameters()) for model in (released, plain))
+    memory = torch.ones(size // dtype.itemsize, dtype=dtype, device=device)
+    matrix = memory[: len(memory) // neurons * neurons].view(-1, neurons)
+    vector = torch.ones(neurons, dtype=dtype, device=device)
+    each: dict[str, Callable[[], Tensor]] = {
+        "released": lambda: released(token),
+        "plain": lambda: plain(token),
+        "read (sum)": lambda: memory.sum(),
+        "read (matrix times vector)": lambda: matrix @ vector,
+    }
+    repeated = {name: _times(work, tokens) for name, work in each.items()}
+    seconds = {name: [taken / tokens for taken in all_] for name, all_ in _in_turn(repeated, device, rounds).items()}
+    median = {name: statistics.median(taken) for name, taken in seconds.items()}
+    # The faster of two ways to read is the bound: it is the stricter one.
+    reading = min(median["read (sum)"], median["read (matrix times vector)"])
+    expected = plain(token).float()
+    return {
+        "bytes": size,
+        "plain_bytes": plain_size,
+        "seconds": seconds,
+        "gigabytes_per_second": size / reading / 1e9,
+        "share_of_the_bytes_bound": reading / median["released"],
+        "slowdown": median["released"] / median["plain"],
+        "relative_difference_from_the_plain": float((released(token).float() - expected).norm() / expected.norm()),
+    }
+
+
+def _times(work: Callable[[], object], tokens: int) -> Callable[[], None]:
+    def repeated() -> None:
+        for _ in range(tokens):
+            work()
+
+    return repeated
+
+
+def _in_turn(
+    contenders: Mapping[str, Callable[[], object]], device: torch.device, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds until a device has done the work of each contender, in each round, after one that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, work in contenders.items():
+            _wait_for(device)
+            start = time.perf_counter()
+            work()
+            _wait_for(device)
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _show(result: dict[str, Any]) -> None:
+    table = Table(
+        "dtype",
+        "convert, GB/s",
+        "copy, GB/s",
+        "convert / copy",
+        "reading, GB/s",
+        "share of the bytes bound",
+        "slowdown",
+    )
+    for name, found in result["dtypes"].items():
+        converting, decoding = found["convert"], found["decode"]
+        table.add_row(
+            name,
+            *(f"{converting['gigabytes_per_second'][one]:.1f}" for one in ("convert", "copy")),
+            f"{converting['share_of_the_copy']:.2f}",
+            f"{decoding['gigabytes_per_second']:.0f}",
+            f"{decoding['share_of_the_bytes_bound']:.2f}",
+            f"{decoding['slowdown']:.1f} ({decoding['bytes'] / decoding['plain_bytes']:.1f} times the bytes)",
+        )
+    goal = result["goal"]
+    Console().print(
+        f"{result['device']}, one layer of Llama-3-8B's shape, order {result['order']}",
+        table,
+        f"goals: {goal['convert']} of the copy, {goal['decode']} of the bytes bound",
+        sep="\n",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
