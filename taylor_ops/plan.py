@@ -7,7 +7,7 @@ bound than the tolerance that was asked for: higher rungs only add terms.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, cycle, pairwise
 from pathlib import Path
@@ -234,6 +234,11 @@ class Expansions:
 def columns_of(orders: Tensor) -> int:
     """Columns of a layer whose neurons have `orders` [F]: the terms, and one for each neuron in clear."""
     return int((orders + 1).sum()) + int((orders == CLEAR).sum())
+
+
+def cheapest_whole(ladder: Sequence[Plan]) -> Plan:
+    """The cheapest plan of a ladder that protects every neuron."""
+    return next(plan for plan in ladder if plan.clear == 0)
 
 
 def layout(expansion: Expansion, orders: Tensor) -> Layout:

@@ -49,7 +49,9 @@ class Preflight(Record):
 
     sample: None where the weights are still on the Hub: then `reachable` goes from order 1 for all neurons by the bytes
     alone, and what depends on orders is not known. reachable: slowdowns of the cheapest and of the dearest plan.
-    cheapest: mean order of the former; mean_order, bundle_bytes: of the plan for the target. to_fetch, read_bytes: of
+    cheapest: mean order of the cheapest that protects every neuron, cheapest_slowdown: what that costs. protected:
+    about what share of neurons the plan for the target protects, least_protected: what share the config asks for.
+    mean_order, bundle_bytes: of the plan for the target. to_fetch, read_bytes: of
     the source. peak_bytes: of memory where that is free; with less, layers are read from disk, with less than
     `least_bytes` it cannot be done. seconds: by stage, without any download.
     """
@@ -64,6 +66,9 @@ class Preflight(Record):
     target: float
     reachable: tuple[float, float]
     cheapest: float | None
+    cheapest_slowdown: float
+    least_protected: float
+    protected: float
     mean_order: float
     read_bytes: int
     to_fetch: int
@@ -105,7 +110,8 @@ def _judged(
     neurons = sum(original.down_values(mlp) for mlp in original.mlps) // hidden
     per_column = times.per_column if times else cost_of_a_column(original, dtype)
     low, high = (times.low, times.high) if times else (per_column, per_column)
-    least = orders.columns if orders else 2.0 * neurons
+    whole = orders.columns if orders else 2.0 * neurons
+    least = orders.least_columns if orders else (1.0 + config.conversion.min_protected) * neurons
     most = orders.most_columns if orders else (1.0 + config.conversion.max_order) * neurons
 
     def slowdown(columns: float, cost: float) -> float:
@@ -116,6 +122,12 @@ def _judged(
     _require_reachable(config, reachable, doubted, by_bytes=here.to_fetch > 0)
     target = config.latency.target_slowdown
     columns = min(max(neurons + (target - 1) / per_column, least), most)
+    protected = config.conversion.min_protected
+    if columns >= whole:
+        protected = 1.0
+    elif whole > least:
+        # Neurons left in clear are those with the longest series; a straight line errs to the side of fewer.
+        protected += (1 - protected) * (columns - least) / (whole - least)
     added = dtype.itemsize * hidden
     bundle = original.bytes(dtype) + added * int(columns - neurons)
     once = 2 * original.layer_bytes(dtype) + added * int(least - neurons)
@@ -130,7 +142,10 @@ def _judged(
         target=target,
         reachable=reachable,
         cheapest=orders.columns / neurons - 1 if orders else None,
-        mean_order=columns / neurons - 1,
+        cheapest_slowdown=slowdown(whole, per_column),
+        least_protected=config.conversion.min_protected,
+        protected=protected,
+        mean_order=max(columns, whole) / neurons - 1,
         read_bytes=here.read_bytes,
         to_fetch=here.to_fetch,
         bundle_bytes=bundle,
@@ -192,9 +207,12 @@ def _require_reachable(
         return
     raise BadInput(
         f"target slowdown {target:g} cannot be reached: about {reachable[0]:.2f} to {reachable[1]:.2f} can, "
-        "all neurons protected" + (", going by bytes alone" if by_bytes else ""),
+        + (f"at least {conversion.min_protected:.1%} of" if conversion.min_protected < 1 else "all")
+        + " neurons protected"
+        + (", going by bytes alone" if by_bytes else ""),
         f"set `latency.target_slowdown` inside; for less loosen `conversion.tolerance` from "
-        f"{conversion.tolerance:g} or narrow `conversion.range_margin` from {conversion.range_margin:g}, "
+        f"{conversion.tolerance:g}, narrow `conversion.range_margin` from {conversion.range_margin:g} or lower "
+        f"`conversion.min_protected` from {conversion.min_protected:g}, "
         f"for more raise `conversion.max_order` from {conversion.max_order}",
     )
 

@@ -25,7 +25,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.latency import cost_of_a_column, decode_seconds, head_seconds, layers_that_fit, pairs_of
 from taylor_ops.models import DTYPES, device_named, load_original, load_tokenizer
 from taylor_ops.original import Original
-from taylor_ops.plan import Expansions, Plan
+from taylor_ops.plan import Expansions, Plan, cheapest_whole
 from taylor_ops.ranges import capture
 from taylor_ops.source_here import SourceHere
 from taylor_ops.texts import sequences
@@ -47,13 +47,15 @@ _LEAST_COST = 0.01
 class Orders:
     """What the cheapest and the dearest plan need, scaled to all layers.
 
-    plan, columns: of the cheapest. layers: that were looked at. tokens of total_tokens: of the calibration text, all of
-    them where ranges were captured before. capture_seconds: for all of the text, 0 where that is done.
+    plan, columns: of the cheapest that protects every neuron. least_columns: of the one that protects fewest. layers:
+    that were looked at. tokens of total_tokens: of the calibration text, all of them where ranges were captured before.
+    capture_seconds: for all of the text, 0 where that is done.
     """
 
     expansions: Expansions
     plan: Plan
     columns: float
+    least_columns: float
     most_columns: float
     layers: int
     tokens: int
@@ -92,8 +94,9 @@ def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: 
     if here.ranges is not None:
         expansions = expansions_of(original, here.ranges, config.conversion)
         ladder = expansions.ladder()
-        columns, most = float(ladder[0].columns), float(ladder[-1].columns)
-        return Orders(expansions, ladder[0], columns, most, every, here.tokens, here.tokens, 0.0)
+        plan = cheapest_whole(ladder)
+        columns, least, most = (float(rung.columns) for rung in (plan, ladder[0], ladder[-1]))
+        return Orders(expansions, plan, columns, least, most, every, here.tokens, here.tokens, 0.0)
     small = original.bytes(DTYPES["float32"]) <= _SMALL_BYTES
     probed = every if small else _whole_periods(original, _LAYERS)
     tokenizer, settings = load_tokenizer(original.folder), config.calibration
@@ -110,13 +113,19 @@ def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: 
         expansions = expansions_of(original.first_layers(probed), folder / captured.file, config.conversion)
         ladders.append(_ladder(expansions, tokens, total))
     doublings, scale = log2(total / whole), every / probed
-    growth = max(0, ladders[1][0].columns - ladders[0][0].columns)
     most_columns = ladders[1][-1].columns * scale
+
+    def grown(half: Plan, full: Plan) -> float:
+        growth = max(0, full.columns - half.columns)
+        return min((full.columns + doublings * growth) * scale, most_columns)
+
+    plan = cheapest_whole(ladders[1])
     a_token = max(0.0, seconds[1] - seconds[0]) / (whole - whole // 2)
     return Orders(
         expansions,
-        ladders[1][0],
-        min((ladders[1][0].columns + doublings * growth) * scale, most_columns),
+        plan,
+        grown(cheapest_whole(ladders[0]), plan),
+        grown(ladders[0][0], ladders[1][0]),
         most_columns,
         probed,
         whole,

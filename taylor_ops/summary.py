@@ -97,10 +97,10 @@ def preflight_table(estimate: Preflight) -> Group:
         ("source", f"{estimate.origin}{fetch}"),
         ("access", estimate.access),
         ("licence of the source", estimate.source_license + differ),
-        ("neurons to withhold", f"{count(estimate.neurons)} in {count(estimate.layers)} layers"),
+        ("neurons to withhold", _withheld(estimate)),
         ("orders from", _rests_on(estimate)),
         ("slowdowns from", _timed_on(estimate)),
-        ("slowdowns within reach", f"about {_interval(estimate.reachable)}, all neurons protected"),
+        ("slowdowns within reach", f"about {_interval(estimate.reachable)}, {_protected(estimate.least_protected)}"),
         ("cheapest plan", _cheapest(estimate)),
         ("target", f"{figure(estimate.target, 3)}, at a mean order of about {fixed(estimate.mean_order, 1)}"),
         ("to read, to write", f"{size(estimate.read_bytes)}, a bundle of about {size(estimate.bundle_bytes)}"),
@@ -135,10 +135,19 @@ def _timed_on(estimate: Preflight) -> str:
     return timed + ("; the machine is too busy to time them well" if sample.busy else "")
 
 
+def _withheld(estimate: Preflight) -> str:
+    every = f"{count(estimate.neurons)} in {count(estimate.layers)} layers"
+    return every if estimate.protected == 1 else f"about {percent(estimate.protected)} of {every}; the rest in clear"
+
+
+def _protected(share: float) -> str:
+    return "all neurons protected" if share == 1 else f"at least {percent(share)} of neurons protected"
+
+
 def _cheapest(estimate: Preflight) -> str:
     if estimate.cheapest is None:
         return "not known before the weights are here"
-    return f"mean order about {fixed(estimate.cheapest, 1)}, slowdown about {fixed(estimate.reachable[0], 2)}"
+    return f"mean order about {fixed(estimate.cheapest, 1)}, slowdown about {fixed(estimate.cheapest_slowdown, 2)}"
 
 
 def remeasured_table(found: Remeasured) -> Table:

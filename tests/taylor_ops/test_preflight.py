@@ -105,6 +105,26 @@ def test_the_estimate_is_near_what_a_release_takes(llama: Sample, tmp_path: Path
     assert f"{found.reachable[0]:.2f} to {found.reachable[1]:.2f}" in text
 
 
+def test_a_target_below_what_protecting_all_costs_is_within_reach_where_neurons_may_be_in_clear(
+    llama: Sample, tmp_path: Path
+) -> None:
+    every = estimate(llama, tmp_path)
+    half = llama.conversion.model_copy(update={"min_protected": 0.5})
+    target = (1 + every.cheapest_slowdown) / 2 + 1
+    settings = {"target_slowdown": target, "prompt_tokens": 4}
+    with pytest.raises(BadInput, match="all neurons protected"):
+        estimate(llama, tmp_path, target_slowdown=target / 2)
+    found = preflight.preflight(config_of(llama, conversion=half.model_dump(), latency=settings), tmp_path, silent)
+    assert found.reachable[0] < target < found.cheapest_slowdown == pytest.approx(every.reachable[0], rel=0.01)
+    assert 0.5 < found.protected < 1
+    assert "% of 96 in 2 layers; the rest in clear" in shown(found)
+    assert "at least 50 % of neurons protected" in shown(found)
+    tiny = {"target_slowdown": 1.01, "prompt_tokens": 4}
+    config = config_of(llama, conversion=half.model_dump(), latency=tiny)
+    with pytest.raises(BadInput, match=r"at least 50\.0% of neurons protected"):
+        preflight.preflight(config, tmp_path, silent)
+
+
 def _settings(target: float) -> latency.Latency:
     return latency.Latency(target_slowdown=target, prompt_tokens=4)
 
