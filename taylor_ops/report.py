@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.wording import conclusion, in_words
+from taylor_ops.calibration import Trial
 from taylor_ops.drawing import BUNDLE as _BUNDLE
 from taylor_ops.drawing import GREY as _GREY
 from taylor_ops.drawing import ORIGINAL as _ORIGINAL
@@ -163,6 +164,7 @@ def _calibration(slowdown: Slowdown) -> Plot:
         _drawable(max(0.0, trial.ci95[1] - trial.slowdown) for trial in trials),
     ]
     predicted = _drawable(trial.predicted for trial in trials)
+    axes.plot(*prediction(trials), "--", color=_GREY, linewidth=1, label="first prediction")
     axes.plot(columns, predicted, "D", markerfacecolor="none", color=_GREY, markersize=6, label="predicted")
     axes.errorbar(columns, measured, reach, fmt="o", color=_BUNDLE, capsize=3, label="measured, 95 % interval")
     for number, place in enumerate(zip(columns, measured, strict=True), start=1):
@@ -173,9 +175,18 @@ def _calibration(slowdown: Slowdown) -> Plot:
     _legend_above(axes)
     return Plot(
         title="Calibration of the slowdown",
-        caption="The candidates in the order in which they were measured; the last was released.",
+        caption="The candidates in the order in which they were measured; the last was released. The line was "
+        "predicted from the bytes of the columns alone, before anything was measured.",
         svg=_svg(canvas),
     )
+
+
+def prediction(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
+    """Columns in thousands, a little beyond those of the trials, and the slowdowns that were predicted at first."""
+    columns, plan = [trial.plan.columns for trial in trials], trials[0].plan
+    ends = [0.97 * min(columns), 1.03 * max(columns)]
+    slope = (trials[0].predicted - 1) / max(1, plan.columns - plan.neurons)
+    return [end / 1000 for end in ends], _drawable(1 + slope * (end - plan.neurons) for end in ends)
 
 
 def _time_per_token(slowdown: Slowdown) -> Plot:

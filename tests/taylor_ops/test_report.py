@@ -13,7 +13,7 @@ import pytest
 
 from taylor_ops.exactness import Divergence
 from taylor_ops.release_record import ReleaseRecord, StageCost
-from taylor_ops.report import duration, write_report
+from taylor_ops.report import duration, prediction, write_report
 from taylor_ops.verify import Verified
 from tests.taylor_ops import release_example as example
 
@@ -195,6 +195,18 @@ def test_a_plot_shows_every_raw_sample_of_the_released_candidate(tmp_path: Path)
         return sum(part.tag.endswith("use") for part in times.iter())
 
     assert samples(9) - samples(6) == 2 * 3
+
+
+def test_the_line_of_the_calibration_is_what_was_predicted_before_anything_was_measured(tmp_path: Path) -> None:
+    trials = example.latency().trials
+    columns, slowdowns = prediction(trials)
+    assert columns[0] * 1000 < trials[0].plan.columns < trials[-1].plan.columns < columns[1] * 1000
+    slope = (slowdowns[1] - slowdowns[0]) / (columns[1] - columns[0]) / 1000
+    first = trials[0]
+    assert slowdowns[0] + slope * (first.plan.columns - 1000 * columns[0]) == pytest.approx(first.predicted)
+    assert slowdowns[0] + slope * (first.plan.neurons - 1000 * columns[0]) == pytest.approx(1)
+    shown = "".join(drawn(report(tmp_path))[2].itertext())
+    assert all(label in shown for label in ("target", "first prediction", "predicted", "measured, 95 % interval"))
 
 
 @pytest.mark.parametrize(
