@@ -28,7 +28,8 @@ def card_plots(statements: Mapping[str, Any]) -> dict[str, bytes]:
         if "measured" in slowdown:
             timed = slowdown["measured"]
             candidates = [Candidate(**trial) for trial in timed["trials"]]
-            drawn["calibration"] = calibration_curve(slowdown["target"], slowdown["tolerance"], candidates)
+            neurons = statements["coverage"]["neurons_total"]
+            drawn["calibration"] = calibration_curve(slowdown["target"], slowdown["tolerance"], neurons, candidates)
             drawn["latency"] = time_per_token(
                 timed["seconds_original"], timed["seconds_bundle"], slowdown["new_tokens"]
             )

@@ -22,8 +22,11 @@ class Candidate(NamedTuple):
     ci95: tuple[float, float]
 
 
-def calibration_curve(target: float, tolerance: float, candidates: Sequence[Candidate]) -> Figure:
-    """Slowdown against stacked columns: the target with its band, predictions, measurements with their intervals."""
+def calibration_curve(target: float, tolerance: float, neurons: int, candidates: Sequence[Candidate]) -> Figure:
+    """Slowdown against stacked columns: the target with its band, predictions, measurements with their intervals.
+
+    neurons: of the model; with one column for each it would be the original.
+    """
     canvas, axes = _canvas(3.0)
     axes.axhspan(target * (1 - tolerance), target * (1 + tolerance), color=TARGET, alpha=0.15, linewidth=0)
     axes.axhline(target, color=TARGET, linewidth=1, label="target")
@@ -33,6 +36,7 @@ def calibration_curve(target: float, tolerance: float, candidates: Sequence[Cand
         drawable(max(0.0, candidate.slowdown - candidate.ci95[0]) for candidate in candidates),
         drawable(max(0.0, candidate.ci95[1] - candidate.slowdown) for candidate in candidates),
     ]
+    axes.plot(*prediction(neurons, candidates), "--", color=GREY, linewidth=1, label="first prediction")
     predicted = drawable(candidate.predicted for candidate in candidates)
     axes.plot(columns, predicted, "D", markerfacecolor="none", color=GREY, markersize=6, label="predicted")
     axes.errorbar(columns, measured, reach, fmt="o", color=BUNDLE, capsize=3, label="measured, 95 % interval")
@@ -43,6 +47,14 @@ def calibration_curve(target: float, tolerance: float, candidates: Sequence[Cand
     axes.set(xlabel="stacked columns, thousands", ylabel="slowdown")
     legend_above(axes)
     return canvas
+
+
+def prediction(neurons: int, candidates: Sequence[Candidate]) -> tuple[list[float], list[float]]:
+    """Columns in thousands, a little beyond those of the candidates, and the slowdowns that were predicted at first."""
+    columns, first = [candidate.columns for candidate in candidates], candidates[0]
+    ends = [0.97 * min(columns), 1.03 * max(columns)]
+    slope = (first.predicted - 1) / max(1, first.columns - neurons)
+    return [end / 1000 for end in ends], drawable(1 + slope * (end - neurons) for end in ends)
 
 
 def time_per_token(original: Sequence[float], bundle: Sequence[float], new_tokens: int) -> Figure:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.config_file import schema_text
+from tests.flows.conftest import write_tiny_config
 from tests.taylor_ops.conftest import sample
 from tests.tiny_models import save_tiny_model
 
@@ -238,18 +239,19 @@ def test_a_traceback_is_shown_before_the_two_lines_to_whoever_asks_for_it(tmp_pa
     assert remedy.startswith("remedy: ")
 
 
-def test_plan_estimates_a_release_and_writes_nothing(tiny_config: Path, tmp_path: Path) -> None:
+def test_plan_estimates_a_release_and_writes_nothing(tmp_path: Path) -> None:
     artifacts = tmp_path / "artifacts"
-    # The clock is real here: any target between a tiny model's slowdowns would be a guess.
-    cause, remedy = refused("plan", tiny_config, "--artifacts", artifacts, "--set", "latency.target_slowdown=100")
-    least, most = map(float, re.findall(r"about (\S+) to (\S+) can", cause)[0])
-    assert all(key in remedy for key in ("latency.target_slowdown", "tolerance", "range_margin", "max_order"))
-    # However noisy the machine, a bundle that computes more than the original is not taken to be as fast.
-    cause, _remedy = refused("plan", tiny_config, "--artifacts", artifacts, "--set", "latency.target_slowdown=1.001")
-    assert "target slowdown 1.001 cannot be reached" in cause
-    done = called(
-        "plan", tiny_config, "--artifacts", artifacts, "--set", f"latency.target_slowdown={(least + most) / 2}"
-    )
+    # The clock is real here: MLPs so wide that however noisy the machine, no bundle is taken to be as fast.
+    config = write_tiny_config(tmp_path / "wide.yaml", save_tiny_model(tmp_path / "wide", intermediate_size=1024))
+    reached: list[float] = []
+    for target in ("50", "1.01"):
+        cause, remedy = refused("plan", config, "--artifacts", artifacts, "--set", f"latency.target_slowdown={target}")
+        assert f"target slowdown {target} cannot be reached" in cause
+        least, most = map(float, re.findall(r"about (\S+) to (\S+) can", cause)[0])
+        assert 1.01 < least < most < 50
+        reached = [least, most]
+        assert all(key in remedy for key in ("latency.target_slowdown", "tolerance", "range_margin", "max_order"))
+    done = called("plan", config, "--artifacts", artifacts, "--set", f"latency.target_slowdown={sum(reached) / 2}")
     assert done.returncode == 0, done.stderr
     assert "slowdowns within reach" in done.stdout
     assert "validate" in done.stdout

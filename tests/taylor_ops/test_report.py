@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from taylor_ops.exactness import Divergence
+from taylor_ops.latency_plots import Candidate, prediction
 from taylor_ops.release_record import ReleaseRecord, StageCost
 from taylor_ops.report import duration, write_report
 from taylor_ops.verify import Verified
@@ -195,6 +196,19 @@ def test_a_plot_shows_every_raw_sample_of_the_released_candidate(tmp_path: Path)
         return sum(part.tag.endswith("use") for part in times.iter())
 
     assert samples(9) - samples(6) == 2 * 3
+
+
+def test_the_line_of_the_calibration_is_what_was_predicted_before_anything_was_measured(tmp_path: Path) -> None:
+    trials = example.latency().trials
+    candidates = [Candidate(trial.plan.columns, trial.predicted, trial.slowdown, trial.ci95) for trial in trials]
+    columns, slowdowns = prediction(trials[0].plan.neurons, candidates)
+    assert columns[0] * 1000 < trials[0].plan.columns < trials[-1].plan.columns < columns[1] * 1000
+    slope = (slowdowns[1] - slowdowns[0]) / (columns[1] - columns[0]) / 1000
+    first = trials[0]
+    assert slowdowns[0] + slope * (first.plan.columns - 1000 * columns[0]) == pytest.approx(first.predicted)
+    assert slowdowns[0] + slope * (first.plan.neurons - 1000 * columns[0]) == pytest.approx(1)
+    shown = "".join(drawn(report(tmp_path))[2].itertext())
+    assert all(label in shown for label in ("target", "first prediction", "predicted", "measured, 95 % interval"))
 
 
 @pytest.mark.parametrize(
