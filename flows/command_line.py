@@ -1,4 +1,4 @@
-"""The command line `taylor-release`: check, plan, run, verify, audit, calibrate and schema.
+"""The command line `taylor-release`: check, plan, run, verify, yank, audit, calibrate and schema.
 
 Exit status: 0 done, 1 a gate or the work failed, 2 bad input. Errors go to standard error as one line of cause and one
 of remedy; a traceback is shown only with --debug.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -86,18 +87,42 @@ def run(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Pa
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)],
+    bundle: Annotated[str, typer.Argument(help="Folder, or OWNER/NAME@TAG on the Hub.", show_default=False)],
     public_key: Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed it.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
 ) -> None:
     """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process."""
+    quiet_tools()
+    from taylor_ops.hub_fetch import fetched, reference
     from taylor_ops.signing import read_public_key
     from taylor_ops.verify import verify as verify_bundle
 
-    verified = verify_bundle(bundle, None if public_key is None else read_public_key(public_key), tokens)
+    key = None if public_key is None else read_public_key(public_key)
+    place = None if Path(bundle).exists() else reference(bundle)
+    with fetched(place) if place else nullcontext(Path(bundle)) as folder:
+        verified = verify_bundle(folder, key, tokens)
     signed = f"signed by {verified.signed_by}; " if verified.signed_by else ""
     said = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
     typer.echo(f"{bundle}: {signed}{verified.files} files as listed{said}")
+
+
+@app.command()
+def yank(
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hub.", show_default=False)],
+    version: Annotated[str, typer.Argument(help="Version to withdraw, such as 1.0.0.", show_default=False)],
+    why: Annotated[str, typer.Option(help="What readers have to know; stands on the card.", show_default=False)],
+    rollback: Annotated[bool, typer.Option("--rollback", help="Show the version before on main again.")] = False,
+) -> None:
+    """Withdraw a published version from the Hub: its tag goes, its card and manifest say so."""
+    quiet_tools()
+    from taylor_ops.hub_fetch import reference
+    from taylor_ops.hub_yank import yank as withdraw
+
+    if reference(repo) is None or "@" in repo:
+        raise BadInput(f"`{repo}` is not the name of a repository", "write OWNER/NAME, then the version")
+    done = withdraw(repo, version.removeprefix("v"), why, rollback)
+    shows = f"main shows {done.main_shows}" if done.main_shows else "main shows it still, with a notice"
+    typer.echo(f"{repo} {done.version} {'was withdrawn before' if done.unchanged else 'is withdrawn'}; {shows}")
 
 
 @app.command()

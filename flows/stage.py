@@ -75,7 +75,7 @@ class Release:
                 reused.append(stage)
                 return record
             with kept_for(key, folder):
-                record = work(folder, _reporter(stage))
+                record = work(folder, reporter(stage))
                 remember(memory, key, record, folder)
             return record
 
@@ -112,7 +112,7 @@ def alone(release: Release) -> Iterator[None]:
         yield
 
 
-def _reporter(stage: str) -> Progress:
+def reporter(stage: str) -> Progress:
     """A progress function that logs now and then."""
     logger = get_run_logger()
     last = time.monotonic()

@@ -7,8 +7,10 @@ from pathlib import Path
 from prefect import task
 from prefect.logging import get_run_logger
 
+from flows import lineage
+from flows.hub_token import token_of
 from flows.runners import carried_by, require_installed
-from flows.stage import Progress, Release
+from flows.stage import Progress, Release, reporter
 from taylor_ops import bundle as bundles
 from taylor_ops import convert as conversion
 from taylor_ops import exactness as exact
@@ -25,13 +27,14 @@ from taylor_ops.bundle import BundleRecord, Evidence
 from taylor_ops.card import card_template
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.exactness import ExactnessRecord
+from taylor_ops.hub_fetch import Reference, fetch
 from taylor_ops.inspection import require_as_planned
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.leaked_texts import this_machine
 from taylor_ops.leaks import NoLeak, public_texts, require_no_leak
 from taylor_ops.models import device_named, load_tokenizer
-from taylor_ops.publish import Published
+from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.report import write_report
@@ -58,6 +61,7 @@ def resolve(release: Release) -> ResolvedSource:
     )
     texts = (*config.calibration.texts, *config.exactness.prompts, *config.exactness.running_text)
     require_readable(texts, load_tokenizer(resolved.folder))
+    publishing.require_access(config.publish, token_of(config.publish))
     return resolved
 
 
@@ -251,31 +255,41 @@ def refuse_leaks(release: Release, source: ResolvedSource, converted: ConvertedM
 @task(task_run_name="publish {release.label}")
 def publish(release: Release, bundle: BundleRecord) -> Published:
     """Publish the bundle, whole or not at all."""
-    target = release.config.publish
     with release.measured("publish") as reused:
         published = publishing.publish(
-            target.target,
+            release.config.publish,
             release.folder / bundle.folder,
             bundle.files,
-            target.repo_id,
             release.config.version,
             release.artifacts,
+            token_of(release.config.publish),
+            reporter("publish"),
         )
         if published.unchanged:
             reused.append("publish")
+    if published.commit is not None and published.pull_request is None:
+        lineage.note(release.config, published)
     return published
 
 
 @task(task_run_name="verify {release.label}")
 def verify(release: Release, bundle: BundleRecord, published: Published) -> Verified:
-    """Verify what was published, where it was published."""
-    place = release.artifacts / published.path
+    """Verify what was published, where it was published; of a Hub, what a reader is given there."""
+    folder = release.stages / "verify"
+
+    def check(_folder: Path, _progress: Progress) -> Verified:
+        if published.commit is None:
+            return verification.verify(release.artifacts / published.path, _public_key(release))
+        place, fetched = Reference(published.repo_id, published.commit), kept_beside(folder) / "fetched"
+        fetch(place, fetched, token_of(release.config.publish))
+        return verification.verify(fetched, _public_key(release))
+
     return release.perform(
         "verify",
         "taylor_ops.verify",
         Verified,
-        {"bundle": bundle, "place": published.path},
-        lambda _folder, _progress: verification.verify(place, _public_key(release)),
+        {"bundle": bundle, "place": published.path, "commit": published.commit},
+        check,
     )
 
 
@@ -310,7 +324,12 @@ def report(
     exactness.write(release.folder / "measurements" / "exactness.json")
     latency.write(release.folder / "measurements" / "latency.json")
     write_report(record, release.folder / "report.html")
-    get_run_logger().info("%s is published in %s", release.label, release.artifacts / published.path)
+    get_run_logger().info(
+        "%s is %s: %s",
+        release.label,
+        "published" if published.pull_request is None else "left for review",
+        release.artifacts / published.path if published.commit is None else published.path,
+    )
     return record
 
 

@@ -13,8 +13,8 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 
 from taylor_ops.audit_config import Audit
 from taylor_ops.card_config import Card
+from taylor_ops.publish_config import Publish
 from taylor_ops.section import REPO_ID, LocalPath, Section, beside_the_config
-from taylor_ops.signing_config import Signing
 from taylor_ops.text_template import parts_of
 
 Basis = Literal["chebyshev", "taylor"]
@@ -309,17 +309,6 @@ class Exactness(Section):
         if size >= info.data.get("batch_size", size + 1):
             raise ValueError("must be smaller than `batch_size`: the floor is another execution")
         return size
-
-
-class Publish(Section):
-    """Where the bundle goes."""
-
-    target: Literal["folder"] = "folder"
-    """`folder` publishes into `hub/<repo_id>/<version>` below the artifacts folder."""
-    repo_id: str = Field(pattern=REPO_ID)
-    """Owner and name under which the bundle appears."""
-    signing: Signing | None = None
-    """Sign the bundle; readers check it with `taylor-release verify FOLDER --public-key FILE`."""
 
 
 class ReleaseConfig(Section):

@@ -1,29 +1,21 @@
-"""Publish a bundle, whole or not at all. A target is a function of one name in `TARGETS`."""
+"""Publish a bundle, whole or not at all: into a folder, or on the Hub."""
 
 from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from taylor_ops.errors import GateRejected, WorkFailed
 from taylor_ops.files import disk_errors_explained, folder_that_appears_whole, sha256_of_tree
-from taylor_ops.records import Record
-
-
-class Published(Record):
-    """Where a bundle was published. path: below the artifacts folder. unchanged: the same bytes were there before."""
-
-    target: str
-    repo_id: str
-    version: str
-    path: str
-    unchanged: bool
-
-
-Target = Callable[[Path, dict[str, str], str, str, Path], Published]
+from taylor_ops.hub import Progress, publish_to_hub
+from taylor_ops.hub_repository import repository_on_the_hub
+from taylor_ops.publish_config import Publish
+from taylor_ops.published import Published
 
 
 def publish_to_folder(bundle: Path, files: dict[str, str], repo_id: str, version: str, artifacts: Path) -> Published:
@@ -43,12 +35,28 @@ def publish_to_folder(bundle: Path, files: dict[str, str], repo_id: str, version
     return Published(target="folder", repo_id=repo_id, version=version, path=path, unchanged=unchanged)
 
 
-TARGETS: dict[str, Target] = {"folder": publish_to_folder}
+def publish(
+    where: Publish,
+    bundle: Path,
+    files: dict[str, str],
+    version: str,
+    artifacts: Path,
+    token: SecretStr | None,
+    progress: Progress,
+) -> Published:
+    """Publish to the target that a config names. token: for the Hub, where a config names a secret that holds it."""
+    match where.target:
+        case "folder":
+            return publish_to_folder(bundle, files, where.repo_id, version, artifacts)
+        case "hub":
+            return publish_to_hub(where, bundle, files, version, token, progress)
 
 
-def publish(target: str, bundle: Path, files: dict[str, str], repo_id: str, version: str, artifacts: Path) -> Published:
-    """Publish to the named target."""
-    return TARGETS[target](bundle, files, repo_id, version, artifacts)
+def require_access(where: Publish, token: SecretStr | None) -> None:
+    """Raise `BadInput` where nothing could be published there: hours before it is tried."""
+    if where.target == "hub":
+        with repository_on_the_hub(where.repo_id, token) as repository:
+            repository.require_writer()
 
 
 def _refuse_other_bytes(place: Path, files: dict[str, str], repo_id: str, version: str) -> None:

@@ -12,7 +12,7 @@ from taylor_ops.convert import ConvertedModel, LayerConversion
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
 from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
 from taylor_ops.layer_checks import LayerError
-from taylor_ops.publish import Published
+from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.records import Record
 from taylor_ops.source import ResolvedSource

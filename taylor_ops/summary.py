@@ -32,7 +32,10 @@ def _result(record: ReleaseRecord) -> Table:
         ("slowdown", f"{fixed(slowdown.achieved, 2)} (95 % interval {_interval(slowdown.ci95)})"),
         ("target", f"{figure(slowdown.target, 3)} within {percent(slowdown.tolerance)}"),
         ("bundle", f"{bundle.path}/, {size(bundle.bytes)} (original {size(bundle.original_bytes)})"),
-        ("published", f"{published.repo_id} {published.version} in {published.path}{already}"),
+        (
+            "published" if published.pull_request is None else "left for review",
+            f"{published.repo_id} {published.version} in {published.path}{already}",
+        ),
         ("verified", f"{count(record.verified.files)} files, {count(record.verified.prompts)} prompts"),
     ):
         _row(table, [name, value])

@@ -30,6 +30,8 @@ def verify(bundle: Path, public_key: bytes | None = None, tokens: bool = True) -
     file or prompt that is not as recorded.
     """
     manifest = read_manifest(bundle)
+    if "yanked" in manifest:
+        raise GateRejected(f"{bundle} was withdrawn: {manifest['yanked']['why']}", "use another version")
     if public_key is not None:
         require_signed(bundle, public_key)
     signed_by = None if public_key is None else name_of_key(public_key)

@@ -15,7 +15,9 @@ import pytest
 
 from taylor_ops.errors import GateRejected, ReleaseError, WorkFailed
 from taylor_ops.files import sha256_of_tree, write_text
-from taylor_ops.publish import Published, publish
+from taylor_ops.publish import publish
+from taylor_ops.publish_config import Publish
+from taylor_ops.published import Published
 
 REPO, VERSION = "owner/tiny-taylor", "1.0.0"
 
@@ -30,7 +32,8 @@ def bundle(tmp_path: Path) -> Path:
 
 def published(bundle: Path, version: str = VERSION, files: dict[str, str] | None = None) -> Published:
     """Publish with the hashes of what is on disk, or those given."""
-    return publish("folder", bundle, files or sha256_of_tree(bundle), REPO, version, bundle.parent / "artifacts")
+    where, artifacts = Publish(repo_id=REPO), bundle.parent / "artifacts"
+    return publish(where, bundle, files or sha256_of_tree(bundle), version, artifacts, None, lambda _done, _total: None)
 
 
 def place_of(bundle: Path, version: str = VERSION) -> Path:

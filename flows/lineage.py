@@ -1,0 +1,45 @@
+"""A publication on the Hub as a Prefect asset, with the source model upstream of it."""
+
+from __future__ import annotations
+
+import re
+
+from prefect.assets import Asset, AssetProperties, materialize
+from prefect.tasks import MaterializingTask
+
+from taylor_ops.config import ReleaseConfig
+from taylor_ops.published import Published
+from taylor_ops.source import origin_of
+
+
+def note(config: ReleaseConfig, published: Published) -> None:
+    """Note that a release was published: an asset of the repository, and where it comes from."""
+    publication_of(config, published)(published)
+
+
+def publication_of(config: ReleaseConfig, published: Published) -> MaterializingTask[[Published], None]:
+    """The task that notes it."""
+    repository = Asset(
+        key=f"hf://{published.repo_id}",
+        properties=AssetProperties(
+            name=published.repo_id, url=published.path, description=f"{config.name}, version {published.version}"
+        ),
+    )
+
+    @materialize(
+        repository,
+        by="taylor-release",
+        asset_deps=[Asset(key=key_of_source(config))],
+        task_run_name=f"note {published.repo_id} {published.version}",
+    )
+    def publication(published: Published) -> None:
+        repository.add_metadata(published.plain())
+
+    return publication
+
+
+def key_of_source(config: ReleaseConfig) -> str:
+    """The address of the source: of a repository on the Hub that, of a local one its name without its place."""
+    if config.source.kind == "hub":
+        return f"hf://{config.source.repo_id}"
+    return f"local://{re.sub('[^A-Za-z0-9._-]+', '-', origin_of(config.source))}"

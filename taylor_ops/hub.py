@@ -1,0 +1,304 @@
+"""Publish a bundle on the Hub: a reader of `main` or of a tag sees the release before or all of this one.
+
+Files go to a branch of their own and are verified there by the Hub's hashes. One commit on `main`, which names the
+commit it follows, then shows all of them: of two processes one is refused. The tag comes last. Each step looks what is
+there before it acts, so that a step whose answer was lost, and a whole run that died, can be repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
+from pydantic import SecretStr
+
+from taylor_ops.bundle import MANIFEST
+from taylor_ops.errors import GateRejected, WorkFailed
+from taylor_ops.files import canonical_json
+from taylor_ops.hub_repository import (
+    KEPT_BY_THE_HUB,
+    Cargo,
+    Repository,
+    Tree,
+    cargo_of,
+    differing,
+    is_stale,
+    repository_on_the_hub,
+)
+from taylor_ops.patience import Patience
+from taylor_ops.publish_config import Publish
+from taylor_ops.published import Published
+
+Progress = Callable[[int, int], None]
+
+_SENT_AT_ONCE = 5
+_MAIN = "main"
+
+
+def publish_to_hub(
+    where: Publish,
+    bundle: Path,
+    files: Mapping[str, str],
+    version: str,
+    token: SecretStr | None,
+    progress: Progress,
+    patience: Patience | None = None,
+) -> Published:
+    """Publish a bundle as `v<version>` of a repository on the Hub.
+
+    files: sha256 of every file of the bundle; nothing else is sent. progress: is told bytes sent or found there, and
+    all bytes. The same version with the same bytes is left as it is; with other bytes it is refused, as one that was
+    withdrawn. Raises `BadInput` for a token or setting that cannot do it, `GateRejected` for a version that exists,
+    `WorkFailed` for the rest; run again after that.
+    """
+    cargo, tag = cargo_of(bundle, files), tag_of(version)
+    with repository_on_the_hub(where.repo_id, token, patience) as repository:
+        account = repository.require_writer()
+        repository.prepare(where)
+        refs = repository.references()
+        commit, unchanged = refs.tags.get(tag), tag in refs.tags
+        if commit is not None:
+            _refuse_other_bytes(repository.tree(commit), cargo, where.repo_id, version)
+        elif withdrawn_branch(tag) in refs.branches:
+            raise GateRejected(f"{where.repo_id} {version} was withdrawn", "raise `version` in the config")
+        else:
+            base = refs.branches[_MAIN]
+            shown = repository.tree(base)
+            if differing(shown, cargo):
+                _refuse_same_version(repository, base, shown, cargo, version)
+                if where.review:
+                    return _left_for_review(repository, account, cargo, version, progress)
+                staging = _staging_branch(tag, cargo)
+                _make_branch(repository, staging, base)
+                _bring(repository, staging, cargo, version, progress)
+                commit = _show(repository, staging, base, cargo, version)
+            else:
+                commit = base
+            _tag(repository, tag, commit, cargo, version)
+        _remove_staging(repository, tag)
+        return Published(
+            target="hub",
+            repo_id=where.repo_id,
+            version=version,
+            path=f"{repository.url}/tree/{tag}",
+            unchanged=unchanged,
+            commit=commit,
+        )
+
+
+def tag_of(version: str) -> str:
+    """The tag that a version has."""
+    return f"v{version}"
+
+
+def withdrawn_branch(tag: str) -> str:
+    """The branch that keeps what was said of a withdrawn version, and keeps its number from being used again."""
+    return f"withdrawn/{tag}"
+
+
+def manifest_on(repository: Repository, commit: str) -> dict[str, Any]:
+    """The manifest in a commit; `WorkFailed` where it is none."""
+    try:
+        manifest = json.loads(text_of(repository, commit, MANIFEST))
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise WorkFailed(f"{repository.repo_id}: {MANIFEST} at {commit[:12]} is no manifest", "repair it on its page")
+    return manifest
+
+
+def text_of(repository: Repository, commit: str, name: str) -> str:
+    """A text file in a commit."""
+
+    def fetched() -> str:
+        with tempfile.TemporaryDirectory(prefix="taylor-text-") as scratch:
+            path = repository.api.hf_hub_download(repository.repo_id, name, revision=commit, local_dir=scratch)
+            return Path(path).read_text(encoding="utf-8")
+
+    return repository.ask(f"read its {name}", fetched)
+
+
+def _refuse_other_bytes(there: Tree, cargo: Cargo, repo_id: str, version: str) -> None:
+    other = differing(there, cargo)
+    if other:
+        raise GateRejected(
+            f"{repo_id} {version} is published already, with other bytes ({len(other)} files differ, first {other[0]})",
+            "a published version never changes: raise `version` in the config",
+        )
+
+
+def _refuse_same_version(repository: Repository, base: str, shown: Tree, cargo: Cargo, version: str) -> None:
+    """A version that `main` shows is published, though the run that did it may have died before its tag."""
+    if MANIFEST in shown and manifest_on(repository, base).get("version") == version:
+        _refuse_other_bytes(shown, cargo, repository.repo_id, version)
+
+
+def _staging_branch(tag: str, cargo: Cargo) -> str:
+    """A branch for these bytes alone: whoever sends others under the same version does not come in between."""
+    content = canonical_json({name: piece.sha256 for name, piece in cargo.items()})
+    return f"staging/{tag}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _make_branch(repository: Repository, branch: str, base: str) -> None:
+    repository.change(
+        f"make the branch {branch}",
+        lambda: repository.api.create_branch(repository.repo_id, branch=branch, revision=base, exist_ok=True),
+    )
+
+
+def _bring(repository: Repository, place: str, cargo: Cargo, version: str, progress: Progress) -> None:
+    """Make the files at a branch or pull request those of the bundle, send what is missing, and verify all of it."""
+    total = sum(piece.path.stat().st_size for piece in cargo.values())
+    absent = [name for name in differing(repository.tree(place), cargo) if name in cargo]
+    additions = {name: _addition(cargo, name) for name in sorted(absent, key=lambda n: cargo[n].path.stat().st_size)}
+    done = total - sum(cargo[name].path.stat().st_size for name in absent)
+    progress(done, total)
+    waiting = list(additions)
+    while waiting:
+        some, waiting = waiting[:_SENT_AT_ONCE], waiting[_SENT_AT_ONCE:]
+        _send(repository, place, [additions[name] for name in some])
+        done += sum(cargo[name].path.stat().st_size for name in some)
+        progress(done, total)
+
+    def commit() -> None:
+        tree = repository.tree(place)
+        other = differing(tree, cargo)
+        operations = [additions.get(name) or _addition(cargo, name) for name in other if name in cargo]
+        if other:
+            repository.api.create_commit(
+                repository.repo_id,
+                [*operations, *_removals(tree, cargo)],
+                commit_message=f"Release {tag_of(version)}",
+                revision=place,
+            )
+
+    repository.change(f"write to {place}", commit)
+    wrong = differing(repository.tree(place), cargo)
+    if wrong:
+        raise WorkFailed(
+            f"{repository.repo_id}: {wrong[0]} arrived at {place} with other bytes than were sent; nothing is shown",
+            "run again; if it stays, another process may be writing there",
+        )
+
+
+def _send(repository: Repository, place: str, additions: list[CommitOperationAdd]) -> None:
+    names = sorted(addition.path_in_repo for addition in additions)
+    repository.change(
+        f"send {', '.join(names)}",
+        lambda: repository.api.preupload_lfs_files(
+            repository.repo_id, additions, revision=place, num_threads=_SENT_AT_ONCE, free_memory=False
+        ),
+    )
+
+
+def _addition(cargo: Cargo, name: str) -> CommitOperationAdd:
+    addition = CommitOperationAdd(name, cargo[name].path)
+    addition.upload_info.sha256 = bytes.fromhex(cargo[name].sha256)
+    return addition
+
+
+def _removals(tree: Tree, cargo: Cargo) -> Iterable[CommitOperationDelete]:
+    return [CommitOperationDelete(name, is_folder=False) for name in tree if name not in {*cargo, KEPT_BY_THE_HUB}]
+
+
+def _show(repository: Repository, staging: str, base: str, cargo: Cargo, version: str) -> str:
+    """The one commit on `main` that shows the release, made of what was verified on `staging`."""
+    verified = repository.tree(staging)
+
+    def commit() -> str:
+        head = repository.head(_MAIN)
+        tree = repository.tree(head)
+        other = differing(tree, cargo)
+        if not other:
+            return head
+        if head != base:
+            raise _outrun(repository, version)
+        large = [name for name in other if name in cargo and verified[name].lfs]
+        copies = [CommitOperationCopy(name, name, src_revision=staging) for name in large]
+        additions = [_addition(cargo, name) for name in other if name in cargo and name not in large]
+        try:
+            made = repository.api.create_commit(
+                repository.repo_id,
+                [*copies, *additions, *_removals(tree, cargo)],
+                commit_message=f"Release {tag_of(version)}",
+                revision=_MAIN,
+                parent_commit=base,
+            )
+        except HfHubHTTPError as error:
+            if not is_stale(error):
+                raise
+            head = repository.head(_MAIN)
+            if differing(repository.tree(head), cargo):
+                raise _outrun(repository, version) from None
+            return head
+        return str(made.oid)
+
+    shown = repository.change("write to main", commit)
+    if differing(repository.tree(shown), cargo):
+        raise WorkFailed(f"{repository.repo_id}: `main` does not show what was sent", "roll it back on its page")
+    return shown
+
+
+def _outrun(repository: Repository, version: str) -> WorkFailed:
+    return WorkFailed(
+        f"{repository.repo_id}: another process changed `main` while {version} was sent; it is as that process left it",
+        "run again: what is there already is not sent again",
+    )
+
+
+def _tag(repository: Repository, tag: str, commit: str, cargo: Cargo, version: str) -> None:
+    repository.change(
+        f"make the tag {tag}",
+        lambda: repository.api.create_tag(repository.repo_id, tag=tag, revision=commit, exist_ok=True),
+    )
+    _refuse_other_bytes(repository.tree(tag), cargo, repository.repo_id, version)
+
+
+def _remove_staging(repository: Repository, tag: str) -> None:
+    for branch in repository.references().branches:
+        if branch.startswith(f"staging/{tag}-"):
+            repository.change(f"remove the branch {branch}", partial(_remove, repository, branch))
+
+
+def _remove(repository: Repository, branch: str) -> None:
+    with suppress(RevisionNotFoundError):
+        repository.api.delete_branch(repository.repo_id, branch=branch)
+
+
+def _left_for_review(repository: Repository, account: str, cargo: Cargo, version: str, progress: Progress) -> Published:
+    """Bring the release into a pull request, the one that an earlier run opened where there is one, and open it."""
+    title, api, repo_id = f"Release {tag_of(version)}", repository.api, repository.repo_id
+
+    def opened() -> int:
+        there = api.get_repo_discussions(repo_id, discussion_type="pull_request", discussion_status="open")
+        mine = next((pull.num for pull in there if pull.title == title and pull.author == account), None)
+        return int(mine if mine is not None else api.create_pull_request(repo_id, title=title).num)
+
+    number = repository.change("open a pull request", opened)
+    place = f"refs/pr/{number}"
+    unchanged = not differing(repository.tree(place), cargo)
+    if not unchanged:
+        _bring(repository, place, cargo, version, progress)
+
+    def open_for_review() -> None:
+        if api.get_discussion_details(repo_id, number).status == "draft":
+            api.change_discussion_status(repo_id, number, "open")
+
+    repository.change(f"open pull request {number} for review", open_for_review)
+    return Published(
+        target="hub",
+        repo_id=repo_id,
+        version=version,
+        path=f"{repository.url}/discussions/{number}",
+        unchanged=unchanged,
+        commit=repository.head(place),
+        pull_request=number,
+    )

@@ -1,0 +1,97 @@
+"""What the Hub refuses, in words: what passes by itself, and what a person has to change."""
+
+from __future__ import annotations
+
+import re
+
+import httpx2
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
+
+_BUSY = (408, 425, 429, 500, 502, 503, 504)
+_FULL = (402, 413, 507)
+_NO_TOKEN = "set HF_TOKEN, or log in with `hf auth login`, or name a Prefect Secret block in `publish.token_secret`"
+_AGAIN = "run again: what is there already is not sent again"
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What the client tripped over, below what it wraps around it."""
+    known = (httpx2.TransportError, HfHubHTTPError, OfflineModeIsEnabled, LocalTokenNotFoundError)
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, known):
+            return at
+        at = at.__cause__
+    return error
+
+
+def status_of(error: BaseException) -> int | None:
+    """The status of the Hub's answer, where there was one."""
+    cause = cause_of(error)
+    return int(cause.response.status_code) if isinstance(cause, HfHubHTTPError) else None
+
+
+def passes(error: BaseException) -> bool:
+    """Whether a request that failed so may succeed a little later, unchanged."""
+    cause = cause_of(error)
+    if isinstance(cause, httpx2.TransportError):
+        return not isinstance(cause, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError)
+    return status_of(cause) in _BUSY
+
+
+def retry_after(error: BaseException) -> float | None:
+    """Seconds that the Hub asks to wait, where it says so."""
+    cause = cause_of(error)
+    if not isinstance(cause, HfHubHTTPError):
+        return None
+    value = cause.response.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else None
+
+
+def explained(error: Exception, repo_id: str, doing: str, permission: str) -> ReleaseError:
+    """The error for a person: what could not be done, why, and the permission that it needs where that is missing."""
+    cause, status = cause_of(error), status_of(error)
+    where = f"{repo_id}: cannot {doing}"
+    if isinstance(cause, OfflineModeIsEnabled):
+        return BadInput(f"{where}: HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE, or publish to a folder")
+    if isinstance(cause, LocalTokenNotFoundError):
+        return BadInput(f"{where}: there is no token", _NO_TOKEN)
+    said = without_secrets(_said(cause))
+    if status in _FULL or re.search("quota|storage limit", said, re.IGNORECASE):
+        return WorkFailed(f"{where}: the storage of {repo_id.partition('/')[0]} is full ({said})", "free or buy some")
+    if isinstance(cause, GatedRepoError):
+        return BadInput(f"{where}: it is gated and this account has no access", "ask for access on its page")
+    if status == 401 and not isinstance(cause, RepositoryNotFoundError):
+        return BadInput(f"{where}: the token is not valid (401)", _NO_TOKEN)
+    if status in (401, 403):
+        return BadInput(f"{where}: the token may not; it needs {permission} ({said})", f"use a token with {permission}")
+    if isinstance(cause, RevisionNotFoundError):
+        return WorkFailed(f"{where}: the branch or tag is not there; another process may have removed it", _AGAIN)
+    if status == 404:
+        return BadInput(f"{where}: it does not exist, or this account does not see it", "correct the name or the token")
+    if "xet" in said.lower():
+        return WorkFailed(f"{where}: {said}", "for a Hub without Xet storage set HF_HUB_DISABLE_XET=1, then run again")
+    return WorkFailed(f"{where}: {said}", f"check the network and HF_ENDPOINT, then {_AGAIN}")
+
+
+def without_secrets(text: str, token: str | None = None) -> str:
+    """The text without the signatures of addresses, and without tokens."""
+    text = re.sub(r"(https?://[^\s'\"?]+)\?[^\s'\"]*", r"\1", text)
+    text = re.sub(r"\bhf_[A-Za-z0-9]{8,}", "hf_***", text)
+    return text.replace(token, "***") if token else text
+
+
+def _said(cause: BaseException) -> str:
+    if isinstance(cause, HfHubHTTPError):
+        said = cause.server_message or next((line for line in str(cause).splitlines() if line.strip()), "")
+        return f"{cause.response.status_code}: {' '.join(said.split())}"
+    first = next((line.strip() for line in str(cause).splitlines() if line.strip()), "")
+    return f"{type(cause).__name__}: {first}" if first else type(cause).__name__

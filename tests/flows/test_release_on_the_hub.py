@@ -1,0 +1,139 @@
+"""A release through the real flow onto the stand-in for the Hub, and what a reader does with it in a clean process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from prefect.blocks.system import Secret
+from prefect.settings import get_current_settings
+from transformers import AutoModelForCausalLM
+
+from flows.command_line import app
+from flows.release import release
+from taylor_ops.clean_process import link_packages
+from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.files import read_json, sha256_of_tree
+from tests.loopback_hub.app import Hub
+from tests.loopback_hub.bench import client_on_loopback
+from tests.loopback_hub.server import WRITER
+
+pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock")
+
+REPO, PROMPT, NEW_TOKENS = "org/tiny", [5, 17, 42, 99, 7], 24
+HUB = {"publish.target": "hub"}
+READER = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[2], revision=sys.argv[3], trust_remote_code=True)
+prompt = torch.tensor([json.loads(sys.argv[4])])
+made = model.generate(prompt, max_new_tokens=int(sys.argv[5]), do_sample=False, pad_token_id=258)
+print(json.dumps(made[0].tolist()))
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    with client_on_loopback(tmp_path / "hub-store") as hub:
+        yield hub
+
+
+def environment(hub: Hub, home: Path) -> dict[str, str]:
+    """What a process needs to read from the stand-in: nothing but its address, a token and no Xet."""
+    kept = {name: os.environ[name] for name in ("PATH", "OMP_NUM_THREADS") if name in os.environ}
+    client = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": WRITER, "HF_HUB_DISABLE_XET": "1"}
+    return kept | client | {"HOME": str(home), "HF_HOME": str(home)}
+
+
+def tokens_of_a_reader(hub: Hub, scratch: Path) -> list[int]:
+    """What the published model says in a process that has torch and transformers alone."""
+    link_packages(scratch / "packages")
+    arguments = [str(scratch / "packages"), REPO, "v1.0.0", json.dumps(PROMPT), str(NEW_TOKENS)]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", READER, *arguments],
+        env=environment(hub, scratch),
+        cwd=scratch,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    tokens: list[int] = json.loads(done.stdout.splitlines()[-1])
+    return tokens
+
+
+def tokens_of_the_original(folder: Path) -> list[int]:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    made = model.generate(torch.tensor([PROMPT]), max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=258)
+    tokens: list[int] = made[0].tolist()
+    return tokens
+
+
+def places_that_hold(text: str, folder: Path) -> list[str]:
+    """Files below a folder with this text in them."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path.name for path in files if text.encode() in path.read_bytes()]
+
+
+def test_a_release_on_the_hub_is_what_a_reader_loads_and_verifies_until_it_is_withdrawn(
+    tiny_config: Path,
+    tiny_llama: Path,
+    tmp_path: Path,
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    Secret(value=WRITER).save("hub-token", overwrite=True)
+    record = release(str(tiny_config), HUB | {"publish.token_secret": "hub-token"}, str(tmp_path / "a"))
+    place = tmp_path / "a" / "tiny" / "1.0.0"
+    written = read_json(place / "release.json")
+    assert written["published"]["path"] == f"{hub.endpoint}/{REPO}/tree/v1.0.0"
+    assert written["published"]["commit"] == hub.store.repositories[REPO].refs["refs/tags/v1.0.0"]
+    assert record.verified.prompts > 0
+    assert tokens_of_a_reader(hub, tmp_path / "reader") == tokens_of_the_original(tiny_llama)
+
+    again = release(str(tiny_config), HUB | {"publish.token_secret": "hub-token"}, str(tmp_path / "a"))
+    assert again.published.unchanged
+    assert all(cost.cached for cost in again.stages.values())
+    assert places_that_hold(WRITER, tmp_path / "a") == []
+    database = get_current_settings().server.database.connection_url
+    assert database is not None
+    kept = Path(database.get_secret_value().partition("///")[2])
+    assert kept.is_file()
+    assert places_that_hold(WRITER, kept.parent) == []
+
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    app(["verify", f"{REPO}@v1.0.0"], standalone_mode=False)
+    files = len(sha256_of_tree(place / "bundle")) - 1
+    assert f"{REPO}@v1.0.0: {files} files as listed" in capsys.readouterr().out
+    app(["yank", REPO, "1.0.0", "--why", "a test"], standalone_mode=False)
+    assert f"{REPO} 1.0.0 is withdrawn; main shows it still, with a notice" in capsys.readouterr().out
+    with pytest.raises(GateRejected, match="was withdrawn: a test"):
+        app(["verify", REPO], standalone_mode=False)
+    with pytest.raises(BadInput, match="not the name of a repository"):
+        app(["yank", "tiny", "1.0.0", "--why", "a test"], standalone_mode=False)
+
+
+def test_a_secret_that_is_not_there_is_named_before_any_work(tiny_config: Path, tmp_path: Path, hub: Hub) -> None:
+    with pytest.raises(BadInput, match="no Prefect Secret block `nowhere`"):
+        release(str(tiny_config), HUB | {"publish.token_secret": "nowhere"}, str(tmp_path / "a"))
+    assert not (tmp_path / "a" / "tiny" / "stages" / "capture").exists()
+
+
+def test_a_token_that_may_not_write_ends_a_release_before_any_work(
+    tiny_config: Path, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_LoopbackStranger00000000000000000")
+    with pytest.raises(BadInput, match="does not belong to org"):
+        release(str(tiny_config), HUB, str(tmp_path / "a"))
+    assert not (tmp_path / "a" / "tiny" / "stages" / "capture").exists()
+    assert hub.store.repositories == {}

@@ -1,0 +1,153 @@
+"""A version is withdrawn: no tag leads to it, card and manifest say why, and `main` shows what it is asked to show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taylor_ops.bundle import MANIFEST
+from taylor_ops.errors import BadInput, GateRejected, WorkFailed
+from taylor_ops.files import sha256_of_tree
+from taylor_ops.hub_fetch import Reference, fetch
+from taylor_ops.hub_yank import Yanked, yank
+from taylor_ops.verify import verify
+from tests.loopback_hub.app import Hub
+from tests.loopback_hub.bench import (
+    REPO,
+    Content,
+    client_on_loopback,
+    content_at,
+    content_in,
+    impatient,
+    publish,
+    write_bundle,
+)
+from tests.loopback_hub.faults import Fault
+from tests.loopback_hub.server import READER
+from tests.loopback_hub.store import Store
+
+WHY = "a layer was converted with the wrong range"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with client_on_loopback(tmp_path_factory.mktemp("hub") / "store") as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(server: Hub, tmp_path: Path) -> Hub:
+    """A Hub with two versions."""
+    server.store = Store(tmp_path / "store")
+    server.faults.clear()
+    for version in ("1.0.0", "1.1.0"):
+        publish(write_bundle(tmp_path / version, version), version)
+    server.faults.clear()
+    return server
+
+
+def withdrawn(version: str = "1.1.0", rollback: bool = False, **more: Any) -> Yanked:
+    return yank(REPO, version, WHY, rollback, patience=impatient(**more))
+
+
+def refs(hub: Hub) -> set[str]:
+    return set(hub.store.repositories[REPO].refs)
+
+
+def says_so(content: Content) -> bool:
+    """Whether card and manifest say why, and the metadata of the card still come first."""
+    card, manifest = content["README.md"].decode(), json.loads(content[MANIFEST])
+    return card.startswith("---\nlicense: mit\n---\n") and WHY in card and manifest["yanked"] == {"why": WHY}
+
+
+def test_the_current_version_is_marked_on_main_and_loses_its_tag(hub: Hub, tmp_path: Path) -> None:
+    assert withdrawn() == Yanked(repo_id=REPO, version="1.1.0", main_shows=None, unchanged=False)
+    main, before = content_at(hub.store, "main"), content_in(tmp_path / "1.1.0")
+    assert says_so(main)
+    assert {name for name in main if main[name] != before[name]} == {"README.md", MANIFEST}
+    assert "refs/tags/v1.1.0" not in refs(hub)
+    assert content_at(hub.store, "v1.0.0") == content_in(tmp_path / "1.0.0")
+    kept = content_at(hub.store, "withdrawn/v1.1.0")
+    assert kept.keys() == {"README.md", MANIFEST}
+    assert says_so(kept)
+
+
+def test_a_rollback_shows_the_version_before_to_the_last_byte(hub: Hub, tmp_path: Path) -> None:
+    assert withdrawn(rollback=True).main_shows == "1.0.0"
+    assert content_at(hub.store, "main") == content_in(tmp_path / "1.0.0")
+    assert refs(hub) == {"refs/heads/main", "refs/heads/withdrawn/v1.1.0", "refs/tags/v1.0.0"}
+
+
+def test_an_older_version_is_withdrawn_without_a_change_to_main(hub: Hub, tmp_path: Path) -> None:
+    assert withdrawn("1.0.0", rollback=True).main_shows == "1.1.0"
+    assert content_at(hub.store, "main") == content_in(tmp_path / "1.1.0")
+    assert "refs/tags/v1.0.0" not in refs(hub)
+
+
+def test_withdrawing_again_changes_nothing_and_a_rollback_may_follow(hub: Hub, tmp_path: Path) -> None:
+    withdrawn()
+    before = dict(hub.store.repositories[REPO].refs)
+    assert withdrawn().unchanged
+    assert hub.store.repositories[REPO].refs == before
+    assert withdrawn(rollback=True).main_shows == "1.0.0"
+    assert content_at(hub.store, "main") == content_in(tmp_path / "1.0.0")
+
+
+def test_a_withdrawn_number_is_not_used_again(hub: Hub, tmp_path: Path) -> None:
+    withdrawn(rollback=True)
+    for folder in (tmp_path / "1.1.0", write_bundle(tmp_path / "other", "1.1.0", seed=1)):
+        with pytest.raises(GateRejected, match=r"1\.1\.0 was withdrawn"):
+            publish(folder, "1.1.0")
+    publish(write_bundle(tmp_path / "1.1.1", "1.1.1"), "1.1.1")
+    assert content_at(hub.store, "main") == content_in(tmp_path / "1.1.1")
+
+
+def test_a_copy_of_a_withdrawn_version_does_not_verify(hub: Hub, tmp_path: Path) -> None:
+    withdrawn()
+    fetch(Reference(REPO, "main"), tmp_path / "copy", patience=impatient())
+    with pytest.raises(GateRejected, match=WHY):
+        verify(tmp_path / "copy")
+    listed = json.loads((tmp_path / "copy" / MANIFEST).read_text(encoding="utf-8"))["files"]
+    found = sha256_of_tree(tmp_path / "copy")
+    assert {name: found[name] for name in listed} == listed
+
+
+@pytest.mark.parametrize(
+    ("version", "rollback", "says"),
+    [("9.9.9", False, "has no version 9.9.9"), ("1.0.0", True, "no version before 1.0.0 to roll back to")],
+)
+def test_what_is_not_there_is_refused_and_nothing_is_changed(hub: Hub, version: str, rollback: bool, says: str) -> None:
+    if rollback:
+        withdrawn(rollback=True)
+    before = dict(hub.store.repositories[REPO].refs)
+    with pytest.raises(BadInput, match=says):
+        withdrawn(version, rollback)
+    assert hub.store.repositories[REPO].refs == before
+
+
+def test_a_token_that_may_not_write_withdraws_nothing(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", READER)
+    before = refs(hub)
+    with pytest.raises(BadInput, match=r"`repo\.write`"):
+        withdrawn()
+    assert refs(hub) == before
+
+
+def test_a_reason_is_needed(hub: Hub) -> None:
+    with pytest.raises(BadInput, match="no reason"):
+        yank(REPO, "1.1.0", " \n", False)
+
+
+@pytest.mark.parametrize("kind", ["branch", "commit", "delete_tag"])
+def test_after_an_answer_that_was_lost_a_rerun_completes(hub: Hub, kind: str, tmp_path: Path) -> None:
+    hub.faults.order(Fault("lost", kind=kind))
+    with pytest.raises(WorkFailed):
+        withdrawn(rollback=True, budget=0)
+    hub.faults.clear()
+    withdrawn(rollback=True)
+    assert content_at(hub.store, "main") == content_in(tmp_path / "1.0.0")
+    assert refs(hub) == {"refs/heads/main", "refs/heads/withdrawn/v1.1.0", "refs/tags/v1.0.0"}
