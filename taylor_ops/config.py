@@ -320,6 +320,8 @@ class Publish(Section):
     """Owner and name under which the bundle appears."""
     signing: Signing | None = None
     """Sign the bundle; readers check it with `taylor-release verify FOLDER --public-key FILE`."""
+    approval: bool = False
+    """Suspend the run before anything is published, until a person approves or rejects with a comment."""
 
 
 class ReleaseConfig(Section):
