@@ -97,7 +97,7 @@ def _layers(errors: Sequence[LayerError], bounds: Sequence[float]) -> list[Gate]
 
 def _attacks(record: AuditRecord) -> list[Gate]:
     if record.skipped:
-        return [Gate(gate="audit", required="none", found="skipped: no attack was run")]
+        return [Gate(gate="audit", required="reported", found="skipped: no attack was run")]
     return [
         Gate(
             gate=f"audit, {attack.attack}",

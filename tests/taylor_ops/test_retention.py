@@ -90,11 +90,12 @@ def test_a_release_that_waits_for_approval_is_left_alone_until_it_has_an_answer(
 def test_the_command_says_what_goes_and_a_dry_run_removes_nothing(tmp_path: Path, keep: str) -> None:
     for number in range(5):
         run(tmp_path, "a", f"1.{number}.0", number)
+    (tmp_path / "a" / ".lock").touch()  # any run leaves it
     before = sha256_of_tree(tmp_path)
     expected = [f"would remove a/1.{number}.0" for number in range(int(keep), 5)]
     lines = said("clean", "--keep", keep, "--artifacts", tmp_path, "--dry-run").splitlines()
     assert lines[:-1] == expected
-    assert sha256_of_tree(tmp_path) | {"a/.lock": ""} == before | {"a/.lock": ""}
+    assert sha256_of_tree(tmp_path) == before
     found = json.loads(said("clean", "--keep", keep, "--artifacts", tmp_path, "--json"))
     assert found["removed"] == [f"a/1.{number}.0" for number in range(int(keep), 5)]
     assert not any((tmp_path / path).exists() for path in found["removed"])
