@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefect import Flow, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
 from flows.gpu import LIMIT
@@ -38,15 +39,11 @@ def deploy(configs: Sequence[Path], pool: str, gpu_slots: int) -> list[str]:
     stored = Flow.from_source(source=str(Path.cwd()), entrypoint=ENTRYPOINT)
     assert isinstance(stored, Flow)  # a coroutine where the caller is one
     for path, description in described.items():
-        stored.deploy(
-            name=path.stem,
-            work_pool_name=pool,
-            parameters={"config": path.as_posix()},
-            description=description,
-            print_next_steps=False,
-            ignore_warnings=True,
-            build=False,
+        made = stored.to_deployment(
+            name=path.stem, parameters={"config": path.as_posix()}, description=description, work_pool_name=pool
         )
+        assert isinstance(made, RunnerDeployment)
+        made.apply(work_pool_name=pool)
         done.append(f"deployment release/{path.stem}: {description}")
     return done
 

@@ -100,9 +100,10 @@ def submit(
         return
     from flows.submit import submit as run_there
 
-    ended = run_there(config, overrides, artifacts, watch)
+    ended = run_there(config, overrides, artifacts, watch, typer.echo)
     append(markdown, ended.text)
-    typer.echo(f"run {ended.run}: {ended.state}")
+    if not watch:
+        typer.echo(f"run {ended.run}: {ended.state}")
     if watch and not ended.completed:
         raise typer.Exit(1)
 

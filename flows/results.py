@@ -30,13 +30,15 @@ def show(release: Release, record: ReleaseRecord) -> None:
     """Leave the report, the gates, links and the plots of a finished release as artifacts, and say that it is out."""
     label = release.label
     place = release.artifacts / record.published.path
-    create_markdown_artifact(release_in_markdown(record), release.key("report"), f"report of {label}")
-    create_table_artifact([gate.plain() for gate in gates(record)], release.key("gates"), f"gates of {label}")
-    create_link_artifact(place.as_uri(), release.key("bundle"), "bundle", f"bundle of {label}")
-    create_link_artifact((place / CARD).as_uri(), release.key("card"), "card", f"card of {label}")
+    create_markdown_artifact(release_in_markdown(record), key=release.key("report"), description=f"report of {label}")
+    create_table_artifact(
+        [gate.plain() for gate in gates(record)], key=release.key("gates"), description=f"gates of {label}"
+    )
+    create_link_artifact(place.as_uri(), "bundle", key=release.key("bundle"), description=f"bundle of {label}")
+    create_link_artifact((place / CARD).as_uri(), "card", key=release.key("card"), description=f"card of {label}")
     for number, plot in enumerate(plots(record), start=1):
         image = f"data:image/svg+xml;base64,{base64.b64encode(plot.svg.encode()).decode()}"
-        create_image_artifact(image, release.key(f"plot-{number}"), f"{plot.title}. {plot.caption}")
+        create_image_artifact(image, key=release.key(f"plot-{number}"), description=f"{plot.title}. {plot.caption}")
     _tell(release, PUBLISHED, {"published": record.published.plain(), "slowdown": record.slowdown.achieved})
 
 

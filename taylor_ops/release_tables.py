@@ -53,7 +53,7 @@ def list_table(lines: Sequence[dict[str, str | None]]) -> Table | Text:
     for line in lines:
         cells = [line[heading] or "" for heading in headings]
         if line["problem"]:
-            cells[2] = "published; record not readable" if line["published"] == "yes" else "not finished"
+            cells[2] = line["problem"] if line["published"] == "yes" else "not finished"
         table.add_row(*map(Text, cells))
     return table
 
