@@ -9,6 +9,7 @@ from prefect import Flow, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
+from prefect.runner.storage import LocalStorage
 
 from flows.gpu import LIMIT
 from taylor_ops.config_file import ConfigErrors, read
@@ -16,11 +17,14 @@ from taylor_ops.config_file import ConfigErrors, read
 ENTRYPOINT = "flows/release.py:release"
 
 
-def deploy(configs: Sequence[Path], pool: str, gpu_slots: int) -> list[str]:
+def deploy(
+    configs: Sequence[Path], pool: str, gpu_slots: int, folder: str | None = None, image: str | None = None
+) -> list[str]:
     """Make what is missing and bring deployments up to date; returns a line for each thing that was done or found.
 
-    The folder of this command is where workers find code and configs. A pool and a limit that are there keep their
-    settings. Raises `ConfigErrors` with every mistake of every config before anything is made.
+    folder: where workers find code and configs, that of this command unless given. image: of the containers of a pool
+    that starts some. A pool and a limit that are there keep their settings. Raises `ConfigErrors` with every mistake of
+    every config before anything is made.
     """
     described = _described(configs)
     with get_client(sync_client=True) as client:
@@ -40,9 +44,14 @@ def deploy(configs: Sequence[Path], pool: str, gpu_slots: int) -> list[str]:
     assert isinstance(stored, Flow)  # a coroutine where the caller is one
     for path, description in described.items():
         made = stored.to_deployment(
-            name=path.stem, parameters={"config": path.as_posix()}, description=description, work_pool_name=pool
+            name=path.stem,
+            parameters={"config": path.as_posix()},
+            description=description,
+            work_pool_name=pool,
+            job_variables={"image": image} if image else {},
         )
         assert isinstance(made, RunnerDeployment)
+        made.storage = LocalStorage(folder or str(Path.cwd()))
         made.apply(work_pool_name=pool)
         done.append(f"deployment release/{path.stem}: {description}")
     return done

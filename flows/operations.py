@@ -61,6 +61,8 @@ def deploy(
     configs: Configs = _CONFIGS,
     pool: Annotated[str, typer.Option(help="Work pool; made as one of processes where it is not there.")] = "local",
     gpu_slots: Annotated[int, typer.Option(min=1, help="Stages that may use a GPU at once, where not set.")] = 1,
+    folder: Annotated[str | None, typer.Option(help="Folder of code and configs for workers, where not this.")] = None,
+    image: Annotated[str | None, typer.Option(help="Image, for a pool that starts containers.")] = None,
 ) -> None:
     """Set up what the Prefect server lacks: pool, limit `gpu`, a deployment for each config. Can be repeated."""
     from taylor_ops.errors import WorkFailed
@@ -73,7 +75,7 @@ def deploy(
     from flows.deploy import deploy as set_up
 
     try:
-        lines = set_up(found, pool, gpu_slots)
+        lines = set_up(found, pool, gpu_slots, folder, image)
     except httpx.TransportError as error:
         raise WorkFailed(f"no Prefect server answers: {error}", "start one, and set PREFECT_API_URL to it") from error
     typer.echo("\n".join(lines))
