@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from typing import Literal
-from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact
-from prefect.exceptions import NotPausedError, ObjectNotFound
-from prefect.flow_runs import resume_flow_run, suspend_flow_run
+from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from prefect.runtime import deployment, flow_run
 from pydantic import Field
@@ -26,7 +24,6 @@ from taylor_ops.reuse import stage_key
 from taylor_ops.source import ResolvedSource
 
 _LETTERS = 2000
-_WHICH_WAIT = "`prefect flow-run ls --state Suspended` lists those that wait"
 
 
 class Decision(RunInput):
@@ -86,16 +83,3 @@ def approve(
         return Approval(by=given.by, comment=given.comment)
 
     return release.perform("approve", "taylor_ops.approval", Approval, decides, lambda _folder, _progress: ask())
-
-
-def decide(run: UUID, decision: Literal["approve", "reject"], by: str, comment: str) -> None:
-    """Answer a suspended run, which then goes on; raises `BadInput` where no run waits under this id."""
-    try:
-        resume_flow_run(run, run_input={"decision": decision, "by": by, "comment": comment})
-    except ObjectNotFound as error:
-        raise BadInput(f"the server has no run {run}", _WHICH_WAIT) from error
-    except NotPausedError as error:
-        raise BadInput(f"run {run} waits for no answer", _WHICH_WAIT) from error
-    except RuntimeError as error:
-        # The server has judged the answer by the form.
-        raise BadInput(f"the answer is refused: {' '.join(str(error).split())}", "give a name and a comment") from error

@@ -112,7 +112,7 @@ def submit(
 
 def approve(run: RunId, by: By, comment: Comment) -> None:
     """Approve a release whose run waits for it."""
-    from flows.approval import decide
+    from flows.decision import decide
 
     decide(run, "approve", by, comment)
     typer.echo(f"run {run} goes on and publishes")
@@ -120,7 +120,7 @@ def approve(run: RunId, by: By, comment: Comment) -> None:
 
 def reject(run: RunId, by: By, comment: Comment) -> None:
     """Reject a release whose run waits for approval: it ends, and nothing is published."""
-    from flows.approval import decide
+    from flows.decision import decide
 
     decide(run, "reject", by, comment)
     typer.echo(f"run {run} ends and publishes nothing")

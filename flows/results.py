@@ -29,17 +29,26 @@ PUBLISHED, REJECTED = "release.published", "release.rejected"
 def show(release: Release, record: ReleaseRecord) -> None:
     """Leave the report, the gates, links and the plots of a finished release as artifacts, and say that it is out."""
     label = release.label
-    place = release.artifacts / record.published.path
+    bundle, card = _links(release, record)
     create_markdown_artifact(release_in_markdown(record), key=release.key("report"), description=f"report of {label}")
     create_table_artifact(
         [gate.plain() for gate in gates(record)], key=release.key("gates"), description=f"gates of {label}"
     )
-    create_link_artifact(place.as_uri(), "bundle", key=release.key("bundle"), description=f"bundle of {label}")
-    create_link_artifact((place / CARD).as_uri(), "card", key=release.key("card"), description=f"card of {label}")
+    create_link_artifact(bundle, "bundle", key=release.key("bundle"), description=f"bundle of {label}")
+    create_link_artifact(card, "card", key=release.key("card"), description=f"card of {label}")
     for number, plot in enumerate(plots(record), start=1):
         image = f"data:image/svg+xml;base64,{base64.b64encode(plot.svg.encode()).decode()}"
         create_image_artifact(image, key=release.key(f"plot-{number}"), description=f"{plot.title}. {plot.caption}")
     _tell(release, PUBLISHED, {"published": record.published.plain(), "slowdown": record.slowdown.achieved})
+
+
+def _links(release: Release, record: ReleaseRecord) -> tuple[str, str]:
+    """Where bundle and card are: in a folder two places, on the Hub one page."""
+    path = record.published.path
+    if "://" in path:
+        return path, path
+    place = release.artifacts / path
+    return place.as_uri(), (place / CARD).as_uri()
 
 
 @contextmanager
