@@ -1,4 +1,4 @@
-"""The command line `taylor-release`: check, plan, run, verify, yank, audit, calibrate and schema.
+"""The command line `taylor-release`: check, plan, run, verify, yank, audit, calibrate, schema; `operations` has more.
 
 Exit status: 0 done, 1 a gate or the work failed, 2 bad input. Errors go to standard error as one line of cause and one
 of remedy; a traceback is shown only with --debug.
@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from flows.operations import Artifacts, ConfigFile, Settings, SummaryFile, add_operations, append, parse_settings
 from taylor_ops.errors import BadInput, ReleaseError
 
 app = typer.Typer(
@@ -26,11 +27,7 @@ app = typer.Typer(
     help="Release protected language models: convert, calibrate, prove, attack, publish.",
 )
 
-ConfigFile = Annotated[Path, typer.Argument(help="YAML release config.", show_default=False)]
-Artifacts = Annotated[Path, typer.Option(help="Folder that receives everything a release writes.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be repeated.")
-]
+add_operations(app)
 
 
 @app.callback()
@@ -72,16 +69,23 @@ def plan(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = P
 
 
 @app.command()
-def run(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Path("artifacts")) -> None:
+def run(
+    config: ConfigFile,
+    settings: Settings = None,
+    artifacts: Artifacts = Path("artifacts"),
+    markdown: SummaryFile = None,
+) -> None:
     """Run the release flow in this process."""
     quiet_tools()
     from flows.release import release
     from taylor_ops.config_file import read
+    from taylor_ops.release_text import release_in_markdown
     from taylor_ops.summary import summary
 
     overrides = parse_settings(settings or [])
     read(config, overrides)
     record = release(str(config), overrides, str(artifacts))
+    append(markdown, release_in_markdown(record))
     Console().print(summary(record))
 
 
@@ -182,17 +186,6 @@ def schema() -> None:
     from taylor_ops.config_file import schema_text
 
     typer.echo(schema_text(), nl=False)
-
-
-def parse_settings(settings: list[str]) -> dict[str, str]:
-    """`--set` arguments as keys and values; `BadInput` for one without `=`."""
-    pairs = [setting.partition("=") for setting in settings]
-    wrong = next((key for key, equals, _ in pairs if not equals or not key), None)
-    if wrong is not None:
-        raise BadInput(
-            f"--set {wrong}: no value given", "write --set key=value, such as --set latency.target_slowdown=4"
-        )
-    return {key: value for key, _, value in pairs}
 
 
 def quiet_tools() -> None:

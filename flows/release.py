@@ -5,7 +5,10 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.approval import approve, require_suspendable
 from flows.errors_in_logs import without_tracebacks
+from flows.overrides import Overrides, as_settings
+from flows.results import rejection_told
 from flows.stage import alone, open_release
 from flows.stages import (
     assemble,
@@ -20,31 +23,43 @@ from flows.stages import (
     validate,
     verify,
 )
+from taylor_ops.errors import BadInput
 from taylor_ops.release_record import ReleaseRecord
 
 
 def _run_name() -> str:
-    return str(flow_run.parameters["config"]).rpartition("/")[2].removesuffix(".yaml")
+    """Name and version; of a config that cannot be read, whose errors the run itself tells, the name of the file."""
+    given = flow_run.parameters
+    try:
+        return open_release(given["config"], as_settings(given.get("overrides")), ".").label
+    except BadInput:
+        return str(given["config"]).rpartition("/")[2].removesuffix(".yaml")
 
 
 @flow(name="release", flow_run_name=_run_name)
-def release(config: str, overrides: dict[str, str] | None = None, artifacts: str = "artifacts") -> ReleaseRecord:
+def release(config: str, overrides: Overrides = {}, artifacts: str = "artifacts") -> ReleaseRecord:  # noqa: B006
     """Release the model that a config names.
 
-    config: path of the YAML release config. overrides: dotted config keys and their values, such as
-    `latency.target_slowdown: "4"`. artifacts: folder that receives everything that the release writes.
+    Args:
+        config: Path of the YAML release config, from the folder in which the worker runs.
+        overrides: Keys of the config with other values for this run.
+        artifacts: Folder that receives everything that the release writes.
     """
     without_tracebacks()
-    run = open_release(config, overrides or {}, artifacts)
-    with alone(run):
+    run = open_release(config, as_settings(overrides), artifacts)
+    require_suspendable(run)
+    with alone(run), rejection_told(run):
         source = resolve(run)
         ranges = capture(run, source)
         latency = calibrate(run, source, ranges)
         converted = convert(run, source, ranges, latency)
         exactness = validate(run, source, ranges, converted)
         attacks = audit(run, source, converted)
-        bundle = assemble(run, source, latency, converted, exactness, attacks)
-        refuse_leaks(run, source, converted, bundle)
+        approval = approve(run, source, latency, converted, exactness, attacks)
+        bundle = assemble(run, source, latency, converted, exactness, attacks, approval)
+        refuse_leaks(run, source, converted, bundle, approval)
         published = publish(run, bundle)
         verified = verify(run, bundle, published)
-        return report(run, source, ranges, latency, converted, exactness, attacks, bundle, published, verified)
+        return report(
+            run, source, ranges, latency, converted, exactness, attacks, approval, bundle, published, verified
+        )

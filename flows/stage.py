@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import fcntl
-import time
+import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from prefect.logging import get_run_logger
 
+from flows.gpu import gpu_slot
+from flows.progress import StageProgress
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.config_file import LoadedConfig, read
-from taylor_ops.errors import WorkFailed
 from taylor_ops.files import disk_errors_explained
+from taylor_ops.lock import alone_in
 from taylor_ops.records import Record
 from taylor_ops.release_record import StageCost
-from taylor_ops.resources import measured
+from taylor_ops.resources import Cost, measured
 from taylor_ops.reuse import kept_for, recall, remember, stage_key
 
 R = TypeVar("R", bound=Record)
 Progress = Callable[[int, int], None]
 Work = Callable[[Path, Progress], R]
-
-_SECONDS_BETWEEN_REPORTS = 5.0
 
 
 @dataclass
@@ -56,6 +56,10 @@ class Release:
         """Where the stages work; versions of one release share it."""
         return self.artifacts / self.config.name / "stages"
 
+    def key(self, what: str) -> str:
+        """The key under which the server keeps an artifact about this release: letters, digits and dashes."""
+        return "-".join(re.findall(r"[a-z0-9]+", f"{self.config.name} {what}".lower()))
+
     def perform(
         self,
         stage: str,
@@ -64,20 +68,26 @@ class Release:
         inputs: Mapping[str, Any],
         work: Work[R],
         folder: Path | None = None,
+        device: torch.device | None = None,
     ) -> R:
-        """Run `work` into the stage's folder, or reuse what an earlier run made of the same inputs and code."""
+        """Run `work` into the stage's folder, or reuse what an earlier run made of the same inputs and code.
+
+        device: what the work computes on. A slot of a GPU is held for the work alone; waiting for it is no cost.
+        """
         folder = folder or self.stages / stage
         memory = self.stages / f"{stage}.json"
         key = stage_key(module, inputs)
-        with self.measured(stage) as reused:
+        with measured() as cost, disk_errors_explained(self.stages):
             record = recall(memory, key, record_type, folder)
-            if record is not None:
-                reused.append(stage)
-                return record
-            with kept_for(key, folder):
-                record = work(folder, reporter(stage))
-                remember(memory, key, record, folder)
+        if record is not None:
+            self._note(stage, cost, cached=True)
             return record
+        progress = StageProgress(stage, self.label, self.key(stage))
+        with gpu_slot(device), self.measured(stage), kept_for(key, folder):
+            record = work(folder, progress)
+            remember(memory, key, record, folder)
+        progress.finish()
+        return record
 
     @contextmanager
     def measured(self, stage: str) -> Iterator[list[str]]:
@@ -85,8 +95,11 @@ class Release:
         reused: list[str] = []
         with measured() as cost, disk_errors_explained(self.stages):
             yield reused
-        self.costs[stage] = StageCost(seconds=cost.seconds, peak_rss_bytes=cost.peak_rss_bytes, cached=bool(reused))
-        get_run_logger().info("%s: %s in %.1f s", stage, "reused" if reused else "done", cost.seconds)
+        self._note(stage, cost, cached=bool(reused))
+
+    def _note(self, stage: str, cost: Cost, cached: bool) -> None:
+        self.costs[stage] = StageCost(seconds=cost.seconds, peak_rss_bytes=cost.peak_rss_bytes, cached=cached)
+        get_run_logger().info("%s: %s in %.1f s", stage, "reused" if cached else "done", cost.seconds)
 
 
 def open_release(config: str, overrides: Mapping[str, str], artifacts: str) -> Release:
@@ -94,33 +107,6 @@ def open_release(config: str, overrides: Mapping[str, str], artifacts: str) -> R
     return Release(read(Path(config), overrides), Path(artifacts).absolute())
 
 
-@contextmanager
-def alone(release: Release) -> Iterator[None]:
-    """Hold the lock of this release's folder: two runs of one release in one place would undo each other's work."""
-    place = release.artifacts / release.config.name
-    with disk_errors_explained(place):
-        place.mkdir(parents=True, exist_ok=True)
-        lock = (place / ".lock").open("w")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WorkFailed(
-                f"another run of {release.config.name} is at work in {place}",
-                "wait for it to end, or give this run another --artifacts folder",
-            ) from None
-        yield
-
-
-def reporter(stage: str) -> Progress:
-    """A progress function that logs now and then."""
-    logger = get_run_logger()
-    last = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SECONDS_BETWEEN_REPORTS:
-            last = time.monotonic()
-            logger.info("%s: %d of %d", stage, done, total)
-
-    return report
+def alone(release: Release) -> AbstractContextManager[None]:
+    """Hold the lock of this release's folder."""
+    return alone_in(release.artifacts / release.config.name)

@@ -9,8 +9,10 @@ from prefect.logging import get_run_logger
 
 from flows import lineage
 from flows.hub_token import token_of
+from flows.progress import StageProgress
+from flows.results import show
 from flows.runners import carried_by, require_installed
-from flows.stage import Progress, Release, reporter
+from flows.stage import Progress, Release
 from taylor_ops import bundle as bundles
 from taylor_ops import convert as conversion
 from taylor_ops import exactness as exact
@@ -19,6 +21,7 @@ from taylor_ops import publish as publishing
 from taylor_ops import ranges as captured
 from taylor_ops import source as sources
 from taylor_ops import verify as verification
+from taylor_ops.approval import Approval
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit import audit as attack
 from taylor_ops.audit.conditions import Conditions
@@ -37,6 +40,7 @@ from taylor_ops.models import device_named, load_tokenizer
 from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
+from taylor_ops.released import note_published, published_at
 from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
 from taylor_ops.signing import public_key_of
@@ -83,6 +87,7 @@ def capture(release: Release, source: ResolvedSource) -> CapturedRanges:
             progress,
             kept_beside(folder),
         ),
+        device=device,
     )
 
 
@@ -111,6 +116,7 @@ def calibrate(release: Release, source: ResolvedSource, ranges: CapturedRanges) 
             config.seed,
             progress,
         ),
+        device=device,
     )
 
 
@@ -169,6 +175,7 @@ def validate(
             "device": latencies.device_description(device),
         },
         compare,
+        device=device,
     )
     exact.require_exact(record)
     require_within_bounds(record.layers, converted.layers)
@@ -198,6 +205,7 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
             "seed": config.seed,
         },
         run,
+        device=device,
     )
     require_allowed(record, config.audit)
     return record
@@ -211,9 +219,12 @@ def assemble(
     converted: ConvertedModel,
     exactness: ExactnessRecord,
     attacks: AuditRecord,
+    approval: Approval | None,
 ) -> BundleRecord:
     """Put model, card and manifest together in the run's folder."""
-    evidence = Evidence(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
+    evidence = Evidence(
+        source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks, approval=approval
+    )
     config, document = release.config, bundles.stated(release.loaded.document)
     return release.perform(
         "assemble",
@@ -231,9 +242,16 @@ def assemble(
 
 
 @task(task_run_name="refuse leaks {release.label}")
-def refuse_leaks(release: Release, source: ResolvedSource, converted: ConvertedModel, bundle: BundleRecord) -> NoLeak:
+def refuse_leaks(
+    release: Release,
+    source: ResolvedSource,
+    converted: ConvertedModel,
+    bundle: BundleRecord,
+    approval: Approval | None,
+) -> NoLeak:
     """Look for withheld weights, and for what tells of this machine, in the files that are to go up."""
-    machine, public = this_machine(release.artifacts, source.folder), public_texts(release.config)
+    said = [approval.by, approval.comment] if approval else []
+    machine, public = this_machine(release.artifacts, source.folder), public_texts(release.config) + said
     return release.perform(
         "leaks",
         "taylor_ops.leaks",
@@ -255,6 +273,7 @@ def refuse_leaks(release: Release, source: ResolvedSource, converted: ConvertedM
 @task(task_run_name="publish {release.label}")
 def publish(release: Release, bundle: BundleRecord) -> Published:
     """Publish the bundle, whole or not at all."""
+    progress = StageProgress("publish", release.label, release.key("publish"))
     with release.measured("publish") as reused:
         published = publishing.publish(
             release.config.publish,
@@ -263,12 +282,14 @@ def publish(release: Release, bundle: BundleRecord) -> Published:
             release.config.version,
             release.artifacts,
             token_of(release.config.publish),
-            reporter("publish"),
+            progress,
         )
         if published.unchanged:
             reused.append("publish")
+    progress.finish()
     if published.commit is not None and published.pull_request is None:
         lineage.note(release.config, published)
+    note_published(release.folder, published)
     return published
 
 
@@ -302,11 +323,12 @@ def report(
     converted: ConvertedModel,
     exactness: ExactnessRecord,
     attacks: AuditRecord,
+    approval: Approval | None,
     bundle: BundleRecord,
     published: Published,
     verified: Verified,
 ) -> ReleaseRecord:
-    """Write release.json and report.html, and log where everything is."""
+    """Write release.json and report.html, show them on the server, and log where everything is."""
     record = release_record(
         release.config,
         source,
@@ -319,11 +341,14 @@ def report(
         published,
         verified,
         release.costs,
+        approval,
+        published_at(release.folder),
     )
     record.write(release.folder / "release.json")
     exactness.write(release.folder / "measurements" / "exactness.json")
     latency.write(release.folder / "measurements" / "latency.json")
     write_report(record, release.folder / "report.html")
+    show(release, record)
     get_run_logger().info(
         "%s is %s: %s",
         release.label,

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from taylor_ops.approval import Approval
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.claims import claims
 from taylor_ops.calibration import Pairs
@@ -47,6 +48,7 @@ class Evidence(Record):
     latency: LatencyRecord
     exactness: ExactnessRecord
     audit: AuditRecord
+    approval: Approval | None = None
 
     def identity(self) -> dict[str, Any]:
         """What the bundle may state."""
@@ -119,7 +121,7 @@ def _statements(evidence: Evidence, measured: bool) -> dict[str, Any]:
         | ({"measured": _timed(latency)} if measured else {}),
         "exactness": exactness.plain(),
         "audit": claims(evidence.audit),
-    }
+    } | ({"approval": evidence.approval.plain()} if evidence.approval else {})
 
 
 def _timed(latency: LatencyRecord) -> dict[str, Any]:

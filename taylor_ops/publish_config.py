@@ -19,6 +19,8 @@ class Publish(Section):
     """Owner and name under which the bundle appears; the owner is an account or an organisation."""
     signing: Signing | None = None
     """Sign the bundle; readers check it with `taylor-release verify FOLDER --public-key FILE`."""
+    approval: bool = False
+    """Suspend the run before anything is published, until a person approves or rejects with a comment."""
     private: bool | None = None
     """Whether the repository is private. Without it a new one is private, and one that exists stays as it is."""
     gated: Literal["auto", "manual", False] | None = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from taylor_ops.approval import Approval
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult, Timed
 from taylor_ops.audit.timing import Compiled
@@ -97,7 +100,7 @@ class SourcePlace(Record):
 
 
 class ReleaseRecord(Record):
-    """Everything about one release: `release.json`."""
+    """Everything about one release: `release.json`. published_at: when its bytes were first published, in UTC."""
 
     name: str
     version: str
@@ -117,6 +120,8 @@ class ReleaseRecord(Record):
     published: Published
     verified: Verified
     stages: dict[str, StageCost]
+    approval: Approval | None = None
+    published_at: datetime | None = None
 
 
 def release_record(
@@ -131,6 +136,8 @@ def release_record(
     published: Published,
     verified: Verified,
     stages: dict[str, StageCost],
+    approval: Approval | None = None,
+    published_at: datetime | None = None,
 ) -> ReleaseRecord:
     """Put the records of all stages together."""
     achieved = latency.achieved
@@ -179,4 +186,6 @@ def release_record(
         published=published,
         verified=verified,
         stages=stages,
+        approval=approval,
+        published_at=published_at,
     )

@@ -51,7 +51,7 @@ def write_report(record: ReleaseRecord, path: Path) -> None:
     templates.filters |= {"in_words": _in_words, "conclusion": _conclusion}
     text = templates.get_template("report.html.j2").render(
         record=record,
-        plots=_plots(record),
+        plots=plots(record),
         prompts=sum(data_set.bundle.prompts for data_set in record.exactness.values()),
         prompts_equal=sum(data_set.bundle.prompts_equal for data_set in record.exactness.values()),
     )
@@ -96,7 +96,8 @@ def _with_links(text: str) -> Markup:
     return Markup("").join(link.format(part) if index % 2 else part for index, part in enumerate(parts))
 
 
-def _plots(record: ReleaseRecord) -> list[Plot]:
+def plots(record: ReleaseRecord) -> list[Plot]:
+    """The plots of a release, in the order of the report."""
     data_sets = list(record.exactness.values())
     with in_style():
         return [

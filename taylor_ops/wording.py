@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -68,6 +69,16 @@ def percent(share: float | str) -> str:
 def size(amount: int) -> str:
     """Bytes in decimal megabytes or gigabytes."""
     return f"{amount / 1e9:.2f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, with a final newline. What stands in a cell cannot end it."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(_in_a_cell(cell) for cell in line)} |\n" for line in lines)
+
+
+def _in_a_cell(text: str) -> str:
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _plain(text: str) -> str:

@@ -226,7 +226,7 @@ class Hub:
 
     async def _history(self, _request: Request, found: dict[str, str], repository: Repository, _account: Any) -> Answer:
         commit: StoredCommit | None = repository.at(found["revision"])
-        listed = []
+        listed: list[dict[str, Any]] = []
         while commit is not None:
             said = {"id": commit.oid, "title": commit.title, "message": "", "date": "2024-01-01T00:00:00.000Z"}
             listed.append(said | {"authors": []})

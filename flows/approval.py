@@ -1,0 +1,85 @@
+"""The approval of a release: the run is suspended, nothing of it stays in memory, until a person has decided."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from prefect.runtime import deployment, flow_run
+from pydantic import Field
+
+from flows.stage import Release
+from taylor_ops.approval import Approval, note_that_it_goes_on, note_that_it_waits
+from taylor_ops.audit import AuditRecord
+from taylor_ops.bundle import Evidence, stated
+from taylor_ops.card import card_template
+from taylor_ops.convert import ConvertedModel
+from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.exactness import ExactnessRecord
+from taylor_ops.gates import gates_before_publication, gates_in_markdown
+from taylor_ops.latency import LatencyRecord
+from taylor_ops.reuse import stage_key
+from taylor_ops.source import ResolvedSource
+
+_LETTERS = 2000
+
+
+class Decision(RunInput):
+    """The form that a person fills in."""
+
+    decision: Literal["approve", "reject"] = Field(description="Whether this release may be published.")
+    by: str = Field(min_length=1, max_length=_LETTERS, description="Who decides; stands in the manifest.")
+    comment: str = Field(min_length=1, max_length=_LETTERS, description="Why; stands in the manifest.")
+
+
+def require_suspendable(release: Release) -> None:
+    """Raise `BadInput`, before any work, where approval is asked of a run that cannot be suspended."""
+    if release.config.publish.approval and deployment.id is None:
+        raise BadInput(
+            "`publish.approval` needs a run of a deployment: one in this process cannot be suspended and go on later",
+            "taylor-release submit CONFIG, or publish without approval by --set publish.approval=false, which the "
+            "manifest states",
+        )
+
+
+def approve(
+    release: Release,
+    source: ResolvedSource,
+    latency: LatencyRecord,
+    converted: ConvertedModel,
+    exactness: ExactnessRecord,
+    attacks: AuditRecord,
+) -> Approval | None:
+    """Ask a person, where the config says so; None where it does not.
+
+    The first call ends this run, which the server starts again when there is an answer; the call then gives it back.
+    What was approved once is not asked about again while everything that the bundle states stays the same. Raises
+    `GateRejected` with who rejected it and why.
+    """
+    if not release.config.publish.approval:
+        return None
+    evidence = Evidence(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
+    decides = {
+        "evidence": evidence,
+        "config": stated(release.loaded.document),
+        "template": card_template(release.config.card),
+    }
+    shown = f"## {release.label}\n\n" + gates_in_markdown(gates_before_publication(latency, exactness, attacks))
+
+    def ask() -> Approval:
+        note_that_it_waits(release.stages, str(flow_run.id))
+        create_markdown_artifact(shown, release.key("approval"), f"what is to be approved of {release.label}")
+        # The pause is named after what is shown: an answer holds for that, and for nothing that is made later.
+        form = Decision.with_initial_data(description=shown)
+        given = suspend_flow_run(form, key=stage_key("taylor_ops.approval", decides)[:16])
+        note_that_it_goes_on(release.stages)
+        if given.decision == "reject":
+            raise GateRejected(
+                f"{release.label} was rejected by {given.by}: {given.comment}",
+                "nothing was published; change what was objected to and release again",
+            )
+        return Approval(by=given.by, comment=given.comment)
+
+    return release.perform("approve", "taylor_ops.approval", Approval, decides, lambda _folder, _progress: ask())

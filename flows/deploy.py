@@ -1,0 +1,71 @@
+"""Set up what a Prefect server lacks for releases: work pool, concurrency limit, one deployment for each config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import Flow, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+from prefect.runner.storage import LocalStorage
+
+from flows.gpu import LIMIT
+from taylor_ops.config_file import ConfigErrors, read
+
+ENTRYPOINT = "flows/release.py:release"
+
+
+def deploy(
+    configs: Sequence[Path], pool: str, gpu_slots: int, folder: str | None = None, image: str | None = None
+) -> list[str]:
+    """Make what is missing and bring deployments up to date; returns a line for each thing that was done or found.
+
+    folder: where workers find code and configs, that of this command unless given. image: of the containers of a pool
+    that starts some. A pool and a limit that are there keep their settings. Raises `ConfigErrors` with every mistake of
+    every config before anything is made.
+    """
+    described = _described(configs)
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_work_pool(pool)
+            done = [f"work pool {pool}: there, of type {found.type}"]
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+            done = [f"work pool {pool}: made, of type process"]
+        try:
+            limit = client.read_global_concurrency_limit_by_name(LIMIT)
+            done.append(f"concurrency limit {LIMIT}: there, {limit.limit} at once")
+        except ObjectNotFound:
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=gpu_slots))
+            done.append(f"concurrency limit {LIMIT}: made, {gpu_slots} at once")
+    stored = Flow.from_source(source=str(Path.cwd()), entrypoint=ENTRYPOINT)
+    assert isinstance(stored, Flow)  # a coroutine where the caller is one
+    for path, description in described.items():
+        made = stored.to_deployment(
+            name=path.stem,
+            parameters={"config": path.as_posix()},
+            description=description,
+            work_pool_name=pool,
+            job_variables={"image": image} if image else {},
+        )
+        assert isinstance(made, RunnerDeployment)
+        made.storage = LocalStorage(folder or str(Path.cwd()))
+        made.apply(work_pool_name=pool)
+        done.append(f"deployment release/{path.stem}: {description}")
+    return done
+
+
+def _described(configs: Sequence[Path]) -> dict[Path, str]:
+    described: dict[Path, str] = {}
+    lines: list[str] = []
+    for path in configs:
+        try:
+            config = read(path).config
+            described[path] = f"{config.name} {config.version}, of {config.card.base_model or config.source.kind}"
+        except ConfigErrors as error:
+            lines.extend(error.lines)
+    if lines:
+        raise ConfigErrors(lines)
+    return described

@@ -1,0 +1,25 @@
+"""The slot of the concurrency limit `gpu`: a stage that computes on a GPU holds one while it works, and no longer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from prefect.concurrency.sync import concurrency
+
+LIMIT = "gpu"
+
+
+@contextmanager
+def gpu_slot(device: torch.device | None) -> Iterator[None]:
+    """Wait for a slot and hold it; nothing is held for work on no GPU.
+
+    A server without the limit lets every run in. A slot whose holder was killed is free again when its lease of five
+    minutes is over.
+    """
+    if device is None or device.type != "cuda":
+        yield
+        return
+    with concurrency(LIMIT, occupy=1):
+        yield

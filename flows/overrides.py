@@ -1,0 +1,76 @@
+"""The parameter `overrides` of the flow: keys of the config, typed and described for the form and for the server.
+
+The Prefect server checks parameters against the schema of the flow before it creates a run. Here that schema is the one
+of `ReleaseConfig` with nothing required, so that a wrong key or value is refused there by the same limits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Annotated, Any
+
+from pydantic import WithJsonSchema
+
+from taylor_ops.config_file import schema
+
+
+def overrides_schema() -> dict[str, Any]:
+    """JSON Schema of a partial config: every key of `ReleaseConfig`, none required, references put in place."""
+    whole = deepcopy(schema())
+    definitions = whole.pop("$defs")
+    whole.pop("$schema")
+    partial: dict[str, Any] = _nothing_required(_inlined(whole, definitions))
+    return partial | {
+        "title": "Overrides",
+        "description": "Keys of the config with other values, such as latency: {target_slowdown: 4}.",
+        # Dotted keys and YAML values, as `--set` has them: what sends them has judged them.
+        "patternProperties": {r"^\w+(\.\w+)+$": {"type": "string"}},
+    }
+
+
+def as_settings(overrides: Mapping[str, Any] | None) -> dict[str, str]:
+    """Overrides as dotted keys and YAML values, as `--set` has them.
+
+    Text at the top is YAML already, as `--set` gives it; text in a section comes typed, from a form.
+    """
+    settings: dict[str, str] = {}
+    for key, value in (overrides or {}).items():
+        # A source is one of several kinds: it is replaced whole, for keys of another kind would be left in it.
+        if isinstance(value, Mapping) and "kind" not in value:
+            settings |= _below(key, value)
+        else:
+            settings[key] = value if isinstance(value, str) else json.dumps(value)
+    return settings
+
+
+def _below(key: str, section: Mapping[str, Any]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for name, value in section.items():
+        below = f"{key}.{name}"
+        settings |= _below(below, value) if isinstance(value, Mapping) else {below: json.dumps(value)}
+    return settings
+
+
+def _inlined(part: Any, definitions: Mapping[str, Any]) -> Any:
+    if isinstance(part, list):
+        return [_inlined(item, definitions) for item in part]
+    if not isinstance(part, dict):
+        return part
+    named = part.get("$ref", "").rpartition("/")[2]
+    here = {**definitions.get(named, {}), **{key: value for key, value in part.items() if key != "$ref"}}
+    # It names the members of a union by references, which are gone; the members themselves tell them apart.
+    here.pop("discriminator", None)
+    return {key: _inlined(value, definitions) for key, value in here.items()}
+
+
+def _nothing_required(part: Any) -> Any:
+    """Sections without required keys and defaults; inside lists and unions items stay whole."""
+    kept = {key: value for key, value in part.items() if key not in ("required", "default")}
+    if "properties" in kept:
+        kept["properties"] = {key: _nothing_required(value) for key, value in kept["properties"].items()}
+    return kept
+
+
+Overrides = Annotated[dict[str, Any], WithJsonSchema(overrides_schema())]

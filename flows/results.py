@@ -1,0 +1,77 @@
+"""What a person sees of a release on the server: artifacts of the finished one, and events for automations."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+from prefect.events import emit_event
+from prefect.runtime import flow_run
+
+from flows.stage import Release
+from taylor_ops.bundle import CARD
+from taylor_ops.errors import GateRejected
+from taylor_ops.gates import gates
+from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.release_text import release_in_markdown
+from taylor_ops.report import plots
+
+PUBLISHED, REJECTED = "release.published", "release.rejected"
+
+
+def show(release: Release, record: ReleaseRecord) -> None:
+    """Leave the report, the gates, links and the plots of a finished release as artifacts, and say that it is out."""
+    label = release.label
+    bundle, card = _links(release, record)
+    create_markdown_artifact(release_in_markdown(record), key=release.key("report"), description=f"report of {label}")
+    create_table_artifact(
+        [gate.plain() for gate in gates(record)], key=release.key("gates"), description=f"gates of {label}"
+    )
+    create_link_artifact(bundle, "bundle", key=release.key("bundle"), description=f"bundle of {label}")
+    create_link_artifact(card, "card", key=release.key("card"), description=f"card of {label}")
+    for number, plot in enumerate(plots(record), start=1):
+        image = f"data:image/svg+xml;base64,{base64.b64encode(plot.svg.encode()).decode()}"
+        create_image_artifact(image, key=release.key(f"plot-{number}"), description=f"{plot.title}. {plot.caption}")
+    if record.published.pull_request is None:
+        _tell(release, PUBLISHED, {"published": record.published.plain(), "slowdown": record.slowdown.achieved})
+
+
+def _links(release: Release, record: ReleaseRecord) -> tuple[str, str]:
+    """Where bundle and card are: in a folder two places, on the Hub one page."""
+    path = record.published.path
+    if "://" in path:
+        return path, path
+    place = release.artifacts / path
+    return place.as_uri(), (place / CARD).as_uri()
+
+
+@contextmanager
+def rejection_told(release: Release) -> Iterator[None]:
+    """Emit `release.rejected` where a gate, or a person, ends the release."""
+    try:
+        yield
+    except GateRejected as error:
+        _tell(release, REJECTED, {"cause": error.cause, "remedy": error.remedy})
+        raise
+
+
+def _tell(release: Release, event: str, payload: dict[str, object]) -> None:
+    config = release.config
+    emit_event(
+        event,
+        resource={
+            "prefect.resource.id": f"taylor-release.{config.name}.{config.version}",
+            "prefect.resource.name": release.label,
+            "taylor-release.name": config.name,
+            "taylor-release.version": config.version,
+        },
+        related=[{"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}],
+        payload=payload,
+    )

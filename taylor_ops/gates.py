@@ -1,0 +1,108 @@
+"""The gates of a release beside each other: what was promised, what was found; for tables that a person decides by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from taylor_ops.audit import AuditRecord
+from taylor_ops.exactness import DataSetExactness, ExactnessRecord
+from taylor_ops.latency import LatencyRecord
+from taylor_ops.layer_checks import LayerError
+from taylor_ops.records import Record
+from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.wording import count, figure, fixed, markdown_table, percent
+
+
+class Gate(Record):
+    """One promise of a release. required: what the gate asks for; found: what was measured."""
+
+    gate: str
+    required: str
+    found: str
+
+
+def gates(record: ReleaseRecord) -> tuple[Gate, ...]:
+    """Every gate that a finished release passed, in the order of its stages."""
+    coverage, slowdown, verified = record.coverage, record.slowdown, record.verified
+    return (
+        _protected(coverage.neurons_protected, coverage.neurons_total),
+        _slowdown(slowdown.target, slowdown.tolerance, slowdown.achieved, slowdown.ci95),
+        *map(_exact, record.exactness.values()),
+        *_layers(record.layer_errors, [layer.bound for layer in record.coverage.layers]),
+        *_attacks(AuditRecord(attacks=tuple(record.audit.values()), skipped=record.audit_skipped)),
+        Gate(
+            gate="published copy",
+            required="files and tokens as recorded",
+            found=f"{count(verified.files)} files, {count(verified.prompts)} prompts",
+        ),
+    )
+
+
+def gates_before_publication(
+    latency: LatencyRecord, exactness: ExactnessRecord, attacks: AuditRecord
+) -> tuple[Gate, ...]:
+    """The gates that are known before anything is published: what an approval goes by."""
+    achieved = latency.achieved
+    return (
+        _slowdown(latency.target, latency.tolerance, achieved.slowdown, achieved.ci95),
+        *map(_exact, exactness.data_sets),
+        *_attacks(attacks),
+    )
+
+
+def gates_in_markdown(found: Iterable[Gate]) -> str:
+    """Gates as a table in Markdown."""
+    return markdown_table(["gate", "required", "found"], [(one.gate, one.required, one.found) for one in found])
+
+
+def _protected(protected: int, total: int) -> Gate:
+    share = percent(protected / total)
+    return Gate(gate="neurons withheld", required="as planned", found=f"{count(protected)} of {count(total)} ({share})")
+
+
+def _slowdown(target: float, tolerance: float, achieved: float, ci95: tuple[float, float]) -> Gate:
+    return Gate(
+        gate="slowdown",
+        required=f"{figure(target, 3)} within {percent(tolerance)}",
+        found=f"{fixed(achieved, 2)} (95 % interval {fixed(ci95[0], 2)} to {fixed(ci95[1], 2)})",
+    )
+
+
+def _exact(data_set: DataSetExactness) -> Gate:
+    bundle, floor = data_set.bundle, data_set.floor
+    return Gate(
+        gate=f"exactness, {data_set.name}",
+        required=f"every divergence a tie; noise floor {count(floor.prompts_equal)} of {count(floor.prompts)}",
+        found=f"{count(bundle.prompts_equal)} of {count(bundle.prompts)} prompts equal, KL {figure(bundle.kl_mean)}",
+    )
+
+
+def _layers(errors: Sequence[LayerError], bounds: Sequence[float]) -> list[Gate]:
+    measured = [
+        (error.inside / bound if bound else 0.0, error.inside, bound)
+        for error, bound in zip(errors, bounds, strict=True)
+        if error.inside is not None
+    ]
+    if not measured:
+        return []
+    _share, error, bound = max(measured)
+    return [
+        Gate(
+            gate="error of every MLP",
+            required=f"within its bound, {figure(bound)} where it comes nearest",
+            found=f"{figure(error)} there",
+        )
+    ]
+
+
+def _attacks(record: AuditRecord) -> list[Gate]:
+    if record.skipped:
+        return [Gate(gate="audit", required="reported", found="skipped: no attack was run")]
+    return [
+        Gate(
+            gate=f"audit, {attack.attack}",
+            required="reported",
+            found=f"{percent(attack.recovered_1pct)} recovered to 1 %",
+        )
+        for attack in record.attacks
+    ]

@@ -1,0 +1,88 @@
+"""Tables of the terminal about releases that are there: the list of them, two beside each other, what was removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from taylor_ops.comparison import Difference
+from taylor_ops.errors import BadInput
+from taylor_ops.gates import Gate
+from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.release_text import facts
+from taylor_ops.released import Run
+from taylor_ops.wording import fixed, percent, size
+
+
+def overview(run: Run) -> dict[str, str | None]:
+    """One line of the list, as JSON has it: what is not known is None, and `problem` says why."""
+    line: dict[str, str | None] = {
+        "name": run.name,
+        "version": run.version,
+        "published": "yes" if run.published else "no",
+    }
+    try:
+        record = run.record()
+    except BadInput as error:
+        return (
+            line
+            | dict.fromkeys(("when", "source", "slowdown", "withheld", "bundle", "approval"))
+            | {"problem": error.cause}
+        )
+    said, coverage = dict(facts(record)), record.coverage
+    return line | {
+        "when": said["when"],
+        "source": record.source.origin,
+        "slowdown": fixed(record.slowdown.achieved, 2),
+        "withheld": percent(coverage.neurons_protected / coverage.neurons_total),
+        "bundle": size(record.bundle.bytes),
+        "approval": said["approval"],
+        "problem": None,
+    }
+
+
+def list_table(lines: Sequence[dict[str, str | None]]) -> Table | Text:
+    """The list; says so where nothing was released."""
+    if not lines:
+        return Text("nothing was released here yet")
+    headings = ["name", "version", "when", "source", "slowdown", "withheld", "bundle", "approval"]
+    table = _table("Releases", headings)
+    for line in lines:
+        cells = [line[heading] or "" for heading in headings]
+        if line["problem"]:
+            cells[2] = line["problem"] if line["published"] == "yes" else "not finished"
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def details(record: ReleaseRecord, found: Sequence[Gate]) -> Group:
+    """Facts and gates of one release."""
+    about = _table(f"{record.name} {record.version}", ["", ""])
+    about.show_header = False
+    for name, value in facts(record):
+        about.add_row(Text(name), Text(value))
+    table = _table("Gates", ["gate", "required", "found"])
+    for gate in found:
+        table.add_row(Text(gate.gate), Text(gate.required), Text(gate.found))
+    return Group(about, Text(), table)
+
+
+def difference_table(name: str, first: str, second: str, differences: Sequence[Difference]) -> Table:
+    """Two releases beside each other; lines in which they differ are bold and marked."""
+    table = _table(name, ["", first, second, "differs"])
+    for one in differences:
+        style = "" if one.same else "bold"
+        cells = [one.what, one.first, one.second, "" if one.same else "yes"]
+        table.add_row(*[Text(cell, style=style) for cell in cells])
+    return table
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    # As Text: names come from outside, and square brackets in a string are markup to rich.
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
+    for heading in headings:
+        table.add_column(heading)
+    return table

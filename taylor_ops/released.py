@@ -1,0 +1,121 @@
+"""What the artifacts folder knows of releases: which runs are there, which are published, when, with which record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+from pydantic import ValidationError
+
+from taylor_ops.bundle import MANIFEST
+from taylor_ops.errors import BadInput
+from taylor_ops.files import read_json
+from taylor_ops.published import Published
+from taylor_ops.records import Record
+from taylor_ops.release_record import ReleaseRecord
+
+RECORD = "release.json"
+STAGES = "stages"
+_PUBLISHED = "published.json"
+_HUB = "hub"
+
+
+class _Publication(Record):
+    """The note of a publication, written before anything that may fail after it."""
+
+    published: Published
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder `<name>/<version>` below the artifacts folder."""
+
+    name: str
+    version: str
+    folder: Path
+
+    @property
+    def published(self) -> bool:
+        """Whether anything says that this version went out: its record, its note, or a copy where it belongs."""
+        noted = any((self.folder / name).is_file() for name in (RECORD, _PUBLISHED))
+        return noted or self._copy_is_there()
+
+    def _copy_is_there(self) -> bool:
+        try:
+            repo_id = read_json(self.folder / "bundle" / MANIFEST)["config"]["publish"]["repo_id"]
+            return (self.folder.parents[1] / _HUB / str(repo_id) / self.version).exists()
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def record(self) -> ReleaseRecord:
+        """The record of a finished release; raises `BadInput` where there is none, or one of other software."""
+        path = self.folder / RECORD
+        try:
+            return ReleaseRecord.read(path)
+        except FileNotFoundError as error:
+            raise BadInput(
+                f"{self.name} {self.version} has no {RECORD}: it was not finished", f"run it again; see {self.folder}"
+            ) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BadInput(
+                f"{path} was written by another version of taylor-release: {where}: {first['msg']}",
+                "read it with that version, or run the release again: finished stages are reused",
+            ) from error
+
+
+def runs(artifacts: Path) -> list[Run]:
+    """Every run below `artifacts`, by name and then by version; an empty list where there is no such folder."""
+    found = [Run(folder.parent.name, folder.name, folder) for folder in _version_folders(artifacts)]
+    return sorted(found, key=lambda run: (run.name, _order(run.version)))
+
+
+def run_of(artifacts: Path, name: str, version: str) -> Run:
+    """The run of one version; raises `BadInput` with those that there are."""
+    there = runs(artifacts)
+    found = next((run for run in there if (run.name, run.version) == (name, version)), None)
+    if found is None:
+        versions = ", ".join(run.version for run in there if run.name == name)
+        known = f"of {name} there is {versions}" if versions else f"there is no {name} in {artifacts}"
+        raise BadInput(f"{name} {version} was not released here: {known}", "`taylor-release list` shows what was")
+    return found
+
+
+def note_published(folder: Path, published: Published) -> None:
+    """Note in the run's folder that its bundle is out, and since when; a publication that was there keeps its time."""
+    earlier = _publication(folder)
+    if earlier is None or not published.unchanged:
+        _Publication(published=published, at=datetime.now(UTC).replace(microsecond=0)).write(folder / _PUBLISHED)
+
+
+def published_at(folder: Path) -> datetime | None:
+    """When the bundle of a run's folder was published, as `note_published` knows it."""
+    noted = _publication(folder)
+    return noted.at if noted else None
+
+
+def _publication(folder: Path) -> _Publication | None:
+    try:
+        return _Publication.read(folder / _PUBLISHED)
+    except FileNotFoundError:
+        return None
+
+
+def _version_folders(artifacts: Path) -> Iterator[Path]:
+    if not artifacts.is_dir():
+        return
+    for name in artifacts.iterdir():
+        if name.is_dir() and name.name != _HUB:
+            yield from (path for path in name.iterdir() if path.is_dir() and path.name[0].isdigit())
+
+
+def _order(version: str) -> tuple[bool, Version | str]:
+    try:
+        return (True, Version(version))
+    except InvalidVersion:
+        return (False, version)

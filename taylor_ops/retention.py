@@ -1,0 +1,74 @@
+"""Old runs and caches: what may go from the artifacts folder. Never what was published, or what a run still needs."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+from taylor_ops.approval import waits
+from taylor_ops.errors import WorkFailed
+from taylor_ops.files import disk_errors_explained
+from taylor_ops.lock import alone_in
+from taylor_ops.records import Record
+from taylor_ops.released import STAGES, Run, runs
+
+
+class Cleaned(Record):
+    """What was removed, or would be. removed: paths below the artifacts folder; bytes: theirs; busy: releases that a
+    run is at work on, or that wait for approval, which were left alone."""
+
+    removed: tuple[str, ...]
+    bytes: int
+    busy: tuple[str, ...]
+
+
+def clean(artifacts: Path, keep: int, only_say: bool = False) -> Cleaned:
+    """Remove runs that were never published, but the `keep` newest of each release, and the caches of all releases but
+    the `keep` that were worked on last.
+
+    A release whose folder is locked by a run, or that waits for an approval, is left alone. only_say: remove nothing.
+    """
+    found = runs(artifacts)
+    names = sorted({run.name for run in found} | {path.parent.name for path in artifacts.glob(f"*/{STAGES}")})
+    newest = sorted(names, key=lambda name: _last_used(artifacts / name / STAGES), reverse=True)
+    removed, busy, freed = [], [], 0
+    for name in names:
+        place = artifacts / name
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(alone_in(place))
+            except WorkFailed:
+                busy.append(name)
+                continue
+            if waits(place / STAGES):
+                busy.append(name)
+                continue
+            going = _unpublished([run for run in found if run.name == name])[keep:]
+            if name not in newest[:keep]:
+                going += _caches(place)
+            for path in going:
+                freed += _bytes(path)
+                removed.append(path.relative_to(artifacts).as_posix())
+                if not only_say:
+                    with disk_errors_explained(path):
+                        shutil.rmtree(path)
+    return Cleaned(removed=tuple(removed), bytes=freed, busy=tuple(busy))
+
+
+def _unpublished(of_one_release: list[Run]) -> list[Path]:
+    """Folders of runs that never came to be published, newest first."""
+    folders = [run.folder for run in of_one_release if not run.published]
+    return sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)
+
+
+def _caches(place: Path) -> list[Path]:
+    return [place / STAGES] if (place / STAGES).is_dir() else []
+
+
+def _last_used(stages: Path) -> float:
+    return max((path.stat().st_mtime for path in stages.glob("*.json")), default=0.0)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -1,0 +1,110 @@
+"""The slot of a GPU: one holder at a time, for the work alone, and none for what computes elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from prefect import flow, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+
+from flows import gpu, stage
+from flows.stage import Release, open_release
+from taylor_ops.records import Record
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+CUDA = torch.device("cuda")
+
+
+class Done(Record):
+    """The record of a stage that only counts."""
+
+    holders: int
+
+
+@pytest.fixture
+def one_gpu() -> Iterator[None]:
+    """The limit `gpu` of one slot."""
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=gpu.LIMIT, limit=1))
+        yield
+        client.delete_global_concurrency_limit_by_name(gpu.LIMIT)
+
+
+def held() -> int:
+    """How many slots the server knows to be held."""
+    with get_client(sync_client=True) as client:
+        return client.read_global_concurrency_limit_by_name(gpu.LIMIT).active_slots
+
+
+@flow
+def stage_of(release: Release, work: stage.Work[Done], device: torch.device) -> Done:
+    return release.perform("capture", "taylor_ops.ranges", Done, {}, work, device=device)
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_of_three_releases_at_once_never_two_hold_the_gpu_and_all_complete(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_the_door, everyone_there = [], threading.Event()
+    inside, most, lock = 0, 0, threading.Lock()
+    usual = gpu.gpu_slot
+
+    @contextmanager
+    def noted(device: torch.device | None) -> Iterator[None]:
+        at_the_door.append(device)
+        if len(at_the_door) == 3:
+            everyone_there.set()
+        with usual(device):
+            yield
+
+    def work(_folder: Path, _progress: stage.Progress) -> Done:
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        # The first to get in stays until the others are waiting: they would be in here too if they could.
+        assert everyone_there.wait(timeout=120)
+        slots = held()
+        with lock:
+            inside -= 1
+        return Done(holders=slots)
+
+    monkeypatch.setattr(stage, "gpu_slot", noted)
+    releases = [open_release(str(tiny_config), {}, str(tmp_path / name)) for name in "abc"]
+    with ThreadPoolExecutor(3) as threads:
+        done = list(threads.map(lambda release: stage_of(release, work, CUDA), releases))
+    assert most == 1
+    assert [one.holders for one in done] == [1, 1, 1]
+    assert held() == 0
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_a_reused_stage_and_a_stage_on_the_cpu_hold_no_slot(tiny_config: Path, tmp_path: Path) -> None:
+    release = open_release(str(tiny_config), {}, str(tmp_path / "a"))
+    assert stage_of(release, lambda *_given: Done(holders=held()), torch.device("cpu")).holders == 0
+    with gpu.concurrency(gpu.LIMIT):
+        # It would wait for ever for the slot that is taken here.
+        assert stage_of(release, lambda *_given: Done(holders=-1), CUDA).holders == 0
+    assert release.costs["capture"].cached
+
+
+@pytest.mark.usefixtures("one_gpu")
+def test_a_stage_that_fails_gives_its_slot_back(tiny_config: Path, tmp_path: Path) -> None:
+    def fails(_folder: Path, _progress: stage.Progress) -> Done:
+        assert held() == 1
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        stage_of(open_release(str(tiny_config), {}, str(tmp_path / "a")), fails, CUDA)
+    assert held() == 0
+
+
+def test_a_server_without_the_limit_lets_a_stage_in(tiny_config: Path, tmp_path: Path) -> None:
+    release = open_release(str(tiny_config), {}, str(tmp_path / "a"))
+    assert stage_of(release, lambda *_given: Done(holders=7), CUDA).holders == 7
