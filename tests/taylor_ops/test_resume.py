@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def one_layer_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_layer_a_part(llama: Sample, phi: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For these tests alone: the samples, which all tests of a process share, are there before."""
     monkeypatch.setattr(conversion, "_PART_VALUES", 0)
 
 
