@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 def apart_from_what_runs_beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One thread an operation, here and in programs that a test starts, and folders of this process alone.
 
-    Two workers run the tests, and operations on several threads spend most of their time waiting for a core that
+    Several workers run the tests, and operations on several threads spend most of their time waiting for a core that
     something else uses. The folder of modeling code must not change once it is imported from.
     """
     threads = torch.get_num_threads()

@@ -23,6 +23,7 @@ SHORT = (
     "exactness.prompts=[{name: project, builtin: held_out, limit: 6}]",
     "exactness.new_tokens=12",
     "exactness.running_tokens=128",
+    "audit.attacks=[rank_one]",
 )
 
 
