@@ -20,7 +20,7 @@ release: setup
 	$(BIN)/taylor-release run $(CONFIG) --artifacts $(ARTIFACTS)
 
 test: setup lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import typed
 from benchmarks.rounding import CPU, SOURCE
 from flows.command_line import quiet_tools
 from taylor_ops.calibration import slowdown_of, steady_pairs
@@ -68,18 +68,21 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         original, ranges = _captured(Path(scratch))
-        rows = [_one(original, ranges, target, Path(scratch) / f"bundle-{target:g}") for target in given.targets]
-        result = {
-            "command": shlex.join(["python", "-m", "benchmarks.calibration", *sys.argv[1:]]),
+        result: dict[str, Any] = {
+            "command": typed("calibration"),
             "device": device_description(CPU),
             "tolerance": _settings(LOADED_TARGET).tolerance,
             "min_protected": LEAST_PROTECTED,
-            "targets": rows,
+            "targets": [],
         }
+        for target in given.targets:
+            result["targets"].append(_one(original, ranges, target, Path(scratch) / f"bundle-{target:g}"))
+            # Half an hour of measuring is not to be lost to its last minute.
+            write_text(given.result, canonical_json(result))
         if not given.without_load:
             with _another_process_at_work():
                 result["under_load"] = _one(original, ranges, LOADED_TARGET, Path(scratch) / "bundle-loaded")
-    write_text(given.result, canonical_json(result))
+            write_text(given.result, canonical_json(result))
     _show(result)
 
 
