@@ -287,9 +287,9 @@ def publish(release: Release, bundle: BundleRecord) -> Published:
         if published.unchanged:
             reused.append("publish")
     progress.finish()
+    note_published(release.folder, published)
     if published.commit is not None and published.pull_request is None:
         lineage.note(release.config, published)
-    note_published(release.folder, published)
     return published
 
 

@@ -1,7 +1,7 @@
-"""Assemble the bundle: the converted model with its card and its manifest, and nothing that differs between two runs.
+"""Assemble the bundle: the converted model with its card and its manifest.
 
-Measured seconds differ from run to run, so the bundle states the claims that were checked (the target slowdown and its
-tolerance, an upper bound on the seconds of an attack); the raw measurements stand in release.json beside the bundle.
+It states the claims that were checked (the target slowdown and its tolerance, an upper bound on the seconds of an
+attack) and, unless `card.measured` is off, the timings of the calibration: those alone differ between two runs.
 """
 
 from __future__ import annotations

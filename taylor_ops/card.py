@@ -1,6 +1,6 @@
 """The model card of a bundle: metadata and text made from what the release states, and from nothing else.
 
-The card is part of the bundle, so equal statements give equal bytes: no time, no place, no raw measurement.
+The card is part of the bundle, so equal statements give equal bytes: no date, no place.
 """
 
 from __future__ import annotations

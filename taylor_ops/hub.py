@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -264,7 +265,8 @@ def _tag(repository: Repository, tag: str, commit: str, cargo: Cargo, version: s
 
 def _remove_staging(repository: Repository, tag: str) -> None:
     for branch in repository.references().branches:
-        if branch.startswith(f"staging/{tag}-"):
+        # Not by its beginning: that of 1.0.0 is the beginning of 1.0.0-rc1 too.
+        if re.fullmatch(rf"staging/{re.escape(tag)}-[0-9a-f]{{12}}", branch):
             repository.change(f"remove the branch {branch}", partial(_remove, repository, branch))
 
 

@@ -20,7 +20,7 @@ from taylor_ops.release_record import ReleaseRecord
 RECORD = "release.json"
 STAGES = "stages"
 _PUBLISHED = "published.json"
-_HUB = "hub"
+PUBLISHED_BELOW = "hub"
 
 
 class _Publication(Record):
@@ -47,7 +47,7 @@ class Run:
     def _copy_is_there(self) -> bool:
         try:
             repo_id = read_json(self.folder / "bundle" / MANIFEST)["config"]["publish"]["repo_id"]
-            return (self.folder.parents[1] / _HUB / str(repo_id) / self.version).exists()
+            return (self.folder.parents[1] / PUBLISHED_BELOW / str(repo_id) / self.version).exists()
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -110,7 +110,7 @@ def _version_folders(artifacts: Path) -> Iterator[Path]:
     if not artifacts.is_dir():
         return
     for name in artifacts.iterdir():
-        if name.is_dir() and name.name != _HUB:
+        if name.is_dir() and name.name != PUBLISHED_BELOW:
             yield from (path for path in name.iterdir() if path.is_dir() and path.name[0].isdigit())
 
 

@@ -11,7 +11,7 @@ from taylor_ops.errors import WorkFailed
 from taylor_ops.files import disk_errors_explained
 from taylor_ops.lock import alone_in
 from taylor_ops.records import Record
-from taylor_ops.released import STAGES, Run, runs
+from taylor_ops.released import PUBLISHED_BELOW, STAGES, Run, runs
 
 
 class Cleaned(Record):
@@ -30,7 +30,9 @@ def clean(artifacts: Path, keep: int, only_say: bool = False) -> Cleaned:
     A release whose folder is locked by a run, or that waits for an approval, is left alone. only_say: remove nothing.
     """
     found = runs(artifacts)
-    names = sorted({run.name for run in found} | {path.parent.name for path in artifacts.glob(f"*/{STAGES}")})
+    names = sorted(
+        {run.name for run in found} | {path.parent.name for path in artifacts.glob(f"*/{STAGES}")} - {PUBLISHED_BELOW}
+    )
     newest = sorted(names, key=lambda name: _last_used(artifacts / name / STAGES), reverse=True)
     removed, busy, freed = [], [], 0
     for name in names:

@@ -106,3 +106,10 @@ def test_a_second_clean_finds_nothing(tmp_path: Path) -> None:
         run(tmp_path, "a", f"1.{number}.0", number)
     clean(tmp_path, 3)
     assert clean(tmp_path, 3).removed == ()
+
+
+def test_publications_of_an_owner_called_stages_are_no_caches(tmp_path: Path) -> None:
+    place = tmp_path / "hub" / "stages" / "tiny" / "1.0.0"
+    place.mkdir(parents=True)
+    assert clean(tmp_path, keep=0).removed == ()
+    assert place.is_dir()
