@@ -88,16 +88,22 @@ def leak_in(name: str, content: bytes, machine: Machine, public: Sequence[str], 
     the contact of the card. copied: the file is one of the original, byte for byte; addresses in it were published by
     others, and its vocabulary may hold any word.
     """
-    text = _text(name, content)
-    for said in sorted(public, key=len, reverse=True):
-        text = text.replace(said, "\0") if said else text
-    for what, found in _findings(text, machine, copied, copied and _VOCABULARY.search(name) is not None):
+    text = unsaid = _text(name, content)
+    # Names and addresses may be part of what is public; secrets and places never are.
+    for said in sorted({form for text in public for form in (text, json.dumps(text)[1:-1])}, key=len, reverse=True):
+        unsaid = re.sub(rf"(?<!\w){re.escape(said)}(?!\w)", _blank(said), unsaid) if said else unsaid
+    for what, found in _findings(text, unsaid, machine, copied, copied and _VOCABULARY.search(name) is not None):
         line = text.count("\n", 0, found) + 1
         return f"{what} in line {line}" if "\n" in text else what
     return None
 
 
-def _findings(text: str, machine: Machine, copied: bool, vocabulary: bool) -> Iterator[tuple[str, int]]:
+def _blank(said: str) -> str:
+    """As long and with the same lines, so that what is found in the rest has its place."""
+    return re.sub(r"[^\n]", "\0", said)
+
+
+def _findings(text: str, unsaid: str, machine: Machine, copied: bool, vocabulary: bool) -> Iterator[tuple[str, int]]:
     for secret in machine.secrets:
         if secret in text:
             yield "a token that is set on this machine", text.index(secret)
@@ -115,9 +121,9 @@ def _findings(text: str, machine: Machine, copied: bool, vocabulary: bool) -> It
         yield f"the path {match[0]}", match.start()
     for what, word in (("user name", machine.user), ("host name", machine.host), *_short(machine.host)):
         named = len(word) > 2 and word.lower() not in _ANYBODY
-        if named and (match := re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text)):
+        if named and (match := re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", unsaid)):
             yield f"the {what} `{word}` of this machine", match.start()
-    if not copied and (match := _ADDRESS.search(text)):
+    if not copied and (match := _ADDRESS.search(unsaid)):
         yield f"the e-mail address {match[0]}", match.start()
 
 
