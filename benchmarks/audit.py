@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from benchmarks.command import typed
 from taylor_ops.audit import AuditRecord, audit, named
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit_config import Audit
@@ -55,12 +56,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         record = _attacked(config, named(arguments.attack), Path(scratch))
     result = {
-        "command": "python -m benchmarks.audit",
+        "command": typed("audit"),
         "device": device_description(CPU),
         "threads": arguments.threads,
         "attacks": {attack.attack: attack.plain() for attack in record.attacks},
     } | _goals(record)
-    if arguments.config is None and set(BOTH) < {attack.attack for attack in record.attacks}:
+    if arguments.config is None and arguments.attack is None:
         write_text(RESULT, canonical_json(result))
     console = Console()
     console.print(audit_table({attack.attack: attack for attack in record.attacks}))

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from flows.command_line import quiet_tools
 from taylor_ops.calibration import slowdown_of, steady_pairs
 from taylor_ops.config import Calibration, Conversion, Latency
 from taylor_ops.convert import convert
-from taylor_ops.errors import WorkFailed
+from taylor_ops.errors import ReleaseError
 from taylor_ops.files import canonical_json, write_text
 from taylor_ops.latency import LatencyRecord, calibrate, device_description, pairs_of
 from taylor_ops.models import load_both
@@ -76,12 +76,14 @@ def main() -> None:
             "targets": [],
         }
         for target in given.targets:
-            result["targets"].append(_one(original, ranges, target, Path(scratch) / f"bundle-{target:g}"))
+            result["targets"].append(
+                _one(original, ranges, target, Path(scratch) / f"bundle-{target:g}", nullcontext())
+            )
             # Half an hour of measuring is not to be lost to its last minute.
             write_text(given.result, canonical_json(result))
         if not given.without_load:
-            with _another_process_at_work():
-                result["under_load"] = _one(original, ranges, LOADED_TARGET, Path(scratch) / "bundle-loaded")
+            bundle = Path(scratch) / "bundle-loaded"
+            result["under_load"] = _one(original, ranges, LOADED_TARGET, bundle, _another_process_at_work())
             write_text(given.result, canonical_json(result))
     _show(result)
 
@@ -96,19 +98,26 @@ def _settings(target: float) -> Latency:
     return Latency(target_slowdown=target, also=())
 
 
-def _one(original: Path, ranges: Path, target: float, bundle: Path) -> dict[str, Any]:
-    """Calibrate to one target, write the bundle, and have it measured by a fresh process."""
+def _one(
+    original: Path, ranges: Path, target: float, bundle: Path, beside: AbstractContextManager[None]
+) -> dict[str, Any]:
+    """Calibrate to one target, with something `beside`; write the bundle, and have it measured by a fresh process."""
     conversion, settings = Conversion(min_protected=LEAST_PROTECTED), _settings(target)
     start = time.monotonic()
     try:
-        record = calibrate(original, ranges, conversion, settings, CPU, 0, _silent)
-    except WorkFailed as error:
+        with beside:
+            record = calibrate(original, ranges, conversion, settings, CPU, 0, _silent)
+    except ReleaseError as error:
         return {"target": target, "seconds": time.monotonic() - start, "refused": error.cause}
     seconds = time.monotonic() - start
     convert(original, ranges, record.plan, conversion, bundle, _silent)
     command = [sys.executable, "-m", "benchmarks.calibration", "--confirm", str(original), str(bundle), str(target)]
-    again = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    row = _row(target, record, seconds) | {"again": again}
+    row = _row(target, record, seconds)
+    confirmed = subprocess.run(command, check=False, capture_output=True, text=True)
+    if confirmed.returncode != 0:
+        return row | {"refused": f"not confirmed: {confirmed.stderr.strip().splitlines()[-1]}"}
+    again = json.loads(confirmed.stdout)
+    row |= {"again": again}
     off = abs(again["slowdown"] / target - 1)
     print(
         f"target {target:g}: {record.achieved.slowdown:.3f}, again {again['slowdown']:.3f} ({off:.1%} off)", flush=True

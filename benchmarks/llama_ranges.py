@@ -29,7 +29,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -41,6 +40,7 @@ from benchmarks.command import typed
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.bound import Bound, OutputWeights
 from taylor_ops.config import Basis, Conversion
+from taylor_ops.drawing import BUNDLE, GREY, ORIGINAL, TARGET, in_style
 from taylor_ops.expansion import Expansion, orders_for
 from taylor_ops.files import canonical_json, read_json, write_text
 from taylor_ops.fitted_layer import FittedLayer, fit_layer
@@ -279,30 +279,18 @@ def _line(row: dict[str, Any]) -> str:
 
 # The plot
 
-# Okabe and Ito's palette: told apart by colour-blind readers, and on grey prints.
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
-_STYLE = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.labelsize": 9,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
+_MORE_STYLE = {
     "axes.titlelocation": "left",
     "axes.titlesize": 9.5,
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "grid.color": "#e4e4e4",
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    # Without a salt, identifiers inside the SVG are random.
     "svg.hashsalt": "llama-ranges",
+    # Powers of ten on the axes are formulas; no name in this plot comes from outside.
+    "text.parse_math": True,
 }
 
 
 def write_plot(result: dict[str, Any], path: Path) -> None:
     """Draw orders, share of neurons and bound of every layer; equal results give equal bytes."""
-    with matplotlib.rc_context(_STYLE):
+    with in_style(_MORE_STYLE):
         figure = Figure(figsize=(7.6, 8.6))
         orders, shares, bounds = figure.subplots(3, 1, sharex=True)
         _draw_orders(orders, result)
@@ -318,13 +306,13 @@ def _draw_orders(axes: Axes, result: dict[str, Any]) -> None:
     rows = result["layers"]
     x = [row["layer"] for row in rows]
     of = {key: [row["chebyshev"]["orders"][key] for row in rows] for key in ("p10", "p90", "mean", "max")}
-    axes.plot(x, of["max"], color=_BLUE, linestyle="none", marker="_", markersize=7, label="Chebyshev, largest")
+    axes.plot(x, of["max"], color=ORIGINAL, linestyle="none", marker="_", markersize=7, label="Chebyshev, largest")
     axes.fill_between(
-        x, of["p10"], of["p90"], color=_BLUE, alpha=0.18, linewidth=0, label="Chebyshev, 10th to\n90th percentile"
+        x, of["p10"], of["p90"], color=ORIGINAL, alpha=0.18, linewidth=0, label="Chebyshev, 10th to\n90th percentile"
     )
-    axes.plot(x, of["mean"], color=_BLUE, label="Chebyshev, mean")
+    axes.plot(x, of["mean"], color=ORIGINAL, label="Chebyshev, mean")
     axes.plot(
-        x, [row["taylor"]["orders"]["mean"] for row in rows], color=_ORANGE, label="Taylor, mean of\nneurons served"
+        x, [row["taylor"]["orders"]["mean"] for row in rows], color=BUNDLE, label="Taylor, mean of\nneurons served"
     )
     axes.set_ylim(0, result["max_order"] + 4)
     axes.yaxis.set_major_locator(MultipleLocator(16))
@@ -337,21 +325,21 @@ def _draw_shares(axes: Axes, result: dict[str, Any]) -> None:
     rows = result["layers"]
     x = [row["layer"] for row in rows]
     for label, color, style, values in (
-        ("Chebyshev", _BLUE, "-", [row["chebyshev"]["neurons_served"] for row in rows]),
+        ("Chebyshev", ORIGINAL, "-", [row["chebyshev"]["neurons_served"] for row in rows]),
         (
             "Taylor, Chebyshev in powers\nwhere own series is slow",
-            _ORANGE,
+            BUNDLE,
             "-",
             [row["taylor"]["neurons_served"] for row in rows],
         ),
-        ("Taylor, own series only", _ORANGE, "--", [row["own_series_served"] for row in rows]),
+        ("Taylor, own series only", BUNDLE, "--", [row["own_series_served"] for row in rows]),
         (
             "own series converges on\nthe captured range",
-            _GREY,
+            GREY,
             ":",
             [row["converges_on_the_captured_range"] for row in rows],
         ),
-        ("the same, range widened", _GREY, "-.", [row["converges_on_the_widened_interval"] for row in rows]),
+        ("the same, range widened", GREY, "-.", [row["converges_on_the_widened_interval"] for row in rows]),
     ):
         axes.plot(x, values, color=color, linestyle=style, label=label)
     axes.set_ylim(0, 1.04)
@@ -365,20 +353,20 @@ def _draw_bounds(axes: Axes, result: dict[str, Any]) -> None:
     rows = result["layers"]
     x = [row["layer"] for row in rows]
     for label, color, style, basis, dtype, part in (
-        ("Chebyshev, bfloat16", _GREEN, "-", "chebyshev", "bfloat16", "total"),
-        ("Taylor, float32", _ORANGE, "-", "taylor", "float32", "total"),
-        ("of it rounding", _ORANGE, "--", "taylor", "float32", "rounding"),
-        ("Chebyshev, float32", _BLUE, "-", "chebyshev", "float32", "total"),
-        ("of it rounding", _BLUE, "--", "chebyshev", "float32", "rounding"),
+        ("Chebyshev, bfloat16", TARGET, "-", "chebyshev", "bfloat16", "total"),
+        ("Taylor, float32", BUNDLE, "-", "taylor", "float32", "total"),
+        ("of it rounding", BUNDLE, "--", "taylor", "float32", "rounding"),
+        ("Chebyshev, float32", ORIGINAL, "-", "chebyshev", "float32", "total"),
+        ("of it rounding", ORIGINAL, "--", "chebyshev", "float32", "rounding"),
     ):
         values = [row[basis]["bound"]["served"][dtype][part] for row in rows]
         axes.plot(x, values, color=color, linestyle=style, label=label)
     measured = result["measured"]
-    for color, dtype in ((_GREEN, "bfloat16"), (_BLUE, "float32")):
+    for color, dtype in ((TARGET, "bfloat16"), (ORIGINAL, "float32")):
         error = measured["terms_in"][dtype]["tokens_at_the_ends"]["error_max"]
         label = f"largest measured, {dtype}"
         axes.plot(measured["layer"], error, color=color, linestyle="none", marker="o", markersize=5, label=label)
-    axes.axhline(result["tolerance"], color=_GREY, linestyle=":", label="tolerance")
+    axes.axhline(result["tolerance"], color=GREY, linestyle=":", label="tolerance")
     axes.set_yscale("log")
     axes.set_ylabel("error / output norm")
     axes.set_title("Bound on the output error of the neurons served")

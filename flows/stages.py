@@ -55,6 +55,7 @@ def resolve(release: Release) -> ResolvedSource:
     """Bring the source and all texts to this machine and check them."""
     config, source = release.config, release.config.source
     require_installed(config.execution)
+    latencies.require_devices(config.latency)
     _public_key(release)
     resolved = release.perform(
         "resolve",
@@ -95,6 +96,8 @@ def capture(release: Release, source: ResolvedSource) -> CapturedRanges:
 def calibrate(release: Release, source: ResolvedSource, ranges: CapturedRanges) -> LatencyRecord:
     """Choose the terms of every neuron so that the measured slowdown meets the target."""
     config, device = release.config, device_named(release.config.device)
+    others = (device_named(target.device) for target in config.latency.devices)
+    on_gpu = next((one for one in (device, *others) if one.type == "cuda"), device)
     return release.perform(
         "calibrate",
         "taylor_ops.latency",
@@ -116,7 +119,7 @@ def calibrate(release: Release, source: ResolvedSource, ranges: CapturedRanges) 
             config.seed,
             progress,
         ),
-        device=device,
+        device=on_gpu,
     )
 
 

@@ -109,7 +109,7 @@ def judged_pairs(
     """
     low, high = (settings.target_slowdown * (1 + side * settings.tolerance) for side in (-1, 1))
     meets, misses = (
-        ranks_of_looks(settings.pairs, settings.max_pairs, error) for error in (_FALSELY_MET, _FALSELY_MISSED)
+        ranks_of_looks(settings.pairs, settings.max_pairs, error) for error in (_FALSELY_MET, _FALSELY_MISSED / 2)
     )
     original: list[float] = []
     bundle: list[float] = []
@@ -248,7 +248,7 @@ def _refusal(
     if settings.columns is not None:
         return BadInput(
             f"the plan of `latency.columns` has a slowdown of {nearest.slowdown:.2f} (95 % interval {low:.2f} to "
-            f"{high:.2f}), not {target:g} within {settings.tolerance:.0%}",
+            f"{high:.2f}), not surely {target:g} within {settings.tolerance:.0%}",
             "leave `latency.columns` out: what a device makes of a plan differs from machine to machine",
         )
     least, most = sorted(estimate(rung) for rung in (ladder[0], ladder[-1]))

@@ -266,7 +266,8 @@ class Latency(Section):
     its bundle has the same bytes, where a search may end at a neighbour from run to run."""
     also: tuple[Shape, ...] = (Shape(batch_size=1, prompt_tokens=512), Shape(batch_size=8, prompt_tokens=64))
     """Other batch sizes and prompt lengths at which the chosen plan is timed; no target is set for them."""
-    also_pairs: int = Field(default=5, ge=3)
+    also_pairs: int = Field(default=7, ge=6)
+    """Pairs at each of them; fewer than 6 give no 95 % interval of a median."""
     devices: tuple[DeviceTarget, ...] = ()
     """Slowdowns that hold on other devices of the same machine; a release that misses one is not published."""
     compiled: bool = False

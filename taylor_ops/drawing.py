@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -41,10 +42,13 @@ _DOTS_PER_INCH = 200
 
 
 @contextmanager
-def in_style() -> Iterator[None]:
-    """Plots are drawn in the style of this project inside, whatever the machine's own settings are."""
+def in_style(more: Mapping[str, object] = MappingProxyType({})) -> Iterator[None]:
+    """Plots are drawn in the style of this project inside, whatever the machine's own settings are.
+
+    more: settings of matplotlib for these plots alone.
+    """
     defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
-    with matplotlib.rc_context(defaults | _STYLE):
+    with matplotlib.rc_context(defaults | _STYLE | dict(more)):
         yield
 
 

@@ -39,8 +39,18 @@ class FittedLayer:
     dtype: torch.dtype
 
     def orders(self, tightening: float, max_order: int) -> Tensor:
-        """Smallest orders [F] with an error of `tightening` times the allowed one; `max_order + 1` where none has."""
-        return orders_for(self._errors, self.allowed * tightening, max_order)
+        """Smallest orders [F] with an error of `tightening` times the allowed one; `max_order + 1` where none has.
+
+        They are searched once and kept: a ladder asks for the same ones many times. Not to be changed in place.
+        """
+        asked = tightening, max_order
+        if asked not in self._orders:
+            self._orders[asked] = orders_for(self._errors, self.allowed * tightening, max_order)
+        return self._orders[asked]
+
+    @cached_property
+    def _orders(self) -> dict[tuple[float, int], Tensor]:
+        return {}
 
     @cached_property
     def _errors(self) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -66,12 +67,12 @@ def yank(
         shown = _manifest(repository, refs.branches[_MAIN]).get("version")
         before = _version_before(repository, refs, tag) if shown == version and rollback else None
         if tag in refs.tags:
-            _keep_the_notice(repository, branch, refs.tags[tag], why)
+            _keep_the_notice(repository, branch, refs.tags[tag], version, why)
         if before is not None:
-            _show_again(repository, before[1], f"Roll back to {before[0]}: {tag} is withdrawn")
+            _show_again(repository, version, *before)
             shown, changed = before[0].removeprefix("v"), True
         elif shown == version:
-            changed |= _mark(repository, _MAIN, why, keep_all=True)
+            changed |= _mark(repository, _MAIN, version, why, keep_all=True)
         if tag in refs.tags:
             repository.change(f"remove the tag {tag}", lambda: _remove_tag(repository, tag))
         return Yanked(
@@ -83,15 +84,15 @@ def _versions(refs: References) -> str:
     return ", ".join(sorted(tag.removeprefix("v") for tag in refs.tags if tag.startswith("v")))
 
 
-def _keep_the_notice(repository: Repository, branch: str, commit: str, why: str) -> None:
+def _keep_the_notice(repository: Repository, branch: str, commit: str, version: str, why: str) -> None:
     repository.change(
         f"make the branch {branch}",
         lambda: repository.api.create_branch(repository.repo_id, branch=branch, revision=commit, exist_ok=True),
     )
-    _mark(repository, branch, why, keep_all=False)
+    _mark(repository, branch, version, why, keep_all=False)
 
 
-def _mark(repository: Repository, place: str, why: str, keep_all: bool) -> bool:
+def _mark(repository: Repository, place: str, version: str, why: str, keep_all: bool) -> bool:
     """Let card and manifest say that the version is withdrawn; without `keep_all` nothing else is left there.
 
     Returns whether that was still to be done.
@@ -100,6 +101,7 @@ def _mark(repository: Repository, place: str, why: str, keep_all: bool) -> bool:
     def commit() -> bool:
         head = repository.head(place)
         manifest = manifest_on(repository, head)
+        _require_shown(repository, place, manifest, version)
         if "yanked" in manifest:
             return False
         card = text_of(repository, head, CARD)
@@ -124,11 +126,12 @@ def _mark(repository: Repository, place: str, why: str, keep_all: bool) -> bool:
     return repository.change(f"mark {place} as withdrawn", commit)
 
 
-def _show_again(repository: Repository, commit: str, title: str) -> None:
-    """One commit on `main` that makes its files those of an earlier commit."""
+def _show_again(repository: Repository, version: str, earlier: str, commit: str) -> None:
+    """One commit on `main`, where it shows `version`, that makes its files those of an `earlier` tag's commit."""
 
     def put_back() -> None:
         head = repository.head(_MAIN)
+        _require_shown(repository, _MAIN, _manifest(repository, head), version, earlier.removeprefix("v"))
         now, then = repository.tree(head), repository.tree(commit)
         copies = [
             CommitOperationCopy(name, name, src_revision=commit)
@@ -137,9 +140,19 @@ def _show_again(repository: Repository, commit: str, title: str) -> None:
         ]
         gone = [CommitOperationDelete(name, is_folder=False) for name in now if name not in then]
         if copies or gone:
+            title = f"Roll back to {earlier}: {tag_of(version)} is withdrawn"
             _commit(repository, [*copies, *gone], title, _MAIN, head)
 
     repository.change("roll main back", put_back)
+
+
+def _require_shown(repository: Repository, place: str, manifest: Mapping[str, Any], *versions: str) -> None:
+    """Refuse to go on where another process has published meanwhile; the head that is asked is the one committed to."""
+    if manifest.get("version") not in versions:
+        raise WorkFailed(
+            f"{repository.repo_id}: {place} shows {manifest.get('version')} in place of {versions[0]}",
+            "it was changed meanwhile; run again",
+        )
 
 
 def _version_before(repository: Repository, refs: References, tag: str) -> tuple[str, str]:

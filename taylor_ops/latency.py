@@ -97,8 +97,7 @@ def calibrate(
     Raises `BadInput` when the target cannot be reached at the tolerance that was asked for, or another device is not
     here, `GateRejected` when the plan misses the target of another device.
     """
-    for target in settings.devices:
-        device_named(target.device)
+    require_devices(settings)
     source = Original(original)
     expansions = expansions_of(source, ranges_file, conversion)
     ladder = _plans(expansions.ladder(), settings.columns)
@@ -151,6 +150,12 @@ def calibrate(
         shapes=tuple(_at_shape(kept[0], settings, shape, seed) for shape in settings.also),
         devices=tuple(_on_device(elsewhere, settings, target, seed) for target in settings.devices),
     )
+
+
+def require_devices(settings: Latency) -> None:
+    """`BadInput` where a device that has a target of its own is not here."""
+    for target in settings.devices:
+        device_named(target.device)
 
 
 def _dearest_expected(ladder: list[Plan], predict: Callable[[Plan], float], target: float) -> Plan:
@@ -229,7 +234,7 @@ def _on_device(
                 "end what else runs on this machine, raise `latency.max_pairs` or `latency.new_tokens`",
             )
         raise GateRejected(
-            f"on {name} the slowdown is {found}, not {asked}",
+            f"on {name} the slowdown is {found}, not surely {asked}",
             "set that entry of `latency.devices` to what the plan gives there, widen its tolerance, or move "
             "`latency.target_slowdown`",
         )

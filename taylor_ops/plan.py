@@ -182,7 +182,7 @@ class Expansions:
     def _candidates(self) -> list[_Candidate]:
         """What the ladder tries: the cheapest plan that protects all, dearer ones, then ever more neurons in clear."""
         whole = self._protecting_all()
-        steps = round((1 - self._conversion.min_protected) / _CLEAR_STEP)
+        steps = math.ceil(round((1 - self._conversion.min_protected) / _CLEAR_STEP, 6))
         shares = [step * _CLEAR_STEP for step in range(1, steps)] + [1 - self._conversion.min_protected] * (steps > 0)
         return whole + [whole[0]._replace(clear_share=share) for share in shares]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from taylor_ops.calibration import Progress
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.errors import BadInput
-from taylor_ops.latency import cost_of_a_column
+from taylor_ops.latency import cost_of_a_column, require_devices
 from taylor_ops.models import DTYPES, device_named, free_memory, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.probe import Orders, Times, orders_of, times_of
@@ -88,6 +88,7 @@ def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Pre
     cannot be read, a target that cannot be reached, and a disk or memory that is too small.
     """
     device = device_named(config.device)
+    require_devices(config.latency)
     # Before the probe: what it loads is gone again when the release begins.
     free = free_memory(device)
     with tempfile.TemporaryDirectory(prefix="taylor-plan-") as folder:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from taylor_ops import fitted_layer
 from taylor_ops.audit import audit
 from taylor_ops.audit_config import Audit
 from taylor_ops.checkpoint import Checkpoint
@@ -70,6 +72,31 @@ def test_neurons_are_left_in_clear_only_below_the_cheapest_plan_that_protects_al
     assert all(fewer.protected < more.protected for fewer, more in itertools.pairwise([*below, whole[0]]))
     assert below[0].protected == pytest.approx(share, abs=1 / 48)
     assert below[0].protected >= share
+
+
+def test_a_share_just_below_all_leaves_as_few_in_clear_as_it_says(llama: Sample) -> None:
+    clear = [plan.clear_share for plan in at_least(llama, 0.998).expansions.ladder() if plan.clear_share]
+    assert clear in ([], [pytest.approx(0.002)])
+    fitted = at_least(llama, 0.998).expansions
+    assert [candidate.clear_share for candidate in fitted._candidates()][-1] == pytest.approx(0.002)
+
+
+def test_a_ladder_searches_the_orders_of_a_layer_once_for_each_tolerance(
+    llama: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Tensor] = []
+    search = fitted_layer.orders_for
+
+    def counted(bounds: Tensor, tolerance: Tensor, max_order: int) -> Tensor:
+        asked.append(tolerance)
+        return search(bounds, tolerance, max_order)
+
+    monkeypatch.setattr(fitted_layer, "orders_for", counted)
+    fitted = at_least(llama, 0.5).expansions
+    fitted.ladder()
+    tolerances = {candidate.tolerance for candidate in fitted._candidates()}
+    # One more for each of the two layers looks how much rounding takes, before it is known what is allowed.
+    assert len(asked) == 2 * (len(tolerances) + 1)
 
 
 def test_the_neurons_with_the_longest_series_are_those_in_clear(llama: Sample) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from taylor_ops import hub_yank
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.files import sha256_of_tree
@@ -80,6 +81,26 @@ def test_a_rollback_shows_the_version_before_to_the_last_byte(hub: Hub, tmp_path
     assert withdrawn(rollback=True).main_shows == "1.0.0"
     assert content_at(hub.store, "main") == content_in(tmp_path / "1.0.0")
     assert refs(hub) == {"refs/heads/main", "refs/heads/withdrawn/v1.1.0", "refs/tags/v1.0.0"}
+
+
+@pytest.mark.parametrize("rollback", [False, True])
+def test_a_version_that_is_published_meanwhile_is_neither_marked_nor_rolled_back(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rollback: bool
+) -> None:
+    keep = hub_yank._keep_the_notice
+
+    def meanwhile(*given: Any) -> None:
+        keep(*given)
+        publish(write_bundle(tmp_path / "1.2.0", "1.2.0"), "1.2.0")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hub_yank, "_keep_the_notice", meanwhile)
+        with pytest.raises(WorkFailed, match=r"main shows 1\.2\.0 in place of 1\.1\.0"):
+            withdrawn(rollback=rollback)
+    assert content_at(hub.store, "main") == content_at(hub.store, "v1.2.0") == content_in(tmp_path / "1.2.0")
+    assert withdrawn(rollback=rollback).main_shows == "1.2.0"
+    assert content_at(hub.store, "main") == content_in(tmp_path / "1.2.0")
+    assert "refs/tags/v1.1.0" not in refs(hub)
 
 
 def test_an_older_version_is_withdrawn_without_a_change_to_main(hub: Hub, tmp_path: Path) -> None:

@@ -125,6 +125,16 @@ def test_a_target_below_what_protecting_all_costs_is_within_reach_where_neurons_
         preflight.preflight(config, tmp_path, silent)
 
 
+def test_a_device_that_has_a_target_and_is_not_here_is_refused_before_the_probe(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(preflight, "source_here", None)
+    settings = {"prompt_tokens": 4, "devices": [{"device": "cuda", "target_slowdown": 3.0}]}
+    with pytest.raises(BadInput, match="no GPU is visible here"):
+        preflight.preflight(config_of(llama, latency=settings), tmp_path, silent)
+
+
 def _settings(target: float) -> latency.Latency:
     return latency.Latency(target_slowdown=target, prompt_tokens=4)
 
