@@ -313,7 +313,7 @@ def test_waits_grow_and_end_with_the_budget(hub: Hub, bundle: Path) -> None:
     hub.faults.order(Fault("answer", kind="tag", status=502, times=999))
     error = refused(WorkFailed, lambda: publish(bundle, VERSION, impatient(budget=100, waits=waits)))
     assert "cannot make the tag v1.0.0: 502" in error.cause
-    assert 50 < sum(waits) <= 100
+    assert 100 - 60 < sum(waits) <= 100  # one more, of 60 seconds at most, would have passed the budget
     assert max(waits[:3]) < max(waits[3:]) <= 60
 
 
