@@ -254,8 +254,8 @@ class Latency(Section):
     prompt_tokens: int = Field(default=64, ge=1)
     new_tokens: int = Field(default=24, ge=4)
     """Forced output length of both models in each sample."""
-    pairs: int = Field(default=11, ge=11)
-    """Interleaved pairs of samples a candidate gets at least: fewer cannot tell that it meets the target."""
+    pairs: int = Field(default=7, ge=7)
+    """Pairs of samples a candidate gets at least: so many can tell that it misses the target, 11 that it meets it."""
     max_pairs: int = Field(default=99, ge=11, validate_default=True)
     """Most pairs a candidate gets on a noisy machine, before the release ends with what to do about it."""
     warmup: int = Field(default=1, ge=1)

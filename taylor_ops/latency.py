@@ -1,14 +1,17 @@
 """Measure the slowdown of decoding and calibrate it.
 
-Measured as a paired ratio: original and bundle decode the same prompt for the same forced number of tokens in turn,
-A B A B, after a warm-up; the slowdown is the median of the ratios with a bootstrap interval.
+Measured as a paired ratio: original and bundle decode after the same prompt the same forced number of tokens, one token
+of each in turn, A B A B, after a warm-up; the slowdown is the median of the ratios with a bootstrap interval. Turns of
+one token, because other users of a machine slow it down for seconds at a time: what is timed within milliseconds meets
+the same machine. Weights larger than the caches are read anew at every step in either order.
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,12 +264,13 @@ def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Sample:
     shape = (settings.batch_size, settings.prompt_tokens)
     prompt = torch.randint(0, first.config.vocab_size, shape, generator=generator).to(first.device)
     for _ in range(settings.warmup):
-        for model in (first, second):
-            decode_seconds(model, prompt, settings.new_tokens)
-    return lambda: (
-        decode_seconds(first, prompt, settings.new_tokens),
-        decode_seconds(second, prompt, settings.new_tokens),
-    )
+        decode_seconds((first, second), prompt, settings.new_tokens)
+
+    def pair() -> tuple[float, float]:
+        original, bundle = decode_seconds((first, second), prompt, settings.new_tokens)
+        return original, bundle
+
+    return pair
 
 
 def layers_that_fit(source: Original, plan: Plan, dtype: torch.dtype, device: torch.device) -> int:
@@ -307,23 +311,29 @@ def head_seconds(head: Any, batch_size: int, new_tokens: int) -> float:
     """Seconds that the output embeddings of a model alone take in `new_tokens` decode steps."""
     weight = head.weight
     hidden = torch.zeros(batch_size, 1, head.in_features, dtype=weight.dtype, device=weight.device)
-    with torch.inference_mode():
-        clock = _Clock(hidden.device)
+    clock = _Clock(hidden.device)
+    with torch.inference_mode(), clock.running():
         for _ in range(new_tokens):
             head(hidden)
-        return clock.seconds()
+    return clock.seconds()
 
 
-def decode_seconds(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
-    """Seconds that `model` takes for `new_tokens` greedy decode steps after the prompt [B, L] has been read."""
+def decode_seconds(models: Sequence[Any], prompt: torch.Tensor, new_tokens: int) -> list[float]:
+    """Seconds that each model takes for `new_tokens` greedy decode steps after the prompt [B, L] has been read.
+
+    Each in turn makes one step.
+    """
     with torch.inference_mode():
-        state = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
-        token = state.logits[:, -1:].argmax(-1)
-        clock = _Clock(prompt.device)
+        states = [model(input_ids=prompt, use_cache=True, logits_to_keep=1) for model in models]
+        tokens = [state.logits[:, -1:].argmax(-1) for state in states]
+        clocks = [_Clock(prompt.device) for _ in models]
         for _ in range(new_tokens):
-            state = model(input_ids=token, past_key_values=state.past_key_values, use_cache=True)
-            token = state.logits[:, -1:].argmax(-1)
-        return clock.seconds()
+            for turn, (model, clock) in enumerate(zip(models, clocks, strict=True)):
+                with clock.running():
+                    cache = states[turn].past_key_values
+                    states[turn] = model(input_ids=tokens[turn], past_key_values=cache, use_cache=True)
+                    tokens[turn] = states[turn].logits[:, -1:].argmax(-1)
+        return [clock.seconds() for clock in clocks]
 
 
 class _Clock:
@@ -331,18 +341,30 @@ class _Clock:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._seconds = 0.0
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         if device.type == "cuda":
             # What that GPU is still at belongs to no step.
             torch.cuda.synchronize(device)
-            self._begin = self._now()
-        self._start = time.perf_counter()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count what the block takes; a GPU is not waited for."""
+        if self._device.type == "cuda":
+            begin = self._now()
+            yield
+            self._events.append((begin, self._now()))
+        else:
+            start = time.perf_counter()
+            yield
+            self._seconds += time.perf_counter() - start
 
     def seconds(self) -> float:
-        if self._device.type != "cuda":
-            return time.perf_counter() - self._start
-        end = self._now()
-        torch.cuda.synchronize(self._device)
-        return float(self._begin.elapsed_time(end)) / 1e3
+        """All that was counted."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        milliseconds = sum(float(begin.elapsed_time(end)) for begin, end in self._events)
+        return self._seconds + milliseconds / 1e3
 
     def _now(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -174,7 +174,7 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
         low, high = min(low, by_bytes), max(high, by_bytes)
     size = config.exactness.batch_size
     prompt = torch.zeros(size, 16, dtype=torch.int64, device=device)
-    together = head_seconds(heads[0], size, _STEPS) + scale * decode_seconds(first, prompt, _STEPS)
+    together = head_seconds(heads[0], size, _STEPS) + scale * sum(decode_seconds([first], prompt, _STEPS))
     return Times(
         per_column,
         low,

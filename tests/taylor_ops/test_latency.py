@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.latency import LatencyRecord, calibrate, layers_that_fit, pairs_of, scaled
 from taylor_ops.models import load_original
 from taylor_ops.original import Original
+from tests.clocks import of_each
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 SETTINGS = Latency(target_slowdown=12.0, prompt_tokens=4, new_tokens=4)
@@ -27,7 +29,7 @@ def clock_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
         return new_tokens * sum(p.numel() * p.element_size() for p in model.model.layers.parameters()) / 1e9
 
-    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+    monkeypatch.setattr(latency, "decode_seconds", of_each(decode_seconds))
     monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.0)
 
 
@@ -87,9 +89,9 @@ def test_every_candidate_is_timed_on_the_same_layers(llama: Sample, monkeypatch:
 
     def noted(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
         timed.add(len(model.model.layers))
-        return by_bytes(model, prompt, new_tokens)
+        return by_bytes([model], prompt, new_tokens)[0]
 
-    monkeypatch.setattr(latency, "decode_seconds", noted)
+    monkeypatch.setattr(latency, "decode_seconds", of_each(noted))
     monkeypatch.setattr(latency, "layers_that_fit", lambda *_given: fits.pop(0))
     found = chosen(llama)
     assert len(found.trials) > 1
@@ -103,9 +105,9 @@ def test_a_candidate_for_which_the_layers_are_too_many_is_refused(
     by_bytes, original = latency.decode_seconds, Original(llama.original).layer_bytes(torch.float32) / 1e9
 
     def cheaper(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
-        return new_tokens * original + (by_bytes(model, prompt, new_tokens) - new_tokens * original) / 8
+        return new_tokens * original + (by_bytes([model], prompt, new_tokens)[0] - new_tokens * original) / 8
 
-    monkeypatch.setattr(latency, "decode_seconds", cheaper)
+    monkeypatch.setattr(latency, "decode_seconds", of_each(cheaper))
     monkeypatch.setattr(latency, "READ_SHARE", 1.0)
     expected = latency._dearest_expected
 
@@ -144,9 +146,9 @@ def test_the_chosen_plan_is_timed_at_other_shapes_too(llama: Sample, monkeypatch
 
     def also_noted(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
         seen.append(tuple(prompt.shape))
-        return by_bytes(model, prompt, new_tokens) * prompt.shape[0]
+        return by_bytes([model], prompt, new_tokens)[0] * prompt.shape[0]
 
-    monkeypatch.setattr(latency, "decode_seconds", also_noted)
+    monkeypatch.setattr(latency, "decode_seconds", of_each(also_noted))
     found = chosen(llama, also=[{"batch_size": 3, "prompt_tokens": 7}, {"batch_size": 2, "prompt_tokens": 5}])
     assert [(shape.batch_size, shape.prompt_tokens) for shape in found.shapes] == [(3, 7), (2, 5)]
     assert [shape.slowdown for shape in found.shapes] == [pytest.approx(found.achieved.slowdown)] * 2
@@ -163,9 +165,9 @@ def slow_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     def decode_seconds(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
         is_bundle = any(name.endswith("terms.weight") for name, _ in model.named_parameters())
         penalty = 1.5 if is_bundle and torch.get_num_threads() == 1 else 1.0
-        return penalty * by_bytes(model, prompt, new_tokens)
+        return penalty * by_bytes([model], prompt, new_tokens)[0]
 
-    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+    monkeypatch.setattr(latency, "decode_seconds", of_each(decode_seconds))
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
     monkeypatch.setattr(torch, "set_num_threads", lambda number: threads.append(number))
     threads = [2]
@@ -223,9 +225,13 @@ def test_a_gpu_is_timed_on_its_own_stream_whichever_is_current(monkeypatch: pyte
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: told.append(("synchronize", str(device))))
     clock = latency._Clock(torch.device("cuda:1"))
-    assert told == [("synchronize", "cuda:1"), ("record", "stream of cuda:1")]
-    assert clock.seconds() == 1.5
-    assert told[2:] == [("record", "stream of cuda:1"), ("synchronize", "cuda:1")]
+    for _ in range(2):
+        with clock.running():
+            told.append(("step",))
+    record, wait = ("record", "stream of cuda:1"), ("synchronize", "cuda:1")
+    assert told == [wait, record, ("step",), record, record, ("step",), record]
+    assert clock.seconds() == 3.0
+    assert told[-1] == wait
 
 
 def test_each_pair_times_both_models_anew_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,8 +250,30 @@ def test_each_pair_times_both_models_anew_after_a_warm_up(monkeypatch: pytest.Mo
         told.append(model.name)
         return float(len(told))
 
-    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+    monkeypatch.setattr(latency, "decode_seconds", of_each(decode_seconds))
     sample = pairs_of(Model("original"), Model("bundle"), SETTINGS, 0)
     assert told == ["original", "bundle"]
     assert [sample(), sample()] == [(3.0, 4.0), (5.0, 6.0)]
     assert told == ["original", "bundle"] * 3
+
+
+def test_models_make_one_step_in_turn_and_only_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Model:
+        """Takes its seconds for a step, and a hundred times as many for the prompt."""
+
+        def __init__(self, name: str, seconds: float) -> None:
+            self.name, self.seconds = name, seconds
+
+        def __call__(self, input_ids: torch.Tensor, **_settings: Any) -> Any:
+            nonlocal now
+            told.append(f"{self.name}{input_ids.shape[1]}")
+            now += self.seconds * (100 if input_ids.shape[1] > 1 else 1)
+            return SimpleNamespace(logits=torch.zeros(1, 1, 5), past_key_values=None)
+
+    now = 0.0
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: now)
+    seconds = latency.decode_seconds([Model("a", 1.0), Model("b", 3.0)], torch.zeros(1, 4, dtype=torch.int64), 2)
+    assert told == ["a4", "b4", "a1", "b1", "a1", "b1"]
+    assert seconds == [2.0, 6.0]

@@ -30,6 +30,7 @@ from taylor_ops.reuse import remember, stage_key
 from taylor_ops.source import resolve
 from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
 from taylor_ops.summary import preflight_table
+from tests.clocks import of_each
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 
@@ -41,7 +42,7 @@ def clock_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
         return _seconds_of_bytes(model, new_tokens)
 
     for module in (latency, probe):
-        monkeypatch.setattr(module, "decode_seconds", decode_seconds)
+        monkeypatch.setattr(module, "decode_seconds", of_each(decode_seconds))
     monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.0)
 
 
@@ -222,7 +223,7 @@ def test_a_busy_machine_is_named_and_refuses_no_target_that_bytes_allow(
     assert not quiet.sample.busy
     assert quiet.sample.pairs == 5
     target = quiet.reachable[1] * 0.9
-    monkeypatch.setattr(latency, "decode_seconds", Clock([0.1, 0.9, 0.2]))
+    monkeypatch.setattr(latency, "decode_seconds", of_each(Clock([0.1, 0.9, 0.2])))
     busy = estimate(llama, tmp_path, target_slowdown=target)
     assert busy.sample is not None
     assert busy.sample.busy
@@ -230,7 +231,7 @@ def test_a_busy_machine_is_named_and_refuses_no_target_that_bytes_allow(
     assert busy.reachable[1] < target
     assert "too busy" in shown(busy)
     # The same figures from a machine that is steady are believed.
-    monkeypatch.setattr(latency, "decode_seconds", Clock([0.2]))
+    monkeypatch.setattr(latency, "decode_seconds", of_each(Clock([0.2])))
     with pytest.raises(BadInput, match="cannot be reached"):
         estimate(llama, tmp_path, target_slowdown=target)
 

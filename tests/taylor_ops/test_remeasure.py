@@ -19,6 +19,7 @@ from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import canonical_json, sha256_of_tree, write_text
 from taylor_ops.remeasure import Remeasured, remeasure
 from taylor_ops.summary import remeasured_table
+from tests.clocks import of_each
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 TRUE = 4.0
@@ -31,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
         return new_tokens * (TRUE if type(model).__name__.startswith("Taylor") else 1.0)
 
-    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+    monkeypatch.setattr(latency, "decode_seconds", of_each(decode_seconds))
 
 
 def manifest_of(sample: Sample, target: float) -> dict[str, Any]:
