@@ -13,12 +13,13 @@ import pytest
 import yaml
 from prefect.cli._app import _app as prefect_commands
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.events.schemas.automations import AutomationCore
 from prefect.workers.base import BaseJobConfiguration
 from typer.main import get_command
 
 from flows.command_line import app
 from taylor_ops.config_file import read
+from taylor_ops.config_reference import reference
+from tests.integration.documented import NOT_RUN, TEXTS, documented, lines
 
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT / "containers"
@@ -27,11 +28,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def commands(program: str) -> list[list[str]]:
     """The arguments of every call of a program in the documents, and in the comments of configs and containers."""
-    commented = [
-        *sorted((ROOT / "release_configs").glob("*.yaml")),
-        *CONTAINERS.iterdir(),
-        ROOT / "docs/automations.yaml",
-    ]
+    commented = [*sorted((ROOT / "release_configs").glob("*.yaml")), *CONTAINERS.iterdir()]
     lines = [line.strip(" #") for path in commented for line in path.read_text("utf-8").splitlines() if line[:1] == "#"]
     for path in DOCUMENTS:
         text = path.read_text("utf-8")
@@ -53,6 +50,9 @@ def test_every_command_of_this_project_in_the_documents_is_one_that_there_is() -
     }
     known: Any = get_command(app)
     for name, *arguments in found:
+        if not arguments:
+            assert name in known.commands
+            continue
         given = [re.sub(r"^[A-Z]+$|^FILE\.\.\.$", "name", one) for one in arguments if not one.startswith("|")]
         # It parses what is given, and runs nothing.
         known.commands[name].make_context(name, given)
@@ -137,9 +137,28 @@ def test_pods_are_not_root_and_have_the_gpu_and_the_volume_of_the_artifacts() ->
     assert claimed == claim["metadata"]["name"]
 
 
-def test_the_automation_for_dead_runs_is_one_that_a_server_takes() -> None:
-    (given,) = yaml.safe_load((ROOT / "docs" / "automations.yaml").read_text("utf-8"))["automations"]
-    automation = AutomationCore.model_validate(given)
-    assert automation.trigger.model_dump()["for_each"] == {"prefect.resource.id"}
-    (action,) = automation.actions
-    assert action.model_dump()["state"] == "CRASHED"
+# What the documents have people type
+
+
+def test_every_command_for_those_who_operate_is_run_by_a_test_or_it_is_said_why_not() -> None:
+    asked = re.compile(r"""\b(?:documented|told)\(["']([^"']+)["']""")
+    texts = [path.read_text("utf-8") for path in (ROOT / "tests").glob("*/*.py")]
+    tests = "".join(text for text in texts if "from tests.integration.documented import" in text)
+    run = {documented(beginning) for beginning in asked.findall(tests)}
+    assert {line for text in TEXTS for line in lines(text)} - run == NOT_RUN.keys()
+
+
+def test_the_config_from_a_to_z_is_what_the_schema_says_and_every_key_is_described() -> None:
+    text = reference()
+    # `taylor-release schema --markdown > docs/release-config.md`
+    assert (ROOT / "docs" / "release-config.md").read_text("utf-8") == text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    assert [row[0] for row in rows if row[0] != "| `kind`" and row[-1].strip(" |") == ""] == []
+    anchors = {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in re.findall(r"^## (.*)$", text, re.M)}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def test_the_least_config_of_the_documents_is_one(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", reference(), re.M | re.S)
+    (tmp_path / "least.yaml").write_text(example, encoding="utf-8")
+    assert read(tmp_path / "least.yaml").config.name == "my-model-taylor"
