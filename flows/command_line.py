@@ -93,18 +93,20 @@ def run(
 def verify(
     bundle: Annotated[str, typer.Argument(help="Folder, or OWNER/NAME@TAG on the Hub.", show_default=False)],
     public_key: Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed it.")] = None,
+    identity: Annotated[str | None, typer.Option(help="Who must have signed it by Sigstore.")] = None,
+    issuer: Annotated[str | None, typer.Option(help="Who vouches for that identity.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
 ) -> None:
     """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process."""
     quiet_tools()
     from taylor_ops.hub_fetch import fetched, reference
-    from taylor_ops.signing import read_public_key
+    from taylor_ops.signers import signer_named
     from taylor_ops.verify import verify as verify_bundle
 
-    key = None if public_key is None else read_public_key(public_key)
+    signer = signer_named(public_key, identity, issuer)
     place = None if Path(bundle).exists() else reference(bundle)
     with fetched(place) if place else nullcontext(Path(bundle)) as folder:
-        verified = verify_bundle(folder, key, tokens)
+        verified = verify_bundle(folder, signer, tokens)
     signed = f"signed by {verified.signed_by}; " if verified.signed_by else ""
     said = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
     typer.echo(f"{bundle}: {signed}{verified.files} files as listed{said}")
@@ -125,7 +127,9 @@ def yank(
     if reference(repo) is None or "@" in repo:
         raise BadInput(f"`{repo}` is not the name of a repository", "write OWNER/NAME, then the version")
     done = withdraw(repo, version.removeprefix("v"), why, rollback)
-    shows = f"main shows {done.main_shows}" if done.main_shows else "main shows it still, with a notice"
+    shows = f"main shows {done.main_shows or 'no release'}"
+    if done.main_shows == done.version:
+        shows = "main shows it still, with a notice"
     typer.echo(f"{repo} {done.version} {'was withdrawn before' if done.unchanged else 'is withdrawn'}; {shows}")
 
 

@@ -24,6 +24,7 @@ from flows.stages import (
     validate,
     verify,
 )
+from taylor_ops.bundle import Evidence
 from taylor_ops.errors import BadInput
 from taylor_ops.release_record import ReleaseRecord
 
@@ -64,8 +65,9 @@ def release(
         converted = convert(run, source, ranges, latency)
         exactness = validate(run, source, ranges, converted)
         attacks = audit(run, source, converted)
-        approval = approve(run, source, latency, converted, exactness, attacks)
-        bundle = assemble(run, source, latency, converted, exactness, attacks, approval)
+        evidence = Evidence(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
+        approval = approve(run, evidence)
+        bundle = assemble(run, evidence, approval)
         refuse_leaks(run, source, converted, bundle, approval)
         published = publish(run, bundle)
         verified = verify(run, bundle, published)

@@ -8,9 +8,9 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from flows import lineage
-from flows.hub_token import token_of
+from flows.hub_token import secrets_here, token_of
 from flows.progress import StageProgress
-from flows.results import show
+from flows.results import failed_verification_told, publication_told, show
 from flows.runners import carried_by, require_installed
 from flows.stage import Progress, Release
 from taylor_ops import bundle as bundles
@@ -43,7 +43,7 @@ from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.released import note_published, published_at
 from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
-from taylor_ops.signing import public_key_of
+from taylor_ops.signers import Signer, require_signer, signer_of
 from taylor_ops.source import ResolvedSource
 from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
 from taylor_ops.texts import require_readable, text_hashes
@@ -56,7 +56,7 @@ def resolve(release: Release) -> ResolvedSource:
     config, source = release.config, release.config.source
     require_installed(config.execution)
     latencies.require_devices(config.latency)
-    _public_key(release)
+    require_signer(config.publish.signing)
     resolved = release.perform(
         "resolve",
         "taylor_ops.source",
@@ -215,19 +215,9 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
 
 
 @task(task_run_name="assemble {release.label}")
-def assemble(
-    release: Release,
-    source: ResolvedSource,
-    latency: LatencyRecord,
-    converted: ConvertedModel,
-    exactness: ExactnessRecord,
-    attacks: AuditRecord,
-    approval: Approval | None,
-) -> BundleRecord:
+def assemble(release: Release, evidence: Evidence, approval: Approval | None) -> BundleRecord:
     """Put model, card and manifest together in the run's folder."""
-    evidence = Evidence(
-        source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks, approval=approval
-    )
+    evidence = evidence.model_copy(update={"approval": approval})
     config, document = release.config, bundles.stated(release.loaded.document)
     return release.perform(
         "assemble",
@@ -237,7 +227,7 @@ def assemble(
             "evidence": evidence,
             "config": document,
             "template": card_template(config.card),
-            "key": str(_public_key(release)),
+            "key": str(_signer(release)),
         },
         lambda folder, _progress: bundles.assemble(release.stages / "convert", config, document, evidence, folder),
         folder=release.folder / "bundle",
@@ -254,7 +244,8 @@ def refuse_leaks(
 ) -> NoLeak:
     """Look for withheld weights, and for what tells of this machine, in the files that are to go up."""
     said = [approval.by, approval.comment] if approval else []
-    machine, public = this_machine(release.artifacts, source.folder), public_texts(release.config) + said
+    machine = this_machine(release.artifacts, source.folder, secrets=secrets_here(release.config.publish))
+    public = public_texts(release.config) + said
     return release.perform(
         "leaks",
         "taylor_ops.leaks",
@@ -291,6 +282,7 @@ def publish(release: Release, bundle: BundleRecord) -> Published:
             reused.append("publish")
     progress.finish()
     note_published(release.folder, published)
+    publication_told(release, published)
     if published.commit is not None and published.pull_request is None:
         lineage.note(release.config, published)
     return published
@@ -303,18 +295,19 @@ def verify(release: Release, bundle: BundleRecord, published: Published) -> Veri
 
     def check(_folder: Path, _progress: Progress) -> Verified:
         if published.commit is None:
-            return verification.verify(release.artifacts / published.path, _public_key(release))
+            return verification.verify(release.artifacts / published.path, _signer(release))
         place, fetched = Reference(published.repo_id, published.commit), kept_beside(folder) / "fetched"
         fetch(place, fetched, token_of(release.config.publish))
-        return verification.verify(fetched, _public_key(release))
+        return verification.verify(fetched, _signer(release))
 
-    return release.perform(
-        "verify",
-        "taylor_ops.verify",
-        Verified,
-        {"bundle": bundle, "place": published.path, "commit": published.commit},
-        check,
-    )
+    with failed_verification_told(release, published):
+        return release.perform(
+            "verify",
+            "taylor_ops.verify",
+            Verified,
+            {"bundle": bundle, "place": published.path, "commit": published.commit},
+            check,
+        )
 
 
 @task(task_run_name="report {release.label}")
@@ -361,10 +354,10 @@ def report(
     return record
 
 
-def _public_key(release: Release) -> bytes | None:
-    """The public part of the key that signs; `BadInput` where there should be one and is none."""
+def _signer(release: Release) -> Signer | None:
+    """Who signs; `BadInput` where a key should and there is none."""
     signing = release.config.publish.signing
-    return None if signing is None else public_key_of(signing.key_file)
+    return None if signing is None else signer_of(signing)
 
 
 def _ranges_file(release: Release, ranges: CapturedRanges) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -19,7 +20,8 @@ from prefect.runtime import flow_run
 from flows import progress
 from flows.progress import StageProgress
 from flows.release import release
-from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.errors import BadInput, GateRejected, WorkFailed
+from taylor_ops.publish import publish
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -48,8 +50,29 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.usefixtures("simulated_clock")
 def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_says_so(
-    tiny_config: Path, tmp_path: Path, events: list[Any]
+    tiny_config: Path, tmp_path: Path, events: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    copy = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0" / "config.json"
+
+    def then_damage(*given: Any) -> Any:
+        done = publish(*given)
+        copy.write_text("{}", encoding="utf-8")
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr("taylor_ops.publish.publish", then_damage)
+        with pytest.raises(
+            WorkFailed, match=r"tiny 1\.0\.0 is published and does not verify: .*config\.json"
+        ) as caught:
+            release(str(tiny_config), {}, str(tmp_path / "a"))
+    assert caught.value.remedy.startswith("remove hub/org/tiny/1.0.0 below the artifacts folder")
+    [(out, _), (unverified, said)] = events
+    assert (out, unverified) == ("release.published", "release.unverified")
+    assert "config.json" in said["payload"]["cause"]
+    assert said["payload"]["published"]["path"] == "hub/org/tiny/1.0.0"
+    events.clear()
+    shutil.copyfile(tmp_path / "a" / "tiny" / "1.0.0" / "bundle" / "config.json", copy)
+
     release(str(tiny_config), {}, str(tmp_path / "a"))
     run = last_run()
     assert run.name == "tiny 1.0.0"
