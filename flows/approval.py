@@ -66,7 +66,9 @@ def approve(
         "config": stated(release.loaded.document),
         "template": card_template(release.config.card),
     }
-    shown = f"## {release.label}\n\n" + gates_in_markdown(gates_before_publication(latency, exactness, attacks))
+    shown = f"## {release.label}\n\n" + gates_in_markdown(
+        gates_before_publication(latency, exactness, attacks, release.config.audit)
+    )
 
     def ask() -> Approval:
         note_that_it_waits(release.stages, str(flow_run.id))

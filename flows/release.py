@@ -57,9 +57,9 @@ def release(config: str, overrides: Overrides = {}, artifacts: str = "artifacts"
         attacks = audit(run, source, converted)
         approval = approve(run, source, latency, converted, exactness, attacks)
         bundle = assemble(run, source, latency, converted, exactness, attacks, approval)
-        refuse_leaks(run, source, converted, bundle, approval)
+        leaks = refuse_leaks(run, source, converted, bundle, approval)
         published = publish(run, bundle)
         verified = verify(run, bundle, published)
         return report(
-            run, source, ranges, latency, converted, exactness, attacks, approval, bundle, published, verified
+            run, source, ranges, latency, converted, exactness, attacks, approval, bundle, leaks, published, verified
         )
