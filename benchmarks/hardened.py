@@ -24,6 +24,7 @@ _DRAWS = 16
 # Noise in a direction that no activation takes is at most as large as the largest term: more would break a neuron on
 # the first input that is new.
 _LARGEST_NOISE = 1.0
+_TRIMMED = 0.05
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,14 @@ def with_hidden_noise(
 
 
 def recovered_by_moments(layer: ProtectedLayer, features: Tensor, known: Tensor) -> Tensor:
-    """Weights [H, P] from the terms as the attacker's own text weighs them: `features` [T, K]."""
+    """Weights [H, P] from the terms as the attacker's own text weighs them: `features` [T, K].
+
+    Of each neuron the activations farthest from its median are left out: the owner's text may have had none there.
+    """
     found = torch.empty(len(layer.theta), layer.protected)
     for group in groups_of(layer):
         own = known[: _terms(group), group.first : group.last]
-        weighed = torch.einsum("fnm,mf->nf", _moments(group, features), own)
+        weighed = torch.einsum("fnm,mf->nf", _moments(group, features, _TRIMMED), own)
         share = weighed / (own * weighed).sum(0)
         found[:, group.first : group.last] = torch.einsum("hnf,nf->hf", group.stacked(layer.theta), share.float())
     return found
@@ -151,9 +155,14 @@ def _terms(group: Groups) -> int:
     return len(group.columns) // (group.last - group.first)
 
 
-def _moments(group: Groups, features: Tensor) -> Tensor:
-    """Second moments [f, N + 1, N + 1] float64 of the features of each neuron."""
+def _moments(group: Groups, features: Tensor, trimmed: float = 0.0) -> Tensor:
+    """Second moments [f, N + 1, N + 1] float64 of the features of each neuron, without a share of the outermost."""
     own = group.stacked(features).double()
+    if trimmed:
+        # The feature of order 1 is t times that of order 0.
+        t = own[:, 1] / torch.where(own[:, 0] == 0, 1.0, own[:, 0])
+        far = (t - t.median(dim=0).values).abs()
+        own = own * (far <= far.quantile(1 - trimmed, dim=0))[:, None]
     return torch.einsum("tnf,tmf->fnm", own, own) / len(own)
 
 
@@ -182,7 +191,8 @@ def unmixed(part: Tensor) -> Tensor:
     left = torch.linalg.svd(part.reshape(height, -1), full_matrices=False).U[:, :group]
     core = torch.einsum("hg,hka->gka", left, part)
     generator = torch.Generator().manual_seed(0)
-    best, least = left, torch.inf
+    best: Tensor = left
+    least = torch.inf
     for _ in range(_DRAWS):
         one, two = torch.randn(2, group, generator=generator, dtype=torch.float64)
         first, second = (torch.einsum("gka,k->ga", core, along) for along in (one, two))

@@ -170,7 +170,7 @@ def _parameters(dense: Original, clear: dict[str, Tensor], made: dict[str, Tenso
 def _mean_loss(model: Any, weights: dict[str, Tensor], rows: Tensor) -> float:
     """Loss on sequences [n, L] of equal length, in nats a token."""
     with torch.no_grad():
-        losses = [float(_loss(model, weights, batch)) * len(batch) for batch in rows.split(_BATCH)]
+        losses = [float(_loss(model, weights, batch)) * len(batch) for batch in torch.split(rows, _BATCH)]
     return sum(losses) / len(rows)
 
 

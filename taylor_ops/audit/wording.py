@@ -58,8 +58,9 @@ def _of_the_intervals(found: float | None, asked: float | None) -> str:
 def _of_the_task(task: Task, recovered: float) -> str:
     words = (
         f" On {count(task.tokens_held_out)} held-out tokens of its text the loss goes from "
-        f"{fixed(task.loss_before, 2)} with random weights to {fixed(task.loss_after, 2)} nats per token, where the original has "
-        f"{fixed(task.loss_original, 2)}: that wins back {percent(task.regained)} of what random weights lose."
+        f"{fixed(task.loss_before, 2)} with random weights to {fixed(task.loss_after, 2)} nats per token, where the "
+        f"original has {fixed(task.loss_original, 2)}: that wins back {percent(task.regained)} of what random weights "
+        "lose."
     )
     return words + (
         " It has learned the task, as far as that goes, and not the weights: a guess is as near to them."

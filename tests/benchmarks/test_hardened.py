@@ -61,12 +61,12 @@ def test_noise_that_hides_from_the_outputs_beats_rank_one_and_not_the_moments_of
     known = hardened.known_coefficients(layer)
     owner, attacker = (hardened.features_of(layer, hidden(seed)) for seed in (1, 2))
     theta = hardened.with_hidden_noise(layer, owner, 1e-2, known, torch.Generator().manual_seed(0))
-    moved = attacker @ (theta - layer.theta).T
-    assert float(moved.norm() / (attacker @ layer.theta.T).norm()) < 0.05
+    moved, whole = (owner @ terms.T for terms in (theta - layer.theta, layer.theta))
+    assert float(moved.norm() / whole.norm()) < 0.02
     noisy = hardened.with_terms(layer, theta)
     by_moments = recovered(hardened.recovered_by_moments(noisy, attacker, known), truth)
     assert recovered(rank_one.recover(noisy, Audit()).weights, truth) < by_moments
-    assert by_moments > 0.8
+    assert by_moments > 0.99
 
 
 def test_even_noise_is_as_large_as_it_says(case: tuple[ProtectedLayer, torch.Tensor]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from taylor_ops.activations import activation_named
 from taylor_ops.audit import (
     ATTACKS,
     TRAININGS,
@@ -28,7 +29,7 @@ from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.target import Target
 from taylor_ops.audit_config import AttackName, Audit, Thresholds
 from taylor_ops.errors import BadInput
-from taylor_ops.expansion import evaluate
+from taylor_ops.expansion import coefficients, errors, evaluate, fit, orders_for
 from taylor_ops.models import load_original
 from tests.taylor_ops.conftest import CPU, Sample, captured, converted, sample, silent
 
@@ -159,16 +160,18 @@ def test_intervals_are_not_found_where_the_ratios_are_of_another_activation(
     assert float(attacked(llama, "ratios").intervals_found or 0) < 0.1
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"range_margin": 0.1, "tolerance": 1e-2}, {"range_margin": 1.0, "tolerance": 1e-3}],
-    ids=["own series", "series too slow"],
-)
-def test_intervals_are_found_in_powers_whether_or_not_the_own_series_converges(
-    llama: Sample, tmp_path: Path, changes: dict[str, Any]
-) -> None:
-    result = attacked(llama.again(tmp_path / "released", basis="taylor", **changes), "ratios")
-    assert float(result.intervals_found or 0) > 0.95
+@pytest.mark.parametrize("radius", [1.0, 6.0], ids=["own series", "series too slow"])
+def test_intervals_are_found_in_powers_whether_or_not_the_own_series_converges(radius: float) -> None:
+    phi = activation_named("silu")
+    center = torch.linspace(-3, 3, 7, dtype=torch.float64)
+    fitted = fit(phi, center, torch.full_like(center, radius), "taylor")
+    assert fitted.taylor is not None
+    assert bool(fitted.taylor[0].isnan().all()) == (radius > 3)
+    orders = orders_for(errors(fitted), 1e-3, 64)
+    terms = (-3 * coefficients(fitted, orders)).float().double()
+    found, wide = intervals.intervals_of(terms, orders, "taylor", phi)
+    assert torch.allclose(found, center, atol=0.01 * radius)
+    assert torch.allclose(wide, fitted.radius, rtol=0.01)
 
 
 def test_nothing_is_said_of_intervals_that_the_terms_cannot_tell(llama: Sample, tmp_path: Path) -> None:
