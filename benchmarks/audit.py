@@ -5,8 +5,8 @@
 The source of release_configs/smollm2.yaml is captured over 4096 tokens, converted by the cheapest plan that keeps its
 tolerance, and attacked. Goals: rank-one and ratios together within 60 s, each recovering at least 99.9 % of the
 withheld weights to 1 %; the collapsed model says the original's tokens on 24 prompts. About ten minutes on two cores,
-and 4 GB of disk. With `--training` those attacks are run that train instead: distillation, LoRA and fine-tuning, in
-half an hour. Least squares runs only with `--attack least_squares`; with that or `--config` nothing is written.
+and 4 GB of disk. With `--training` those attacks are run that train instead, in a few minutes with small
+budgets. Least squares runs only with `--attack least_squares`; with that or `--config` nothing is written.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SECONDS_GOAL = 60.0
 SHARE_GOAL = 0.999
 BOTH = ("rank_one", "ratios")
 TRAINING = Audit(
-    attacks=("distillation", "warm_distillation", "fine_tuning", "lora"), rebuild=(), steps=300, tuning_steps=60
+    attacks=("distillation", "warm_distillation", "fine_tuning", "lora"), rebuild=(), steps=150, tuning_steps=30
 )
 
 
