@@ -54,7 +54,7 @@ def approve(release: Release, evidence: Evidence) -> Approval | None:
         "config": stated(release.loaded.document),
         "template": card_template(release.config.card),
     }
-    known = gates_before_publication(evidence.latency, evidence.exactness, evidence.audit)
+    known = gates_before_publication(evidence.latency, evidence.exactness, evidence.audit, release.config.audit)
     shown = f"## {release.label}\n\n" + gates_in_markdown(known)
 
     def ask() -> Approval:

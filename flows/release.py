@@ -68,9 +68,9 @@ def release(
         evidence = Evidence(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
         approval = approve(run, evidence)
         bundle = assemble(run, evidence, approval)
-        refuse_leaks(run, source, converted, bundle, approval)
+        leaks = refuse_leaks(run, source, converted, bundle, approval)
         published = publish(run, bundle)
         verified = verify(run, bundle, published)
         return report(
-            run, source, ranges, latency, converted, exactness, attacks, approval, bundle, published, verified
+            run, source, ranges, latency, converted, exactness, attacks, approval, bundle, leaks, published, verified
         )

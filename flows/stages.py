@@ -191,7 +191,9 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
     config, device = release.config, device_named(release.config.device)
 
     def run(folder: Path, progress: Progress) -> AuditRecord:
-        conditions = Conditions(config.exactness.prompts, config.latency, device, config.seed, folder)
+        conditions = Conditions(
+            config.exactness.prompts, config.latency, device, config.seed, folder, config.exactness.running_text
+        )
         return attack(source.folder, release.stages / "convert", config.audit, progress, conditions)
 
     record = release.perform(
@@ -201,7 +203,7 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
         {
             "source": source,
             "converted": converted,
-            "texts": text_hashes(config.exactness.prompts),
+            "texts": text_hashes((*config.exactness.prompts, *config.exactness.running_text)),
             "audit": config.audit.model_dump(mode="json", exclude={"policy", "thresholds"}),
             "latency": config.latency,
             "device": latencies.device_description(device),
@@ -321,6 +323,7 @@ def report(
     attacks: AuditRecord,
     approval: Approval | None,
     bundle: BundleRecord,
+    leaks: NoLeak,
     published: Published,
     verified: Verified,
 ) -> ReleaseRecord:
@@ -339,6 +342,7 @@ def report(
         release.costs,
         approval,
         published_at(release.folder),
+        leaks,
     )
     record.write(release.folder / "release.json")
     exactness.write(release.folder / "measurements" / "exactness.json")

@@ -136,6 +136,20 @@ def steady_pairs(sample: Sample, settings: Latency, progress: Progress) -> tuple
 
     Raises `WorkFailed` where the most pairs that are allowed do not.
     """
+    original, bundle, settled = timed_pairs(sample, settings, progress)
+    if settled:
+        return original, bundle
+    raise WorkFailed(
+        f"the machine is too noisy to measure a slowdown within {settings.tolerance:.0%}: {len(original)} pairs do not "
+        "settle it",
+        "end what else runs on this machine, then run again",
+    )
+
+
+def timed_pairs(
+    sample: Sample, settings: Latency, progress: Progress = lambda _done, _total: None
+) -> tuple[list[float], list[float], bool]:
+    """Paired seconds as `steady_pairs` takes them, and whether they settle it: for figures that promise nothing."""
     original: list[float] = []
     bundle: list[float] = []
     widest = 2 * settings.tolerance / 3
@@ -148,12 +162,8 @@ def steady_pairs(sample: Sample, settings: Latency, progress: Progress) -> tuple
             ratios = np.sort(np.asarray(bundle) / np.asarray(original))
             least, most = median_interval(ratios, _CONFIDENCE)
             if most - least <= widest * float(np.median(ratios)):
-                return original, bundle
-    raise WorkFailed(
-        f"the machine is too noisy to measure a slowdown within {settings.tolerance:.0%}: {len(original)} pairs do not "
-        "settle it",
-        "end what else runs on this machine, then run again",
-    )
+                return original, bundle, True
+    return original, bundle, False
 
 
 def median_interval(ordered: np.ndarray[tuple[int], np.dtype[np.float64]], confidence: float) -> tuple[float, float]:

@@ -364,3 +364,12 @@ class ReleaseConfig(Section):
             if any(text.may_be(other) for other in seen):
                 raise ValueError(f"text `{text.name}` is also a calibration text; held-out text must be another")
         return exactness
+
+    @field_validator("audit")
+    @classmethod
+    def _a_text_to_train_on(cls, audit: Audit, info: ValidationInfo) -> Audit:
+        exactness = info.data.get("exactness")
+        trains = sorted({"fine_tuning", "lora"} & set(audit.attacks))
+        if trains and exactness is not None and not exactness.running_text:
+            raise ValueError(f"attack `{trains[0]}` trains on `exactness.running_text`, which is empty")
+        return audit

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from taylor_ops.audit import AuditRecord
+from taylor_ops.audit.result import AttackResult
+from taylor_ops.audit_config import Audit
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import LayerError
+from taylor_ops.leaks import NoLeak
 from taylor_ops.records import Record
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.wording import count, figure, fixed, markdown_table, percent
@@ -29,7 +32,8 @@ def gates(record: ReleaseRecord) -> tuple[Gate, ...]:
         _slowdown(slowdown.target, slowdown.tolerance, slowdown.achieved, slowdown.ci95),
         *map(_exact, record.exactness.values()),
         *_layers(record.layer_errors, [layer.bound for layer in record.coverage.layers]),
-        *_attacks(AuditRecord(attacks=tuple(record.audit.values()), skipped=record.audit_skipped)),
+        *_attacks(tuple(record.audit.values()), record.audit_policy, record.audit_thresholds),
+        *([_leaks(record.leaks)] if record.leaks else []),
         Gate(
             gate="published copy",
             required="files and tokens as recorded",
@@ -39,14 +43,15 @@ def gates(record: ReleaseRecord) -> tuple[Gate, ...]:
 
 
 def gates_before_publication(
-    latency: LatencyRecord, exactness: ExactnessRecord, attacks: AuditRecord
+    latency: LatencyRecord, exactness: ExactnessRecord, attacks: AuditRecord, audit: Audit
 ) -> tuple[Gate, ...]:
-    """The gates that are known before anything is published: what an approval goes by."""
+    """The gates that are known before anything is published, and the one to come: what an approval goes by."""
     achieved = latency.achieved
     return (
         _slowdown(latency.target, latency.tolerance, achieved.slowdown, achieved.ci95),
         *map(_exact, exactness.data_sets),
-        *_attacks(attacks),
+        *_attacks(attacks.attacks, audit.policy, audit.thresholds.model_dump()),
+        _leaks(None),
     )
 
 
@@ -95,14 +100,34 @@ def _layers(errors: Sequence[LayerError], bounds: Sequence[float]) -> list[Gate]
     ]
 
 
-def _attacks(record: AuditRecord) -> list[Gate]:
-    if record.skipped:
+def _attacks(attacks: Sequence[AttackResult], policy: str, thresholds: Mapping[str, float]) -> list[Gate]:
+    if not attacks:
         return [Gate(gate="audit", required="reported", found="skipped: no attack was run")]
     return [
         Gate(
             gate=f"audit, {attack.attack}",
-            required="reported",
-            found=f"{percent(attack.recovered_1pct)} recovered to 1 %",
+            required=_allowed(policy, thresholds.get(attack.attack)),
+            found=f"{percent(attack.recovered_1pct)} recovered to 1 %"
+            + ("" if attack.under_determined is None else ", under-determined"),
         )
-        for attack in record.attacks
+        for attack in attacks
     ]
+
+
+def _allowed(policy: str, threshold: float | None) -> str:
+    if threshold is None:
+        return "reported"
+    if policy == "block":
+        return f"at most {percent(threshold)} recovered to 1 %"
+    return f"reported; policy `block` would allow {percent(threshold)}"
+
+
+def _leaks(found: NoLeak | None) -> Gate:
+    return Gate(
+        gate="leaks",
+        required="no withheld weights, secrets or places of the machine in what goes up",
+        found="looked for once the bundle is put together, before anything goes up"
+        if found is None
+        else f"none in {count(found.files)} files and {count(found.tensors)} tensors, "
+        f"in which {count(found.lines)} withheld rows and columns were looked for",
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from pydantic import Field
+
 from taylor_ops.approval import Approval
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult, Timed
@@ -15,6 +17,7 @@ from taylor_ops.convert import ConvertedModel, LayerConversion
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
 from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
 from taylor_ops.layer_checks import LayerError
+from taylor_ops.leaks import NoLeak
 from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.records import Record
@@ -100,7 +103,11 @@ class SourcePlace(Record):
 
 
 class ReleaseRecord(Record):
-    """Everything about one release: `release.json`. published_at: when its bytes were first published, in UTC."""
+    """Everything about one release: `release.json`. published_at: when its bytes were first published, in UTC.
+
+    audit_thresholds: share that each attack may recover, which binds where `audit_policy` is `block`. leaks: what the
+    leak gate looked through; None in records from before it was kept.
+    """
 
     name: str
     version: str
@@ -115,6 +122,10 @@ class ReleaseRecord(Record):
     perplexity: tuple[Perplexity, ...]
     audit: dict[str, AttackResult]
     audit_skipped: bool
+    audit_not_run: tuple[str, ...] = ()
+    audit_policy: str = "disclose"
+    audit_thresholds: dict[str, float] = Field(default_factory=dict)
+    leaks: NoLeak | None = None
     intrinsic: IntrinsicShare
     bundle: BundlePlace
     published: Published
@@ -138,6 +149,7 @@ def release_record(
     stages: dict[str, StageCost],
     approval: Approval | None = None,
     published_at: datetime | None = None,
+    leaks: NoLeak | None = None,
 ) -> ReleaseRecord:
     """Put the records of all stages together."""
     achieved = latency.achieved
@@ -178,6 +190,10 @@ def release_record(
         perplexity=exactness.perplexity,
         audit={attack.attack: attack for attack in audit.attacks},
         audit_skipped=audit.skipped,
+        audit_not_run=tuple(audit.not_run),
+        audit_policy=config.audit.policy,
+        audit_thresholds=config.audit.thresholds.model_dump(),
+        leaks=leaks,
         intrinsic=IntrinsicShare(
             compiled=audit.compiled,
             rebuilt=next((attack.rebuilt.residual for attack in audit.attacks if attack.rebuilt), None),

@@ -82,6 +82,7 @@ def _in_words(attack: AttackResult) -> str:
         low, high = (fixed(end, 2) for end in timed.ci95)
         residual = f"{fixed(timed.slowdown, 2)} times (95 % interval {low} to {high})"
         residual += "" if timed.settled else ", on a machine too noisy to tell better,"
+        residual += " as long as"
     return in_words(attack.plain(), f"in {duration(attack.seconds)}", residual)
 
 

@@ -1,6 +1,7 @@
 """The audit: published attacks on TaylorMLP releases, run against a bundle before anyone else does.
 
-Adding an attack is one module beside this one with an `Attack`, one entry in `ATTACKS`, and its name in `audit_config`.
+Adding an attack is one module beside this one with an `Attack`, one entry in `ATTACKS`, and its name and threshold in
+`audit_config`; one that trains the whole model has a `Training` in `TRAININGS`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from taylor_ops.audit import collapse, distillation, least_squares, rank_one, ratios
+from taylor_ops.audit import (
+    collapse,
+    distillation,
+    fine_tuning,
+    least_squares,
+    lora,
+    rank_one,
+    ratios,
+    warm_distillation,
+)
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.layer import Attack
 from taylor_ops.audit.rebuilt import measured_against
@@ -16,6 +26,7 @@ from taylor_ops.audit.result import AttackResult, Progress
 from taylor_ops.audit.run import Run
 from taylor_ops.audit.target import Target
 from taylor_ops.audit.timing import Compiled, timed_compiled
+from taylor_ops.audit.training import Training
 from taylor_ops.audit_config import Audit
 from taylor_ops.errors import BadInput
 from taylor_ops.files import scratch_beside
@@ -23,8 +34,11 @@ from taylor_ops.original import Original
 from taylor_ops.records import Record
 
 ATTACKS: dict[str, Attack] = {
-    module.ATTACK.name: module.ATTACK for module in (rank_one, ratios, collapse, least_squares, distillation)
+    module.ATTACK.name: module.ATTACK
+    for module in (rank_one, ratios, collapse, least_squares, distillation, warm_distillation)
 }
+
+TRAININGS: dict[str, Training] = {module.TRAINING.name: module.TRAINING for module in (fine_tuning, lora)}
 
 
 class AuditRecord(Record):
@@ -37,14 +51,21 @@ class AuditRecord(Record):
     skipped: bool
     compiled: Compiled | None = None
 
+    @property
+    def not_run(self) -> list[str]:
+        """Names of the known attacks that are not among these."""
+        run = {attack.attack for attack in self.attacks}
+        return [name for name in (*ATTACKS, *TRAININGS) if name not in run]
+
 
 def named(attacks: Sequence[str] | None) -> Audit:
     """Settings with these attacks, the default ones where none is named; `BadInput` for a name that is not known."""
     if not attacks:
         return Audit()
-    unknown = next((name for name in attacks if name not in ATTACKS), None)
+    known = sorted((*ATTACKS, *TRAININGS))
+    unknown = next((name for name in attacks if name not in known), None)
     if unknown is not None:
-        raise BadInput(f"attack `{unknown}` is not known", f"known are {', '.join(sorted(ATTACKS))}")
+        raise BadInput(f"attack `{unknown}` is not known", f"known are {', '.join(known)}")
     return Audit.model_validate({"attacks": tuple(dict.fromkeys(attacks))})
 
 
@@ -62,7 +83,8 @@ def audit(
             progress(before + done, len(names) * layers)
 
         with scratch_beside(conditions.work) as scratch:
-            target, run = Target(bundle, Path(scratch)), Run(ATTACKS[name], truth, settings, report)
+            attack = ATTACKS[name] if name in ATTACKS else TRAININGS[name]
+            target, run = Target(bundle, Path(scratch)), Run(attack, truth, settings, conditions, report)
             folder, rebuilt = run.over(target, name in settings.rebuild), None
             if folder is not None:
                 rebuilt = measured_against(original, folder, target.dtype, settings, conditions)

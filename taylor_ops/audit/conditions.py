@@ -16,7 +16,8 @@ from taylor_ops.config import Exactness, Latency, TextSource
 class Conditions:
     """sources: held-out prompts, on which a rebuilt model is compared. latency: sizes at which models are timed.
 
-    work: beside this path a rebuilt model, as large as the original, lies for a while.
+    work: beside this path a rebuilt model, as large as the original, lies for a while. task: text on which the attacks
+    that train are let loose.
     """
 
     sources: Sequence[TextSource] = Exactness().prompts
@@ -24,3 +25,4 @@ class Conditions:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 0
     work: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "taylor-audit")
+    task: Sequence[TextSource] = Exactness().running_text

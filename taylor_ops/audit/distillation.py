@@ -27,14 +27,18 @@ def recover(layer: ProtectedLayer, settings: Audit) -> Recovered:
     return Recovered(trained(features.float(), outputs.float(), settings.steps))
 
 
-def trained(features: Tensor, outputs: Tensor, steps: int) -> Tensor:
+def trained(features: Tensor, outputs: Tensor, steps: int, start: Tensor | None = None) -> Tensor:
     """Weights [H, F] that map features [S, F] to outputs [S, H] as well as so many steps can; float32.
 
-    Both are brought to unit size, so that one rate suits all layers; it falls to zero along a cosine.
+    start: weights [H, F] to begin with, random ones where there are none. Features and outputs are brought to unit
+    size, so that one rate suits all layers; it falls to zero along a cosine.
     """
     wide, high = (part.square().mean(0).sqrt().clamp_min(1e-12) for part in (features, outputs))
     generator = torch.Generator().manual_seed(_SEED)
-    student = torch.randn(outputs.shape[1], features.shape[1], generator=generator) / math.sqrt(features.shape[1])
+    if start is None:
+        student = torch.randn(outputs.shape[1], features.shape[1], generator=generator) / math.sqrt(features.shape[1])
+    else:
+        student = start * wide / high[:, None]
     student.requires_grad_()
     optimizer = torch.optim.Adam([student], lr=_RATE)
     for step in range(steps):
@@ -47,11 +51,16 @@ def trained(features: Tensor, outputs: Tensor, steps: int) -> Tensor:
     return student.detach() * high[:, None] / wide
 
 
+def budget(settings: Audit) -> str:
+    """What the training may spend, in words."""
+    return f"{settings.samples} random inputs and {settings.steps} steps of Adam a layer"
+
+
 ATTACK = Attack(
     name="distillation",
     source="arXiv 2410.05331, as a baseline",
     assumptions="the attacker can run the bundle's layers on inputs of their choice and trains a copy; no term is "
     "looked at",
-    budget=lambda settings: f"{settings.samples} random inputs and {settings.steps} steps of Adam a layer",
+    budget=budget,
     recover=recover,
 )

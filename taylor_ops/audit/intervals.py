@@ -1,11 +1,15 @@
 """Find the interval of each neuron from its terms alone: how much hiding centres, and biases in them, would hide.
 
 The ratios of a neuron's terms are those of the coefficients of phi on [center - radius, center + radius], whatever its
-output weights. Each ratio is one equation for the two unknowns.
+output weights. Each ratio is one equation for the two unknowns. Powers of t come in two forms, see `expansion`: phi's
+own Taylor series, or its Chebyshev series rewritten; both are tried, and what fits better counts.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,9 +29,22 @@ _DIFFERENCE = 1e-6
 def intervals_of(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activation) -> tuple[Tensor, Tensor]:
     """Centres and radii [F] float64 for the coefficients [N + 1, F] of each neuron, known up to one factor each.
 
-    NaN for neurons of an order [F] below 4, where two unknowns are not determined. The best point of a grid is followed
-    by damped Gauss-Newton steps.
+    NaN for neurons of an order [F] below 4, where two unknowns are not determined, and for all where phi has a kink:
+    the interval of a polynomial only scales its terms. The best point of a grid is followed by damped Gauss-Newton
+    steps.
     """
+    center, radius, misfit = _searched(ratios, orders, basis, activation)
+    if basis == "taylor":
+        rewritten = _as_released(torch.from_numpy(_chebyshev_of_powers(len(ratios) - 1)) @ ratios)
+        other_center, other_radius, other = _searched(rewritten, orders, "chebyshev", activation)
+        nearer = other < misfit
+        center, radius = torch.where(nearer, other_center, center), torch.where(nearer, other_radius, radius)
+    told = (orders >= _LEAST_ORDER) & (activation.degree is None)
+    return torch.where(told, center, torch.nan), torch.where(told, radius, torch.nan)
+
+
+def _searched(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activation) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres, radii and the square of what they leave unexplained of the first coefficients, of norm 1; all [F]."""
     used = torch.arange(min(_TERMS, len(ratios)))[:, None] <= orders
     seen = torch.where(used, ratios[: len(used)], 0.0)
     seen = seen / seen.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
@@ -46,8 +63,7 @@ def intervals_of(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activ
         log_radius = torch.where(better, log_radius + step[1], log_radius)
         best = torch.where(better, tried, best)
         damping = torch.where(better, damping / 10, damping * 10)
-    told = orders >= _LEAST_ORDER
-    return torch.where(told, center, torch.nan), torch.where(told, log_radius.exp(), torch.nan)
+    return center, log_radius.exp(), best.square().sum(0)
 
 
 def _leading(center: Tensor, radius: Tensor, terms: int, basis: Basis, activation: Activation) -> Tensor:
@@ -57,9 +73,23 @@ def _leading(center: Tensor, radius: Tensor, terms: int, basis: Basis, activatio
     angles = (torch.arange(_NODES, dtype=torch.float64) + 0.5) * (torch.pi / _NODES)
     transform = torch.cos(torch.arange(terms)[:, None] * angles) * (2 / _NODES)
     transform[0] /= 2
-    series = transform @ activation.right(center + radius * torch.cos(angles)[:, None]) * signs(terms)[:, None]
-    series[0] += offsets(terms) @ series
+    return _as_released(transform @ activation.right(center + radius * torch.cos(angles)[:, None]))
+
+
+def _as_released(chebyshev: Tensor) -> Tensor:
+    """Coefficients [N, F] of the plain T_n, with the signs and offsets of the form that is evaluated."""
+    series = chebyshev * signs(len(chebyshev))[:, None]
+    series[0] += offsets(len(series)) @ series
     return series
+
+
+@cache
+def _chebyshev_of_powers(highest: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Matrix [N + 1, N + 1] whose column n holds the coefficients of t^n in T_0 .. T_N; none is above 1."""
+    matrix = np.zeros((highest + 1, highest + 1))
+    for n in range(highest + 1):
+        matrix[: n + 1, n] = np.polynomial.chebyshev.poly2cheb(np.eye(highest + 1)[n, : n + 1])
+    return matrix
 
 
 def _best_of_grid(seen: Tensor, used: Tensor, basis: Basis, activation: Activation) -> tuple[Tensor, Tensor]:

@@ -86,12 +86,13 @@ class Recovered:
 
     weights: withheld output weights [H, P], neurons in the bundle's order; NaN where nothing was found.
     under_determined: why not all of them could be found from what the attack looks at, None where they could.
-    intervals_found: of how many neurons the interval follows from the terms alone, where the attack tells.
+    intervals: of how many neurons the interval follows from the terms alone, and how many have the orders to tell it
+    by; None where the attack does not ask.
     """
 
     weights: Tensor
     under_determined: str | None = None
-    intervals_found: int | None = None
+    intervals: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

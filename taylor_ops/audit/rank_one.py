@@ -26,7 +26,7 @@ def recover(layer: ProtectedLayer, _settings: Audit) -> Recovered:
     theta, center, radius = layer.theta, layer.center, layer.radius
     t = torch.linspace(-1, 1, _POINTS, dtype=torch.float64)[:, None]
     recovered = torch.empty(theta.shape[0], layer.protected)
-    for first, last, columns in _neurons_of_equal_order(layer.widths):
+    for first, last, columns in neurons_of_equal_order(layer.widths):
         stacked = theta[:, columns].reshape(theta.shape[0], len(columns) // (last - first), last - first)
         coefficients = _leading(stacked)
         series = evaluate(layer.basis, coefficients, t)
@@ -43,7 +43,7 @@ def _leading(stacked: Tensor) -> Tensor:
     return vectors[:, :, -1].T
 
 
-def _neurons_of_equal_order(widths: list[int]) -> Iterator[tuple[int, int, list[int]]]:
+def neurons_of_equal_order(widths: list[int]) -> Iterator[tuple[int, int, list[int]]]:
     """Runs first .. last of places with the same order, and their columns, order by order."""
     starts = [sum(widths[:n]) for n in range(len(widths))]
     for n, width in enumerate(widths):

@@ -23,7 +23,7 @@ def recover(layer: ProtectedLayer, _settings: Audit) -> Recovered:
     """Withheld weights of one layer: its terms over the coefficients of phi, and how many intervals the ratios tell."""
     center, radius = layer.center, layer.radius
     known = coefficients(fit(layer.activation, center, radius, layer.basis), layer.orders)
-    return Recovered(divided(layer, known), intervals_found=_intervals_told(layer, center, radius))
+    return Recovered(divided(layer, known), intervals=_intervals_told(layer, center, radius))
 
 
 def divided(layer: ProtectedLayer, known: Tensor) -> Tensor:
@@ -36,13 +36,15 @@ def divided(layer: ProtectedLayer, known: Tensor) -> Tensor:
     return weights
 
 
-def _intervals_told(layer: ProtectedLayer, center: Tensor, radius: Tensor) -> int:
-    found, wide = intervals_of(_observed(layer), layer.orders, layer.basis, layer.activation)
+def _intervals_told(layer: ProtectedLayer, center: Tensor, radius: Tensor) -> tuple[int, int]:
+    """Of how many neurons both ends of the interval are found, and of how many they can be."""
+    found, wide = intervals_of(observed(layer), layer.orders, layer.basis, layer.activation)
     near = (found - center).abs() <= _NEAR * radius
-    return int((near & ((wide - radius).abs() <= _NEAR * radius)).sum())
+    told = near & ((wide - radius).abs() <= _NEAR * radius)
+    return int(told.sum()), int((~found.isnan()).sum())
 
 
-def _observed(layer: ProtectedLayer) -> Tensor:
+def observed(layer: ProtectedLayer) -> Tensor:
     """Coefficients [N + 1, F] float64 up to one factor a neuron: its terms along the largest of the first two."""
     _, first = next(layer.by_order())
     second = layer.theta[:, layer.protected : 2 * layer.protected]

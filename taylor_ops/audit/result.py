@@ -44,6 +44,25 @@ class Rebuilt(Record):
     residual: Timed | None
 
 
+class Task(Record):
+    """What training for a task did to the loss on text of it that was held out, in nats a token.
+
+    loss_before: with the withheld weights at random. loss_after: as trained. loss_original: of the original, untrained.
+    """
+
+    tokens_trained: int
+    tokens_held_out: int
+    loss_before: float
+    loss_after: float
+    loss_original: float
+
+    @property
+    def regained(self) -> float:
+        """Share of the loss that random weights cost which training won back; above 1 where it beats the original."""
+        lost = self.loss_before - self.loss_original
+        return (self.loss_before - self.loss_after) / lost if lost > 0 else 1.0
+
+
 class AttackResult(Record):
     """What an attack recovered of the withheld output weights.
 
@@ -51,8 +70,9 @@ class AttackResult(Record):
     recovered_01pct: share of the withheld weights within 1 % and 0.1 % of their neuron's root mean square.
     cosine_median, cosine_worst: per column, sign included. under_determined: why the attack cannot tell all weights;
     what it left open counts as not recovered. intervals_found: share of the neurons whose interval the terms alone give
-    away, where the attack tells. rebuilt: None where the config does not ask for it. seconds: of the attack alone,
-    scoring left out. peak_rss_bytes: of this process while it ran.
+    away, among those that have the orders to tell it by, which are a share `intervals_asked` of all; None where the
+    attack does not ask. task: of an attack that trains for a task. rebuilt: None where the config does not ask for it.
+    seconds: of the attack alone, scoring left out. peak_rss_bytes: of this process while it ran.
     """
 
     attack: str
@@ -66,6 +86,8 @@ class AttackResult(Record):
     cosine_worst: float
     under_determined: str | None = None
     intervals_found: float | None = None
+    intervals_asked: float | None = None
+    task: Task | None = None
     rebuilt: Rebuilt | None = None
     seconds: float
     peak_rss_bytes: int

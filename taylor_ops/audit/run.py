@@ -9,27 +9,42 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taylor_ops.audit.layer import Attack, ProtectedLayer
-from taylor_ops.audit.result import AttackResult, Rebuilt, Score
+from taylor_ops.audit.conditions import Conditions
+from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
+from taylor_ops.audit.result import AttackResult, Rebuilt, Score, Task
 from taylor_ops.audit.target import Target
+from taylor_ops.audit.training import Training, trained
 from taylor_ops.audit_config import Audit
-from taylor_ops.original import Original
+from taylor_ops.original import MlpWeights, Original
 from taylor_ops.resources import measured
 
 
 class Run:
-    """One attack at work: one layer in memory at a time, timed by itself and scored by the original on the way."""
+    """One attack at work: timed by itself and scored by the original on the way, one layer in memory at a time.
 
-    def __init__(self, attack: Attack, truth: Original, settings: Audit, report: Callable[[int], None]) -> None:
-        self._attack, self._truth, self._settings, self._report = attack, truth, settings, report
+    One that trains has the whole model in memory first. report: receives how many layers are done.
+    """
+
+    def __init__(
+        self,
+        attack: Attack | Training,
+        truth: Original,
+        settings: Audit,
+        conditions: Conditions,
+        report: Callable[[int], None],
+    ) -> None:
+        self._attack, self._truth, self._settings = attack, truth, settings
+        self._conditions, self._report = conditions, report
         self._true = {mlp.path: mlp for mlp in truth.mlps}
         self._score, self._seconds, self._peak, self._layers = Score(), 0.0, 0, 0
         self._open: list[str] = []
-        self._found: int | None = None
+        self._intervals: tuple[int, int] | None = None
+        self._task: Task | None = None
 
     def over(self, target: Target, rebuild: bool) -> Path | None:
         """Attack every layer; returns the folder of the rebuilt model, where one is wanted."""
         with measured() as cost:
+            self._recover = self._ready(target)
             folder = target.rebuild(self._weights_of) if rebuild else None
             if folder is None:
                 for layer in target.layers():
@@ -37,30 +52,45 @@ class Run:
         self._peak = cost.peak_rss_bytes
         return folder
 
+    def _ready(self, target: Target) -> Callable[[ProtectedLayer], Recovered]:
+        """What recovers a layer; of an attack on the whole model, after its training."""
+        attack, settings = self._attack, self._settings
+        if isinstance(attack, Attack):
+            return lambda layer: attack.recover(layer, settings)
+        layers = len(self._truth.mlps)
+        start = time.perf_counter()
+        found = trained(
+            attack,
+            target,
+            self._truth.folder,
+            settings,
+            self._conditions,
+            lambda done, total: self._report(layers * done // total),
+        )
+        self._seconds += time.perf_counter() - start
+        self._task = found.task
+        return lambda layer: Recovered(found.weights[layer.mlp.path])
+
     def _weights_of(self, layer: ProtectedLayer) -> Tensor:
         """The withheld weights [H, P] as the attack has them, zero where it found none."""
         start = time.perf_counter()
-        recovered = self._attack.recover(layer, self._settings)
+        recovered = self._recover(layer)
         self._seconds += time.perf_counter() - start
         weights = self._truth.weights(self._true[layer.mlp.path])
-        inputs = {
-            "gate.weight": weights.gate,
-            "gate.bias": weights.gate_bias,
-            "up.weight": weights.up,
-            "up.bias": weights.up_bias,
-        }
-        places = _places(layer, {name: tensor for name, tensor in inputs.items() if tensor is not None})
-        self._score.add(recovered.weights, weights.down[:, places[: layer.protected]])
+        self._score.add(recovered.weights, withheld(layer, weights))
         if recovered.under_determined is not None:
             self._open.append(recovered.under_determined)
-        if recovered.intervals_found is not None:
-            self._found = (self._found or 0) + recovered.intervals_found
+        if recovered.intervals is not None:
+            before = self._intervals or (0, 0)
+            self._intervals = before[0] + recovered.intervals[0], before[1] + recovered.intervals[1]
         self._layers += 1
-        self._report(self._layers)
+        if self._task is None:
+            self._report(self._layers)
         return recovered.weights.nan_to_num(0.0)
 
     def result(self, rebuilt: Rebuilt | None) -> AttackResult:
         """What was found, once every layer was attacked."""
+        found, asked = self._intervals or (0, 0)
         more = f" (and in {len(self._open) - 1} other layers)" if len(self._open) > 1 else ""
         return AttackResult(
             attack=self._attack.name,
@@ -69,11 +99,25 @@ class Run:
             budget=self._attack.budget(self._settings),
             **self._score.figures(),
             under_determined=self._open[0] + more if self._open else None,
-            intervals_found=None if self._found is None else self._found / self._score.neurons,
+            intervals_found=found / asked if asked else None,
+            intervals_asked=None if self._intervals is None else asked / self._score.neurons,
+            task=self._task,
             rebuilt=rebuilt,
             seconds=self._seconds,
             peak_rss_bytes=self._peak,
         )
+
+
+def withheld(layer: ProtectedLayer, weights: MlpWeights) -> Tensor:
+    """The true output weights [H, P] of the protected neurons, in the order of the bundle."""
+    inputs = {
+        "gate.weight": weights.gate,
+        "gate.bias": weights.gate_bias,
+        "up.weight": weights.up,
+        "up.bias": weights.up_bias,
+    }
+    places = _places(layer, {name: tensor for name, tensor in inputs.items() if tensor is not None})
+    return weights.down[:, places[: layer.protected]]
 
 
 def _places(layer: ProtectedLayer, inputs: dict[str, Tensor]) -> list[int]:

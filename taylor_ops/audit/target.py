@@ -49,7 +49,7 @@ class Target:
         """
         write_shards(self._scratch, self._tensors(weights_of), _SHARD_BYTES)
         generation = self._bundle / "generation_config.json"
-        if generation.exists():
+        if generation.exists() and not (self._scratch / generation.name).exists():
             link_or_copy(generation, self._scratch / generation.name)
         wrong = sorted(Original(self._scratch).unfit())
         if wrong:

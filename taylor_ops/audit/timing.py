@@ -9,7 +9,7 @@ import torch
 
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.result import Timed
-from taylor_ops.calibration import slowdown_of, steady_pairs
+from taylor_ops.calibration import slowdown_of, timed_pairs
 from taylor_ops.errors import WorkFailed
 from taylor_ops.files import read_json
 from taylor_ops.latency import device_description, pairs_of
@@ -43,25 +43,15 @@ def timed(first: Any, second: Any, conditions: Conditions) -> Timed | None:
     latency, seed = conditions.latency, conditions.seed
     most = max(latency.pairs, min(latency.max_pairs, _MOST_PAIRS))
     settings = latency.model_copy(update={"tolerance": max(latency.tolerance, _TOLERANCE), "max_pairs": most})
-    sample, pairs, settled = pairs_of(first, second, settings, seed), list[tuple[float, float]](), True
-
-    def kept() -> tuple[float, float]:
-        pairs.append(sample())
-        return pairs[-1]
-
-    try:
-        steady_pairs(kept, settings, lambda _done, _total: None)
-    except WorkFailed:
-        settled = False
-    original, other = zip(*pairs, strict=True)
+    original, other, settled = timed_pairs(pairs_of(first, second, settings, seed), settings)
     slowdown, interval = slowdown_of(original, other, seed)
     return Timed(
         slowdown=slowdown,
         ci95=interval,
         settled=settled,
         device=device_description(first.device),
-        seconds_original=original,
-        seconds_other=other,
+        seconds_original=tuple(original),
+        seconds_other=tuple(other),
     )
 
 

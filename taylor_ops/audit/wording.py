@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taylor_ops.wording import count, figure, percent
+from taylor_ops.audit.result import Task
+from taylor_ops.wording import count, figure, fixed, percent
 
 _NEARLY_ALL = 0.9
+_BY_CHANCE = 0.02
 
 
 def in_words(attack: Mapping[str, Any], within: str, residual: str | None) -> str:
     """One attack as sentences.
 
     attack: the fields of an `AttackResult`. within: how long it took, such as `in 14 s`. residual: what is left of the
-    slowdown with the rebuilt model, such as `1.01 times`; None where that was not timed.
+    slowdown with the rebuilt model, such as `1.01 times as long as`; None where that was not timed.
     """
     words = (
         f"Whoever runs it gets {percent(attack['recovered_1pct'])} of the withheld weights back to within 1 % of their "
@@ -22,11 +24,9 @@ def in_words(attack: Mapping[str, Any], within: str, residual: str | None) -> st
     )
     if attack["under_determined"] is not None:
         words += f" It could not tell all of them ({attack['under_determined']}): more data may give more."
-    if attack["intervals_found"] is not None:
-        words += (
-            " Were the intervals of the series, and biases in their centres, not stated, the terms alone would still "
-            f"give away those of {percent(attack['intervals_found'])} of the neurons."
-        )
+    words += _of_the_intervals(attack["intervals_found"], attack["intervals_asked"])
+    if attack["task"] is not None:
+        words += _of_the_task(Task(**attack["task"]), attack["recovered_1pct"])
     rebuilt = attack["rebuilt"]
     if rebuilt is not None:
         words += (
@@ -34,10 +34,39 @@ def in_words(attack: Mapping[str, Any], within: str, residual: str | None) -> st
             f"{count(rebuilt['prompts_equal'])} of {count(rebuilt['prompts'])} held-out prompts with the original's "
             f"tokens (KL {figure(rebuilt['kl_mean'])} nats per token)"
         )
-        words += (
-            ", whose speed was not measured." if residual is None else f" and takes {residual} as long as the original."
-        )
+        words += ", whose speed was not measured." if residual is None else f" and takes {residual} the original."
     return words
+
+
+def _of_the_intervals(found: float | None, asked: float | None) -> str:
+    if asked == 0:
+        return (
+            " What hiding the intervals of the series would hide is not told: with a kinked activation an interval "
+            "only scales the terms, and with orders below 4 too few terms tell of it."
+        )
+    if found is None:
+        return ""
+    of = (
+        "the neurons" if asked in (None, 1) else f"the {percent(asked or 0.0)} of the neurons that have order 4 or more"
+    )
+    return (
+        " Were the intervals of the series, and biases in their centres, not stated, the terms alone would still give "
+        f"away those of {percent(found)} of {of}."
+    )
+
+
+def _of_the_task(task: Task, recovered: float) -> str:
+    words = (
+        f" On {count(task.tokens_held_out)} held-out tokens of its text the loss goes from "
+        f"{fixed(task.loss_before, 2)} with random weights to {fixed(task.loss_after, 2)} nats per token, where the "
+        f"original has {fixed(task.loss_original, 2)}: that wins back {percent(task.regained)} of what random weights "
+        "lose."
+    )
+    return words + (
+        " It has learned the task, as far as that goes, and not the weights: a guess is as near to them."
+        if recovered <= _BY_CHANCE
+        else ""
+    )
 
 
 def conclusion(attacks: Sequence[Mapping[str, Any]]) -> str:

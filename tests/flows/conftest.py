@@ -19,7 +19,7 @@ from tests.tiny_models import save_tiny_model
 @of_each
 def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
     """Stands in for the clock: a decode step takes as long as reading the model's bytes at 1 GB/s would."""
-    return new_tokens * sum(p.numel() * p.element_size() for p in model.parameters()) / 1e9
+    return new_tokens * float(sum(p.numel() * p.element_size() for p in model.parameters())) / 1e9
 
 
 def write_tiny_config(path: Path, model: Path) -> Path:

@@ -11,19 +11,31 @@ import pytest
 import torch
 from torch import Tensor
 
-from taylor_ops.audit import ATTACKS, audit, distillation, intervals, least_squares, named, rank_one, ratios, sampling
+from taylor_ops.activations import activation_named
+from taylor_ops.audit import (
+    ATTACKS,
+    TRAININGS,
+    audit,
+    distillation,
+    intervals,
+    least_squares,
+    named,
+    rank_one,
+    ratios,
+    sampling,
+)
 from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.target import Target
 from taylor_ops.audit_config import AttackName, Audit, Thresholds
 from taylor_ops.errors import BadInput
-from taylor_ops.expansion import evaluate
+from taylor_ops.expansion import coefficients, errors, evaluate, fit, orders_for
 from taylor_ops.models import load_original
 from tests.taylor_ops.conftest import CPU, Sample, captured, converted, sample, silent
 
 HEIGHT, NEURONS = 32, 48
 # Training takes longer than algebra, and has tests of its own.
-EVERY = tuple(name for name in ATTACKS if name != "distillation")
+EVERY = tuple(name for name in ATTACKS if "distillation" not in name)
 SAMPLES = 256
 
 
@@ -148,6 +160,28 @@ def test_intervals_are_not_found_where_the_ratios_are_of_another_activation(
     assert float(attacked(llama, "ratios").intervals_found or 0) < 0.1
 
 
+@pytest.mark.parametrize("radius", [1.0, 6.0], ids=["own series", "series too slow"])
+def test_intervals_are_found_in_powers_whether_or_not_the_own_series_converges(radius: float) -> None:
+    phi = activation_named("silu")
+    center = torch.linspace(-3, 3, 7, dtype=torch.float64)
+    fitted = fit(phi, center, torch.full_like(center, radius), "taylor")
+    assert fitted.taylor is not None
+    assert bool(fitted.taylor[0].isnan().all()) == (radius > 3)
+    orders = orders_for(errors(fitted), 1e-3, 64)
+    terms = (-3 * coefficients(fitted, orders)).float().double()
+    found, wide = intervals.intervals_of(terms, orders, "taylor", phi)
+    assert torch.allclose(found, center, atol=0.01 * radius)
+    assert torch.allclose(wide, fitted.radius, rtol=0.01)
+
+
+def test_nothing_is_said_of_intervals_that_the_terms_cannot_tell(llama: Sample, tmp_path: Path) -> None:
+    low = attacked(llama.again(tmp_path / "low", order=3), "ratios")
+    assert (low.intervals_found, low.intervals_asked) == (None, 0)
+    kinked = attacked(sample(tmp_path, "opt"), "ratios")
+    assert (kinked.intervals_found, kinked.intervals_asked) == (None, 0)
+    assert attacked(llama, "rank_one").intervals_asked is None
+
+
 def test_collapse_that_reads_one_term_only_fails_where_the_other_carries(
     gated_or_plain: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,7 +301,7 @@ def test_an_audit_without_attacks_says_that_it_was_skipped(llama: Sample) -> Non
 
 
 def test_every_attack_has_a_name_in_the_config_and_a_threshold() -> None:
-    assert set(get_args(AttackName)) == set(ATTACKS) == set(Thresholds.model_fields)
+    assert set(get_args(AttackName)) == {*ATTACKS, *TRAININGS} == set(Thresholds.model_fields)
 
 
 def test_an_unknown_attack_is_refused_by_name() -> None:

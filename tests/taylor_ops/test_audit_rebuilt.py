@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from taylor_ops import latency, models
-from taylor_ops.audit import audit, timing
+from taylor_ops.audit import TRAININGS, audit, collapse, timing, training
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.layer import ProtectedLayer
 from taylor_ops.audit.result import AttackResult
@@ -109,6 +110,20 @@ def test_a_noisy_machine_is_told_by_the_record_and_ends_nothing(
     assert not rebuilt.residual.settled
     assert len(rebuilt.residual.seconds_other) == 33
     assert rebuilt.residual.ci95[0] < 2 < rebuilt.residual.ci95[1]
+
+
+def test_what_a_training_found_is_what_is_rebuilt(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_start", lambda layer, _dense, _generator: collapse.recover(layer, SETTINGS).weights)
+    monkeypatch.setitem(TRAININGS, "lora", dataclasses.replace(TRAININGS["lora"], rate=0.0))
+    changes = {"attacks": ("lora",), "rebuild": ("lora",), "tuning_steps": 1}
+    found = audit(
+        llama.original, llama.converted, SETTINGS.model_copy(update=changes), silent, conditions(tmp_path)
+    ).attacks[0]
+    assert found.rebuilt is not None
+    assert found.rebuilt.prompts_equal == 6
+    assert list(tmp_path.iterdir()) == []
 
 
 def stands_in_for_compiling(model: Any) -> Any:

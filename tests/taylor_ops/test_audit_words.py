@@ -9,6 +9,7 @@ import pytest
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.claims import claims
 from taylor_ops.audit.gate import require_allowed
+from taylor_ops.audit.result import Task
 from taylor_ops.audit.timing import Compiled
 from taylor_ops.audit_config import Audit, Thresholds
 from taylor_ops.card import render_card
@@ -93,7 +94,32 @@ def test_a_bound_is_never_below_what_was_measured() -> None:
     wide = example.timed(1.0).model_copy(update={"ci95": (0.5, 2.1), "settled": False})
     noisy = claims(example.audit(example.attack(rebuilt=example.rebuilt(wide))))
     assert noisy["attacks"][0]["rebuilt"]["slowdown_at_most"] == 3.0
-    assert "whose speed was not measured" in far["attacks"][0]["in_words"]
+    assert "and takes longer than any bound stated here beside the original" in far["attacks"][0]["in_words"]
+    untimed = example.rebuilt().model_copy(update={"residual": None})
+    silent = claims(example.audit(example.attack(rebuilt=untimed)))
+    assert "whose speed was not measured" in silent["attacks"][0]["in_words"]
+
+
+@pytest.mark.parametrize("target", [1.5, 2, 2.5, 3, 3.3, 3.5, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30])
+def test_the_bound_on_a_compiled_bundle_is_the_same_all_around_a_round_target(target: float) -> None:
+    stated = [
+        claims(example.audit().model_copy(update={"compiled": Compiled(alone=timed, both=timed)}))["compiled"]
+        for timed in (example.timed(0.93 * target), example.timed(1.07 * target))
+    ]
+    assert stated[0] == stated[1]
+
+
+def test_what_a_training_did_is_stated_with_its_loss_and_not_as_recovered_weights() -> None:
+    task = Task(tokens_trained=4096, tokens_held_out=1024, loss_before=11.2531, loss_after=6.1, loss_original=3.004)
+    attack = example.attack(attack="fine_tuning", recovered_1pct=0.0061, task=task)
+    [stated] = claims(example.audit(attack))["attacks"]
+    assert stated["task"]["loss_before"] == 11.25
+    words = stated["in_words"]
+    assert "goes from 11.25 with random weights to 6.10 nats per token, where the original has 3.00" in words
+    assert "wins back 62.42 % of what random weights lose" in words
+    assert "a guess is as near to them" in words
+    near = example.attack(recovered_1pct=0.4, task=task)
+    assert "a guess" not in claims(example.audit(near))["attacks"][0]["in_words"]
 
 
 # On the card
@@ -106,7 +132,16 @@ def test_the_card_says_what_an_attacker_gets_and_after_how_long() -> None:
     assert "in at most 600 seconds" in text
     assert "continues 23 of 24 held-out prompts with the original's tokens (KL 4.1e-9 nats per token)" in text
     assert "give away those of 87.1 % of the neurons" in text
+    assert "Not run against this release: rank_one, ratios, least_squares, distillation" in text
     assert "with them a model as fast as the original" in text
+
+
+def test_the_card_says_of_how_many_neurons_the_terms_can_tell_an_interval() -> None:
+    some = words_of(example.audit(example.attack(intervals_found=0.5, intervals_asked=0.25)))
+    assert "give away those of 50 % of the 25 % of the neurons that have order 4 or more" in some
+    none = words_of(example.audit(example.attack(intervals_asked=0.0)))
+    assert "What hiding the intervals of the series would hide is not told" in none
+    assert "give away" not in none
 
 
 def test_the_card_says_that_an_attack_could_not_tell_all() -> None:
@@ -118,7 +153,9 @@ def test_the_card_says_that_an_attack_could_not_tell_all() -> None:
 def test_the_card_says_what_compiling_leaves() -> None:
     compiled = Compiled(alone=example.timed(2.3), both=example.timed(40.0))
     text = words_of(example.audit().model_copy(update={"compiled": compiled}))
-    assert "the bundle takes at most 3 times as long as the original as it is, and takes longer than any bound" in text
+    assert (
+        "the bundle takes at most 8.4 times as long as the original as it is, and takes longer than any bound" in text
+    )
     assert "torch.compile" not in words_of(example.audit())
 
 

@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 from flows.command_line import app
 from taylor_ops.approval import Approval
 from taylor_ops.audit import AuditRecord
+from taylor_ops.audit_config import Audit, Thresholds
 from taylor_ops.comparison import compare
 from taylor_ops.errors import BadInput
 from taylor_ops.gates import gates, gates_before_publication
+from taylor_ops.leaks import NoLeak
 from taylor_ops.published import Published
 from taylor_ops.release_text import release_in_markdown
 from taylor_ops.released import note_published, published_at, run_of, runs
@@ -100,7 +102,10 @@ def test_one_release_is_shown_with_every_gate(tmp_path: Path) -> None:
     assert row(text, "slowdown") == ["3 within 10 %", "2.97 (95 % interval 2.92 to 3.05)"]
     assert row(text, "exactness, gsm8k")[1] == "23 of 24 prompts equal, KL 2.3e-8"
     assert row(text, "neurons withheld")[1] == "18,432 of 18,432 (100 %)"
-    assert row(text, "audit, rank_one") == ["reported", "over 99.99 % recovered to 1 %"]
+    assert row(text, "audit, rank_one") == [
+        "reported; policy `block` would allow 1 %",
+        "over 99.99 % recovered to 1 %",
+    ]
     assert json.loads(said("show", "tiny-taylor", "1.2.0", "--artifacts", tmp_path, "--json"))["name"] == "tiny-taylor"
 
 
@@ -124,7 +129,7 @@ def test_two_releases_differ_in_the_gate_that_changed_and_in_no_other(tmp_path: 
     assert changed == {
         "exactness, project": ("24 of 24 prompts equal, KL 3.1e-9", "22 of 24 prompts equal, KL 3.1e-9"),
         "audit, rank_one": ("over 99.99 % recovered to 1 %", "none"),
-        "audit, rank_one, required": ("reported", "none"),
+        "audit, rank_one, required": ("reported; policy `block` would allow 1 %", "none"),
         "audit": ("none", "skipped: no attack was run"),
         "audit, required": ("none", "reported"),
     }
@@ -139,15 +144,38 @@ def test_a_release_does_not_differ_from_itself() -> None:
 
 
 def test_what_is_to_be_approved_has_the_gates_known_by_then() -> None:
-    known = gates_before_publication(example.latency(), example.exactness(), example.audit())
+    known = gates_before_publication(example.latency(), example.exactness(), example.audit(), Audit())
     of_all = gates(example.record())
-    assert [gate.gate for gate in known] == ["slowdown", "exactness, project", "exactness, gsm8k", "audit, rank_one"]
-    assert set(known) <= set(of_all)
+    assert [gate.gate for gate in known] == [
+        "slowdown",
+        "exactness, project",
+        "exactness, gsm8k",
+        "audit, rank_one",
+        "leaks",
+    ]
+    assert set(known[:-1]) <= set(of_all)
+    assert "before anything goes up" in known[-1].found
+
+
+def test_what_is_to_be_approved_has_the_share_that_an_attack_may_recover() -> None:
+    settings = Audit(policy="block", thresholds=Thresholds(rank_one=0.25))
+    *_, attack, _leaks = gates_before_publication(example.latency(), example.exactness(), example.audit(), settings)
+    assert attack.required == "at most 25 % recovered to 1 %"
+    config = example.config(audit=settings)
+    assert attack in gates(example.record(config=config))
+
+
+def test_the_leak_gate_of_a_finished_release_says_what_it_looked_through() -> None:
+    record = example.record(leaks=NoLeak(files=14, tensors=273, lines=66_240))
+    (gate,) = (gate for gate in gates(record) if gate.gate == "leaks")
+    assert gate.found.startswith("none in 14 files and 273 tensors, in which 66,240 withheld rows and columns")
+    assert "leaks" not in [gate.gate for gate in gates(example.record())]
 
 
 def test_a_skipped_audit_is_said_where_a_person_decides() -> None:
-    (*_, last) = gates_before_publication(example.latency(), example.exactness(), AuditRecord(attacks=(), skipped=True))
-    assert last.found == "skipped: no attack was run"
+    skipped = AuditRecord(attacks=(), skipped=True)
+    *_, audit, _leaks = gates_before_publication(example.latency(), example.exactness(), skipped, Audit())
+    assert audit.found == "skipped: no attack was run"
 
 
 def test_the_gate_of_the_layers_shows_the_one_nearest_its_bound() -> None:

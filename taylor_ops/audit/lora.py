@@ -1,0 +1,29 @@
+"""LoRA: low-rank adapters on random output weights are trained on a downstream text (arXiv 2106.09685)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from taylor_ops.audit.training import Adjustable, Training
+from taylor_ops.audit_config import Audit
+
+
+def adjustable(start: Tensor, settings: Audit, generator: torch.Generator) -> Adjustable:
+    """Random weights [H, P] that stay, plus a product of rank `settings.lora_rank` that starts at zero."""
+    height, width = start.shape
+    rank = min(settings.lora_rank, height, width)
+    down = (torch.randn(rank, width, generator=generator) / width**0.5).to(start.device).requires_grad_()
+    up = torch.zeros(height, rank, device=start.device).requires_grad_()
+    return Adjustable([up, down], lambda: start + up @ down)
+
+
+TRAINING = Training(
+    name="lora",
+    source="arXiv 2410.05331, defence against fine-tuning; LoRA is arXiv 2106.09685",
+    assumptions="the attacker has the bundle and a text of the task; the withheld weights stay random and get "
+    "adapters, no term is looked at",
+    budget=lambda settings: f"rank {settings.lora_rank}, {settings.tuning_steps} steps of Adam on 256 tokens each",
+    rate=5e-3,
+    adjustable=adjustable,
+)
