@@ -125,7 +125,9 @@ def yank(
     if reference(repo) is None or "@" in repo:
         raise BadInput(f"`{repo}` is not the name of a repository", "write OWNER/NAME, then the version")
     done = withdraw(repo, version.removeprefix("v"), why, rollback)
-    shows = f"main shows {done.main_shows}" if done.main_shows else "main shows it still, with a notice"
+    shows = f"main shows {done.main_shows or 'no release'}"
+    if done.main_shows == done.version:
+        shows = "main shows it still, with a notice"
     typer.echo(f"{repo} {done.version} {'was withdrawn before' if done.unchanged else 'is withdrawn'}; {shows}")
 
 

@@ -19,15 +19,16 @@ from flows.stage import Release
 from taylor_ops.bundle import CARD
 from taylor_ops.errors import GateRejected
 from taylor_ops.gates import gates
+from taylor_ops.published import Published, does_not_verify
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.release_text import release_in_markdown
 from taylor_ops.report import plots
 
-PUBLISHED, REJECTED = "release.published", "release.rejected"
+PUBLISHED, REJECTED, UNVERIFIED = "release.published", "release.rejected", "release.unverified"
 
 
 def show(release: Release, record: ReleaseRecord) -> None:
-    """Leave the report, the gates, links and the plots of a finished release as artifacts, and say that it is out."""
+    """Leave the report, the gates, links and the plots of a finished release as artifacts."""
     label = release.label
     bundle, card = _links(release, record)
     create_markdown_artifact(release_in_markdown(record), key=release.key("report"), description=f"report of {label}")
@@ -39,8 +40,6 @@ def show(release: Release, record: ReleaseRecord) -> None:
     for number, plot in enumerate(plots(record), start=1):
         image = f"data:image/svg+xml;base64,{base64.b64encode(plot.svg.encode()).decode()}"
         create_image_artifact(image, key=release.key(f"plot-{number}"), description=f"{plot.title}. {plot.caption}")
-    if record.published.pull_request is None:
-        _tell(release, PUBLISHED, {"published": record.published.plain(), "slowdown": record.slowdown.achieved})
 
 
 def _links(release: Release, record: ReleaseRecord) -> tuple[str, str]:
@@ -50,6 +49,27 @@ def _links(release: Release, record: ReleaseRecord) -> tuple[str, str]:
         return path, path
     place = release.artifacts / path
     return place.as_uri(), (place / CARD).as_uri()
+
+
+def publication_told(release: Release, published: Published) -> None:
+    """Emit `release.published` where readers see the release from now on, whatever becomes of the run."""
+    if published.pull_request is None:
+        _tell(release, PUBLISHED, {"published": published.plain()})
+
+
+@contextmanager
+def failed_verification_told(release: Release, published: Published) -> Iterator[None]:
+    """Emit `release.unverified` where what was published is not as it was sent: no rejection, for it is out."""
+    try:
+        yield
+    except GateRejected as error:
+        found = does_not_verify(release.label, published, error.cause)
+        _tell(
+            release,
+            UNVERIFIED,
+            {"cause": found.cause, "remedy": found.remedy, "published": published.plain()},
+        )
+        raise found from error
 
 
 @contextmanager

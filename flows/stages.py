@@ -8,9 +8,9 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from flows import lineage
-from flows.hub_token import token_of
+from flows.hub_token import secrets_here, token_of
 from flows.progress import StageProgress
-from flows.results import show
+from flows.results import failed_verification_told, publication_told, show
 from flows.runners import carried_by, require_installed
 from flows.stage import Progress, Release
 from taylor_ops import bundle as bundles
@@ -254,7 +254,8 @@ def refuse_leaks(
 ) -> NoLeak:
     """Look for withheld weights, and for what tells of this machine, in the files that are to go up."""
     said = [approval.by, approval.comment] if approval else []
-    machine, public = this_machine(release.artifacts, source.folder), public_texts(release.config) + said
+    machine = this_machine(release.artifacts, source.folder, secrets=secrets_here(release.config.publish))
+    public = public_texts(release.config) + said
     return release.perform(
         "leaks",
         "taylor_ops.leaks",
@@ -291,6 +292,7 @@ def publish(release: Release, bundle: BundleRecord) -> Published:
             reused.append("publish")
     progress.finish()
     note_published(release.folder, published)
+    publication_told(release, published)
     if published.commit is not None and published.pull_request is None:
         lineage.note(release.config, published)
     return published
@@ -308,13 +310,14 @@ def verify(release: Release, bundle: BundleRecord, published: Published) -> Veri
         fetch(place, fetched, token_of(release.config.publish))
         return verification.verify(fetched, _public_key(release))
 
-    return release.perform(
-        "verify",
-        "taylor_ops.verify",
-        Verified,
-        {"bundle": bundle, "place": published.path, "commit": published.commit},
-        check,
-    )
+    with failed_verification_told(release, published):
+        return release.perform(
+            "verify",
+            "taylor_ops.verify",
+            Verified,
+            {"bundle": bundle, "place": published.path, "commit": published.commit},
+            check,
+        )
 
 
 @task(task_run_name="report {release.label}")

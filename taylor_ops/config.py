@@ -335,6 +335,13 @@ class ReleaseConfig(Section):
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of everything that draws random numbers (prompts of the latency measurement, bootstrap)."""
 
+    @field_validator("name")
+    @classmethod
+    def _not_where_releases_are_published(cls, name: str) -> str:
+        if name == "hub":
+            raise ValueError("is `hub`, the folder below the artifacts folder that holds what was published")
+        return name
+
     @field_validator("exactness")
     @classmethod
     def _held_out_means_held_out(cls, exactness: Exactness, info: ValidationInfo) -> Exactness:

@@ -36,7 +36,7 @@ from taylor_ops.hub_repository import (
 )
 from taylor_ops.patience import Patience
 from taylor_ops.publish_config import Publish
-from taylor_ops.published import Published
+from taylor_ops.published import Published, other_bytes
 
 Progress = Callable[[int, int], None]
 
@@ -106,12 +106,12 @@ def withdrawn_branch(tag: str) -> str:
 
 
 def manifest_on(repository: Repository, commit: str) -> dict[str, Any]:
-    """The manifest in a commit; `WorkFailed` where it is none."""
+    """The manifest in a commit, with its list of files; `WorkFailed` where it is none."""
     try:
         manifest = json.loads(text_of(repository, commit, MANIFEST))
     except ValueError:
         manifest = None
-    if not isinstance(manifest, dict):
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise WorkFailed(f"{repository.repo_id}: {MANIFEST} at {commit[:12]} is no manifest", "repair it on its page")
     return manifest
 
@@ -130,10 +130,7 @@ def text_of(repository: Repository, commit: str, name: str) -> str:
 def _refuse_other_bytes(there: Tree, cargo: Cargo, repo_id: str, version: str) -> None:
     other = differing(there, cargo)
     if other:
-        raise GateRejected(
-            f"{repo_id} {version} is published already, with other bytes ({len(other)} files differ, first {other[0]})",
-            "a published version never changes: raise `version` in the config",
-        )
+        raise other_bytes(repo_id, version, other)
 
 
 def _refuse_same_version(repository: Repository, base: str, shown: Tree, cargo: Cargo, version: str) -> None:

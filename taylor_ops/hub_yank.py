@@ -30,7 +30,8 @@ _METADATA = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
 class Yanked(Record):
-    """What became of `main`: the version that it shows now, None where it shows the withdrawn one with its notice.
+    """What became of a version. main_shows: the version that `main` shows now, None where it shows no release; the
+    withdrawn one itself is shown with its notice.
 
     unchanged: the version had been withdrawn before, and nothing was left to do.
     """
@@ -64,7 +65,7 @@ def yank(
         if tag not in refs.tags and branch not in refs.branches:
             raise BadInput(f"{repo_id} has no version {version}", f"its versions are: {_versions(refs) or 'none'}")
         changed = tag in refs.tags
-        shown = _manifest(repository, refs.branches[_MAIN]).get("version")
+        shown = _version_on(repository, refs.branches[_MAIN])
         before = _version_before(repository, refs, tag) if shown == version and rollback else None
         if tag in refs.tags:
             _keep_the_notice(repository, branch, refs.tags[tag], version, why)
@@ -75,9 +76,7 @@ def yank(
             changed |= _mark(repository, _MAIN, version, why, keep_all=True)
         if tag in refs.tags:
             repository.change(f"remove the tag {tag}", lambda: _remove_tag(repository, tag))
-        return Yanked(
-            repo_id=repo_id, version=version, main_shows=None if shown == version else shown, unchanged=not changed
-        )
+        return Yanked(repo_id=repo_id, version=version, main_shows=shown, unchanged=not changed)
 
 
 def _versions(refs: References) -> str:
@@ -181,6 +180,12 @@ def _commit(repository: Repository, operations: list[Any], title: str, place: st
         if not is_stale(error):
             raise
         raise WorkFailed(f"{repository.repo_id}: {place} was changed meanwhile", "run again") from None
+
+
+def _version_on(repository: Repository, commit: str) -> str | None:
+    """The version that a commit shows; None where it shows no release."""
+    version = _manifest(repository, commit).get("version")
+    return version if isinstance(version, str) else None
 
 
 def _manifest(repository: Repository, commit: str) -> dict[str, Any]:

@@ -9,13 +9,15 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 from huggingface_hub import get_token
+
+from taylor_ops.signing import PASSWORD
 
 # Names that many machines share and that stand in many a text.
 _ANYBODY = frozenset(
@@ -53,6 +55,16 @@ _HOME = re.compile(
 )
 _ADDRESS = re.compile(r"[\w.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 _VOCABULARY = re.compile(r"(^|/)(tokenizer\.json|vocab\..*|merges\.txt|added_tokens\.json|.*\.(model|tiktoken))$")
+_ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
+_SECRET_VARIABLES = (
+    "AWS_SECRET_ACCESS_KEY",
+    "PREFECT_API_AUTH_STRING",
+    "PREFECT_API_KEY",
+    "PREFECT_SERVER_API_AUTH_STRING",
+    PASSWORD,
+)
+_ACCOUNT_VARIABLES = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
+_LONGER_THAN_WORDS = 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -70,15 +82,21 @@ class Machine:
         return {"user": self.user, "host": self.host, "places": [str(place) for place in self.places]}
 
 
-def this_machine(*places: Path) -> Machine:
-    """The machine that this process runs on. places: folders to know besides those of the account and the process."""
+def this_machine(*places: Path, secrets: Iterable[str] = ()) -> Machine:
+    """The machine that this process runs on.
+
+    places, secrets: folders and tokens to know besides those of the account, the process and its environment.
+    """
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = ""
     every = {place.absolute() for place in (Path.home(), Path.cwd(), Path(tempfile.gettempdir()), *places)}
-    secrets = {get_token() or ""} | {os.environ.get(name, "") for name in ("PREFECT_API_KEY", "AWS_SECRET_ACCESS_KEY")}
-    return Machine(user, socket.gethostname(), tuple(sorted(every)), tuple(sorted(secrets - {""})))
+    known = {get_token() or "", *secrets, *(os.environ.get(name, "") for name in _SECRET_VARIABLES)}
+    # Who has the password of `name:password` needs no name to use it. One that any text may hold tells nothing.
+    known |= {os.environ.get(name, "").partition(":")[2] for name in _ACCOUNT_VARIABLES}
+    told = sorted(secret for secret in known if secret and secret.lower() not in _ANYBODY)
+    return Machine(user, socket.gethostname(), tuple(sorted(every)), tuple(told))
 
 
 def leak_in(name: str, content: bytes, machine: Machine, public: Sequence[str], copied: bool) -> str | None:
@@ -88,14 +106,39 @@ def leak_in(name: str, content: bytes, machine: Machine, public: Sequence[str], 
     the contact of the card. copied: the file is one of the original, byte for byte; addresses in it were published by
     others, and its vocabulary may hold any word.
     """
-    text = unsaid = _text(name, content)
-    # Names and addresses may be part of what is public; secrets and places never are.
-    for said in sorted({form for text in public for form in (text, json.dumps(text)[1:-1])}, key=len, reverse=True):
-        unsaid = re.sub(rf"(?<!\w){re.escape(said)}(?!\w)", _blank(said), unsaid) if said else unsaid
-    for what, found in _findings(text, unsaid, machine, copied, copied and _VOCABULARY.search(name) is not None):
-        line = text.count("\n", 0, found) + 1
-        return f"{what} in line {line}" if "\n" in text else what
+    vocabulary = copied and _VOCABULARY.search(name) is not None
+    for text in _readings(_text(name, content)):
+        # Names and addresses may be part of what is public; secrets and places never are.
+        unsaid = _without(text, public)
+        for what, found in _findings(text, unsaid, machine, copied, vocabulary):
+            line = text.count("\n", 0, found) + 1
+            return f"{what} in line {line}" if "\n" in text else what
     return None
+
+
+def _readings(text: str) -> Iterator[str]:
+    """The text as it stands, and as JSON reads it, where that is another."""
+    yield text.replace("\\/", "/")
+    if _ESCAPED.search(text):
+        yield _ESCAPED.sub(_unescaped, text).replace("\\/", "/")
+
+
+def _unescaped(escaped: re.Match[str]) -> str:
+    read: str = json.loads(f'"{escaped[0]}"')
+    # Lines stay lines, so that what is found has its place.
+    return re.sub(r"\s", " ", read)
+
+
+def _without(text: str, public: Sequence[str]) -> str:
+    """The text with blanks for every public text in it, plain or as JSON quotes it."""
+    for said in sorted({form for one in public for form in _forms(one)}, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(said)}(?!\w)", _blank(said), text) if said else text
+    return text
+
+
+def _forms(text: str) -> set[str]:
+    """A text plain, and as JSON quotes it with and without other letters than those of ASCII."""
+    return {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
 
 
 def _blank(said: str) -> str:
@@ -105,8 +148,8 @@ def _blank(said: str) -> str:
 
 def _findings(text: str, unsaid: str, machine: Machine, copied: bool, vocabulary: bool) -> Iterator[tuple[str, int]]:
     for secret in machine.secrets:
-        if secret in text:
-            yield "a token that is set on this machine", text.index(secret)
+        if match := _secret_in(text, secret, vocabulary):
+            yield "a token that is set on this machine", match.start()
     for kind, pattern in _patterns():
         by_chance = vocabulary and kind in _NOT_IN_A_VOCABULARY
         if not by_chance and (match := pattern.search(text)):
@@ -125,6 +168,14 @@ def _findings(text: str, unsaid: str, machine: Machine, copied: bool, vocabulary
             yield f"the {what} `{word}` of this machine", match.start()
     if not copied and (match := _ADDRESS.search(unsaid)):
         yield f"the e-mail address {match[0]}", match.start()
+
+
+def _secret_in(text: str, secret: str, vocabulary: bool) -> re.Match[str] | None:
+    """Where a secret stands. One that is short enough to be a word is looked for as one, and not among all words."""
+    forms = "|".join(map(re.escape, sorted(_forms(secret), key=len, reverse=True)))
+    if len(secret) >= _LONGER_THAN_WORDS:
+        return re.search(forms, text)
+    return None if vocabulary else re.search(rf"(?<!\w)(?:{forms})(?!\w)", text)
 
 
 def _short(host: str) -> list[tuple[str, str]]:
@@ -149,8 +200,7 @@ def _text(name: str, content: bytes) -> str:
         text = content.decode("latin-1")
     if name.endswith(".sig"):
         text += "\n" + _signed(text)
-    # JSON may write a slash or a letter in other ways.
-    return text.replace("\\/", "/")
+    return text
 
 
 def _chunks_but_pixels(content: bytes) -> Iterator[bytes]:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from taylor_ops.errors import GateRejected, WorkFailed
+from taylor_ops.errors import WorkFailed
 from taylor_ops.files import disk_errors_explained, folder_that_appears_whole, sha256_of_tree
 from taylor_ops.hub import Progress, publish_to_hub
 from taylor_ops.hub_repository import repository_on_the_hub
 from taylor_ops.publish_config import Publish
-from taylor_ops.published import Published
+from taylor_ops.published import Published, other_bytes
 
 
 def publish_to_folder(bundle: Path, files: dict[str, str], repo_id: str, version: str, artifacts: Path) -> Published:
@@ -63,10 +63,7 @@ def _refuse_other_bytes(place: Path, files: dict[str, str], repo_id: str, versio
     there = sha256_of_tree(place)
     other = sorted(name for name in there.keys() | files.keys() if there.get(name) != files.get(name))
     if other:
-        raise GateRejected(
-            f"{repo_id} {version} is published already, with other bytes ({len(other)} files differ, first {other[0]})",
-            "a published version never changes: raise `version` in the config",
-        )
+        raise other_bytes(repo_id, version, other)
 
 
 def _copy(bundle: Path, files: dict[str, str], place: Path) -> None:

@@ -34,6 +34,7 @@ def overview(run: Run) -> dict[str, str | None]:
         )
     said, coverage = dict(facts(record)), record.coverage
     return line | {
+        "published": "yes" if record.published.pull_request is None else "in review",
         "when": said["when"],
         "source": record.source.origin,
         "slowdown": fixed(record.slowdown.achieved, 2),

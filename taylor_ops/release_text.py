@@ -27,9 +27,13 @@ def facts(record: ReleaseRecord) -> list[tuple[str, str]]:
     """From what, to where, when, and by which approval; each with its name."""
     published, approval = record.published, record.approval
     when = record.published_at.strftime("%Y-%m-%d %H:%M UTC") if record.published_at else "not recorded"
+    place = f"{published.repo_id} {published.version} in {published.path}"
+    if published.pull_request is not None:
+        place = f"not yet: pull request {published.pull_request} of {published.repo_id} waits at {published.path}"
+        when = f"left for review {when}"
     return [
         ("source", record.source.origin),
-        ("published", f"{published.repo_id} {published.version} in {published.path}"),
+        ("published", place),
         ("when", when),
         ("approval", f"{approval.by}: {approval.comment}" if approval else "not asked for"),
         ("bundle", f"{size(record.bundle.bytes)} (original {size(record.bundle.original_bytes)})"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.clean_process import continuations_of
@@ -11,6 +14,11 @@ from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.files import read_json, sha256_of_tree
 from taylor_ops.records import Record
 from taylor_ops.signing import SIGNATURE, name_of_key, require_signed
+
+_NO_BUNDLE = "point the command at the folder of a bundle"
+_REMEDY = "do not use this copy; fetch or publish the release again"
+
+_Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 
 
 class Verified(Record):
@@ -22,6 +30,33 @@ class Verified(Record):
     signed_by: str | None = None
 
 
+class _Part(BaseModel):
+    """What a manifest has to hold to be verified by; it holds much more."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _Continuation(_Part):
+    prompt: str
+    prompt_tokens: _Tokens
+    new_tokens: _Tokens
+
+
+class _Exactness(_Part):
+    continuations: list[_Continuation]
+
+
+class _Withdrawn(_Part):
+    why: str
+
+
+class _Manifest(_Part):
+    files: dict[str, str]
+    exactness: _Exactness
+    signature: dict[str, Any] | None = None
+    yanked: _Withdrawn | None = None
+
+
 def verify(bundle: Path, public_key: bytes | None = None, tokens: bool = True) -> Verified:
     """Check the signature, then hashes, then load the bundle in a clean process and compare what it says.
 
@@ -29,38 +64,19 @@ def verify(bundle: Path, public_key: bytes | None = None, tokens: bool = True) -
     recorded continuations are made again. Raises `BadInput` for a folder that is no bundle, `GateRejected` with the
     file or prompt that is not as recorded.
     """
-    manifest = read_manifest(bundle)
-    if "yanked" in manifest:
-        raise GateRejected(f"{bundle} was withdrawn: {manifest['yanked']['why']}", "use another version")
+    manifest = _whole(bundle / MANIFEST, read_manifest(bundle))
+    if manifest.yanked is not None:
+        raise GateRejected(f"{bundle} was withdrawn: {manifest.yanked.why}", "use another version")
     if public_key is not None:
         require_signed(bundle, public_key)
     signed_by = None if public_key is None else name_of_key(public_key)
-    expected: dict[str, str] = manifest["files"]
-    found = sha256_of_tree(bundle)
-    found.pop(MANIFEST)
-    remedy = "do not use this copy; fetch or publish the release again"
-    if "signature" in manifest and found.pop(SIGNATURE, None) is None:
-        raise GateRejected(f"{bundle / SIGNATURE} is missing; the manifest says that the bundle is signed", remedy)
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            raise GateRejected(f"{bundle / name} is missing; the manifest lists it", remedy)
-        if name not in expected:
-            raise GateRejected(f"{bundle / name} is not in the manifest", remedy)
-        if found[name] != expected[name]:
-            raise GateRejected(f"{bundle / name} does not have the bytes that the manifest lists", remedy)
-    recorded = manifest["exactness"]["continuations"] if tokens else []
-    if not recorded:
-        return Verified(files=len(expected), prompts=0, tokens=0, signed_by=signed_by)
-    length = min(len(one["new_tokens"]) for one in recorded)
-    said = continuations_of(bundle, [one["prompt_tokens"] for one in recorded], length)
-    for one, new in zip(recorded, said, strict=True):
-        if new != one["new_tokens"][:length]:
-            position = next(i for i, (a, b) in enumerate(zip(new, one["new_tokens"], strict=False)) if a != b)
-            raise GateRejected(
-                f"{bundle} continues prompt {one['prompt']} with other tokens than recorded, from new token {position}",
-                remedy,
-            )
-    return Verified(files=len(expected), prompts=len(recorded), tokens=length * len(recorded), signed_by=signed_by)
+    _require_files(bundle, manifest)
+    recorded = manifest.exactness.continuations if tokens else []
+    length = min((len(one.new_tokens) for one in recorded), default=0)
+    _require_tokens(bundle, recorded, length)
+    return Verified(
+        files=len(manifest.files), prompts=len(recorded), tokens=length * len(recorded), signed_by=signed_by
+    )
 
 
 def read_manifest(bundle: Path) -> dict[str, Any]:
@@ -68,11 +84,50 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
     path = bundle / MANIFEST
     try:
         manifest = read_json(path)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read: {error}", "point the command at the folder of a bundle") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} cannot be read: {error}", _NO_BUNDLE) from error
     whole = isinstance(manifest.get("files"), dict) and isinstance(manifest.get("exactness"), dict)
     if manifest.get("format") == 1 and not whole:
-        raise BadInput(f"{path} is not a whole manifest", "point the command at the folder of a bundle")
+        raise BadInput(f"{path} is not a whole manifest", _NO_BUNDLE)
     if manifest.get("format") != 1:
         raise BadInput(f"{path} has format {manifest.get('format')!r}, known is 1", "use a newer taylor-release")
     return manifest
+
+
+def _whole(path: Path, document: Mapping[str, Any]) -> _Manifest:
+    try:
+        return _Manifest.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{path} is not a whole manifest: {where}: {first['msg']}", _NO_BUNDLE) from error
+
+
+def _require_files(bundle: Path, manifest: _Manifest) -> None:
+    expected, found = manifest.files, sha256_of_tree(bundle)
+    found.pop(MANIFEST)
+    if manifest.signature is not None and found.pop(SIGNATURE, None) is None:
+        raise GateRejected(f"{bundle / SIGNATURE} is missing; the manifest says that the bundle is signed", _REMEDY)
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            raise GateRejected(f"{bundle / name} is missing; the manifest lists it", _REMEDY)
+        if name not in expected:
+            raise GateRejected(f"{bundle / name} is not in the manifest", _REMEDY)
+        if found[name] != expected[name]:
+            raise GateRejected(f"{bundle / name} does not have the bytes that the manifest lists", _REMEDY)
+
+
+def _require_tokens(bundle: Path, recorded: list[_Continuation], length: int) -> None:
+    if not recorded:
+        return
+    said = continuations_of(bundle, [one.prompt_tokens for one in recorded], length)
+    for one, new in zip(recorded, said, strict=True):
+        expected = one.new_tokens[:length]
+        if new != expected:
+            # One that ends early is equal as far as it goes.
+            differs = (i for i, (a, b) in enumerate(zip(new, expected, strict=False)) if a != b)
+            position = next(differs, min(len(new), length))
+            raise GateRejected(
+                f"{bundle} continues prompt {one.prompt} with other tokens than recorded, from new token {position}",
+                _REMEDY,
+            )

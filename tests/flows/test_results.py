@@ -19,7 +19,8 @@ from prefect.runtime import flow_run
 from flows import progress
 from flows.progress import StageProgress
 from flows.release import release
-from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.errors import BadInput, GateRejected, WorkFailed
+from taylor_ops.verify import Verified
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -46,10 +47,26 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return emitted
 
 
+def spoiled(_bundle: Path, _public_key: bytes | None = None) -> Verified:
+    """Stands in for the verification of a copy that is not as it was sent."""
+    raise GateRejected("config.json does not have the bytes that the manifest lists", "do not use this copy")
+
+
 @pytest.mark.usefixtures("simulated_clock")
 def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_says_so(
-    tiny_config: Path, tmp_path: Path, events: list[Any]
+    tiny_config: Path, tmp_path: Path, events: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("taylor_ops.verify.verify", spoiled)
+        with pytest.raises(WorkFailed, match=r"tiny 1\.0\.0 is published and does not verify: config\.json") as caught:
+            release(str(tiny_config), {}, str(tmp_path / "a"))
+    assert caught.value.remedy.startswith("remove hub/org/tiny/1.0.0 below the artifacts folder")
+    [(out, _), (unverified, said)] = events
+    assert (out, unverified) == ("release.published", "release.unverified")
+    assert "config.json" in said["payload"]["cause"]
+    assert said["payload"]["published"]["path"] == "hub/org/tiny/1.0.0"
+    events.clear()
+
     release(str(tiny_config), {}, str(tmp_path / "a"))
     run = last_run()
     assert run.name == "tiny 1.0.0"

@@ -63,7 +63,8 @@ def write_bundle(folder: Path, version: str, seed: int = 0, large: int = 2_000) 
     }.items():
         (folder / name).write_bytes(content)
     files = sha256_of_tree(folder)
-    write_text(folder / MANIFEST, canonical_json({"format": 1, "version": version, "files": files, "exactness": {}}))
+    stated = {"format": 1, "version": version, "files": files, "exactness": {"continuations": []}}
+    write_text(folder / MANIFEST, canonical_json(stated))
     return folder
 
 

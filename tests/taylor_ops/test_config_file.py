@@ -207,6 +207,11 @@ def test_errors_of_the_source_name_its_kinds_and_never_its_classes(
     assert errors_of(tmp_path, text) == [f"release.yaml:{message}" for message in messages]
 
 
+def test_a_release_is_not_called_as_the_folder_of_what_is_published(tmp_path: Path) -> None:
+    [error] = errors_of(tmp_path, VALID, {"name": "hub"})
+    assert error == "--set name: is `hub`, the folder below the artifacts folder that holds what was published"
+
+
 @pytest.mark.parametrize("repo_id", ["../..", "./tiny", "owner/..", "owner", "owner/a/b", "ownér/tiny", "owner/тiny"])
 @pytest.mark.parametrize("key", ["source.repo_id", "card.base_model", "publish.repo_id"])
 def test_a_repository_that_could_leave_its_folder_or_pass_for_another_is_refused(

@@ -66,7 +66,7 @@ def says_so(content: Content) -> bool:
 
 
 def test_the_current_version_is_marked_on_main_and_loses_its_tag(hub: Hub, tmp_path: Path) -> None:
-    assert withdrawn() == Yanked(repo_id=REPO, version="1.1.0", main_shows=None, unchanged=False)
+    assert withdrawn() == Yanked(repo_id=REPO, version="1.1.0", main_shows="1.1.0", unchanged=False)
     main, before = content_at(hub.store, "main"), content_in(tmp_path / "1.1.0")
     assert says_so(main)
     assert {name for name in main if main[name] != before[name]} == {"README.md", MANIFEST}

@@ -183,3 +183,17 @@ def test_a_publication_keeps_its_time_until_other_bytes_are_published(tmp_path: 
     assert kept.year == 2001
     note_published(tmp_path, place)
     assert published_at(tmp_path) != kept
+
+
+def test_a_pull_request_that_waits_is_not_told_as_published(tmp_path: Path) -> None:
+    page = "https://huggingface.co/org/tiny/discussions/3"
+    waiting = Published(
+        target="hub", repo_id="org/tiny", version="1.2.0", path=page, unchanged=False, commit="0" * 40, pull_request=3
+    )
+    record = example.record(published_at=WHEN).model_copy(update={"published": waiting})
+    record.write(tmp_path / "tiny-taylor" / "1.2.0" / "release.json")
+    (line,) = json.loads(said("list", "--artifacts", tmp_path, "--json"))
+    assert (line["published"], line["when"]) == ("in review", "left for review 2026-03-01 14:05 UTC")
+    told = f"not yet: pull request 3 of org/tiny waits at {page}"
+    assert row(said("show", "tiny-taylor", "1.2.0", "--artifacts", tmp_path), "published") == [told]
+    assert told in release_in_markdown(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 PROMPTS, NEW_TOKENS = 3, 6
+TOKENS = list(range(NEW_TOKENS))
 WEIGHTS = "model-00001-of-00001.safetensors"
 
 
@@ -172,3 +174,84 @@ def test_a_manifest_of_a_later_format_asks_for_a_newer_tool(bundle: Path) -> Non
     with pytest.raises(BadInput, match="has format 2, known is 1") as caught:
         read_manifest(bundle)
     assert "newer taylor-release" in caught.value.remedy
+
+
+# Strange manifests
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+READ = ("format", "files", "exactness", "yanked", "signature")
+
+
+def places_in(part: Any, *above: str | int) -> list[tuple[str | int, ...]]:
+    """The way to every part of a JSON document that verification reads, itself included."""
+    keys = list(part) if isinstance(part, dict) else list(range(len(part))) if isinstance(part, list) else []
+    keys = keys if above else [key for key in keys if key in READ]
+    return [above, *(place for key in keys for place in places_in(part[key], *above, key))]
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_a_manifest_with_anything_anywhere_is_refused_in_words_or_holds(
+    original_bundle: Path, data: st.DataObject
+) -> None:
+    whole = (original_bundle / MANIFEST).read_text(encoding="utf-8")
+    document = json.loads(whole) | {"yanked": None, "signature": None}
+    document["exactness"] = {"continuations": [{"prompt": "a", "prompt_tokens": [1, 2], "new_tokens": TOKENS}]}
+    place = data.draw(st.sampled_from(places_in(document)[1:]))
+    part: Any = document
+    for key in place[:-1]:
+        part = part[key]
+    if data.draw(st.booleans()):
+        del part[place[-1]]
+    else:
+        part[place[-1]] = data.draw(ANY_JSON)
+    try:
+        (original_bundle / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                "taylor_ops.verify.continuations_of", lambda _bundle, prompts, length: [TOKENS[:length] for _ in prompts]
+            )
+            assert verify(original_bundle).files == len(document["files"])
+    except (BadInput, GateRejected) as error:
+        assert str(original_bundle) in error.cause
+    finally:
+        (original_bundle / MANIFEST).write_text(whole, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"exactness": {}}, "exactness.continuations: Field required"),
+        ({"files": {"README.md": 3}}, "files.README.md: Input should be a valid string"),
+        ({"yanked": "yes"}, "yanked: Input should be"),
+        ({"exactness": {"continuations": [{"prompt": "a"}]}}, "exactness.continuations.0.prompt_tokens: Field required"),
+        (
+            {"exactness": {"continuations": [{"prompt": "a", "prompt_tokens": [1], "new_tokens": []}]}},
+            "exactness.continuations.0.new_tokens: List should have at least 1 item",
+        ),
+    ],
+)
+def test_what_a_manifest_lacks_is_named(bundle: Path, change: dict[str, Any], says: str) -> None:
+    change_manifest(bundle, lambda manifest: manifest.update(change))
+    with pytest.raises(BadInput, match="is not a whole manifest") as caught:
+        verify(bundle)
+    assert says in caught.value.cause
+    assert str(bundle / MANIFEST) in caught.value.cause
+
+
+def test_a_bundle_that_ends_early_is_refused_where_it_ends(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = [one["new_tokens"] for one in read_json(bundle / MANIFEST)["exactness"]["continuations"]]
+    said = [*recorded[:-1], recorded[-1][:2]]
+    monkeypatch.setattr("taylor_ops.verify.continuations_of", lambda *_given: said)
+    assert rejected(bundle).endswith("with other tokens than recorded, from new token 2")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_a_manifest_of_endless_depth_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match="cannot be read"):
+        verify(tmp_path)
