@@ -1,7 +1,8 @@
-"""Tiny models that are captured, planned and converted once for all tests of this folder; single MLPs."""
+"""Tiny models that are captured, planned and converted once for all tests of this folder; single MLPs; an empty Hub."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from taylor_ops.convert import ConvertedModel, convert, expansions_of
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan
 from taylor_ops.ranges import capture
+from tests.loopback_hub.app import Hub
+from tests.loopback_hub.bench import client_on_loopback
+from tests.loopback_hub.store import Store
 from tests.taylor_ops.mlp_example import CASES, Case
 from tests.tiny_models import save_tiny_model
 
@@ -101,3 +105,20 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
 def silu_case(tmp_path: Path) -> Case:
     """A gated MLP with silu, with its release."""
     return Case(tmp_path, "silu", True, Conversion(tolerance=1e-3))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """The stand-in for the Hub, with the real client pointed at it."""
+    with client_on_loopback(tmp_path_factory.mktemp("hub") / "store") as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(server: Hub, tmp_path: Path) -> Hub:
+    """The stand-in for the Hub, empty and well."""
+    server.store = Store(tmp_path / "store")
+    server.faults.clear()
+    server.after_each = lambda _kind: None
+    server.tokens_at_storage = 0
+    return server

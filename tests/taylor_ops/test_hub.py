@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,6 @@ from taylor_ops.publish_config import Publish
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import (
     REPO,
-    client_on_loopback,
     content_at,
     content_in,
     impatient,
@@ -28,25 +27,9 @@ from tests.loopback_hub.bench import (
 )
 from tests.loopback_hub.faults import Fault
 from tests.loopback_hub.server import READER, STRANGER, WRITER
-from tests.loopback_hub.store import Account, Store
+from tests.loopback_hub.store import Account
 
 VERSION = "1.0.0"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with client_on_loopback(tmp_path_factory.mktemp("hub") / "store") as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(server: Hub, tmp_path: Path) -> Hub:
-    """An empty Hub."""
-    server.store = Store(tmp_path / "store")
-    server.faults.clear()
-    server.after_each = lambda _kind: None
-    server.tokens_at_storage = 0
-    return server
 
 
 @pytest.fixture

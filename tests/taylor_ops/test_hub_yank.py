@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.command_line import app
 from taylor_ops import hub_yank
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
@@ -20,7 +20,6 @@ from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import (
     REPO,
     Content,
-    client_on_loopback,
     content_at,
     content_in,
     impatient,
@@ -29,26 +28,17 @@ from tests.loopback_hub.bench import (
 )
 from tests.loopback_hub.faults import Fault
 from tests.loopback_hub.server import READER
-from tests.loopback_hub.store import Store
 
 WHY = "a layer was converted with the wrong range"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with client_on_loopback(tmp_path_factory.mktemp("hub") / "store") as hub:
-        yield hub
-
-
 @pytest.fixture
-def hub(server: Hub, tmp_path: Path) -> Hub:
+def hub(hub: Hub, tmp_path: Path) -> Hub:
     """A Hub with two versions."""
-    server.store = Store(tmp_path / "store")
-    server.faults.clear()
     for version in ("1.0.0", "1.1.0"):
         publish(write_bundle(tmp_path / version, version), version)
-    server.faults.clear()
-    return server
+    hub.faults.clear()
+    return hub
 
 
 def withdrawn(version: str = "1.1.0", rollback: bool = False, **more: Any) -> Yanked:
@@ -161,6 +151,26 @@ def test_a_token_that_may_not_write_withdraws_nothing(hub: Hub, monkeypatch: pyt
 def test_a_reason_is_needed(hub: Hub) -> None:
     with pytest.raises(BadInput, match="no reason"):
         yank(REPO, "1.1.0", " \n", False)
+
+
+@pytest.mark.parametrize("left", ["nothing", "strange"])
+def test_a_main_without_a_release_is_told_as_such(hub: Hub, left: str, capsys: pytest.CaptureFixture[str]) -> None:
+    repository = hub.store.repositories[REPO]
+    files = {".gitattributes": repository.at("main").files[".gitattributes"]}
+    if left == "strange":
+        files[MANIFEST] = hub.store.small(b'{"version": 1.1, "files": {}}')
+    repository.refs["refs/heads/main"] = repository.add(repository.at("main"), "changed by a person", files).oid
+    app(["yank", REPO, "1.1.0", "--why", WHY], standalone_mode=False)
+    assert capsys.readouterr().out == f"{REPO} 1.1.0 is withdrawn; main shows no release\n"
+    assert "refs/tags/v1.1.0" not in refs(hub)
+
+
+def test_a_version_whose_manifest_lists_no_files_is_named(hub: Hub) -> None:
+    repository = hub.store.repositories[REPO]
+    files = dict(repository.at("v1.1.0").files) | {MANIFEST: hub.store.small(b'{"version": "1.1.0"}')}
+    repository.refs["refs/tags/v1.1.0"] = repository.add(repository.at("v1.1.0"), "spoiled", files).oid
+    with pytest.raises(WorkFailed, match=r"taylor_release\.json at \w+ is no manifest"):
+        withdrawn()
 
 
 @pytest.mark.parametrize("kind", ["branch", "commit", "delete_tag"])
