@@ -12,16 +12,11 @@ from pydantic import Field
 
 from flows.stage import Release
 from taylor_ops.approval import Approval, note_that_it_goes_on, note_that_it_waits
-from taylor_ops.audit import AuditRecord
 from taylor_ops.bundle import Evidence, stated
 from taylor_ops.card import card_template
-from taylor_ops.convert import ConvertedModel
 from taylor_ops.errors import BadInput, GateRejected
-from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.gates import gates_before_publication, gates_in_markdown
-from taylor_ops.latency import LatencyRecord
 from taylor_ops.reuse import stage_key
-from taylor_ops.source import ResolvedSource
 
 _LETTERS = 2000
 
@@ -44,14 +39,7 @@ def require_suspendable(release: Release) -> None:
         )
 
 
-def approve(
-    release: Release,
-    source: ResolvedSource,
-    latency: LatencyRecord,
-    converted: ConvertedModel,
-    exactness: ExactnessRecord,
-    attacks: AuditRecord,
-) -> Approval | None:
+def approve(release: Release, evidence: Evidence) -> Approval | None:
     """Ask a person, where the config says so; None where it does not.
 
     The first call ends this run, which the server starts again when there is an answer; the call then gives it back.
@@ -60,13 +48,13 @@ def approve(
     """
     if not release.config.publish.approval:
         return None
-    evidence = Evidence(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
     decides = {
         "evidence": evidence,
         "config": stated(release.loaded.document),
         "template": card_template(release.config.card),
     }
-    shown = f"## {release.label}\n\n" + gates_in_markdown(gates_before_publication(latency, exactness, attacks))
+    known = gates_before_publication(evidence.latency, evidence.exactness, evidence.audit)
+    shown = f"## {release.label}\n\n" + gates_in_markdown(known)
 
     def ask() -> Approval:
         note_that_it_waits(release.stages, str(flow_run.id))

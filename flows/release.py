@@ -23,6 +23,7 @@ from flows.stages import (
     validate,
     verify,
 )
+from taylor_ops.bundle import Evidence
 from taylor_ops.errors import BadInput
 from taylor_ops.release_record import ReleaseRecord
 
@@ -55,8 +56,9 @@ def release(config: str, overrides: Overrides = {}, artifacts: str = "artifacts"
         converted = convert(run, source, ranges, latency)
         exactness = validate(run, source, ranges, converted)
         attacks = audit(run, source, converted)
-        approval = approve(run, source, latency, converted, exactness, attacks)
-        bundle = assemble(run, source, latency, converted, exactness, attacks, approval)
+        evidence = Evidence(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
+        approval = approve(run, evidence)
+        bundle = assemble(run, evidence, approval)
         refuse_leaks(run, source, converted, bundle, approval)
         published = publish(run, bundle)
         verified = verify(run, bundle, published)

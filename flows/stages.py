@@ -215,19 +215,9 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
 
 
 @task(task_run_name="assemble {release.label}")
-def assemble(
-    release: Release,
-    source: ResolvedSource,
-    latency: LatencyRecord,
-    converted: ConvertedModel,
-    exactness: ExactnessRecord,
-    attacks: AuditRecord,
-    approval: Approval | None,
-) -> BundleRecord:
+def assemble(release: Release, evidence: Evidence, approval: Approval | None) -> BundleRecord:
     """Put model, card and manifest together in the run's folder."""
-    evidence = Evidence(
-        source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks, approval=approval
-    )
+    evidence = evidence.model_copy(update={"approval": approval})
     config, document = release.config, bundles.stated(release.loaded.document)
     return release.perform(
         "assemble",
