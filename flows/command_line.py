@@ -93,18 +93,20 @@ def run(
 def verify(
     bundle: Annotated[str, typer.Argument(help="Folder, or OWNER/NAME@TAG on the Hub.", show_default=False)],
     public_key: Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed it.")] = None,
+    identity: Annotated[str | None, typer.Option(help="Who must have signed it by Sigstore.")] = None,
+    issuer: Annotated[str | None, typer.Option(help="Who vouches for that identity.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
 ) -> None:
     """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process."""
     quiet_tools()
     from taylor_ops.hub_fetch import fetched, reference
-    from taylor_ops.signing import read_public_key
+    from taylor_ops.signers import signer_named
     from taylor_ops.verify import verify as verify_bundle
 
-    key = None if public_key is None else read_public_key(public_key)
+    signer = signer_named(public_key, identity, issuer)
     place = None if Path(bundle).exists() else reference(bundle)
     with fetched(place) if place else nullcontext(Path(bundle)) as folder:
-        verified = verify_bundle(folder, key, tokens)
+        verified = verify_bundle(folder, signer, tokens)
     signed = f"signed by {verified.signed_by}; " if verified.signed_by else ""
     said = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
     typer.echo(f"{bundle}: {signed}{verified.files} files as listed{said}")

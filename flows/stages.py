@@ -43,7 +43,7 @@ from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.released import note_published, published_at
 from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
-from taylor_ops.signing import public_key_of
+from taylor_ops.signers import Signer, require_signer, signer_of
 from taylor_ops.source import ResolvedSource
 from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
 from taylor_ops.texts import require_readable, text_hashes
@@ -56,7 +56,7 @@ def resolve(release: Release) -> ResolvedSource:
     config, source = release.config, release.config.source
     require_installed(config.execution)
     latencies.require_devices(config.latency)
-    _public_key(release)
+    require_signer(config.publish.signing)
     resolved = release.perform(
         "resolve",
         "taylor_ops.source",
@@ -227,7 +227,7 @@ def assemble(release: Release, evidence: Evidence, approval: Approval | None) ->
             "evidence": evidence,
             "config": document,
             "template": card_template(config.card),
-            "key": str(_public_key(release)),
+            "key": str(_signer(release)),
         },
         lambda folder, _progress: bundles.assemble(release.stages / "convert", config, document, evidence, folder),
         folder=release.folder / "bundle",
@@ -295,10 +295,10 @@ def verify(release: Release, bundle: BundleRecord, published: Published) -> Veri
 
     def check(_folder: Path, _progress: Progress) -> Verified:
         if published.commit is None:
-            return verification.verify(release.artifacts / published.path, _public_key(release))
+            return verification.verify(release.artifacts / published.path, _signer(release))
         place, fetched = Reference(published.repo_id, published.commit), kept_beside(folder) / "fetched"
         fetch(place, fetched, token_of(release.config.publish))
-        return verification.verify(fetched, _public_key(release))
+        return verification.verify(fetched, _signer(release))
 
     with failed_verification_told(release, published):
         return release.perform(
@@ -354,10 +354,10 @@ def report(
     return record
 
 
-def _public_key(release: Release) -> bytes | None:
-    """The public part of the key that signs; `BadInput` where there should be one and is none."""
+def _signer(release: Release) -> Signer | None:
+    """Who signs; `BadInput` where a key should and there is none."""
     signing = release.config.publish.signing
-    return None if signing is None else public_key_of(signing.key_file)
+    return None if signing is None else signer_of(signing)
 
 
 def _ranges_file(release: Release, ranges: CapturedRanges) -> Path:

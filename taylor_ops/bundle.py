@@ -23,7 +23,7 @@ from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.files import canonical_json, folder_that_appears_whole, link_or_copy, sha256_of_tree, write_text
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.records import Record
-from taylor_ops.signing import SIGNATURE, name_of_key, public_key_of, sign
+from taylor_ops.signers import sign_bundle, signer_of, statement_of
 from taylor_ops.source import ResolvedSource
 
 MANIFEST = "taylor_release.json"
@@ -68,8 +68,7 @@ def assemble(
     } | _statements(evidence, config.card.measured)
     signing = config.publish.signing
     if signing is not None:
-        key = name_of_key(public_key_of(signing.key_file))
-        statements["signature"] = {"file": SIGNATURE, "public_key_sha256": key}
+        statements["signature"] = statement_of(signer_of(signing))
     with folder_that_appears_whole(folder) as partial:
         for path in sorted(converted_folder.iterdir()):
             link_or_copy(path, partial / path.name)
@@ -79,7 +78,7 @@ def assemble(
         files = sha256_of_tree(partial)
         write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
         if signing is not None:
-            sign(partial, signing.key_file, f"{config.name}-{config.version}")
+            sign_bundle(partial, signing, f"{config.name}-{config.version}")
     return BundleRecord(
         folder=folder.name,
         bytes=sum(path.stat().st_size for path in folder.iterdir()),
@@ -148,7 +147,7 @@ def _timed(latency: LatencyRecord) -> dict[str, Any]:
 def stated(document: dict[str, Any]) -> dict[str, Any]:
     """What a bundle states of a config document: all but who did the work, on which nothing in it depends, and the key.
 
-    Of the key the manifest states which it is, and nothing where it lies.
+    Who signed, the manifest states of the signature; where a key lies, nothing.
     """
     result = {key: value for key, value in document.items() if key != "execution"}
     if isinstance(result.get("publish"), dict):

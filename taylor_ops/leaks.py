@@ -79,9 +79,10 @@ def require_no_leak(
 
 
 def public_texts(config: ReleaseConfig) -> list[str]:
-    """What a config means to publish, for `require_no_leak`: repositories and the contact."""
+    """What a config means to publish, for `require_no_leak`: repositories, the contact, and who signs."""
     source = config.source.repo_id if isinstance(config.source, HubSource) else None
-    texts = (config.card.contact, config.card.base_model, config.publish.repo_id, source)
+    signs = config.publish.signing.identity if config.publish.signing else None
+    texts = (config.card.contact, config.card.base_model, config.publish.repo_id, source, signs)
     return [text for text in texts if text]
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ PASSWORD = "TAYLOR_RELEASE_KEY_PASSWORD"
 """Environment variable with the password of an encrypted key."""
 
 _CURVES = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384(), "secp521r1": hashes.SHA512()}
-_REMEDY = "do not use this copy; fetch or publish the release again"
+NOT_THIS_COPY = "do not use this copy; fetch or publish the release again"
 
 
 def public_key_of(key_file: Path) -> bytes:
@@ -62,7 +63,18 @@ def sign(folder: Path, key_file: Path, name: str) -> None:
     from model_signing.signing import Config
 
     public_key_of(key_file)
+    key = load_pem_private_key(key_file.read_bytes(), _password())
     config = Config().use_elliptic_key_signer(private_key=key_file, password=_password())
+    signature_made(folder, config, name, lambda envelope: _make_reproducible(envelope, key))
+
+
+def signature_made(
+    folder: Path, config: Any, name: str, change: Callable[[dict[str, Any]], None] = lambda _envelope: None
+) -> None:
+    """Let the library sign everything in `folder` by a config of it, and write the signature there.
+
+    name: what the signature calls the model. change: is given the envelope before it is written.
+    """
     config.set_hashing_config(_hashing())
     with tempfile.TemporaryDirectory() as scratch:
         # The signature states the last part of the path, which while a bundle is made is a name of no meaning.
@@ -70,7 +82,7 @@ def sign(folder: Path, key_file: Path, name: str) -> None:
         named.symlink_to(folder.absolute())
         config.sign(named, signature)
         made = read_json(signature)
-    _make_reproducible(made["dsseEnvelope"], load_pem_private_key(key_file.read_bytes(), _password()))
+    change(made["dsseEnvelope"])
     write_text(folder / SIGNATURE, canonical_json(made))
 
 
@@ -81,21 +93,30 @@ def require_signed(folder: Path, public_key: bytes) -> None:
     """
     from model_signing.verifying import Config
 
-    signature = folder / SIGNATURE
-    if not signature.is_file():
-        raise GateRejected(f"{signature} is missing: {folder} is not signed", _REMEDY)
     with tempfile.TemporaryDirectory() as scratch:
         key = Path(scratch) / "key.pub"
         key.write_bytes(public_key)
-        config = Config().use_elliptic_key_verifier(public_key=key)
-        config.set_hashing_config(_hashing())
-        try:
-            config.verify(folder, signature)
-        except InvalidSignature as error:
-            raise GateRejected(f"{signature} was not made with key {name_of_key(public_key)}", _REMEDY) from error
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            # Whatever a file that is no signature makes the library stumble over.
-            raise GateRejected(f"{signature} does not sign what is in {folder}: {_reason(error)}", _REMEDY) from error
+        signature_read(folder, Config().use_elliptic_key_verifier(public_key=key), f"key {name_of_key(public_key)}")
+
+
+def signature_read(folder: Path, config: Any, signer: str) -> None:
+    """Let the library check the signature in `folder` by a config of it. signer: whose it should be, for the error.
+
+    Raises `GateRejected` for a missing, damaged or foreign signature, and for files that are not as they were signed.
+    """
+    signature = folder / SIGNATURE
+    if not signature.is_file():
+        raise GateRejected(f"{signature} is missing: {folder} is not signed", NOT_THIS_COPY)
+    config.set_hashing_config(_hashing())
+    try:
+        config.verify(folder, signature)
+    except InvalidSignature as error:
+        raise GateRejected(f"{signature} was not made with {signer}", NOT_THIS_COPY) from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        # Whatever a file that is no signature makes the library stumble over.
+        raise GateRejected(
+            f"{signature} does not sign what is in {folder}: {_reason(error)}", NOT_THIS_COPY
+        ) from error
 
 
 def _hashing() -> Any:

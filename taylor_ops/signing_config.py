@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
 from taylor_ops.section import LocalPath, Section
 
 
 class Signing(Section):
     """With what the bundle is signed (OpenSSF model signing)."""
 
-    key_file: LocalPath
+    method: Literal["key", "sigstore"] = "key"
+    """`key` signs with the key in a file. `sigstore` signs as an account that an issuer vouches for, over the network
+    and into a public log; such a signature has other bytes each time it is made."""
+    key_file: LocalPath | None = Field(default=None, validate_default=True)
     """PEM file with an elliptic curve private key, relative to the config file's folder. Its name goes nowhere; the
     password of an encrypted key is read from the environment variable `TAYLOR_RELEASE_KEY_PASSWORD`."""
+    identity: str | None = Field(default=None, pattern=r"^[^\s`|<>]+$", validate_default=True)
+    """Of Sigstore: as whom, such as `ann@example.org`, or a workflow by its address. It stands in the manifest."""
+    issuer: str | None = Field(default=None, pattern=r"^https://[^\s`|<>]+$", validate_default=True)
+    """Of Sigstore: who vouches for that, such as `https://accounts.google.com`. The token is what the platform of the
+    run gives, or that in the environment variable `TAYLOR_RELEASE_IDENTITY_TOKEN`."""
+
+    @field_validator("key_file", "identity", "issuer")
+    @classmethod
+    def _of_its_method(cls, value: Path | str | None, info: ValidationInfo) -> Path | str | None:
+        needed = "key" if info.field_name == "key_file" else "sigstore"
+        if "method" in info.data and (info.data["method"] == needed) != (value is not None):
+            raise ValueError(f"is needed where `method` is `{needed}`, and belongs nowhere else")
+        return value

@@ -13,16 +13,17 @@ from taylor_ops.clean_process import continuations_of
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.files import read_json, sha256_of_tree
 from taylor_ops.records import Record
-from taylor_ops.signing import SIGNATURE, name_of_key, require_signed
+from taylor_ops.signers import Signer, name_of, require_signed_by
+from taylor_ops.signing import NOT_THIS_COPY, SIGNATURE
 
 _NO_BUNDLE = "point the command at the folder of a bundle"
-_REMEDY = "do not use this copy; fetch or publish the release again"
 
 _Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 
 
 class Verified(Record):
-    """What was checked: files by hash, and prompts continued with the recorded tokens. signed_by: the key, if any."""
+    """What was checked: files by hash, and prompts continued with the recorded tokens. signed_by: whose
+    signature was checked, if any."""
 
     files: int
     prompts: int
@@ -57,19 +58,19 @@ class _Manifest(_Part):
     yanked: _Withdrawn | None = None
 
 
-def verify(bundle: Path, public_key: bytes | None = None, tokens: bool = True) -> Verified:
+def verify(bundle: Path, signer: Signer | None = None, tokens: bool = True) -> Verified:
     """Check the signature, then hashes, then load the bundle in a clean process and compare what it says.
 
-    public_key: PEM of the key that must have signed it; without one a signature is not looked at. tokens: whether the
+    signer: who must have signed it, by key or identity; without one a signature is not looked at. tokens: whether the
     recorded continuations are made again. Raises `BadInput` for a folder that is no bundle, `GateRejected` with the
     file or prompt that is not as recorded.
     """
     manifest = _whole(bundle / MANIFEST, read_manifest(bundle))
     if manifest.yanked is not None:
         raise GateRejected(f"{bundle} was withdrawn: {manifest.yanked.why}", "use another version")
-    if public_key is not None:
-        require_signed(bundle, public_key)
-    signed_by = None if public_key is None else name_of_key(public_key)
+    if signer is not None:
+        require_signed_by(bundle, signer)
+    signed_by = None if signer is None else name_of(signer)
     _require_files(bundle, manifest)
     recorded = manifest.exactness.continuations if tokens else []
     length = min((len(one.new_tokens) for one in recorded), default=0)
@@ -107,14 +108,14 @@ def _require_files(bundle: Path, manifest: _Manifest) -> None:
     expected, found = manifest.files, sha256_of_tree(bundle)
     found.pop(MANIFEST)
     if manifest.signature is not None and found.pop(SIGNATURE, None) is None:
-        raise GateRejected(f"{bundle / SIGNATURE} is missing; the manifest says that the bundle is signed", _REMEDY)
+        raise GateRejected(f"{bundle / SIGNATURE} is missing; the manifest says that the bundle is signed", NOT_THIS_COPY)
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
-            raise GateRejected(f"{bundle / name} is missing; the manifest lists it", _REMEDY)
+            raise GateRejected(f"{bundle / name} is missing; the manifest lists it", NOT_THIS_COPY)
         if name not in expected:
-            raise GateRejected(f"{bundle / name} is not in the manifest", _REMEDY)
+            raise GateRejected(f"{bundle / name} is not in the manifest", NOT_THIS_COPY)
         if found[name] != expected[name]:
-            raise GateRejected(f"{bundle / name} does not have the bytes that the manifest lists", _REMEDY)
+            raise GateRejected(f"{bundle / name} does not have the bytes that the manifest lists", NOT_THIS_COPY)
 
 
 def _require_tokens(bundle: Path, recorded: list[_Continuation], length: int) -> None:
@@ -129,5 +130,5 @@ def _require_tokens(bundle: Path, recorded: list[_Continuation], length: int) ->
             position = next(differs, min(len(new), length))
             raise GateRejected(
                 f"{bundle} continues prompt {one.prompt} with other tokens than recorded, from new token {position}",
-                _REMEDY,
+                NOT_THIS_COPY,
             )

@@ -172,22 +172,6 @@ def test_an_attack_above_its_threshold_ends_a_release_that_is_to_be_blocked(tiny
     assert not (tmp_path / "a" / "tiny" / "1.0.0" / "bundle").exists()
 
 
-def test_a_published_copy_that_does_not_verify_ends_the_run(
-    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0"
-    publish = stages.publishing.publish
-
-    def then_damage(*arguments: Any) -> Any:
-        done = publish(*arguments)
-        (place / "config.json").write_text("{}", encoding="utf-8")
-        return done
-
-    monkeypatch.setattr(stages.publishing, "publish", then_damage)
-    with pytest.raises(GateRejected, match=r"config\.json does not have the bytes"):
-        run(tiny_config, tmp_path / "a")
-
-
 def test_a_signed_release_is_verified_with_its_key_and_one_that_gives_a_path_away_is_not_published(
     tiny_config: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,7 +21,7 @@ from flows import progress
 from flows.progress import StageProgress
 from flows.release import release
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
-from taylor_ops.verify import Verified
+from taylor_ops.publish import publish
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -47,18 +48,20 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return emitted
 
 
-def spoiled(_bundle: Path, _public_key: bytes | None = None) -> Verified:
-    """Stands in for the verification of a copy that is not as it was sent."""
-    raise GateRejected("config.json does not have the bytes that the manifest lists", "do not use this copy")
-
-
 @pytest.mark.usefixtures("simulated_clock")
 def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_says_so(
     tiny_config: Path, tmp_path: Path, events: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    copy = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0" / "config.json"
+
+    def then_damage(*given: Any) -> Any:
+        done = publish(*given)
+        copy.write_text("{}", encoding="utf-8")
+        return done
+
     with monkeypatch.context() as patch:
-        patch.setattr("taylor_ops.verify.verify", spoiled)
-        with pytest.raises(WorkFailed, match=r"tiny 1\.0\.0 is published and does not verify: config\.json") as caught:
+        patch.setattr("taylor_ops.publish.publish", then_damage)
+        with pytest.raises(WorkFailed, match=r"tiny 1\.0\.0 is published and does not verify: .*config\.json") as caught:
             release(str(tiny_config), {}, str(tmp_path / "a"))
     assert caught.value.remedy.startswith("remove hub/org/tiny/1.0.0 below the artifacts folder")
     [(out, _), (unverified, said)] = events
@@ -66,6 +69,7 @@ def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_s
     assert "config.json" in said["payload"]["cause"]
     assert said["payload"]["published"]["path"] == "hub/org/tiny/1.0.0"
     events.clear()
+    shutil.copyfile(tmp_path / "a" / "tiny" / "1.0.0" / "bundle" / "config.json", copy)
 
     release(str(tiny_config), {}, str(tmp_path / "a"))
     run = last_run()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from tests.loopback_hub import discussions
+from tests.loopback_hub import discussions, xet
 from tests.loopback_hub.faults import Fault, Faults
 from tests.loopback_hub.requests import Answer, Gone, Receive, Request, Send, cut
 from tests.loopback_hub.store import Account, Refused, Repository, Store, StoredCommit, StoredFile
@@ -45,10 +45,12 @@ _ROUTES = [
         ("PUT", rf"{_LFS}/parts/(?P<number>\d+)", "lfs_part"),
         ("POST", rf"{_LFS}/complete", "lfs_complete"),
         ("POST", rf"/{_REPO}/lfs-verify", "lfs_verify"),
+        ("GET", rf"{_R}/xet-read-token/(?P<revision>[^/]+)", "xet_read"),
+        ("GET", rf"{_R}/xet-write-token/(?P<revision>[^/]+)", "xet_write"),
         ("(GET|HEAD)", rf"/{_REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
     ]
 ]
-_READS = {"info", "refs", "tree", "history", "paths_info", "discussions", "discussion", "resolve"}
+_READS = {"info", "refs", "tree", "history", "paths_info", "discussions", "discussion", "resolve", "xet_read"}
 _OPEN = {"validate_yaml", "lfs_put", "lfs_part", "lfs_complete", "unknown"}
 
 
@@ -344,6 +346,13 @@ class Hub:
             raise Refused(404, "the object is not there as announced")
         return Answer({"ok": True})
 
+    async def _xet_read(self, _request: Request, *_rest: Any) -> Answer:
+        if self.store.xet is None:
+            raise Refused(404, "this Hub has no Xet storage")
+        return xet.access(self.store.xet)
+
+    _xet_write = _xet_read
+
     async def _resolve(self, request: Request, found: dict[str, str], repository: Repository, _account: Any) -> Answer:
         commit = repository.at(found["revision"])
         if found["path"] not in commit.files:
@@ -354,6 +363,8 @@ class Hub:
         headers = {"X-Repo-Commit": commit.oid, "ETag": etag, "Accept-Ranges": "bytes"}
         if file.sha256:
             headers |= {"X-Linked-Etag": etag, "X-Linked-Size": str(file.size)}
+        if file.xet:
+            headers |= xet.headers_of(file.xet, self.endpoint, repository.name, commit.oid)
         start = int((request.header("range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
         if start:
             headers["Content-Range"] = f"bytes {start}-{file.size - 1}/{file.size}"
@@ -376,4 +387,6 @@ def _entry(name: str, file: StoredFile) -> dict[str, Any]:
     entry: dict[str, Any] = {"type": "file", "path": name, "size": file.size, "oid": file.blob}
     if file.sha256:
         entry["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": 134}
+    if file.xet:
+        entry["xetHash"] = file.xet
     return entry

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.loopback_hub.xet import files_in
+
 
 class Refused(Exception):
     """A request that the Hub answers with an error."""
@@ -38,11 +40,13 @@ class Account:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a commit. blob: git's name for its bytes, or for the pointer in place of a large file's."""
+    """One file of a commit. blob: git's name for its bytes, or for the pointer in place of a large file's. xet: the
+    hash under which Xet storage has it."""
 
     blob: str
     size: int
     sha256: str | None = None
+    xet: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,10 +107,10 @@ class Repository:
 
 
 class Store:
-    """All that the stand-in keeps: small files in memory, large ones below a folder."""
+    """All that the stand-in keeps: small files in memory, large ones below a folder, or in Xet storage."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, xet: Path | None = None) -> None:
+        self.folder, self.xet = folder, xet
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[str, bytes] = {}
         (folder / "objects").mkdir(parents=True)
@@ -135,10 +139,12 @@ class Store:
     def large(self, sha256: str) -> StoredFile:
         """A large file that was uploaded before, as a commit refers to it."""
         path = self.object(sha256)
-        if not path.is_file():
+        there = files_in(self.xet).get(sha256) if self.xet else None
+        if there is None and not path.is_file():
             raise Refused(400, f"LFS pointer pointed to a file that does not exist: {sha256}")
-        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {path.stat().st_size}\n"
-        return StoredFile(self.small(pointer.encode()).blob, path.stat().st_size, sha256)
+        size = there.size if there else path.stat().st_size
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n"
+        return StoredFile(self.small(pointer.encode()).blob, size, sha256, there.hash if there else None)
 
     def object(self, sha256: str) -> Path:
         """Where the bytes of a large file are, or would be."""

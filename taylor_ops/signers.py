@@ -1,0 +1,72 @@
+"""Who signs a bundle, by a key or by an identity: as a config names it, as a manifest states it, as a reader asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from taylor_ops.errors import BadInput
+from taylor_ops.signing import SIGNATURE, name_of_key, public_key_of, read_public_key, require_signed, sign
+from taylor_ops.signing_config import Signing
+from taylor_ops.sigstore_signing import Identity, require_able_to_sign, require_signed_as, sign_as
+
+Signer = bytes | Identity
+"""The public key, as PEM, or the identity that a signature is checked against."""
+
+
+def signer_of(signing: Signing) -> Signer:
+    """Whose signature a config asks for; `BadInput` where the file of its key holds none that can sign."""
+    if signing.key_file is not None:
+        return public_key_of(signing.key_file)
+    assert signing.identity is not None
+    assert signing.issuer is not None
+    return Identity(identity=signing.identity, issuer=signing.issuer)
+
+
+def require_signer(signing: Signing | None) -> None:
+    """Raise `BadInput` or `WorkFailed` where nothing could be signed as a config asks: hours before it is tried."""
+    signer = None if signing is None else signer_of(signing)
+    if isinstance(signer, Identity):
+        require_able_to_sign(signer)
+
+
+def name_of(signer: Signer) -> str:
+    """What a signer is called."""
+    return signer.name if isinstance(signer, Identity) else name_of_key(signer)
+
+
+def statement_of(signer: Signer) -> dict[str, str]:
+    """What a manifest says of the signature."""
+    if isinstance(signer, Identity):
+        return {"file": SIGNATURE, "identity": signer.identity, "issuer": signer.issuer}
+    return {"file": SIGNATURE, "public_key_sha256": name_of_key(signer)}
+
+
+def sign_bundle(folder: Path, signing: Signing, name: str) -> None:
+    """Write the signature of everything in `folder` into it. name: what the signature calls the model."""
+    signer = signer_of(signing)
+    if isinstance(signer, Identity):
+        sign_as(folder, signer, name)
+    elif signing.key_file is not None:
+        sign(folder, signing.key_file, name)
+
+
+def require_signed_by(folder: Path, signer: Signer) -> None:
+    """Check that `folder` holds what `signer` signed, and nothing else; `GateRejected` where it does not."""
+    if isinstance(signer, Identity):
+        require_signed_as(folder, signer)
+    else:
+        require_signed(folder, signer)
+
+
+def signer_named(public_key: Path | None, identity: str | None, issuer: str | None) -> Signer | None:
+    """Who a reader asks for: by the file of a public key, or by an identity and its issuer; None where by neither.
+
+    Raises `BadInput` for both at once, for half of an identity, and for a file without a usable key.
+    """
+    if (identity is None) != (issuer is None):
+        raise BadInput("an identity and its issuer go together", "give both --identity and --issuer")
+    if public_key is not None and identity is not None:
+        raise BadInput("a bundle has one signature", "give either --public-key, or --identity and --issuer")
+    if public_key is not None:
+        return read_public_key(public_key)
+    return None if identity is None or issuer is None else Identity(identity=identity, issuer=issuer)
