@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.utils import is_offline_mode
+from huggingface_hub import constants
 
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
 from taylor_ops.records import Record
@@ -105,7 +105,7 @@ def _explained(what: str) -> Iterator[None]:
     from sigstore.errors import Error, NetworkError, TUFError
     from sigstore.oidc import IdentityError, IssuerError
 
-    if is_offline_mode():
+    if constants.is_offline_mode():
         raise BadInput(
             f"{what}: HF_HUB_OFFLINE is set, and Sigstore is a service",
             "unset HF_HUB_OFFLINE; a key file needs no network",

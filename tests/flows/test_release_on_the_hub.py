@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,27 +13,17 @@ from transformers import AutoModelForCausalLM
 
 from flows.command_line import app
 from flows.release import release
-from taylor_ops.clean_process import link_packages
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.files import read_json, sha256_of_tree
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import client_on_loopback
+from tests.loopback_hub.reader import tokens_of_a_reader
 from tests.loopback_hub.server import WRITER
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock")
 
 REPO, PROMPT, NEW_TOKENS = "org/tiny", [5, 17, 42, 99, 7], 24
 HUB = {"publish.target": "hub"}
-READER = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-import torch
-from transformers import AutoModelForCausalLM
-model = AutoModelForCausalLM.from_pretrained(sys.argv[2], revision=sys.argv[3], trust_remote_code=True)
-prompt = torch.tensor([json.loads(sys.argv[4])])
-made = model.generate(prompt, max_new_tokens=int(sys.argv[5]), do_sample=False, pad_token_id=258)
-print(json.dumps(made[0].tolist()))
-"""
 
 
 @pytest.fixture
@@ -46,34 +32,10 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
         yield hub
 
 
-def environment(hub: Hub, home: Path) -> dict[str, str]:
-    """What a process needs to read from the stand-in: nothing but its address, a token and no Xet."""
-    kept = {name: os.environ[name] for name in ("PATH", "OMP_NUM_THREADS") if name in os.environ}
-    client = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": WRITER, "HF_HUB_DISABLE_XET": "1"}
-    return kept | client | {"HOME": str(home), "HF_HOME": str(home)}
-
-
-def tokens_of_a_reader(hub: Hub, scratch: Path) -> list[int]:
-    """What the published model says in a process that has torch and transformers alone."""
-    link_packages(scratch / "packages")
-    arguments = [str(scratch / "packages"), REPO, "v1.0.0", json.dumps(PROMPT), str(NEW_TOKENS)]
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-B", "-c", READER, *arguments],
-        env=environment(hub, scratch),
-        cwd=scratch,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    tokens: list[int] = json.loads(done.stdout.splitlines()[-1])
-    return tokens
-
-
 def tokens_of_the_original(folder: Path) -> list[int]:
     model = AutoModelForCausalLM.from_pretrained(folder)
-    made = model.generate(torch.tensor([PROMPT]), max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=258)
-    tokens: list[int] = made[0].tolist()
+    made = model.generate(torch.tensor([PROMPT]), max_new_tokens=NEW_TOKENS, do_sample=False)
+    tokens: list[int] = made[0, len(PROMPT) :].tolist()
     return tokens
 
 
@@ -99,7 +61,8 @@ def test_a_release_on_the_hub_is_what_a_reader_loads_and_verifies_until_it_is_wi
     assert written["published"]["path"] == f"{hub.endpoint}/{REPO}/tree/v1.0.0"
     assert written["published"]["commit"] == hub.store.repositories[REPO].refs["refs/tags/v1.0.0"]
     assert record.verified.prompts > 0
-    assert tokens_of_a_reader(hub, tmp_path / "reader") == tokens_of_the_original(tiny_llama)
+    said = tokens_of_a_reader(hub, REPO, "v1.0.0", PROMPT, NEW_TOKENS, tmp_path / "reader")
+    assert said == tokens_of_the_original(tiny_llama)
 
     again = release(str(tiny_config), HUB | {"publish.token_secret": "hub-token"}, str(tmp_path / "a"))
     assert again.published.unchanged

@@ -290,3 +290,28 @@ def test_a_bomb_of_aliases_is_refused_without_being_unfolded(tmp_path: Path) -> 
     levels = ["l0: &l0 [x, x]"] + [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 30)]
     errors = errors_of(tmp_path, "\n".join(levels) + "\n")
     assert sum("is the alias" in error for error in errors) == 29 * 9
+
+
+@pytest.mark.parametrize(
+    ("signing", "says"),
+    [
+        ("{}", ["key_file: is needed where `method` is `key`, and belongs nowhere else"]),
+        (
+            "{method: sigstore}",
+            ["identity: is needed where `method` is `sigstore`, and", "issuer: is needed where `method` is `sigstore`"],
+        ),
+        (
+            "{key_file: k.pem, identity: a@example.org, issuer: 'https://example.org'}",
+            ["identity: is needed where `method` is `sigstore`, and", "issuer: is needed where `method` is `sigstore`"],
+        ),
+        (
+            "{method: sigstore, identity: 'a b', issuer: 'http://example.org'}",
+            ["identity: is the text 'a b', must be text that", "issuer: is the text 'http://example.org', must be text"],
+        ),
+    ],
+)
+def test_a_signature_needs_what_its_method_needs_and_nothing_else(
+    tmp_path: Path, signing: str, says: list[str]
+) -> None:
+    found = errors_of(tmp_path, VALID + f"  signing: {signing}\n")
+    assert [line.partition("publish.signing.")[2][: len(what)] for line, what in zip(found, says, strict=True)] == says

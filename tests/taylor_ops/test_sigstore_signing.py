@@ -14,6 +14,7 @@ from typing import Any
 
 import jwt
 import pytest
+from huggingface_hub import constants
 from model_signing import signing, verifying
 from sigstore.errors import TUFError, VerificationError
 from sigstore.oidc import IdentityToken
@@ -75,7 +76,7 @@ def sigstore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     monkeypatch.setattr(
         verifying.Config, "use_sigstore_verifier", lambda config, **given: made.verifier(config, **given)
     )
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv(TOKEN, token_of(ANN))
     return made
 
@@ -166,7 +167,7 @@ def test_a_run_without_a_network_is_refused(sigstore: StandIn, monkeypatch: pyte
     monkeypatch.setattr(signing.Config, "use_sigstore_signer", away)
     with pytest.raises(WorkFailed, match="Sigstore does not answer"):
         require_signer(SIGNING)
-    monkeypatch.setattr("taylor_ops.sigstore_signing.is_offline_mode", lambda: True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(BadInput, match="HF_HUB_OFFLINE is set, and Sigstore is a service"):
         require_signer(SIGNING)
 
