@@ -34,9 +34,13 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The status of the Hub's answer, where there was one."""
+    """The status of the answer of the Hub, or of Xet storage, where there was one."""
     cause = cause_of(error)
-    return int(cause.response.status_code) if isinstance(cause, HfHubHTTPError) else None
+    if isinstance(cause, HfHubHTTPError):
+        return int(cause.response.status_code)
+    # What sends to Xet storage says it in words alone.
+    said = re.search(r"HTTP status \w+ error \((\d{3})\b", str(cause))
+    return int(said[1]) if said else None
 
 
 def passes(error: BaseException) -> bool:
@@ -75,10 +79,10 @@ def explained(error: Exception, repo_id: str, doing: str, permission: str) -> Re
         return BadInput(f"{where}: the token may not; it needs {permission} ({said})", f"use a token with {permission}")
     if isinstance(cause, RevisionNotFoundError):
         return WorkFailed(f"{where}: the branch or tag is not there; another process may have removed it", _AGAIN)
+    if "xet" in said.lower() and not passes(cause):
+        return WorkFailed(f"{where}: {said}", "for a Hub without Xet storage set HF_HUB_DISABLE_XET=1, then run again")
     if status == 404:
         return BadInput(f"{where}: it does not exist, or this account does not see it", "correct the name or the token")
-    if "xet" in said.lower():
-        return WorkFailed(f"{where}: {said}", "for a Hub without Xet storage set HF_HUB_DISABLE_XET=1, then run again")
     return WorkFailed(f"{where}: {said}", f"check the network and HF_ENDPOINT, then {_AGAIN}")
 
 

@@ -117,10 +117,10 @@ def leak_in(name: str, content: bytes, machine: Machine, public: Sequence[str], 
 
 
 def _readings(text: str) -> Iterator[str]:
-    """The text as it stands, and as JSON reads it, where that is another."""
-    yield text.replace("\\/", "/")
+    """The text as JSON reads it, where that is another, and as it stands."""
     if _ESCAPED.search(text):
         yield _ESCAPED.sub(_unescaped, text).replace("\\/", "/")
+    yield text.replace("\\/", "/")
 
 
 def _unescaped(escaped: re.Match[str]) -> str:

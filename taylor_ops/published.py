@@ -31,7 +31,7 @@ def other_bytes(repo_id: str, version: str, names: list[str]) -> GateRejected:
 
 
 def does_not_verify(label: str, published: Published, cause: str) -> WorkFailed:
-    """The error of a release that is out and is not as it was sent. label: its name and version; cause: what differs."""
+    """The error of a release that is out and not as it was sent. label: its name and version; cause: what differs."""
     withdraw = f"taylor-release yank {published.repo_id} {published.version} --why REASON"
     if published.pull_request is not None:
         return WorkFailed(

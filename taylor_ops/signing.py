@@ -114,9 +114,7 @@ def signature_read(folder: Path, config: Any, signer: str) -> None:
         raise GateRejected(f"{signature} was not made with {signer}", NOT_THIS_COPY) from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         # Whatever a file that is no signature makes the library stumble over.
-        raise GateRejected(
-            f"{signature} does not sign what is in {folder}: {_reason(error)}", NOT_THIS_COPY
-        ) from error
+        raise GateRejected(f"{signature} does not sign what is in {folder}: {_reason(error)}", NOT_THIS_COPY) from error
 
 
 def _hashing() -> Any:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants
 
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
-from taylor_ops.records import Record
 from taylor_ops.signing import NOT_THIS_COPY, signature_made, signature_read
 
 TOKEN = "TAYLOR_RELEASE_IDENTITY_TOKEN"
 """Environment variable with the token of an account, where the platform of the run gives none."""
 
 
-class Identity(Record):
+@dataclass(frozen=True)
+class Identity:
     """Who signs. identity: an e-mail address, or the address of a workflow; issuer: who vouches for it."""
 
     identity: str
@@ -117,7 +118,9 @@ def _explained(what: str) -> Iterator[None]:
     except IdentityError as error:
         raise BadInput(f"{what}: the identity token is not usable: {_line(error)}", f"set {TOKEN} anew") from error
     except (NetworkError, TUFError, IssuerError, RequestException) as error:
-        raise WorkFailed(f"{what}: Sigstore does not answer ({_line(error)})", "check the network, run again") from error
+        raise WorkFailed(
+            f"{what}: Sigstore does not answer ({_line(error)})", "check the network, run again"
+        ) from error
     except Error as error:
         raise WorkFailed(f"{what}: {_line(error)}", "run again, with a fresh token") from error
 

@@ -108,7 +108,9 @@ def _require_files(bundle: Path, manifest: _Manifest) -> None:
     expected, found = manifest.files, sha256_of_tree(bundle)
     found.pop(MANIFEST)
     if manifest.signature is not None and found.pop(SIGNATURE, None) is None:
-        raise GateRejected(f"{bundle / SIGNATURE} is missing; the manifest says that the bundle is signed", NOT_THIS_COPY)
+        raise GateRejected(
+            f"{bundle / SIGNATURE} is missing; the manifest says that the bundle is signed", NOT_THIS_COPY
+        )
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             raise GateRejected(f"{bundle / name} is missing; the manifest lists it", NOT_THIS_COPY)

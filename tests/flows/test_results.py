@@ -61,7 +61,9 @@ def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_s
 
     with monkeypatch.context() as patch:
         patch.setattr("taylor_ops.publish.publish", then_damage)
-        with pytest.raises(WorkFailed, match=r"tiny 1\.0\.0 is published and does not verify: .*config\.json") as caught:
+        with pytest.raises(
+            WorkFailed, match=r"tiny 1\.0\.0 is published and does not verify: .*config\.json"
+        ) as caught:
             release(str(tiny_config), {}, str(tmp_path / "a"))
     assert caught.value.remedy.startswith("remove hub/org/tiny/1.0.0 below the artifacts folder")
     [(out, _), (unverified, said)] = events

@@ -92,7 +92,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluated(tasks: Path, *models: Path) -> list[Evaluated]:
-    """Run lm-eval on models, one after the other, in a process that imports nothing of this project, without a network."""
+    """Run lm-eval on models, one after the other, in a process that imports nothing of this project, and no network."""
     scratch = tasks.parent / "evaluated"
     scratch.mkdir()
     done = subprocess.run(

@@ -30,7 +30,7 @@ class XetFile:
 def files_in(folder: Path) -> dict[str, XetFile]:
     """The files of a storage by SHA-256."""
     found: dict[str, XetFile] = {}
-    for shard in sorted((folder / "shards").glob("*.mdb")):
+    for shard in sorted(folder.rglob("shards/*.mdb")):
         found |= _files_of(shard.read_bytes())
     return found
 

@@ -306,7 +306,10 @@ def test_a_bomb_of_aliases_is_refused_without_being_unfolded(tmp_path: Path) -> 
         ),
         (
             "{method: sigstore, identity: 'a b', issuer: 'http://example.org'}",
-            ["identity: is the text 'a b', must be text that", "issuer: is the text 'http://example.org', must be text"],
+            [
+                "identity: is the text 'a b', must be text that",
+                "issuer: is the text 'http://example.org', must be text",
+            ],
         ),
     ],
 )

@@ -46,6 +46,13 @@ def token_of(who: Identity, **more: Any) -> str:
     return jwt.encode(claims | more, "of no meaning, and as long as it has to be", algorithm="HS256")
 
 
+class Refusing(verifying.Config):
+    """What verifies another identity than the certified one."""
+
+    def verify(self, *_given: Any) -> None:
+        raise VerificationError("Certificate's SANs do not match")
+
+
 class StandIn:
     """Sigstore, as far as the library that signs reaches it: whom it certified, and what it was asked."""
 
@@ -65,7 +72,7 @@ class StandIn:
         """In place of `use_sigstore_verifier`."""
         self.asked.append(given)
         if self.certified != (given["identity"], given["oidc_issuer"]):
-            raise VerificationError("Certificate's SANs do not match")
+            return Refusing()
         return config.use_elliptic_key_verifier(public_key=self.key.with_suffix(".pub"))
 
 
@@ -176,7 +183,9 @@ def test_a_certificate_for_somebody_else_is_refused_before_anything_is_published
     llama: Sample, sigstore: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workflow = Identity(identity="https://example.org/w.yml@refs/heads/main", issuer=ANN.issuer)
-    monkeypatch.setattr(sigstore, "signer", lambda config, **_given: config.use_elliptic_key_signer(private_key=sigstore.key))
+    monkeypatch.setattr(
+        sigstore, "signer", lambda config, **_given: config.use_elliptic_key_signer(private_key=sigstore.key)
+    )
     sigstore.certified = (workflow.identity, workflow.issuer)
     with pytest.raises(BadInput, match="the identity token signs as somebody else"):
         assembled(llama, tmp_path / "bundle")

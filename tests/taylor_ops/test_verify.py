@@ -126,8 +126,12 @@ def test_a_renamed_file_is_refused(bundle: Path) -> None:
     assert str(bundle / WEIGHTS) in rejected(bundle)
 
 
-def test_a_recorded_token_that_the_bundle_does_not_say_is_named_with_its_prompt(bundle: Path) -> None:
-    recorded = read_json(bundle / MANIFEST)["exactness"]["continuations"][1]
+def test_a_recorded_token_that_the_bundle_does_not_say_is_named_with_its_prompt(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = read_json(bundle / MANIFEST)["exactness"]["continuations"]
+    recorded, said = every[1], [one["new_tokens"] for one in every]
+    monkeypatch.setattr("taylor_ops.verify.continuations_of", lambda *_given: said)
     wrong = (recorded["new_tokens"][4] + 1) % 256
 
     def change(manifest: dict[str, Any]) -> None:
@@ -200,7 +204,7 @@ def test_a_manifest_with_anything_anywhere_is_refused_in_words_or_holds(
 ) -> None:
     whole = (original_bundle / MANIFEST).read_text(encoding="utf-8")
     document = json.loads(whole) | {"yanked": None, "signature": None}
-    document["exactness"] = {"continuations": [{"prompt": "a", "prompt_tokens": [1, 2], "new_tokens": TOKENS}]}
+    document["exactness"] = {"continuations": [{"prompt": "a", "prompt_tokens": [1, 2], "new_tokens": list(TOKENS)}]}
     place = data.draw(st.sampled_from(places_in(document)[1:]))
     part: Any = document
     for key in place[:-1]:
@@ -213,11 +217,13 @@ def test_a_manifest_with_anything_anywhere_is_refused_in_words_or_holds(
         (original_bundle / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "taylor_ops.verify.continuations_of", lambda _bundle, prompts, length: [TOKENS[:length] for _ in prompts]
+                "taylor_ops.verify.continuations_of",
+                lambda _bundle, prompts, length: [TOKENS[:length] for _ in prompts],
             )
             assert verify(original_bundle).files == len(document["files"])
     except (BadInput, GateRejected) as error:
-        assert str(original_bundle) in error.cause
+        if str(original_bundle) not in error.cause:
+            raise
     finally:
         (original_bundle / MANIFEST).write_text(whole, encoding="utf-8")
 
@@ -228,7 +234,10 @@ def test_a_manifest_with_anything_anywhere_is_refused_in_words_or_holds(
         ({"exactness": {}}, "exactness.continuations: Field required"),
         ({"files": {"README.md": 3}}, "files.README.md: Input should be a valid string"),
         ({"yanked": "yes"}, "yanked: Input should be"),
-        ({"exactness": {"continuations": [{"prompt": "a"}]}}, "exactness.continuations.0.prompt_tokens: Field required"),
+        (
+            {"exactness": {"continuations": [{"prompt": "a"}]}},
+            "exactness.continuations.0.prompt_tokens: Field required",
+        ),
         (
             {"exactness": {"continuations": [{"prompt": "a", "prompt_tokens": [1], "new_tokens": []}]}},
             "exactness.continuations.0.new_tokens: List should have at least 1 item",
