@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from prefect.blocks.system import Secret
-from prefect.settings import get_current_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, get_current_settings, temporary_settings
 from transformers import AutoModelForCausalLM
 
 from flows.command_line import app
+from flows.hub_token import secrets_here
 from flows.release import release
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.files import read_json, sha256_of_tree
+from taylor_ops.publish_config import Publish
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import client_on_loopback
 from tests.loopback_hub.reader import tokens_of_a_reader
@@ -84,6 +86,14 @@ def test_a_release_on_the_hub_is_what_a_reader_loads_and_verifies_until_it_is_wi
         app(["verify", REPO], standalone_mode=False)
     with pytest.raises(BadInput, match="not the name of a repository"):
         app(["yank", "tiny", "1.0.0", "--why", "a test"], standalone_mode=False)
+
+
+def test_the_gate_for_leaks_knows_the_token_of_the_block_and_who_may_use_the_server() -> None:
+    Secret(value="token-of-a-block").save("another-token", overwrite=True)
+    where = Publish(target="hub", repo_id=REPO, token_secret="another-token")
+    with temporary_settings({PREFECT_API_AUTH_STRING: "operator:correct-horse"}):
+        found = secrets_here(where)
+    assert {"token-of-a-block", "operator:correct-horse", "correct-horse"} <= set(found)
 
 
 def test_a_secret_that_is_not_there_is_named_before_any_work(tiny_config: Path, tmp_path: Path, hub: Hub) -> None:
