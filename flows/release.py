@@ -8,6 +8,7 @@ from prefect.runtime import flow_run
 from flows.approval import approve, require_suspendable
 from flows.errors_in_logs import without_tracebacks
 from flows.expected import Expected, require_expected
+from flows.mark import mark
 from flows.overrides import Overrides, as_settings
 from flows.results import rejection_told
 from flows.stage import alone, open_release
@@ -62,7 +63,7 @@ def release(
         source = resolve(run)
         ranges = capture(run, source)
         latency = calibrate(run, source, ranges)
-        converted = convert(run, source, ranges, latency)
+        converted = mark(run, source, ranges, convert(run, source, ranges, latency))
         exactness = validate(run, source, ranges, converted)
         attacks = audit(run, source, converted)
         evidence = Evidence(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)

@@ -19,6 +19,7 @@ from taylor_ops.card import render_card
 from taylor_ops.card_plots import card_plots
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel
+from taylor_ops.evidence.record import IN_WORDS
 from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.files import canonical_json, folder_that_appears_whole, link_or_copy, sha256_of_tree, write_text
 from taylor_ops.latency import LatencyRecord
@@ -88,39 +89,48 @@ def assemble(
 
 def _statements(evidence: Evidence, measured: bool) -> dict[str, Any]:
     converted, latency, exactness = evidence.converted, evidence.latency, evidence.exactness
-    return {
-        "source": evidence.source.portable(),
-        "coverage": {
-            "neurons_protected": converted.neurons_protected,
-            "neurons_total": converted.neurons_total,
-        },
-        "conversion": {
-            "basis": converted.plan.basis,
-            "dtype": exactness.dtype,
-            "tolerance": converted.plan.plain()["tolerance"],
-            "columns": converted.plan.columns,
-            "mean_order": converted.plan.mean_order,
-            "bytes": converted.bytes,
-            "original_bytes": converted.original_bytes,
-            "layers": [layer.plain() for layer in converted.layers],
-        },
-        "slowdown": {
-            "target": latency.target,
-            "tolerance": latency.tolerance,
-            "device": latency.device,
-            "batch_size": latency.batch_size,
-            "prompt_tokens": latency.prompt_tokens,
-            "new_tokens": latency.new_tokens,
-            "layers": latency.layers,
-            "layers_measured": latency.layers_measured,
-            "devices": [
-                {"device": one.device, "target": one.target, "tolerance": one.tolerance} for one in latency.devices
-            ],
+    return (
+        {
+            "source": evidence.source.portable(),
+            "coverage": {
+                "neurons_protected": converted.neurons_protected,
+                "neurons_total": converted.neurons_total,
+            },
+            "conversion": {
+                "basis": converted.plan.basis,
+                "dtype": exactness.dtype,
+                "tolerance": converted.plan.plain()["tolerance"],
+                "columns": converted.plan.columns,
+                "mean_order": converted.plan.mean_order,
+                "bytes": converted.bytes,
+                "original_bytes": converted.original_bytes,
+                "layers": [layer.plain() for layer in converted.layers],
+            },
+            "slowdown": {
+                "target": latency.target,
+                "tolerance": latency.tolerance,
+                "device": latency.device,
+                "batch_size": latency.batch_size,
+                "prompt_tokens": latency.prompt_tokens,
+                "new_tokens": latency.new_tokens,
+                "layers": latency.layers,
+                "layers_measured": latency.layers_measured,
+                "devices": [
+                    {"device": one.device, "target": one.target, "tolerance": one.tolerance} for one in latency.devices
+                ],
+            }
+            | ({"measured": _timed(latency)} if measured else {}),
+            "exactness": exactness.plain(),
+            "audit": claims(evidence.audit),
         }
-        | ({"measured": _timed(latency)} if measured else {}),
-        "exactness": exactness.plain(),
-        "audit": claims(evidence.audit),
-    } | ({"approval": evidence.approval.plain()} if evidence.approval else {})
+        | ({"approval": evidence.approval.plain()} if evidence.approval else {})
+        | marked_statement(converted.mark is not None)
+    )
+
+
+def marked_statement(marked: bool = True) -> dict[str, Any]:
+    """What a marked copy states: that it is one, and not whose. Nothing where it is not marked."""
+    return {"evidence": {"marked": True, "in_words": IN_WORDS}} if marked else {}
 
 
 def _timed(latency: LatencyRecord) -> dict[str, Any]:
@@ -145,11 +155,12 @@ def _timed(latency: LatencyRecord) -> dict[str, Any]:
 
 
 def stated(document: dict[str, Any]) -> dict[str, Any]:
-    """What a bundle states of a config document: all but who did the work, on which nothing in it depends, and the key.
+    """What a bundle states of a config document: all but who did the work, on which nothing in it depends, who receives
+    it, and the keys.
 
     Who signed, the manifest states of the signature; where a key lies, nothing.
     """
-    result = {key: value for key, value in document.items() if key != "execution"}
+    result = {key: value for key, value in document.items() if key not in ("execution", "evidence")}
     if isinstance(result.get("publish"), dict):
         result["publish"] = {key: value for key, value in result["publish"].items() if key != "signing"}
     return result

@@ -14,6 +14,7 @@ from taylor_ops.bundle import BundleRecord
 from taylor_ops.calibration import Trial
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel, LayerConversion
+from taylor_ops.evidence.record import MarkedCopy
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
 from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
 from taylor_ops.layer_checks import LayerError
@@ -106,7 +107,8 @@ class ReleaseRecord(Record):
     """Everything about one release: `release.json`. published_at: when its bytes were first published, in UTC.
 
     audit_thresholds: share that each attack may recover, which binds where `audit_policy` is `block`. leaks: what the
-    leak gate looked through; None in records from before it was kept.
+    leak gate looked through; None in records from before it was kept. evidence: whose copy it is, None where it is
+    nobody's.
     """
 
     name: str
@@ -133,6 +135,7 @@ class ReleaseRecord(Record):
     stages: dict[str, StageCost]
     approval: Approval | None = None
     published_at: datetime | None = None
+    evidence: MarkedCopy | None = None
 
 
 def release_record(
@@ -204,4 +207,5 @@ def release_record(
         stages=stages,
         approval=approval,
         published_at=published_at,
+        evidence=converted.mark,
     )

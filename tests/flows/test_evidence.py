@@ -1,0 +1,78 @@
+"""A release for one recipient, then for another: what is made again, what is traced, and where the key is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
+
+from flows.release import release
+from taylor_ops.errors import BadInput
+from taylor_ops.evidence.key import read_key
+from taylor_ops.evidence.recipients import Recipient
+from taylor_ops.evidence.trace import trace
+from taylor_ops.files import read_json
+from tests.flows.conftest import write_tiny_config
+from tests.flows.test_command_line import refused
+from tests.taylor_ops.conftest import silent
+from tests.taylor_ops.evidence_example import LARGER
+from tests.tiny_models import save_tiny_model
+
+SECRET = "correct-horse-battery-staple-9f2c"
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "owner.key"
+    path.write_text(SECRET + "\n")
+    return path
+
+
+@pytest.mark.usefixtures("prefect_server", "simulated_clock")
+def test_one_conversion_serves_two_recipients_and_the_key_is_in_nothing_that_is_written(
+    key: Path, tmp_path: Path
+) -> None:
+    original = save_tiny_model(tmp_path / "original", **LARGER)
+    tiny_config = write_tiny_config(tmp_path / "tiny.yaml", original)
+    with tiny_config.open("a", encoding="utf-8") as stream:
+        stream.write(f"evidence: {{recipient: acme, key: {key.name}}}\n")
+    artifacts, target = tmp_path / "a", {"latency.target_slowdown": "10"}
+    first = release(str(tiny_config), {"publish.repo_id": "org/for-acme"} | target, str(artifacts))
+    assert first.evidence is not None
+    assert first.evidence.recipient == "acme"
+    overrides = {"evidence.recipient": "beta", "publish.repo_id": "org/for-beta"} | target
+    second = release(str(tiny_config), overrides, str(artifacts))
+    made = {name for name, cost in second.stages.items() if not cost.cached}
+    assert {"resolve", "capture", "calibrate", "convert"}.isdisjoint(made)
+    assert {"mark", "validate"} <= made
+    asked, secret = [Recipient(name, "1.0.0") for name in ("acme", "beta", "gamma")], read_key(str(key))
+    for name in ("acme", "beta"):
+        copy = artifacts / "hub" / "org" / f"for-{name}" / "1.0.0"
+        assert [one.recipient for one in trace(copy, original, secret, asked, silent).named] == [name]
+        assert read_json(copy / "taylor_release.json")["evidence"]["marked"] is True
+        assert "This copy is marked" in (copy / "README.md").read_text(encoding="utf-8")
+        told = b"".join(path.read_bytes() for path in copy.iterdir() if path.suffix in (".json", ".md", ".py"))
+        assert b"owner.key" not in told
+        assert b"acme" not in told.replace(b"for-acme", b"")
+        assert b"beta" not in told.replace(b"for-beta", b"")
+    database = Path(str(PREFECT_API_DATABASE_CONNECTION_URL.value()).partition(":///")[2])
+    assert database.is_file()
+    written = [path for place in (artifacts, database.parent) for path in place.rglob("*")]
+    assert [path for path in written if path.is_file() and SECRET.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.usefixtures("prefect_server", "simulated_clock")
+def test_a_key_that_is_not_there_ends_a_release_before_any_work(tiny_config: Path, tmp_path: Path) -> None:
+    overrides = {"evidence": "{recipient: acme, key: nowhere.key}"}
+    with pytest.raises(BadInput, match=r"nowhere\.key, the key of the evidence, cannot be read"):
+        release(str(tiny_config), overrides, str(tmp_path / "a"))
+    assert not (tmp_path / "a" / "tiny" / "stages" / "capture.json").exists()
+
+
+def test_the_commands_refuse_what_they_cannot_work_with(key: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipients").write_text("acme 1.0.0\n")
+    asked = ("--original", tmp_path, "--recipients", tmp_path / "recipients")
+    assert "does not exist" in refused("trace", tmp_path / "gone", "--key", key, *asked)[0]
+    cause, _ = refused("mark", tmp_path, "--recipient", "acme", "--key", key, "--to", tmp_path / "copy")
+    assert "taylor_release.json cannot be read" in cause
