@@ -13,7 +13,6 @@ from flows.stage import alone, open_release
 from flows.stages import (
     assemble,
     audit,
-    calibrate,
     capture,
     convert,
     publish,
@@ -23,6 +22,7 @@ from flows.stages import (
     validate,
     verify,
 )
+from flows.timed_stages import calibrate, transfer
 from taylor_ops.errors import BadInput
 from taylor_ops.release_record import ReleaseRecord
 
@@ -51,7 +51,8 @@ def release(config: str, overrides: Overrides = {}, artifacts: str = "artifacts"
     with alone(run), rejection_told(run):
         source = resolve(run)
         ranges = capture(run, source)
-        latency = calibrate(run, source, ranges)
+        chosen = calibrate(run, source, ranges)
+        latency = transfer(run, source, ranges, chosen)
         converted = convert(run, source, ranges, latency)
         exactness = validate(run, source, ranges, converted)
         attacks = audit(run, source, converted)

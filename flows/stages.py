@@ -45,8 +45,9 @@ from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
 from taylor_ops.signing import public_key_of
 from taylor_ops.source import ResolvedSource
-from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
+from taylor_ops.stage_inputs import ELSEWHERE, inputs_of_capture, inputs_of_resolve
 from taylor_ops.texts import require_readable, text_hashes
+from taylor_ops.transfer import require_devices
 from taylor_ops.verify import Verified
 
 
@@ -55,7 +56,7 @@ def resolve(release: Release) -> ResolvedSource:
     """Bring the source and all texts to this machine and check them."""
     config, source = release.config, release.config.source
     require_installed(config.execution)
-    latencies.require_devices(config.latency)
+    require_devices(config.latency)
     _public_key(release)
     resolved = release.perform(
         "resolve",
@@ -89,37 +90,6 @@ def capture(release: Release, source: ResolvedSource) -> CapturedRanges:
             kept_beside(folder),
         ),
         device=device,
-    )
-
-
-@task(task_run_name="calibrate {release.label}")
-def calibrate(release: Release, source: ResolvedSource, ranges: CapturedRanges) -> LatencyRecord:
-    """Choose the terms of every neuron so that the measured slowdown meets the target."""
-    config, device = release.config, device_named(release.config.device)
-    others = (device_named(target.device) for target in config.latency.devices)
-    on_gpu = next((one for one in (device, *others) if one.type == "cuda"), device)
-    return release.perform(
-        "calibrate",
-        "taylor_ops.latency",
-        LatencyRecord,
-        {
-            "source": source,
-            "ranges": ranges,
-            "conversion": config.conversion,
-            "latency": config.latency,
-            "device": latencies.device_description(device),
-            "seed": config.seed,
-        },
-        lambda _folder, progress: latencies.calibrate(
-            source.folder,
-            _ranges_file(release, ranges),
-            config.conversion,
-            config.latency,
-            device,
-            config.seed,
-            progress,
-        ),
-        device=on_gpu,
     )
 
 
@@ -203,7 +173,7 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
             "converted": converted,
             "texts": text_hashes(config.exactness.prompts),
             "audit": config.audit.model_dump(mode="json", exclude={"policy", "thresholds"}),
-            "latency": config.latency,
+            "latency": config.latency.model_dump(mode="json", exclude=ELSEWHERE),
             "device": latencies.device_description(device),
             "seed": config.seed,
         },

@@ -226,7 +226,7 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     record = read_json(artifacts / "tiny" / "1.0.0" / "release.json")
     manifest = read_json(hub / "org" / "tiny" / "1.0.0" / "taylor_release.json")
     assert record["approval"] == manifest["approval"] == {"by": "Ada", "comment": "as agreed"}
-    made_before = ("resolve", "capture", "calibrate", "convert", "validate", "audit")
+    made_before = ("resolve", "capture", "calibrate", "transfer", "convert", "validate", "audit")
     assert all(record["stages"][stage]["cached"] for stage in made_before)
     assert "| slowdown | 1.7 within 50 % |" in (tmp_path / "approved.md").read_text("utf-8")
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from taylor_ops import latency, probe
 from taylor_ops.config import Calibration, Conversion
 from taylor_ops.convert import ConvertedModel, convert, expansions_of
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan
 from taylor_ops.ranges import capture
+from tests.clocks import of_each
 from tests.taylor_ops.mlp_example import CASES, Case
 from tests.tiny_models import save_tiny_model
 
@@ -101,3 +103,18 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
 def silu_case(tmp_path: Path) -> Case:
     """A gated MLP with silu, with its release."""
     return Case(tmp_path, "silu", True, Conversion(tolerance=1e-3))
+
+
+def seconds_of_bytes(model: Any, new_tokens: int) -> float:
+    """What so many decode steps take where all time goes into reading the layers, at 1 GB/s."""
+    size: int = sum(p.numel() * p.element_size() for p in model.model.layers.parameters())
+    return new_tokens * size / 1e9
+
+
+@pytest.fixture
+def clock_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for the clock: `seconds_of_bytes`, and no time for the head."""
+    for module in (latency, probe):
+        by_bytes = of_each(lambda model, _behind, tokens: seconds_of_bytes(model, tokens))
+        monkeypatch.setattr(module, "decode_seconds", by_bytes)
+    monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.0)
