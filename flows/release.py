@@ -15,7 +15,6 @@ from flows.stage import alone, open_release
 from flows.stages import (
     assemble,
     audit,
-    calibrate,
     capture,
     convert,
     publish,
@@ -25,6 +24,7 @@ from flows.stages import (
     validate,
     verify,
 )
+from flows.timed_stages import calibrate, transfer
 from taylor_ops.bundle import Evidence
 from taylor_ops.errors import BadInput
 from taylor_ops.release_record import ReleaseRecord
@@ -62,7 +62,8 @@ def release(
     with alone(run), rejection_told(run):
         source = resolve(run)
         ranges = capture(run, source)
-        latency = calibrate(run, source, ranges)
+        chosen = calibrate(run, source, ranges)
+        latency = transfer(run, source, ranges, chosen)
         converted = mark(run, source, ranges, convert(run, source, ranges, latency))
         exactness = validate(run, source, ranges, converted)
         attacks = audit(run, source, converted)

@@ -47,8 +47,9 @@ from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
 from taylor_ops.signers import Signer, require_signer, signer_of
 from taylor_ops.source import ResolvedSource
-from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
+from taylor_ops.stage_inputs import ELSEWHERE, inputs_of_capture, inputs_of_resolve
 from taylor_ops.texts import require_readable, text_hashes
+from taylor_ops.transfer import require_devices
 from taylor_ops.verify import Verified
 
 
@@ -57,7 +58,7 @@ def resolve(release: Release) -> ResolvedSource:
     """Bring the source and all texts to this machine and check them."""
     config, source = release.config, release.config.source
     require_installed(config.execution)
-    latencies.require_devices(config.latency)
+    require_devices(config.latency)
     require_signer(config.publish.signing)
     copy_of(release)
     resolved = release.perform(
@@ -92,37 +93,6 @@ def capture(release: Release, source: ResolvedSource) -> CapturedRanges:
             kept_beside(folder),
         ),
         device=device,
-    )
-
-
-@task(task_run_name="calibrate {release.label}")
-def calibrate(release: Release, source: ResolvedSource, ranges: CapturedRanges) -> LatencyRecord:
-    """Choose the terms of every neuron so that the measured slowdown meets the target."""
-    config, device = release.config, device_named(release.config.device)
-    others = (device_named(target.device) for target in config.latency.devices)
-    on_gpu = next((one for one in (device, *others) if one.type == "cuda"), device)
-    return release.perform(
-        "calibrate",
-        "taylor_ops.latency",
-        LatencyRecord,
-        {
-            "source": source,
-            "ranges": ranges,
-            "conversion": config.conversion,
-            "latency": config.latency,
-            "device": latencies.device_description(device),
-            "seed": config.seed,
-        },
-        lambda _folder, progress: latencies.calibrate(
-            source.folder,
-            _ranges_file(release, ranges),
-            config.conversion,
-            config.latency,
-            device,
-            config.seed,
-            progress,
-        ),
-        device=on_gpu,
     )
 
 
@@ -211,7 +181,7 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
             "converted": converted,
             "texts": text_hashes((*config.exactness.prompts, *config.exactness.running_text)),
             "audit": config.audit.model_dump(mode="json", exclude={"policy", "thresholds"}),
-            "latency": config.latency,
+            "latency": config.latency.model_dump(mode="json", exclude=ELSEWHERE),
             "device": latencies.device_description(device),
             "seed": config.seed,
         },

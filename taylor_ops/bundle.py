@@ -148,7 +148,7 @@ def _timed(latency: LatencyRecord) -> dict[str, Any]:
         ],
         "shapes": [shape.plain() for shape in latency.shapes],
         "devices": [
-            {name: value for name, value in there.plain().items() if name not in ("target", "tolerance")}
+            {name: value for name, value in there.plain().items() if name not in ("target", "tolerance", "met")}
             for there in latency.devices
         ],
     }

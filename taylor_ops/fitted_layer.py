@@ -60,6 +60,23 @@ class FittedLayer:
         """Bound [F] on the error of phi on the interval of each neuron when its series ends at its order."""
         return self._errors.gather(0, orders[None])[0]
 
+    def longest_first(self, orders: Tensor) -> Tensor:
+        """Neurons [F] by falling order; those of one order by how much they add to the truncation of the layer.
+
+        Kept, like the orders: a ladder asks for it once for every share of neurons in clear.
+        """
+        asked = orders.numpy().tobytes()
+        if asked not in self._longest_first:
+            added = self.weights.norms * self.factor.abs() * self.error_at(orders)
+            by_added = torch.argsort(added, descending=True, stable=True)
+            by_order = torch.argsort(orders[by_added], descending=True, stable=True)
+            self._longest_first[asked] = by_added[by_order]
+        return self._longest_first[asked]
+
+    @cached_property
+    def _longest_first(self) -> dict[bytes, Tensor]:
+        return {}
+
     def bound(self, orders: Tensor) -> Bound:
         """The a-priori bound of the layer under `orders` [F], for every input in the widened ranges.
 

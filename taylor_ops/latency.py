@@ -1,13 +1,14 @@
 """Measure the slowdown of decoding and calibrate it.
 
-Measured as a paired ratio: original and bundle decode after the same prompt the same forced number of tokens, one token
-of each in turn, A B A B, after a warm-up; the slowdown is the median of the ratios with a bootstrap interval. Turns of
-one token, because other users of a machine slow it down for seconds at a time: what is timed within milliseconds meets
+Measured as a paired ratio: behind the same prompt original and bundle decode the same forced number of tokens, one of
+each in turn, A B A B, after a warm-up; the slowdown is the median of the ratios with a bootstrap interval. Turns of one
+token, because other users of a machine slow it down for seconds at a time: what is timed within milliseconds meets
 the same machine. Weights larger than the caches are read anew at every step in either order.
 """
 
 from __future__ import annotations
 
+import copy
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,15 +19,14 @@ from typing import Any
 
 import torch
 
-from taylor_ops.calibration import Pairs, Progress, Sample, Trial, judged_pairs, search, slowdown_of
-from taylor_ops.config import Conversion, DeviceTarget, Latency, Shape
+from taylor_ops.calibration import Pairs, Progress, Sample, Trial, search
+from taylor_ops.config import Conversion, Latency
 from taylor_ops.convert import convert_in_memory, expansions_of
-from taylor_ops.errors import BadInput, GateRejected, WorkFailed
-from taylor_ops.models import DTYPES, device_named, load_original, room_for_weights
+from taylor_ops.errors import BadInput
+from taylor_ops.models import DTYPES, load_to_be_timed, room_for_weights
 from taylor_ops.original import Original
-from taylor_ops.plan import Plan
+from taylor_ops.plan import Expansions, Plan
 from taylor_ops.records import Record
-from taylor_ops.threads import threads_restored, use_threads
 
 READ_SHARE = 0.55
 """Time to read a byte of stacked terms over the mean time per byte of the original, on two CPU cores in float32.
@@ -34,7 +34,6 @@ READ_SHARE = 0.55
 It only makes the first guess of the calibration; what is reported is measured.
 """
 
-# How far columns may cost less than predicted before memory for the candidates runs short.
 _PREDICTION_OFF = 2
 
 
@@ -46,7 +45,7 @@ class ShapeSlowdown(Pairs):
 
 
 class DeviceSlowdown(Pairs):
-    """The slowdown of the chosen plan on another device, within `tolerance` of a target of its own.
+    """The slowdown of the chosen plan on another device, and whether it is within `tolerance` of a target of its own.
 
     layers_measured: as in `LatencyRecord`, on that device.
     """
@@ -55,6 +54,7 @@ class DeviceSlowdown(Pairs):
     layers_measured: int
     target: float
     tolerance: float
+    met: bool = True
 
 
 class LatencyRecord(Record):
@@ -62,7 +62,7 @@ class LatencyRecord(Record):
 
     layers_measured of layers, in every trial: where memory did not hold the whole models, fewer were timed, and the
     seconds of the trials are those for all of them: the rest of a decode step but the head is taken to grow with the
-    layers.
+    layers. shapes, devices: what `transfer` finds of the plan elsewhere; empty before.
     """
 
     plan: Plan
@@ -86,6 +86,36 @@ class LatencyRecord(Record):
         return self.trials[-1]
 
 
+class Candidates:
+    """An original and, in turn, bundles of it under one plan or another, in memory: what is timed.
+
+    Models are loaded once and series fitted once, for the first `layers` decoder layers. A candidate ends those series
+    where its plan says. Its tensors are those that `convert` writes under that plan, number by number, so that what is
+    measured is what will be released.
+    """
+
+    def __init__(
+        self, source: Original, expansions: Expansions, dtype: str, device: torch.device, layers: int, seed: int
+    ) -> None:
+        every = int(source.config.num_hidden_layers)
+        self.layers, self._times, self._seed = layers, every / layers, seed
+        self._source = source if layers == every else source.first_layers(layers)
+        self._expansions = expansions
+        expansions.keep(mlp.path for mlp in self._source.mlps)
+        self._original, self._bundle = (
+            load_to_be_timed(source.folder, dtype, device, self._source.config) for _ in range(2)
+        )
+
+    def take(self, plan: Plan) -> None:
+        """Put the candidate of `plan` in the place of the one before."""
+        convert_in_memory(self._bundle, self._source, self._expansions, plan)
+
+    def sample(self, settings: Latency) -> Sample:
+        """What times pairs of the original and the candidate as `settings` say, for all layers."""
+        sample = pairs_of(self._original, self._bundle, settings, self._seed)
+        return sample if self._times == 1 else scaled(sample, self._original, settings, self._times)
+
+
 def calibrate(
     original: Path,
     ranges_file: Path,
@@ -97,10 +127,9 @@ def calibrate(
 ) -> LatencyRecord:
     """Choose the plan whose measured slowdown meets the target; candidates are made in memory, nothing is written.
 
-    Raises `BadInput` when the target cannot be reached at the tolerance that was asked for, or another device is not
-    here, `GateRejected` when the plan misses the target of another device.
+    Raises `BadInput` when the target cannot be reached at the tolerance that was asked for, `WorkFailed` where the
+    machine is too noisy to tell.
     """
-    require_devices(settings)
     source = Original(original)
     expansions = expansions_of(source, ranges_file, conversion)
     ladder = _plans(expansions.ladder(), settings.columns)
@@ -110,31 +139,21 @@ def calibrate(
     def predict(plan: Plan) -> float:
         return 1 + per_column * (plan.columns - plan.neurons)
 
-    layers = int(source.config.num_hidden_layers)
     # Chosen once: slowdowns of different parts of a model lie on no common line.
     roomy = _dearest_expected(ladder, predict, settings.target_slowdown)
-    measured = layers_that_fit(source, roomy, dtype, device)
-    kept: list[_Candidate] = []
-
-    def candidate(plan: Plan, device: torch.device, fit: int) -> _Candidate:
-        part = source if fit == layers else source.first_layers(fit)
-        first, second = (load_original(original, conversion.dtype, device, part.config) for _ in range(2))
-        kept.append(_Candidate(first, convert_in_memory(second, part, expansions, plan), seed, fit, layers / fit))
-        return kept[0]
+    room = room_for_weights(device)
+    measured = layers_that_fit(source, roomy, dtype, room)
+    candidates = Candidates(source, expansions, conversion.dtype, device, measured, seed)
 
     def trial(plan: Plan) -> Sample:
-        kept.clear()
-        if plan.columns > roomy.columns and layers_that_fit(source, plan, dtype, device) < measured:
+        if plan.columns > roomy.columns and layers_that_fit(source, plan, dtype, room) < measured:
             raise BadInput(
                 f"memory holds {measured} decoder layers of original and bundle with up to {roomy.columns:,} columns; "
                 f"slowdown {settings.target_slowdown:g} needs about {plan.columns:,}",
                 "end other programs, calibrate where there is more memory, or lower `latency.target_slowdown`",
             )
-        return candidate(plan, device, measured).sample(settings)
-
-    def elsewhere(there: torch.device) -> _Candidate:
-        kept.clear()
-        return candidate(plan, there, layers_that_fit(source, plan, dtype, there))
+        candidates.take(plan)
+        return candidates.sample(settings)
 
     plan, trials = search(ladder, predict, trial, settings, seed, progress)
     return LatencyRecord(
@@ -147,24 +166,21 @@ def calibrate(
         batch_size=settings.batch_size,
         prompt_tokens=settings.prompt_tokens,
         new_tokens=settings.new_tokens,
-        layers=layers,
+        layers=int(source.config.num_hidden_layers),
         layers_measured=measured,
         trials=tuple(trials),
-        shapes=tuple(_at_shape(kept[0], settings, shape, seed) for shape in settings.also),
-        devices=tuple(_on_device(elsewhere, settings, target, seed) for target in settings.devices),
     )
 
 
-def require_devices(settings: Latency) -> None:
-    """`BadInput` where a device that has a target of its own is not here."""
-    for target in settings.devices:
-        device_named(target.device)
+def most_expected(target: float) -> float:
+    """The predicted slowdown up to which there must be room for candidates: columns may cost less than predicted."""
+    return 1 + _PREDICTION_OFF * (target - 1)
 
 
 def _dearest_expected(ladder: list[Plan], predict: Callable[[Plan], float], target: float) -> Plan:
-    """The dearest plan that the search may want where the prediction is wrong by up to `_PREDICTION_OFF`."""
-    most = 1 + _PREDICTION_OFF * (target - 1)
-    return max((plan for plan in ladder if predict(plan) <= most), key=lambda plan: plan.columns, default=ladder[0])
+    """The dearest plan of the ladder for which there must be room."""
+    wanted = (plan for plan in ladder if predict(plan) <= most_expected(target))
+    return max(wanted, key=lambda plan: plan.columns, default=ladder[0])
 
 
 def _plans(ladder: list[Plan], columns: int | None) -> list[Plan]:
@@ -182,116 +198,56 @@ def _plans(ladder: list[Plan], columns: int | None) -> list[Plan]:
     return chosen
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """An original and its candidate, loaded: `layers` of them, the whole models `times` as many."""
-
-    original: Any
-    bundle: Any
-    seed: int
-    layers: int
-    times: float
-
-    def sample(self, settings: Latency) -> Sample:
-        """What times pairs of both as `settings` say, for all layers."""
-        sample = pairs_of(self.original, self.bundle, settings, self.seed)
-        return sample if self.times == 1 else scaled(sample, self.original, settings, self.times)
-
-
-def _at_shape(candidate: _Candidate, settings: Latency, shape: Shape, seed: int) -> ShapeSlowdown:
-    there = settings.model_copy(update={"batch_size": shape.batch_size, "prompt_tokens": shape.prompt_tokens})
-    sample = candidate.sample(there)
-    pairs = [sample() for _ in range(settings.also_pairs)]
-    original, bundle = zip(*pairs, strict=True)
-    slowdown, ci95 = slowdown_of(original, bundle, seed)
-    return ShapeSlowdown(
-        slowdown=slowdown,
-        ci95=ci95,
-        seconds_original=original,
-        seconds_bundle=bundle,
-        batch_size=shape.batch_size,
-        prompt_tokens=shape.prompt_tokens,
-    )
-
-
-def _on_device(
-    candidate_on: Callable[[torch.device], _Candidate], settings: Latency, target: DeviceTarget, seed: int
-) -> DeviceSlowdown:
-    """Raises `GateRejected` where the slowdown there misses its target, `WorkFailed` where it cannot be told."""
-    device = device_named(target.device)
-    there = settings.model_copy(update={"target_slowdown": target.target_slowdown, "tolerance": target.tolerance})
-    with threads_restored():
-        if target.threads is not None:
-            use_threads(target.threads)
-        name = device_description(device)
-        candidate = candidate_on(device)
-        original, bundle, verdict = judged_pairs(candidate.sample(there), there)
-    slowdown, ci95 = slowdown_of(original, bundle, seed)
-    if verdict != "met":
-        found = f"{slowdown:.2f} (95 % interval {ci95[0]:.2f} to {ci95[1]:.2f})"
-        asked = f"{target.target_slowdown:g} within {target.tolerance:.0%}"
-        if verdict == "noisy":
-            raise WorkFailed(
-                f"{name} is too noisy to tell whether the slowdown there is {asked}: after {len(original)} pairs it is "
-                f"{found}",
-                "end what else runs on this machine, raise `latency.max_pairs` or `latency.new_tokens`",
-            )
-        raise GateRejected(
-            f"on {name} the slowdown is {found}, not surely {asked}",
-            "set that entry of `latency.devices` to what the plan gives there, widen its tolerance, or move "
-            "`latency.target_slowdown`",
-        )
-    return DeviceSlowdown(
-        slowdown=slowdown,
-        ci95=ci95,
-        seconds_original=tuple(original),
-        seconds_bundle=tuple(bundle),
-        device=name,
-        layers_measured=candidate.layers,
-        target=target.target_slowdown,
-        tolerance=target.tolerance,
-    )
-
-
 def cost_of_a_column(source: Original, dtype: torch.dtype) -> float:
     """What one column more than one a neuron adds to the slowdown, going by its bytes alone."""
     return READ_SHARE * dtype.itemsize * int(source.config.hidden_size) / source.bytes(dtype)
 
 
 def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Sample:
-    """Warm both models up; each call of what is returned gives the seconds of both for `new_tokens` decode steps."""
+    """Let both models read a prompt and warm up; each call of what is returned gives the seconds of both behind it.
+
+    They are those of `new_tokens` decode steps, A B A B.
+    """
     generator = torch.Generator().manual_seed(seed)
     shape = (settings.batch_size, settings.prompt_tokens)
     prompt = torch.randint(0, first.config.vocab_size, shape, generator=generator).to(first.device)
-    for _ in range(settings.warmup):
-        decode_seconds((first, second), prompt, settings.new_tokens)
+    models = first, second
+    read = [read_prompt(model, prompt) for model in models]
 
     def pair() -> tuple[float, float]:
-        original, bundle = decode_seconds((first, second), prompt, settings.new_tokens)
+        original, bundle = decode_seconds(models, [behind.again() for behind in read], settings.new_tokens)
         return original, bundle
 
+    for _ in range(settings.warmup):
+        pair()
     return pair
 
 
-def layers_that_fit(source: Original, plan: Plan, dtype: torch.dtype, device: torch.device) -> int:
-    """How many decoder layers of original and bundle fit into memory side by side: all, or a multiple of the period.
+def bytes_side_by_side(source: Original, columns: float, dtype: torch.dtype, layers: int) -> int:
+    """Bytes of `layers` decoder layers of original and bundle, and twice of all that is outside of layers.
+
+    columns: stacked ones of all layers of the bundle.
+    """
+    every, inside = int(source.config.num_hidden_layers), source.layer_bytes(dtype)
+    both = 2 * inside + dtype.itemsize * int(source.config.hidden_size) * int(columns)
+    return 2 * (source.bytes(dtype) - inside) + -(-layers * both // every)
+
+
+def layers_that_fit(source: Original, plan: Plan, dtype: torch.dtype, room: int) -> int:
+    """How many decoder layers of original and bundle `room` bytes hold side by side: all, or a multiple of the period.
 
     Raises `BadInput` where not one period does.
     """
-    layers, room, period = int(source.config.num_hidden_layers), room_for_weights(device), source.period
-    both = 2 * source.layer_bytes(dtype) + dtype.itemsize * int(source.config.hidden_size) * plan.columns
-    outside = 2 * (source.bytes(dtype) - source.layer_bytes(dtype))
-    fit = (room - outside) * layers // both
-    if fit >= layers:
-        return layers
-    if fit < period:
-        least = "one decoder layer" if period == 1 else f"{period} decoder layers, which cannot be timed apart,"
-        raise BadInput(
-            f"{room / 1e9:.1f} GB of memory do not hold {least} of original and bundle and their embeddings "
-            f"({(outside + both * period / layers) / 1e9:.1f} GB): no latency can be measured",
-            "end other programs, or calibrate where there is more memory",
-        )
-    return fit // period * period
+    layers, period = int(source.config.num_hidden_layers), source.period
+    for fit in (layers, *reversed(range(period, layers, period))):
+        if bytes_side_by_side(source, plan.columns, dtype, fit) <= room:
+            return fit
+    least = "one decoder layer" if period == 1 else f"{period} decoder layers, which cannot be timed apart,"
+    raise BadInput(
+        f"{room / 1e9:.1f} GB of memory do not hold {least} of original and bundle and their embeddings "
+        f"({bytes_side_by_side(source, plan.columns, dtype, period) / 1e9:.1f} GB): no latency can be measured",
+        "end other programs, or calibrate where there is more memory",
+    )
 
 
 def scaled(sample: Sample, model: Any, settings: Latency, times: float) -> Sample:
@@ -318,22 +274,39 @@ def head_seconds(head: Any, batch_size: int, new_tokens: int) -> float:
     return clock.seconds()
 
 
-def decode_seconds(models: Sequence[Any], prompt: torch.Tensor, new_tokens: int) -> list[float]:
-    """Seconds that each model takes for `new_tokens` greedy decode steps after the prompt [B, L] has been read.
+@dataclass
+class Behind:
+    """Where a model is in its text: what it keeps of what it has read, and the token [B, 1] that it reads next."""
+
+    cache: Any
+    token: torch.Tensor
+
+    def again(self) -> Behind:
+        """The same place, to go on from once more."""
+        with torch.inference_mode():
+            return copy.deepcopy(self)
+
+
+def read_prompt(model: Any, prompt: torch.Tensor) -> Behind:
+    """Let a model read a prompt [B, L]."""
+    with torch.inference_mode():
+        state = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
+        return Behind(state.past_key_values, state.logits[:, -1:].argmax(-1))
+
+
+def decode_seconds(models: Sequence[Any], read: Sequence[Behind], new_tokens: int) -> list[float]:
+    """Seconds that each model takes for `new_tokens` greedy decode steps behind what it has `read`, which grow by them.
 
     Each in turn makes one step.
     """
+    clocks = [_Clock(behind.token.device) for behind in read]
     with torch.inference_mode():
-        states = [model(input_ids=prompt, use_cache=True, logits_to_keep=1) for model in models]
-        tokens = [state.logits[:, -1:].argmax(-1) for state in states]
-        clocks = [_Clock(prompt.device) for _ in models]
         for _ in range(new_tokens):
-            for turn, (model, clock) in enumerate(zip(models, clocks, strict=True)):
+            for model, behind, clock in zip(models, read, clocks, strict=True):
                 with clock.running():
-                    cache = states[turn].past_key_values
-                    states[turn] = model(input_ids=tokens[turn], past_key_values=cache, use_cache=True)
-                    tokens[turn] = states[turn].logits[:, -1:].argmax(-1)
-        return [clock.seconds() for clock in clocks]
+                    state = model(input_ids=behind.token, past_key_values=behind.cache, use_cache=True)
+                    behind.cache, behind.token = state.past_key_values, state.logits[:, -1:].argmax(-1)
+    return [clock.seconds() for clock in clocks]
 
 
 class _Clock:

@@ -48,6 +48,19 @@ def load_original(folder: Path, dtype: str, device: torch.device, config: Any = 
     return model.to(device).eval()
 
 
+def load_to_be_timed(folder: Path, dtype: str, device: torch.device, config: Any) -> Any:
+    """The original model, its weights in memory of their own as those of a candidate are.
+
+    On the CPU they are mapped from the file otherwise, whose pages may be larger than those of memory that is asked
+    for: a step would read them faster.
+    """
+    model = load_original(folder, dtype, device, config)
+    if device.type == "cpu":
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
+    return model
+
+
 def load_bundle(folder: Path, device: torch.device) -> Any:
     """A bundle as its consumers load it, through its own modeling code."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=True, local_files_only=True)
@@ -90,8 +103,13 @@ def _partly_on_disk(folder: Path, room: int, device: torch.device, **how: Any) -
 
 
 def room_for_weights(device: torch.device) -> int:
-    """Bytes of a device that weights may take: activations, caches and logits need the rest of what is free."""
-    return int(_ROOM * free_memory(device))
+    """Bytes of a device that weights may take."""
+    return room_in(free_memory(device))
+
+
+def room_in(free: int) -> int:
+    """Bytes that weights may take where so many are free: activations, caches and logits need the rest."""
+    return int(_ROOM * free)
 
 
 def free_memory(device: torch.device) -> int:

@@ -56,13 +56,20 @@ class Original:
     def period(self) -> int:
         """How many decoder layers make the smallest model that stands for all; part of a model has a multiple of it.
 
-        They repeat the types of layers in `layer_types`. All layers where some take keys and values of others, or where
-        an embedding for each layer makes one tensor for all: such a model has no part.
+        They repeat the types of layers in `layer_types` and the tensors of layers: in some models only every second one
+        has experts. All layers where some take keys and values of others, or where an embedding for each layer makes
+        one tensor for all: such a model has no part.
         """
         config, every = self.config, int(self.config.num_hidden_layers)
         if any(getattr(config, key, None) for key in _SHARED_BY_LAYERS):
             return every
-        types = list(getattr(config, "layer_types", None) or [None] * every)
+        tensors: dict[int, set[tuple[str, tuple[int, ...]]]] = {number: set() for number in range(every)}
+        for name, shape in self.shapes.items():
+            number = layer_of(name)
+            if number in tensors:
+                tensors[number].add((name.partition(f".{number}.")[2], shape))
+        named = getattr(config, "layer_types", None) or [None] * every
+        types = list(zip(named, map(frozenset, tensors.values()), strict=True))
         for length in range(1, every // 2 + 1):
             whole = every // length * length
             if types[:whole] == types[:length] * (whole // length) and set(types) == set(types[:length]):

@@ -7,7 +7,7 @@ bound than the tolerance that was asked for: higher rungs only add terms.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, cycle, pairwise
 from pathlib import Path
@@ -42,7 +42,8 @@ class Plan(Record):
     tolerance: of the bound of each layer, as `conversion.tolerance`; where it is smaller than that, each series is as
     much more exact. Infinity for one order for all neurons. columns: stacked columns of all layers, each as high as the
     hidden size. clear_share: of the neurons of each layer, how many keep their output weights: those with the longest
-    series, which cost the most. clear: of all layers, how many of the `neurons` do; each is one column.
+    series, which cost the most, and of equally long ones those that add most to the bound. clear: of all layers, how
+    many of the `neurons` do; each is one column.
     """
 
     basis: Basis
@@ -105,13 +106,20 @@ class Expansions:
         self._activation = activation
         self._conversion = conversion
         self._last: tuple[str, FittedLayer] | None = None
+        self._kept: dict[str, FittedLayer] = {}
 
     @property
     def paths(self) -> list[str]:
         """Module path of every MLP, first layer first."""
         return list(self._ranges)
 
+    def keep(self, paths: Iterable[str]) -> None:
+        """Fit these layers once for all plans to come, which end their series at other orders; 2.6 kB a neuron."""
+        self._kept = {path: self[path] for path in paths}
+
     def __getitem__(self, path: str) -> FittedLayer:
+        if path in self._kept:
+            return self._kept[path]
         if self._last is None or self._last[0] != path:
             self._last = path, fit_layer(self._activation, self._ranges[path], self._conversion)
         return self._last[1]
@@ -214,7 +222,7 @@ class Expansions:
         if clear_share:
             # One neuron at least stays protected, or the layer would be no Taylor MLP.
             unprotected = min(int(clear_share * len(orders)), len(orders) - 1)
-            orders[torch.argsort(orders, descending=True, stable=True)[:unprotected]] = CLEAR
+            orders[layer.longest_first(orders)[:unprotected]] = CLEAR
         return orders
 
     def layout(self, path: str, plan: Plan) -> Layout:

@@ -11,21 +11,21 @@ from pathlib import Path
 
 from taylor_ops.calibration import Progress
 from taylor_ops.config import ReleaseConfig
+from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput
-from taylor_ops.latency import cost_of_a_column, require_devices
-from taylor_ops.models import DTYPES, device_named, free_memory, load_tokenizer
+from taylor_ops.latency import bytes_side_by_side, cost_of_a_column, most_expected
+from taylor_ops.models import DTYPES, device_named, free_memory, load_tokenizer, room_in
 from taylor_ops.original import Original
 from taylor_ops.probe import Orders, Times, orders_of, times_of
 from taylor_ops.records import Record
 from taylor_ops.source import origin_of
 from taylor_ops.source_here import SourceHere, source_here
 from taylor_ops.texts import require_readable
+from taylor_ops.transfer import require_devices
 from taylor_ops.wording import size
 
 # The cost of a column is this uncertain: a target just outside of what it gives may still be met.
 _DOUBT = 0.2
-# Stages that read, copy or hash the bundle once: validate, audit, publish and verify.
-_READINGS = 4
 
 
 class Sample(Record):
@@ -51,9 +51,10 @@ class Preflight(Record):
     alone, and what depends on orders is not known. reachable: slowdowns of the cheapest and of the dearest plan.
     cheapest: mean order of the cheapest that protects every neuron, cheapest_slowdown: what that costs. protected:
     about what share of neurons the plan for the target protects, least_protected: what share the config asks for.
-    mean_order, bundle_bytes: of the plan for the target. to_fetch, read_bytes: of
-    the source. peak_bytes: of memory where that is free; with less, layers are read from disk, with less than
-    `least_bytes` it cannot be done. seconds: by stage, without any download.
+    mean_order, bundle_bytes: of the plan for the target. to_fetch, read_bytes: of the source. peak_bytes: of memory
+    where that is free; with less, layers are read from disk. least_bytes: of the layers of both models that calibration
+    cannot do without. seconds: by stage, without any download. pinned: whether `latency.columns` names the plan, which
+    alone is within reach then.
     """
 
     origin: str
@@ -79,6 +80,7 @@ class Preflight(Record):
     least_bytes: int
     memory_free: int
     seconds: dict[str, float]
+    pinned: bool = False
 
 
 def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Preflight:
@@ -112,8 +114,10 @@ def _judged(
     per_column = times.per_column if times else cost_of_a_column(original, dtype)
     low, high = (times.low, times.high) if times else (per_column, per_column)
     whole = orders.columns if orders else 2.0 * neurons
-    least = orders.least_columns if orders else (1.0 + config.conversion.min_protected) * neurons
+    fewest = orders.least_columns if orders else (1.0 + config.conversion.min_protected) * neurons
     most = orders.most_columns if orders else (1.0 + config.conversion.max_order) * neurons
+    pinned = config.latency.columns
+    least, most = (fewest, most) if pinned is None else (float(pinned), float(pinned))
 
     def slowdown(columns: float, cost: float) -> float:
         return 1 + cost * (columns - neurons)
@@ -126,12 +130,13 @@ def _judged(
     protected = config.conversion.min_protected
     if columns >= whole:
         protected = 1.0
-    elif whole > least:
+    elif whole > fewest:
         # Neurons left in clear are those with the longest series; a straight line errs to the side of fewer.
-        protected += (1 - protected) * (columns - least) / (whole - least)
+        protected += (1 - protected) * max(0.0, columns - fewest) / (whole - fewest)
     added = dtype.itemsize * hidden
     bundle = original.bytes(dtype) + added * int(columns - neurons)
-    once = 2 * original.layer_bytes(dtype) + added * int(least - neurons)
+    # The dearest candidate for which calibration makes room, by its own first guess.
+    roomy = min(max(neurons + (most_expected(target) - 1) / cost_of_a_column(original, dtype), least), most)
     estimate = Preflight(
         origin=origin_of(config.source),
         access=here.access,
@@ -153,9 +158,10 @@ def _judged(
         disk_needed=_disk(config, original, bundle) + here.to_write,
         disk_free=shutil.disk_usage(_existing(artifacts)).free,
         peak_bytes=original.bytes(dtype) + bundle,
-        least_bytes=2 * (original.bytes(dtype) - original.layer_bytes(dtype)) + once * original.period // layers,
+        least_bytes=bytes_side_by_side(original, roomy, dtype, original.period),
         memory_free=free,
-        seconds=_seconds(config, here, orders, times, bundle) if orders and times else {},
+        seconds=seconds_by_stage(config, here, orders, times, bundle) if orders and times else {},
+        pinned=pinned is not None,
     )
     _require_room(estimate, artifacts)
     return estimate
@@ -184,21 +190,6 @@ def _disk(config: ReleaseConfig, original: Original, bundle: int) -> int:
     return states + 2 * bundle
 
 
-def _seconds(config: ReleaseConfig, here: SourceHere, orders: Orders, times: Times, bundle: int) -> dict[str, float]:
-    latency, exactness, target = config.latency, config.exactness, config.latency.target_slowdown
-    prompts = sum(text.limit or 100 for text in exactness.prompts)
-    steps = exactness.new_tokens * -(-prompts // exactness.batch_size)
-    writing = bundle / times.converted_bytes_per_second
-    return {
-        "resolve": here.seconds,
-        "capture": orders.capture_seconds,
-        "calibrate": 2 * latency.pairs * latency.new_tokens * times.step_seconds * (1 + target),
-        "convert": writing,
-        "validate": steps * times.batch_seconds * (2 + target),
-        "audit, publish, verify": _READINGS * writing,
-    }
-
-
 def _require_reachable(
     config: ReleaseConfig, reachable: tuple[float, float], doubted: tuple[float, float], by_bytes: bool
 ) -> None:
@@ -206,6 +197,12 @@ def _require_reachable(
     target, conversion = config.latency.target_slowdown, config.conversion
     if doubted[0] <= target <= doubted[1]:
         return
+    if config.latency.columns is not None:
+        raise BadInput(
+            f"target slowdown {target:g} cannot be reached: about {reachable[0]:.2f} can, by the plan of "
+            f"`latency.columns` {config.latency.columns:,}" + (", going by bytes alone" if by_bytes else ""),
+            "leave `latency.columns` out, or set `latency.target_slowdown` to what that plan gives",
+        )
     raise BadInput(
         f"target slowdown {target:g} cannot be reached: about {reachable[0]:.2f} to {reachable[1]:.2f} can, "
         + (f"at least {conversion.min_protected:.1%} of" if conversion.min_protected < 1 else "all")
@@ -225,10 +222,11 @@ def _require_room(estimate: Preflight, artifacts: Path) -> None:
             f"{size(estimate.disk_free)} are free",
             "free space, or give another --artifacts folder",
         )
-    if estimate.memory_free < estimate.least_bytes:
+    room = room_in(estimate.memory_free)
+    if room < estimate.least_bytes:
         raise BadInput(
-            f"the release needs at least about {size(estimate.least_bytes)} of memory, {size(estimate.memory_free)} "
-            "are free",
+            f"the release needs at least about {size(estimate.least_bytes)} of memory for weights, {size(room)} of the "
+            f"{size(estimate.memory_free)} that are free may be taken for that",
             "end other programs, or run where there is more memory",
         )
 

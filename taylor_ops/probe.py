@@ -22,8 +22,15 @@ from taylor_ops.calibration import Progress, slowdown_of
 from taylor_ops.config import Latency, ReleaseConfig
 from taylor_ops.convert import convert_in_memory, expansions_of, mlp_tensors
 from taylor_ops.errors import BadInput
-from taylor_ops.latency import cost_of_a_column, decode_seconds, head_seconds, layers_that_fit, pairs_of
-from taylor_ops.models import DTYPES, device_named, load_original, load_tokenizer
+from taylor_ops.latency import (
+    cost_of_a_column,
+    decode_seconds,
+    head_seconds,
+    layers_that_fit,
+    pairs_of,
+    read_prompt,
+)
+from taylor_ops.models import DTYPES, device_named, load_to_be_timed, load_tokenizer, room_for_weights
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan, cheapest_whole
 from taylor_ops.ranges import capture
@@ -49,7 +56,7 @@ class Orders:
 
     plan, columns: of the cheapest that protects every neuron. least_columns: of the one that protects fewest. layers:
     that were looked at. tokens of total_tokens: of the calibration text, all of them where ranges were captured before.
-    capture_seconds: for all of the text, 0 where that is done.
+    capture_seconds: for all of the text, 0 where that is done. ladder_seconds: of finding what each plan needs.
     """
 
     expansions: Expansions
@@ -61,6 +68,7 @@ class Orders:
     tokens: int
     total_tokens: int
     capture_seconds: float
+    ladder_seconds: float
 
 
 @dataclass(frozen=True)
@@ -69,8 +77,8 @@ class Times:
 
     per_column: what one column more than one a neuron adds to the slowdown; low, high: between which it surely is.
     busy: whether the machine was too busy to tell, so that what bytes alone say is in that interval too. layers: that
-    were timed. step_seconds: of one decode step of the original as latency is measured, batch_seconds: in a batch of
-    the validation. converted_bytes_per_second: of one MLP.
+    were timed. step_seconds: of one decode step of the original as latency is measured, at `step_size` sequences,
+    batch_seconds: at the `batch_size` of the validation. converted_bytes_per_second: of one MLP.
     """
 
     per_column: float
@@ -80,8 +88,16 @@ class Times:
     layers: int
     pairs: int
     step_seconds: float
+    step_size: int
     batch_seconds: float
+    batch_size: int
     converted_bytes_per_second: float
+
+    def forward(self, tokens: int) -> float:
+        """Seconds of the original for so many tokens at once, on the line through both steps that were timed."""
+        least, apart = self.step_seconds / self.step_size, self.batch_size - self.step_size
+        a_token = max(0.0, (self.batch_seconds - self.step_seconds) / apart) if apart else least
+        return max(self.step_seconds + a_token * (tokens - self.step_size), least)
 
 
 def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: Progress) -> Orders:
@@ -93,10 +109,12 @@ def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: 
     every = int(original.config.num_hidden_layers)
     if here.ranges is not None:
         expansions = expansions_of(original, here.ranges, config.conversion)
+        start = time.monotonic()
         ladder = expansions.ladder()
+        found = time.monotonic() - start
         plan = cheapest_whole(ladder)
         columns, least, most = (float(rung.columns) for rung in (plan, ladder[0], ladder[-1]))
-        return Orders(expansions, plan, columns, least, most, every, here.tokens, here.tokens, 0.0)
+        return Orders(expansions, plan, columns, least, most, every, here.tokens, here.tokens, 0.0, found)
     small = original.bytes(DTYPES["float32"]) <= _SMALL_BYTES
     probed = every if small else _whole_periods(original, _LAYERS)
     tokenizer, settings = load_tokenizer(original.folder), config.calibration
@@ -111,7 +129,9 @@ def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: 
         captured = capture(original.folder, config.conversion.dtype, part, device, folder, progress, layers=probed)
         seconds.append(time.monotonic() - start)
         expansions = expansions_of(original.first_layers(probed), folder / captured.file, config.conversion)
+        start = time.monotonic()
         ladders.append(_ladder(expansions, tokens, total))
+        found = time.monotonic() - start
     doublings, scale = log2(total / whole), every / probed
     most_columns = ladders[1][-1].columns * scale
 
@@ -131,6 +151,7 @@ def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: 
         whole,
         total,
         (seconds[1] + a_token * (total - whole)) * scale,
+        found * scale,
     )
 
 
@@ -151,13 +172,13 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
     dtype, every = DTYPES[name], int(original.config.num_hidden_layers)
     plan = orders.plan.model_copy(update={"columns": round(orders.plan.columns * every / orders.layers)})
     telling = _whole_periods(original, -(-_TIMED_BYTES * every // original.layer_bytes(dtype)))
-    timed = min(orders.layers, layers_that_fit(original, plan, dtype, device), telling)
+    timed = min(orders.layers, layers_that_fit(original, plan, dtype, room_for_weights(device)), telling)
     part, scale = original.first_layers(timed), every / timed
     mlp = part.mlps[0]
     start = time.monotonic()
     made = mlp_tensors(part.weights(mlp), orders.expansions.layout(mlp.path, orders.plan), dtype)
     converted = sum(tensor.nbytes for tensor in made.values()) / max(time.monotonic() - start, 1e-9)
-    first, second = (load_original(original.folder, name, device, part.config) for _ in range(2))
+    first, second = (load_to_be_timed(original.folder, name, device, part.config) for _ in range(2))
     heads = _without_head(first), _without_head(second)
     candidate = convert_in_memory(second, part, orders.expansions, orders.plan)
     extra = sum(_extra_columns(orders, mlp.path) for mlp in part.mlps)
@@ -174,7 +195,8 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
         low, high = min(low, by_bytes), max(high, by_bytes)
     size = config.exactness.batch_size
     prompt = torch.zeros(size, 16, dtype=torch.int64, device=device)
-    together = head_seconds(heads[0], size, _STEPS) + scale * sum(decode_seconds([first], prompt, _STEPS))
+    (decoded,) = decode_seconds([first], [read_prompt(first, prompt)], _STEPS)
+    together = head_seconds(heads[0], size, _STEPS) + scale * decoded
     return Times(
         per_column,
         low,
@@ -183,7 +205,9 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
         timed,
         len(pairs),
         statistics.median(a for a, _ in pairs) / _STEPS,
+        config.latency.batch_size,
         together / _STEPS,
+        size,
         converted,
     )
 

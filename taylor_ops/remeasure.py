@@ -22,7 +22,8 @@ from taylor_ops.verify import read_manifest
 class Remeasured(Record):
     """The slowdown of a bundle here, beside what its manifest states. seconds_*: raw samples of the pairs.
 
-    as_stated: whether it is within the tolerance of the target; the samples tell either.
+    target, tolerance: what the manifest states for the device `stated_for`: this one, or that of the calibration where
+    nothing is stated for this one. as_stated: whether the slowdown is within that tolerance; the samples tell either.
     """
 
     slowdown: float
@@ -31,7 +32,7 @@ class Remeasured(Record):
     device: str
     target: float
     tolerance: float
-    released_on: str
+    stated_for: str
     batch_size: int
     prompt_tokens: int
     new_tokens: int
@@ -43,13 +44,17 @@ class _Part(Record):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class _Slowdown(_Part):
+class _Target(_Part):
     target: float = Field(gt=1, le=100)
     tolerance: float = Field(gt=0, le=0.5)
     device: str
+
+
+class _Slowdown(_Target):
     batch_size: int = Field(ge=1)
     prompt_tokens: int = Field(ge=1)
     new_tokens: int = Field(ge=4)
+    devices: tuple[_Target, ...] = ()
 
 
 class _Source(_Part):
@@ -74,11 +79,12 @@ def remeasure(bundle: Path, original: Path, device: torch.device, seed: int, pro
     Raises `BadInput` where the manifest lacks what it should state, the original is another one or memory does not hold
     both, `WorkFailed` where the machine is too noisy to tell whether the slowdown is as stated.
     """
-    stated = _stated(bundle)
+    stated, name = _stated(bundle), device_description(device)
     _require_its_original(original, stated.source.sha256)
+    target = _target_of(name, stated.slowdown)
     settings = Latency(
-        target_slowdown=stated.slowdown.target,
-        tolerance=stated.slowdown.tolerance,
+        target_slowdown=target.target,
+        tolerance=target.tolerance,
         batch_size=stated.slowdown.batch_size,
         prompt_tokens=stated.slowdown.prompt_tokens,
         new_tokens=stated.slowdown.new_tokens,
@@ -103,16 +109,21 @@ def remeasure(bundle: Path, original: Path, device: torch.device, seed: int, pro
         slowdown=slowdown,
         ci95=interval,
         as_stated=verdict == "met",
-        device=device_description(device),
+        device=name,
         target=settings.target_slowdown,
         tolerance=settings.tolerance,
-        released_on=stated.slowdown.device,
+        stated_for=target.device,
         batch_size=settings.batch_size,
         prompt_tokens=settings.prompt_tokens,
         new_tokens=settings.new_tokens,
         seconds_original=tuple(seconds_original),
         seconds_bundle=tuple(seconds_bundle),
     )
+
+
+def _target_of(device: str, stated: _Slowdown) -> _Target:
+    """What is stated for a device; for one that is not named, what the plan was chosen for."""
+    return next((one for one in (stated, *stated.devices) if one.device == device), stated)
 
 
 def _stated(bundle: Path) -> _Stated:

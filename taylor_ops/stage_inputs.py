@@ -1,15 +1,21 @@
-"""What decides the stages resolve and capture: the flow runs them, the preflight looks for what they left."""
+"""What decides the first stages: the flow runs them, the preflight looks for what resolve and capture left."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from taylor_ops.config import ReleaseConfig
+from taylor_ops.latency import LatencyRecord, device_description
+from taylor_ops.ranges import CapturedRanges
 from taylor_ops.source import ResolvedSource, stamp
 from taylor_ops.texts import text_hashes
+
+ELSEWHERE = {"also", "also_pairs", "devices"}
+"""Keys of `latency` that say where else the chosen plan is timed, and do not choose it."""
 
 
 def inputs_of_resolve(config: ReleaseConfig, stages: Path) -> dict[str, Any]:
@@ -25,4 +31,39 @@ def inputs_of_capture(config: ReleaseConfig, source: ResolvedSource, device: tor
         "calibration": config.calibration,
         "dtype": config.conversion.dtype,
         "device": device.type,
+    }
+
+
+def inputs_of_calibrate(
+    config: ReleaseConfig, source: ResolvedSource, ranges: CapturedRanges, device: torch.device
+) -> dict[str, Any]:
+    """Of calibrate on `device`."""
+    return {
+        "source": source,
+        "ranges": ranges,
+        "conversion": config.conversion,
+        "latency": config.latency.model_dump(mode="json", exclude={*ELSEWHERE, "compiled"}),
+        "device": device_description(device),
+        "seed": config.seed,
+    }
+
+
+def inputs_of_transfer(
+    config: ReleaseConfig,
+    source: ResolvedSource,
+    ranges: CapturedRanges,
+    latency: LatencyRecord,
+    devices: Sequence[torch.device],
+) -> dict[str, Any]:
+    """Of transfer to `devices`, that of the calibration first: the plan, not how it was found."""
+    timing = {"new_tokens", "pairs", "max_pairs", "warmup", *ELSEWHERE}
+    return {
+        "source": source,
+        "ranges": ranges,
+        "conversion": config.conversion,
+        "plan": latency.plan,
+        "layers_measured": latency.layers_measured,
+        "latency": config.latency.model_dump(mode="json", include=timing),
+        "devices": [device_description(device) for device in devices],
+        "seed": config.seed,
     }

@@ -103,7 +103,7 @@ def preflight_table(estimate: Preflight) -> Group:
         ("neurons to withhold", _withheld(estimate)),
         ("orders from", _rests_on(estimate)),
         ("slowdowns from", _timed_on(estimate)),
-        ("slowdowns within reach", f"about {_interval(estimate.reachable)}, {_protected(estimate.least_protected)}"),
+        ("slowdowns within reach", _within_reach(estimate)),
         ("cheapest plan", _cheapest(estimate)),
         ("target", f"{figure(estimate.target, 3)}, at a mean order of about {fixed(estimate.mean_order, 1)}"),
         ("to read, to write", f"{size(estimate.read_bytes)}, a bundle of about {size(estimate.bundle_bytes)}"),
@@ -143,6 +143,12 @@ def _withheld(estimate: Preflight) -> str:
     return every if estimate.protected == 1 else f"about {percent(estimate.protected)} of {every}; the rest in clear"
 
 
+def _within_reach(estimate: Preflight) -> str:
+    if estimate.pinned:
+        return f"about {fixed(estimate.reachable[0], 2)} alone, by the plan that `latency.columns` names"
+    return f"about {_interval(estimate.reachable)}, {_protected(estimate.least_protected)}"
+
+
 def _protected(share: float) -> str:
     return "all neurons protected" if share == 1 else f"at least {percent(share)} of neurons protected"
 
@@ -155,11 +161,12 @@ def _cheapest(estimate: Preflight) -> str:
 
 def remeasured_table(found: Remeasured) -> Table:
     """A slowdown that was measured again, beside what the manifest states."""
+    other = "" if found.device == found.stated_for else "; nothing is stated for the device here"
     table = _table("Slowdown, measured again", ["", ""])
     for name, value in (
         ("here", f"{fixed(found.slowdown, 2)} (95 % interval {_interval(found.ci95)})"),
         ("device", found.device),
-        ("stated", f"{figure(found.target, 3)} within {percent(found.tolerance)}, on {found.released_on}"),
+        ("stated", f"{figure(found.target, 3)} within {percent(found.tolerance)}, on {found.stated_for}{other}"),
         ("as stated", "yes" if found.as_stated else "no"),
         ("pairs", f"{len(found.seconds_bundle)}, of {found.new_tokens} tokens each, batch size {found.batch_size}"),
     ):

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from taylor_ops.latency import Behind
+
 Seconds = Callable[[Any, Any, int], float]
 
 
-def of_each(seconds: Seconds) -> Callable[[Sequence[Any], Any, int], list[float]]:
-    """What stands in for `decode_seconds`, where `seconds` of a model, a prompt and a number of steps is known."""
-    return lambda models, prompt, new_tokens: [seconds(model, prompt, new_tokens) for model in models]
+def of_each(seconds: Seconds) -> Callable[[Sequence[Any], Sequence[Behind], int], list[float]]:
+    """What stands in for `decode_seconds`, where the seconds of a model, where it is, for some steps are known."""
+    return lambda models, read, new_tokens: [
+        seconds(model, behind, new_tokens) for model, behind in zip(models, read, strict=True)
+    ]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from prefect.testing.utilities import prefect_test_harness
 
@@ -17,7 +16,7 @@ from tests.tiny_models import save_tiny_model
 
 
 @of_each
-def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
+def decode_seconds(model: Any, _behind: latency.Behind, new_tokens: int) -> float:
     """Stands in for the clock: a decode step takes as long as reading the model's bytes at 1 GB/s would."""
     return new_tokens * float(sum(p.numel() * p.element_size() for p in model.parameters())) / 1e9
 

@@ -87,6 +87,24 @@ def test_another_target_does_not_capture_again_but_calibrates_again(tiny_config:
     assert not again.stages["convert"].cached
 
 
+def test_a_missed_target_of_another_device_is_judged_by_what_was_stored_and_calibrates_nothing_again(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    missed = "[{device: cpu, target_slowdown: 20}]"
+    with pytest.raises(GateRejected, match=r"the slowdown is [56]\.\d\d .*, not surely 20 within 10%"):
+        run(tiny_config, tmp_path / "a", latency__devices=missed)
+    stages = tmp_path / "a" / "tiny" / "stages"
+    before = sha256_of_tree(stages)
+    with pytest.raises(GateRejected, match="not surely 20"):
+        run(tiny_config, tmp_path / "a", latency__devices=missed)
+    assert sha256_of_tree(stages) == before
+    with pytest.raises(GateRejected, match="not surely 30"):
+        run(tiny_config, tmp_path / "a", latency__devices="[{device: cpu, target_slowdown: 30}]")
+    after = sha256_of_tree(stages)
+    assert {name for name in after if after[name] != before[name]} == {"transfer.json"}
+    assert published(tmp_path / "a") == []
+
+
 def test_another_licence_changes_the_card_and_converts_nothing(tiny_config: Path, tmp_path: Path) -> None:
     run(tiny_config, tmp_path / "a")
     again = run(tiny_config, tmp_path / "a", card__license="apache-2.0", version="1.0.1")
@@ -211,7 +229,7 @@ def test_a_run_that_died_goes_on_where_it_stopped(
             run(tiny_config, tmp_path / "a")
     again = run(tiny_config, tmp_path / "a")
     finished = {stage for stage, cost in again.stages.items() if cost.cached}
-    assert finished == {"resolve", "capture", "calibrate"}
+    assert finished == {"resolve", "capture", "calibrate", "transfer"}
 
 
 def test_a_second_run_of_the_same_release_at_the_same_time_is_refused(

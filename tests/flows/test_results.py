@@ -82,6 +82,7 @@ def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_s
         "resolve",
         "capture",
         "calibrate",
+        "transfer",
         "convert",
         "validate",
         "audit",

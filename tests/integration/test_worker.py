@@ -196,7 +196,7 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     assert submitted.returncode == 0, said
     record, manifest = read_json(place / "1.0.2" / "release.json"), read_json(out / "taylor_release.json")
     assert record["approval"] == manifest["approval"] == {"by": "Ada Lovelace", "comment": "as agreed"}
-    made_before = ("resolve", "capture", "calibrate", "convert", "validate", "audit")
+    made_before = ("resolve", "capture", "calibrate", "transfer", "convert", "validate", "audit")
     assert all(record["stages"][stage]["cached"] for stage in made_before)
     assert "| slowdown | 1.7 within 50 % |" in summary.read_text("utf-8")
     assert not list((place / "stages").glob("*.waiting"))

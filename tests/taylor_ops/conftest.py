@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from taylor_ops import latency, probe
 from taylor_ops.config import Calibration, Conversion
 from taylor_ops.convert import ConvertedModel, convert, expansions_of
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan
 from taylor_ops.ranges import capture
+from tests.clocks import of_each
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import client_on_loopback
 from tests.loopback_hub.store import Store
@@ -122,3 +124,18 @@ def hub(server: Hub, tmp_path: Path) -> Hub:
     server.after_each = lambda _kind: None
     server.tokens_at_storage = 0
     return server
+
+
+def seconds_of_bytes(model: Any, new_tokens: int) -> float:
+    """What so many decode steps take where all time goes into reading the layers, at 1 GB/s."""
+    size: int = sum(p.numel() * p.element_size() for p in model.model.layers.parameters())
+    return new_tokens * size / 1e9
+
+
+@pytest.fixture
+def clock_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for the clock: `seconds_of_bytes`, and no time for the head."""
+    for module in (latency, probe):
+        by_bytes = of_each(lambda model, _behind, tokens: seconds_of_bytes(model, tokens))
+        monkeypatch.setattr(module, "decode_seconds", by_bytes)
+    monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.0)

@@ -31,7 +31,7 @@ SETTINGS = Audit(attacks=("collapse",), prompts=6, new_tokens=8)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands in for the clock: a bundle takes four times as long as a dense model, a compiled one half as long."""
 
-    def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
+    def decode_seconds(model: Any, _behind: latency.Behind, new_tokens: int) -> float:
         plain = TAYLOR if type(model).__name__.startswith("Taylor") else DENSE
         return new_tokens * plain * (COMPILED if getattr(model, "is_compiled_here", False) else 1)
 

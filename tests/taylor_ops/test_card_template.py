@@ -133,7 +133,7 @@ def test_another_licence_needs_its_name_and_address() -> None:
 def test_neurons_in_clear_are_said_and_not_called_withheld() -> None:
     text = render_card(some_in_clear(), example.config())
     assert "| Neurons with withheld output weights | 13,824 of 18,432 (75 %) |" in text
-    assert "The other 4,608 neurons" in text
+    assert "The other 4,608 neurons, in each layer those\nwith the longest series" in text
     assert "- It does not withhold the output weights of 4,608 of 18,432 neurons" in text
     assert "| 0 to 1 | 75 % |" in text
     assert "in clear, so that" not in render_card(example.statements(), example.config())

@@ -99,17 +99,25 @@ def test_a_ladder_searches_the_orders_of_a_layer_once_for_each_tolerance(
     assert len(asked) == 2 * (len(tolerances) + 1)
 
 
-def test_the_neurons_with_the_longest_series_are_those_in_clear(llama: Sample) -> None:
+def test_the_neurons_with_the_longest_series_are_those_in_clear_and_of_equals_those_that_add_most(
+    llama: Sample,
+) -> None:
     half = at_least(llama, 0.5)
     plan = half.expansions.ladder()[0]
-    columns = clear = 0
+    columns = clear = tied = 0
     for path in half.expansions.paths:
         before, after = llama.expansions.layout(path, llama.plan), half.expansions.layout(path, plan)
         in_clear = after.orders == CLEAR
         assert torch.equal(after.orders[~in_clear], before.orders[~in_clear])
         assert before.orders[in_clear].min() >= before.orders[~in_clear].max()
+        as_long, layer = before.orders == before.orders[in_clear].min(), half.expansions[path]
+        added = layer.weights.norms * layer.factor * layer.error_at(before.orders)
+        if bool((as_long & ~in_clear).any()):
+            tied += 1
+            assert added[as_long & in_clear].min() >= added[as_long & ~in_clear].max()
         assert set(after.permutation[after.widths[0] :].tolist()) == set(in_clear.nonzero().flatten().tolist())
         columns, clear = columns + len(after.neuron), clear + after.clear
+    assert tied
     assert (columns, clear) == (plan.columns, plan.clear) == (plan.columns, 48)
     protected = columns - clear
     assert plan.mean_order == pytest.approx(protected / 48 - 1)

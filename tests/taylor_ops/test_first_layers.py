@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import latency, probe
+from taylor_ops import probe
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.errors import BadInput
 from taylor_ops.latency import layers_that_fit
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.preflight import preflight
-from tests.taylor_ops.conftest import CPU, silent
+from tests.taylor_ops.conftest import silent
 from tests.tiny_models import save_tiny_model
 
 LINEAR = ["linear_attention"] * 3 + ["full_attention"]
@@ -23,6 +23,8 @@ SLIDING = ["sliding_attention", "full_attention"]
 QWEN = ("qwen3_5_text", {"num_hidden_layers": 8, "layer_types": LINEAR * 2})
 GEMMA = ("gemma4_text", {"num_hidden_layers": 6, "layer_types": SLIDING * 3, "hidden_size_per_layer_input": 0})
 PER_LAYER = ("gemma4_text", {"num_hidden_layers": 6, "layer_types": SLIDING * 3})
+EVERY_SECOND = ("qwen3_moe", {"num_hidden_layers": 6, "mlp_only_layers": [], "decoder_sparse_step": 2})
+FIRST_DENSE = ("qwen3_moe", {"num_hidden_layers": 4, "mlp_only_layers": [0]})
 SHARED = ("gemma4_text", {"num_hidden_layers": 6, "layer_types": SLIDING * 3, "num_kv_shared_layers": 2})
 
 
@@ -51,13 +53,17 @@ def test_a_period_is_the_shortest_start_that_the_other_layers_repeat(
     assert saved(tmp_path, model_type, {"num_hidden_layers": 8, "layer_types": types}).period == period
 
 
-@pytest.mark.parametrize(("model", "period"), [(GEMMA, 2), (PER_LAYER, 6), (SHARED, 6), (("llama", {}), 1)])
-def test_models_whose_layers_share_tensors_have_no_part(
+@pytest.mark.parametrize(
+    ("model", "period"),
+    [(GEMMA, 2), (PER_LAYER, 6), (SHARED, 6), (("llama", {}), 1), (EVERY_SECOND, 2), (FIRST_DENSE, 4)],
+)
+def test_models_whose_layers_share_tensors_or_do_not_repeat_have_no_part(
     tmp_path: Path, model: tuple[str, dict[str, Any]], period: int
 ) -> None:
     assert saved(tmp_path, *model).period == period
 
 
+@pytest.mark.usefixtures("clock_of_bytes")
 @pytest.mark.parametrize(("model", "layers"), [(QWEN, 4), (GEMMA, 4), (PER_LAYER, 6), (SHARED, 6)])
 def test_a_large_model_is_probed_on_layers_that_stand_for_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: tuple[str, dict[str, Any]], layers: int
@@ -87,12 +93,11 @@ def plan_of(original: Original) -> Plan:
     return Plan(basis="chebyshev", tolerance=1e-2, least_order=1, columns=8 * neurons, neurons=neurons)
 
 
-def memory_for(monkeypatch: pytest.MonkeyPatch, original: Original, layers: float) -> None:
-    """Memory for a number of layers of original and candidate, and for all that is outside of them."""
+def memory_for(original: Original, layers: float) -> int:
+    """Bytes for a number of layers of original and candidate, and for all that is outside of them."""
     inside, every = original.layer_bytes(torch.float32), int(original.config.num_hidden_layers)
     both = 2 * inside + 4 * int(original.config.hidden_size) * plan_of(original).columns
-    room = 2 * (original.bytes(torch.float32) - inside) + layers * both / every
-    monkeypatch.setattr(latency, "room_for_weights", lambda _device: int(room))
+    return int(2 * (original.bytes(torch.float32) - inside) + layers * both / every)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +105,13 @@ def memory_for(monkeypatch: pytest.MonkeyPatch, original: Original, layers: floa
     [(QWEN, 7.5, 4), (QWEN, 8.1, 8), (QWEN, 3.5, None), (PER_LAYER, 5.5, None), (PER_LAYER, 6.1, 6)],
 )
 def test_only_layers_that_stand_for_all_are_timed_or_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: tuple[str, dict[str, Any]], room: float, fit: int | None
+    tmp_path: Path, model: tuple[str, dict[str, Any]], room: float, fit: int | None
 ) -> None:
     original = saved(tmp_path, *model)
-    memory_for(monkeypatch, original, room)
+    memory = memory_for(original, room)
     if fit is None:
         with pytest.raises(BadInput, match=rf"{original.period} decoder layers, which cannot be timed apart") as caught:
-            layers_that_fit(original, plan_of(original), torch.float32, CPU)
+            layers_that_fit(original, plan_of(original), torch.float32, memory)
         assert "more memory" in caught.value.remedy
     else:
-        assert layers_that_fit(original, plan_of(original), torch.float32, CPU) == fit
+        assert layers_that_fit(original, plan_of(original), torch.float32, memory) == fit

@@ -2,58 +2,56 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from taylor_ops import latency
+from taylor_ops import latency, plan
 from taylor_ops.config import Latency
 from taylor_ops.convert import convert_in_memory, expansions_of
-from taylor_ops.errors import BadInput, GateRejected, WorkFailed
-from taylor_ops.latency import LatencyRecord, calibrate, layers_that_fit, pairs_of, scaled
-from taylor_ops.models import load_original
+from taylor_ops.errors import BadInput
+from taylor_ops.latency import (
+    Behind,
+    Candidates,
+    LatencyRecord,
+    calibrate,
+    decode_seconds,
+    layers_that_fit,
+    pairs_of,
+    read_prompt,
+    scaled,
+)
+from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original
 from tests.clocks import of_each
 from tests.taylor_ops.conftest import CPU, Sample, silent
+from tests.tiny_models import save_tiny_model
 
 SETTINGS = Latency(target_slowdown=12.0, prompt_tokens=4, new_tokens=4)
 
 
-@pytest.fixture
-def clock_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for the clock: a step takes as long as reading the layers at 1 GB/s would, and the head no time."""
-
-    def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
-        return new_tokens * sum(p.numel() * p.element_size() for p in model.model.layers.parameters()) / 1e9
-
-    monkeypatch.setattr(latency, "decode_seconds", of_each(decode_seconds))
-    monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.0)
-
-
-def memory_for(monkeypatch: pytest.MonkeyPatch, sample: Sample, layers: float) -> None:
-    """Memory for a number of decoder layers of original and candidate, and for all that is outside of them."""
+def memory_for(sample: Sample, layers: float) -> int:
+    """Bytes for a number of decoder layers of original and candidate, and for all that is outside of them."""
     original = Original(sample.original)
     inside = original.layer_bytes(torch.float32)
     both = 2 * inside + 4 * int(original.config.hidden_size) * sample.plan.columns
     outside = 2 * (original.bytes(torch.float32) - inside)
-    room = outside + layers * both / int(original.config.num_hidden_layers)
-    monkeypatch.setattr(latency, "room_for_weights", lambda _device: int(room))
+    return int(outside + layers * both / int(original.config.num_hidden_layers))
 
 
 @pytest.mark.parametrize(("room", "fit"), [(0.9, None), (1.1, 1), (1.9, 1), (2.1, 2), (50, 2)])
-def test_as_many_layers_are_timed_as_fit_into_memory(
-    llama: Sample, monkeypatch: pytest.MonkeyPatch, room: float, fit: int | None
-) -> None:
-    memory_for(monkeypatch, llama, room)
-    original = Original(llama.original)
+def test_as_many_layers_are_timed_as_fit_into_memory(llama: Sample, room: float, fit: int | None) -> None:
+    original, room_for = Original(llama.original), memory_for(llama, room)
     if fit is None:
         with pytest.raises(BadInput, match="do not hold one decoder layer"):
-            layers_that_fit(original, llama.plan, torch.float32, CPU)
+            layers_that_fit(original, llama.plan, torch.float32, room_for)
     else:
-        assert layers_that_fit(original, llama.plan, torch.float32, CPU) == fit
+        assert layers_that_fit(original, llama.plan, torch.float32, room_for) == fit
 
 
 def test_the_first_layers_of_an_original_are_a_model_of_its_own(gated_or_plain: Sample) -> None:
@@ -87,9 +85,9 @@ def test_every_candidate_is_timed_on_the_same_layers(llama: Sample, monkeypatch:
     timed: set[int] = set()
     by_bytes, fits = latency.decode_seconds, [1, 2, 2, 2]
 
-    def noted(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
+    def noted(model: Any, behind: Behind, new_tokens: int) -> float:
         timed.add(len(model.model.layers))
-        return by_bytes([model], prompt, new_tokens)[0]
+        return by_bytes([model], [behind], new_tokens)[0]
 
     monkeypatch.setattr(latency, "decode_seconds", of_each(noted))
     monkeypatch.setattr(latency, "layers_that_fit", lambda *_given: fits.pop(0))
@@ -104,8 +102,8 @@ def test_a_candidate_for_which_the_layers_are_too_many_is_refused(
 ) -> None:
     by_bytes, original = latency.decode_seconds, Original(llama.original).layer_bytes(torch.float32) / 1e9
 
-    def cheaper(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
-        return new_tokens * original + (by_bytes([model], prompt, new_tokens)[0] - new_tokens * original) / 8
+    def cheaper(model: Any, behind: Behind, new_tokens: int) -> float:
+        return new_tokens * original + (by_bytes([model], [behind], new_tokens)[0] - new_tokens * original) / 8
 
     monkeypatch.setattr(latency, "decode_seconds", of_each(cheaper))
     monkeypatch.setattr(latency, "READ_SHARE", 1.0)
@@ -113,7 +111,8 @@ def test_a_candidate_for_which_the_layers_are_too_many_is_refused(
 
     def memory_for_it(*given: Any) -> Any:
         roomy = expected(*given)
-        memory_for(monkeypatch, replace(llama, plan=roomy), 2.1)
+        room = memory_for(replace(llama, plan=roomy), 2.1)
+        monkeypatch.setattr(latency, "room_for_weights", lambda _device: room)
         return roomy
 
     monkeypatch.setattr(latency, "_dearest_expected", memory_for_it)
@@ -137,68 +136,6 @@ def test_a_plan_that_is_named_by_its_columns_is_the_only_candidate(llama: Sample
         chosen(llama, columns=ladder[0])
     with pytest.raises(BadInput, match=rf"no plan has so many; the nearest has {ladder[-1]:,}"):
         chosen(llama, columns=ladder[-1] + 1)
-
-
-@pytest.mark.usefixtures("clock_of_bytes")
-def test_the_chosen_plan_is_timed_at_other_shapes_too(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, ...]] = []
-    by_bytes = latency.decode_seconds
-
-    def also_noted(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
-        seen.append(tuple(prompt.shape))
-        return by_bytes([model], prompt, new_tokens)[0] * prompt.shape[0]
-
-    monkeypatch.setattr(latency, "decode_seconds", of_each(also_noted))
-    found = chosen(llama, also=[{"batch_size": 3, "prompt_tokens": 7}, {"batch_size": 2, "prompt_tokens": 5}])
-    assert [(shape.batch_size, shape.prompt_tokens) for shape in found.shapes] == [(3, 7), (2, 5)]
-    assert [shape.slowdown for shape in found.shapes] == [pytest.approx(found.achieved.slowdown)] * 2
-    assert len(found.shapes[0].seconds_bundle) == SETTINGS.also_pairs
-    assert seen.count((3, 7)) == 2 * (SETTINGS.also_pairs + SETTINGS.warmup)
-    assert found.shapes[0].seconds_original[0] == pytest.approx(3 * found.achieved.seconds_original[0])
-
-
-@pytest.fixture
-def slow_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for another device: on one thread the bundle takes half as long again."""
-    by_bytes = latency.decode_seconds
-
-    def decode_seconds(model: Any, prompt: torch.Tensor, new_tokens: int) -> float:
-        is_bundle = any(name.endswith("terms.weight") for name, _ in model.named_parameters())
-        penalty = 1.5 if is_bundle and torch.get_num_threads() == 1 else 1.0
-        return penalty * by_bytes([model], prompt, new_tokens)[0]
-
-    monkeypatch.setattr(latency, "decode_seconds", of_each(decode_seconds))
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
-    monkeypatch.setattr(torch, "set_num_threads", lambda number: threads.append(number))
-    threads = [2]
-
-
-@pytest.mark.usefixtures("clock_of_bytes", "slow_on_one_thread")
-def test_a_plan_must_meet_the_targets_of_other_devices(llama: Sample) -> None:
-    one_thread = {"device": "cpu", "threads": 1, "tolerance": 0.05}
-    found = chosen(llama, devices=[one_thread | {"target_slowdown": 18.0}])
-    (there,) = found.devices
-    assert there.slowdown == pytest.approx(1.5 * found.achieved.slowdown)
-    assert (there.target, there.tolerance, there.layers_measured) == (18.0, 0.05, 2)
-    assert there.device.endswith("1 threads")
-    assert torch.get_num_threads() == found.threads == 2
-    with pytest.raises(GateRejected, match=r"on .*1 threads the slowdown is 1[78]\.\d+ .*, not surely 12 within 5%"):
-        chosen(llama, devices=[one_thread | {"target_slowdown": 12.0}])
-
-
-@pytest.mark.usefixtures("clock_of_bytes")
-def test_a_device_that_is_too_noisy_to_judge_is_no_miss(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(latency, "judged_pairs", lambda *_given: ([1.0, 1.0], [12.0, 30.0], "noisy"))
-    with pytest.raises(WorkFailed, match="too noisy to tell whether the slowdown there is 12 within 10%"):
-        chosen(llama, devices=[{"device": "cpu", "target_slowdown": 12.0}])
-
-
-def test_devices_that_are_not_here_are_refused_before_anything_is_timed(
-    llama: Sample, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BadInput, match="no GPU is visible here"):
-        chosen(llama, devices=[{"device": "cuda", "target_slowdown": 3.0}])
 
 
 def test_seconds_are_scaled_but_for_those_of_the_head(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,46 +171,91 @@ def test_a_gpu_is_timed_on_its_own_stream_whichever_is_current(monkeypatch: pyte
     assert told[-1] == wait
 
 
-def test_each_pair_times_both_models_anew_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-
-    class Model:
-        device = CPU
-
-        def __init__(self, name: str) -> None:
-            self.name = name
-            self.config = type("Config", (), {"vocab_size": 10})
-
-    def decode_seconds(model: Model, prompt: torch.Tensor, new_tokens: int) -> float:
-        assert prompt.shape == (1, 4)
-        assert new_tokens == 4
-        told.append(model.name)
-        return float(len(told))
-
-    monkeypatch.setattr(latency, "decode_seconds", of_each(decode_seconds))
-    sample = pairs_of(Model("original"), Model("bundle"), SETTINGS, 0)
-    assert told == ["original", "bundle"]
-    assert [sample(), sample()] == [(3.0, 4.0), (5.0, 6.0)]
-    assert told == ["original", "bundle"] * 3
-
-
-def test_models_make_one_step_in_turn_and_only_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_read_once_and_make_one_step_in_turn_and_only_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
 
     class Model:
         """Takes its seconds for a step, and a hundred times as many for the prompt."""
 
+        device = CPU
+        config = SimpleNamespace(vocab_size=10)
+
         def __init__(self, name: str, seconds: float) -> None:
             self.name, self.seconds = name, seconds
 
-        def __call__(self, input_ids: torch.Tensor, **_settings: Any) -> Any:
+        def __call__(self, input_ids: torch.Tensor, past_key_values: Any = None, **_settings: Any) -> Any:
             nonlocal now
-            told.append(f"{self.name}{input_ids.shape[1]}")
+            steps = [*(past_key_values or []), input_ids.shape[1]]
+            told.append(f"{self.name}{sum(steps)}")
             now += self.seconds * (100 if input_ids.shape[1] > 1 else 1)
-            return SimpleNamespace(logits=torch.zeros(1, 1, 5), past_key_values=None)
+            return SimpleNamespace(logits=torch.zeros(1, 1, 5), past_key_values=steps)
 
     now = 0.0
     monkeypatch.setattr(latency.time, "perf_counter", lambda: now)
-    seconds = latency.decode_seconds([Model("a", 1.0), Model("b", 3.0)], torch.zeros(1, 4, dtype=torch.int64), 2)
-    assert told == ["a4", "b4", "a1", "b1", "a1", "b1"]
-    assert seconds == [2.0, 6.0]
+    sample = pairs_of(Model("a", 1.0), Model("b", 3.0), SETTINGS, 0)
+    once = [f"{name}{tokens}" for tokens in (5, 6, 7, 8) for name in "ab"]
+    assert told == ["a4", "b4", *once]
+    assert [sample(), sample()] == [(4.0, 12.0)] * 2
+    assert told == ["a4", "b4", *once * 3]
+
+
+CACHES: dict[str, tuple[str, dict[str, Any]]] = {
+    "of all tokens": ("llama", {}),
+    "of a window": ("gemma3_text", {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}),
+    "of a state": ("qwen3_5_text", {}),
+}
+
+
+@pytest.mark.parametrize("kind", CACHES)
+def test_a_model_goes_on_from_the_same_place_as_often_as_it_is_asked(tmp_path: Path, kind: str) -> None:
+    model_type, changes = CACHES[kind]
+    model = load_original(save_tiny_model(tmp_path / "original", model_type, **changes), "float32", CPU)
+    prompt = torch.randint(0, 250, (2, 12), generator=torch.Generator().manual_seed(0))
+    read = read_prompt(model, prompt)
+    said = []
+    for _ in range(2):
+        behind = read.again()
+        said.append([])
+        for _ in range(6):
+            said[-1].append(behind.token)
+            assert decode_seconds([model], [behind], 1)[0] > 0
+    assert all(torch.equal(*pair) for pair in zip(*said, strict=True))
+    expected = model.generate(prompt, max_new_tokens=6, min_new_tokens=6, do_sample=False)[:, 12:]
+    assert torch.equal(torch.cat(said[0], dim=1), expected)
+
+
+@pytest.mark.usefixtures("clock_of_bytes")
+def test_two_calibrations_of_the_same_inputs_are_equal_in_all_that_no_clock_decides(
+    llama: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert chosen(llama) == (first := chosen(llama))
+    by_bytes, slower = latency.decode_seconds, itertools.cycle([1.0, 1.003, 0.998])
+
+    def disturbed(model: Any, behind: Behind, new_tokens: int) -> float:
+        return next(slower) * by_bytes([model], [behind], new_tokens)[0]
+
+    monkeypatch.setattr(latency, "decode_seconds", of_each(disturbed))
+    other = chosen(llama)
+    assert other.trials[0].seconds_bundle != first.trials[0].seconds_bundle
+    timed = {"slowdown", "ci95", "seconds_original", "seconds_bundle"}
+    assert other.trials[0].model_dump(exclude=timed) == first.trials[0].model_dump(exclude=timed)
+    assert other.model_dump(exclude={"trials", "plan"}) == first.model_dump(exclude={"trials", "plan"})
+
+
+def test_a_candidate_has_the_tensors_that_are_released_whatever_was_measured_before_it(
+    gated_or_plain: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample, fits = gated_or_plain, []
+    fit = plan.fit_layer
+    monkeypatch.setattr(plan, "fit_layer", lambda *given: fits.append(given) or fit(*given))
+    expansions = sample.expansions
+    ladder = expansions.ladder()
+    candidates = Candidates(Original(sample.original), expansions, "float32", CPU, 2, 0)
+    assert len(fits) == 4
+    for dearer in (ladder[-1], ladder[1], sample.plan):
+        candidates.take(dearer)
+    assert len(fits) == 4
+    released = load_bundle(sample.converted, CPU).state_dict()
+    made = candidates._bundle.state_dict()
+    assert made.keys() == released.keys()
+    assert all(torch.equal(made[name], tensor) for name, tensor in released.items())

@@ -19,7 +19,7 @@ def looks(first: int, most: int) -> list[int]:
     return list(range(first, most + 1, 4))
 
 
-@pytest.mark.parametrize(("first", "most"), [(11, 11), (11, 18), (11, 19), (13, 17)])
+@pytest.mark.parametrize(("first", "most"), [(7, 15), (11, 11), (11, 18), (11, 19), (13, 17)])
 @pytest.mark.parametrize("error", [0.001, 0.05])
 def test_over_all_courses_of_a_fair_coin_no_more_are_wrong_than_is_said(first: int, most: int, error: float) -> None:
     # Every course that the samples can take: each lies beyond the median or not, with the same chance.

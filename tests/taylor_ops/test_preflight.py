@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 from collections.abc import Sequence
 from itertools import cycle
@@ -14,7 +13,6 @@ import pytest
 import torch
 from huggingface_hub import ModelInfo
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
-from rich.console import Console
 
 from taylor_ops import latency, preflight, probe
 from taylor_ops import source as sources
@@ -24,30 +22,15 @@ from taylor_ops.errors import BadInput
 from taylor_ops.files import sha256_of_tree
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.original import Original
-from taylor_ops.preflight import Preflight
 from taylor_ops.ranges import capture
 from taylor_ops.reuse import remember, stage_key
 from taylor_ops.source import resolve
 from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
-from taylor_ops.summary import preflight_table
 from tests.clocks import of_each
-from tests.taylor_ops.conftest import CPU, Sample, silent
+from tests.taylor_ops.conftest import CPU, Sample, seconds_of_bytes, silent
+from tests.taylor_ops.preflight_example import config_of, estimate, shown
 
-
-@pytest.fixture(autouse=True)
-def clock_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for the clock: a step takes as long as reading the layers at 1 GB/s would, and the head no time."""
-
-    def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
-        return _seconds_of_bytes(model, new_tokens)
-
-    for module in (latency, probe):
-        monkeypatch.setattr(module, "decode_seconds", of_each(decode_seconds))
-    monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.0)
-
-
-def _seconds_of_bytes(model: Any, new_tokens: int) -> float:
-    return new_tokens * sum(p.numel() * p.element_size() for p in model.model.layers.parameters()) / 1e9
+pytestmark = pytest.mark.usefixtures("clock_of_bytes")
 
 
 def _layer_bytes(sample: Sample) -> int:
@@ -60,31 +43,6 @@ class Usage(NamedTuple):
     total: int = 10**9
     used: int = 10**9
     free: int = 1000
-
-
-def config_of(sample: Sample, **changes: Any) -> ReleaseConfig:
-    document: dict[str, Any] = {
-        "name": "tiny",
-        "version": "1.0.0",
-        "source": {"kind": "folder", "path": str(sample.original)},
-        "conversion": sample.conversion.model_dump(),
-        "latency": {"target_slowdown": 12.0, "prompt_tokens": 4},
-        "card": {"license": "mit"},
-        "publish": {"repo_id": "org/tiny"},
-        "device": "cpu",
-    }
-    return ReleaseConfig.model_validate(document | changes)
-
-
-def estimate(sample: Sample, artifacts: Path, **latency_settings: float) -> Preflight:
-    settings = {"target_slowdown": 12.0, "prompt_tokens": 4, **latency_settings}
-    return preflight.preflight(config_of(sample, latency=settings), artifacts, silent)
-
-
-def shown(found: Preflight) -> str:
-    stream = io.StringIO()
-    Console(file=stream, width=200).print(preflight_table(found))
-    return stream.getvalue()
 
 
 def test_the_estimate_is_near_what_a_release_takes(llama: Sample, tmp_path: Path) -> None:
@@ -205,14 +163,14 @@ def test_ranges_of_an_earlier_run_are_used_as_long_as_they_are_current(llama: Sa
 
 
 class Clock:
-    """Decode steps that take as long as their bytes say, times the next of some factors for a Taylor model."""
+    """Decode steps that take as long as their bytes say, for a Taylor model times a factor, the next in each pair."""
 
     def __init__(self, factors: Sequence[float]) -> None:
         self._factors = cycle(factors)
 
-    def __call__(self, model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
+    def __call__(self, model: Any, _behind: latency.Behind, new_tokens: int) -> float:
         taylor = any(isinstance(module, TaylorMLP) for module in model.modules())
-        return _seconds_of_bytes(model, new_tokens) * (next(self._factors) if taylor else 1)
+        return seconds_of_bytes(model, new_tokens) * (next(self._factors) if taylor else 1)
 
 
 def test_a_busy_machine_is_named_and_refuses_no_target_that_bytes_allow(
@@ -248,35 +206,6 @@ def test_the_head_is_counted_once_however_few_layers_are_timed(
     layers = _layer_bytes(llama) / 1e9
     slower = 1 + (without.reachable[0] - 1) * layers / (layers + 1e-4)
     assert with_head.reachable[0] == pytest.approx(slower, rel=1e-3)
-
-
-def test_a_disk_without_room_is_refused(llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _place: Usage())
-    with pytest.raises(BadInput, match=r"needs about \d\.\d MB of disk .*, 0\.0 MB are free"):
-        estimate(llama, tmp_path)
-
-
-def test_a_memory_without_room_for_one_layer_is_refused(
-    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preflight, "free_memory", lambda _device: 1000)
-    with pytest.raises(BadInput, match="of memory"):
-        estimate(llama, tmp_path)
-
-
-def test_memory_is_that_which_is_free_before_the_probe_takes_its_own(
-    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    free = [10**12]
-    probed = preflight.orders_of
-
-    def takes_memory(*given: Any) -> Any:
-        free[0] = 1000
-        return probed(*given)
-
-    monkeypatch.setattr(preflight, "free_memory", lambda _device: free[0])
-    monkeypatch.setattr(preflight, "orders_of", takes_memory)
-    assert estimate(llama, tmp_path).memory_free == 10**12
 
 
 def test_a_source_that_is_not_there_is_refused(llama: Sample, tmp_path: Path) -> None:

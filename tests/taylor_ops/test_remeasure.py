@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from taylor_ops import latency, models
 from taylor_ops import remeasure as remeasuring
@@ -29,7 +28,7 @@ TRUE = 4.0
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands in for the clock: a bundle takes four times as long as an original."""
 
-    def decode_seconds(model: Any, _prompt: torch.Tensor, new_tokens: int) -> float:
+    def decode_seconds(model: Any, _behind: latency.Behind, new_tokens: int) -> float:
         return new_tokens * (TRUE if type(model).__name__.startswith("Taylor") else 1.0)
 
     monkeypatch.setattr(latency, "decode_seconds", of_each(decode_seconds))
@@ -61,10 +60,34 @@ def test_a_slowdown_is_as_stated_within_the_tolerance_of_the_manifest(
     found = again(llama, tmp_path, target)
     assert found.slowdown == TRUE
     assert found.as_stated == as_stated
-    assert (found.released_on, found.new_tokens) == ("Example GPU", 5)
+    assert (found.stated_for, found.new_tokens) == ("Example GPU", 5)
     assert set(found.seconds_original) == {5.0}
     cells = [str(cell) for column in remeasured_table(found).columns for cell in column.cells]
     assert ("yes" if as_stated else "no") in cells
+    assert any("nothing is stated for the device here" in cell for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("target", "tolerance", "as_stated"), [(4.2, 0.1, True), (4.2, 0.03, False), (2.0, 0.1, False)]
+)
+def test_a_device_that_has_a_target_of_its_own_is_held_to_that(
+    llama: Sample, tmp_path: Path, target: float, tolerance: float, as_stated: bool
+) -> None:
+    here = latency.device_description(CPU)
+    devices = [
+        {"device": "Another GPU", "target": 9.0, "tolerance": 0.1},
+        {"device": here, "target": target, "tolerance": tolerance},
+    ]
+    stated = manifest_of(llama, 3.0)["slowdown"] | {"devices": devices}
+    found = again(llama, tmp_path, slowdown=stated)
+    assert (found.target, found.tolerance, found.stated_for) == (target, tolerance, here)
+    assert found.as_stated == as_stated
+    cells = [str(cell) for column in remeasured_table(found).columns for cell in column.cells]
+    assert not any("nothing is stated" in cell for cell in cells)
+    shutil.rmtree(tmp_path / "bundle")
+    # The device on which the plan was chosen is held to the target of the release.
+    both = again(llama, tmp_path, slowdown=stated | {"device": here, "target": TRUE})
+    assert (both.target, both.as_stated) == (TRUE, True)
 
 
 @pytest.mark.parametrize("ratios", [[2.0, 6.0], [TRUE * 1.03 - 0.01, TRUE * 1.03 + 0.01]])

@@ -1,0 +1,63 @@
+"""The stages that choose a plan by the clock and say what it gives elsewhere, as Prefect tasks."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from flows.stage import Release
+from taylor_ops import latency as latencies
+from taylor_ops import transfer as transfers
+from taylor_ops.latency import LatencyRecord
+from taylor_ops.models import device_named
+from taylor_ops.ranges import CapturedRanges
+from taylor_ops.source import ResolvedSource
+from taylor_ops.stage_inputs import inputs_of_calibrate, inputs_of_transfer
+from taylor_ops.transfer import Transfer
+
+
+@task(task_run_name="calibrate {release.label}")
+def calibrate(release: Release, source: ResolvedSource, ranges: CapturedRanges) -> LatencyRecord:
+    """Choose the terms of every neuron so that the measured slowdown meets the target."""
+    config, device = release.config, device_named(release.config.device)
+    return release.perform(
+        "calibrate",
+        "taylor_ops.latency",
+        LatencyRecord,
+        inputs_of_calibrate(config, source, ranges, device),
+        lambda _folder, progress: latencies.calibrate(
+            source.folder,
+            release.stages / "capture" / ranges.file,
+            config.conversion,
+            config.latency,
+            device,
+            config.seed,
+            progress,
+        ),
+        device=device,
+    )
+
+
+@task(task_run_name="transfer {release.label}")
+def transfer(release: Release, source: ResolvedSource, ranges: CapturedRanges, latency: LatencyRecord) -> LatencyRecord:
+    """Time the chosen plan at other sizes and on other devices, and judge those that have targets of their own."""
+    config, device = release.config, device_named(release.config.device)
+    others = [device_named(target.device) for target in config.latency.devices]
+    found = release.perform(
+        "transfer",
+        "taylor_ops.transfer",
+        Transfer,
+        inputs_of_transfer(config, source, ranges, latency, [device, *others]),
+        lambda _folder, progress: transfers.transfer(
+            source.folder,
+            release.stages / "capture" / ranges.file,
+            config.conversion,
+            latency,
+            config.latency,
+            device,
+            config.seed,
+            progress,
+        ),
+        device=next((one for one in (device, *others) if one.type == "cuda"), device),
+    )
+    transfers.require_targets_met(found)
+    return latency.model_copy(update={"shapes": found.shapes, "devices": found.devices})
