@@ -12,6 +12,7 @@ budgets. Least squares runs only with `--attack least_squares`; with that or `--
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,11 @@ SECONDS_GOAL = 60.0
 SHARE_GOAL = 0.999
 BOTH = ("rank_one", "ratios")
 TRAINING = Audit(
-    attacks=("distillation", "warm_distillation", "fine_tuning", "lora"), rebuild=(), steps=150, tuning_steps=30
+    attacks=("distillation", "warm_distillation", "fine_tuning", "lora"),
+    rebuild=(),
+    samples=2048,
+    steps=60,
+    tuning_steps=30,
 )
 
 
@@ -64,6 +69,8 @@ def main() -> None:
         "command": typed("audit"),
         "device": device_description(CPU),
         "threads": arguments.threads,
+        # Beside other work attacks take longer, and what is left of the slowdown is less certain.
+        "load_average": os.getloadavg()[0],
         "attacks": {attack.attack: attack.plain() for attack in record.attacks},
     } | _goals(record)
     if arguments.config is None and arguments.attack is None:
