@@ -321,7 +321,7 @@ def convert_in_memory(
 ) -> Any:
     """Put Taylor MLPs under `plan` into a loaded original, in place: what a candidate of the calibration is.
 
-    mapped: folder for files from which its tensors are mapped, as those of a model on the CPU are that was loaded: pages
+    mapped: folder for files from which its tensors are mapped, as those of a loaded model on the CPU are: the pages
     of a file may be larger than others, and are then read faster. The files may be removed afterwards.
     """
     dtype, device = model.dtype, model.device
