@@ -32,6 +32,7 @@ def calibrate(release: Release, source: ResolvedSource, ranges: CapturedRanges) 
             device,
             config.seed,
             progress,
+            release.stages,
         ),
         device=device,
     )
@@ -56,6 +57,7 @@ def transfer(release: Release, source: ResolvedSource, ranges: CapturedRanges, l
             device,
             config.seed,
             progress,
+            release.stages,
         ),
         device=next((one for one in (device, *others) if one.type == "cuda"), device),
     )

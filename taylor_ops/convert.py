@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from taylor_ops.architectures import Mlp
 from taylor_ops.bound import Bound
 from taylor_ops.by_rows import ByRows
-from taylor_ops.checkpoint import gather_shards, write_shards
+from taylor_ops.checkpoint import gather_shards, write_shards, write_tensors
 from taylor_ops.config import Conversion
 from taylor_ops.errors import WorkFailed
 from taylor_ops.evidence.record import MarkedCopy
@@ -319,16 +320,28 @@ def _mlp_tensors(weights: MlpWeights, stacked: Layout, dtype: torch.dtype) -> di
     return tensors | {name: getattr(stacked, name).to(dtype) for name in INTERVAL_PARAMETERS}
 
 
-def convert_in_memory(model: Any, original: Original, expansions: Expansions, plan: Plan) -> Any:
-    """Put Taylor MLPs under `plan` into a loaded original, in place: what a candidate of the calibration is."""
+def convert_in_memory(
+    model: Any, original: Original, expansions: Expansions, plan: Plan, mapped: Path | None = None
+) -> Any:
+    """Put Taylor MLPs under `plan` into a loaded original, in place: what a candidate of the calibration is.
+
+    mapped: folder for files from which its tensors are mapped, as those of a loaded model on the CPU are: the pages
+    of a file may be larger than others, and are then read faster. The files may be removed afterwards.
+    """
     dtype, device = model.dtype, model.device
     stacked = {mlp.path: expansions.layout(mlp.path, plan) for mlp in original.mlps}
     with torch.device("meta"):
         widths = {path: one.widths for path, one in stacked.items()}
         install(model, taylor_entry(original, plan, widths, {path: one.clear for path, one in stacked.items()}))
     for mlp in original.mlps:
-        tensors = mlp_tensors(original.weights(mlp), stacked[mlp.path], dtype)
-        on_device = {name: tensor.contiguous().to(device) for name, tensor in tensors.items()}
+        weights, layout = original.weights(mlp), stacked[mlp.path]
+        if mapped is None:
+            tensors = mlp_tensors(weights, layout, dtype)
+            on_device = {name: tensor.contiguous().to(device) for name, tensor in tensors.items()}
+        else:
+            file = mapped / f"{mlp.path}.safetensors"
+            write_tensors(_mlp_tensors(weights, layout, dtype), file)
+            on_device = load_file(file)
         model.get_submodule(mlp.path).load_state_dict(on_device, assign=True, strict=False)
     path, _, name = original.guard.rpartition(".")
     guard = torch.nn.Parameter(torch.zeros(1, dtype=dtype, device=device), requires_grad=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ from taylor_ops.calibration import Pairs, Progress, Sample, Trial, search
 from taylor_ops.config import Conversion, Latency
 from taylor_ops.convert import convert_in_memory, expansions_of
 from taylor_ops.errors import BadInput
-from taylor_ops.models import DTYPES, load_to_be_timed, room_for_weights
+from taylor_ops.files import disk_errors_explained
+from taylor_ops.models import DTYPES, load_original, room_for_weights
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan
 from taylor_ops.records import Record
@@ -90,25 +92,41 @@ class Candidates:
     """An original and, in turn, bundles of it under one plan or another, in memory: what is timed.
 
     Models are loaded once and series fitted once, for the first `layers` decoder layers. A candidate ends those series
-    where its plan says. Its tensors are those that `convert` writes under that plan, number by number, so that what is
-    measured is what will be released.
+    where its plan says. Its tensors are those that `convert` writes under that plan, number by number, and on the CPU
+    lie in files, as those of a loaded bundle do: what is measured is what will be released. Files go to `scratch` and
+    lose their names at once.
     """
 
     def __init__(
-        self, source: Original, expansions: Expansions, dtype: str, device: torch.device, layers: int, seed: int
+        self,
+        source: Original,
+        expansions: Expansions,
+        dtype: str,
+        device: torch.device,
+        layers: int,
+        seed: int,
+        scratch: Path | None,
     ) -> None:
         every = int(source.config.num_hidden_layers)
         self.layers, self._times, self._seed = layers, every / layers, seed
         self._source = source if layers == every else source.first_layers(layers)
-        self._expansions = expansions
+        self._expansions, self._scratch = expansions, scratch or Path(tempfile.gettempdir())
         expansions.keep(mlp.path for mlp in self._source.mlps)
         self._original, self._bundle = (
-            load_to_be_timed(source.folder, dtype, device, self._source.config) for _ in range(2)
+            load_original(source.folder, dtype, device, self._source.config) for _ in range(2)
         )
 
     def take(self, plan: Plan) -> None:
         """Put the candidate of `plan` in the place of the one before."""
-        convert_in_memory(self._bundle, self._source, self._expansions, plan)
+        given = self._bundle, self._source, self._expansions, plan
+        if self._bundle.device.type != "cpu":
+            convert_in_memory(*given)
+            return
+        with (
+            disk_errors_explained(self._scratch),
+            tempfile.TemporaryDirectory(prefix=".candidate-", dir=self._scratch) as folder,
+        ):
+            convert_in_memory(*given, mapped=Path(folder))
 
     def sample(self, settings: Latency) -> Sample:
         """What times pairs of the original and the candidate as `settings` say, for all layers."""
@@ -124,8 +142,11 @@ def calibrate(
     device: torch.device,
     seed: int,
     progress: Progress,
+    scratch: Path | None = None,
 ) -> LatencyRecord:
-    """Choose the plan whose measured slowdown meets the target; candidates are made in memory, nothing is written.
+    """Choose the plan whose measured slowdown meets the target; nothing stays written.
+
+    scratch: folder on a disk that holds a bundle, that of the system for temporary files where none is named.
 
     Raises `BadInput` when the target cannot be reached at the tolerance that was asked for, `WorkFailed` where the
     machine is too noisy to tell.
@@ -143,7 +164,7 @@ def calibrate(
     roomy = _dearest_expected(ladder, predict, settings.target_slowdown)
     room = room_for_weights(device)
     measured = layers_that_fit(source, roomy, dtype, room)
-    candidates = Candidates(source, expansions, conversion.dtype, device, measured, seed)
+    candidates = Candidates(source, expansions, conversion.dtype, device, measured, seed, scratch)
 
     def trial(plan: Plan) -> Sample:
         if plan.columns > roomy.columns and layers_that_fit(source, plan, dtype, room) < measured:

@@ -48,19 +48,6 @@ def load_original(folder: Path, dtype: str, device: torch.device, config: Any = 
     return model.to(device).eval()
 
 
-def load_to_be_timed(folder: Path, dtype: str, device: torch.device, config: Any) -> Any:
-    """The original model, its weights in memory of their own as those of a candidate are.
-
-    On the CPU they are mapped from the file otherwise, whose pages may be larger than those of memory that is asked
-    for: a step would read them faster.
-    """
-    model = load_original(folder, dtype, device, config)
-    if device.type == "cpu":
-        for parameter in model.parameters():
-            parameter.data = parameter.data.clone()
-    return model
-
-
 def load_bundle(folder: Path, device: torch.device) -> Any:
     """A bundle as its consumers load it, through its own modeling code."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=True, local_files_only=True)

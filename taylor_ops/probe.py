@@ -30,7 +30,7 @@ from taylor_ops.latency import (
     pairs_of,
     read_prompt,
 )
-from taylor_ops.models import DTYPES, device_named, load_to_be_timed, load_tokenizer, room_for_weights
+from taylor_ops.models import DTYPES, device_named, load_original, load_tokenizer, room_for_weights
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan, cheapest_whole
 from taylor_ops.ranges import capture
@@ -178,7 +178,7 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
     start = time.monotonic()
     made = mlp_tensors(part.weights(mlp), orders.expansions.layout(mlp.path, orders.plan), dtype)
     converted = sum(tensor.nbytes for tensor in made.values()) / max(time.monotonic() - start, 1e-9)
-    first, second = (load_to_be_timed(original.folder, name, device, part.config) for _ in range(2))
+    first, second = (load_original(original.folder, name, device, part.config) for _ in range(2))
     heads = _without_head(first), _without_head(second)
     candidate = convert_in_memory(second, part, orders.expansions, orders.plan)
     extra = sum(_extra_columns(orders, mlp.path) for mlp in part.mlps)

@@ -46,11 +46,12 @@ def transfer(
     device: torch.device,
     seed: int,
     progress: Progress,
+    scratch: Path | None = None,
 ) -> Transfer:
     """Time the plan of `latency` at other shapes on the device on which it was chosen, then on other devices.
 
-    What is found is not judged here: see `require_targets_met`. Raises `WorkFailed` where a device is too noisy to tell
-    whether it meets its target, `BadInput` where one is not here.
+    scratch: as in `calibrate`. What is found is not judged here: see `require_targets_met`. Raises `WorkFailed` where a
+    device is too noisy to tell whether it meets its target, `BadInput` where one is not here.
     """
     require_devices(settings)
     source = Original(original)
@@ -59,7 +60,7 @@ def transfer(
 
     def candidates_on(there: torch.device, most: int) -> Candidates:
         fit = layers_that_fit(source, latency.plan, DTYPES[conversion.dtype], room_for_weights(there))
-        found = Candidates(source, expansions, conversion.dtype, there, min(fit, most), seed)
+        found = Candidates(source, expansions, conversion.dtype, there, min(fit, most), seed, scratch)
         found.take(latency.plan)
         return found
 

@@ -243,14 +243,14 @@ def test_two_calibrations_of_the_same_inputs_are_equal_in_all_that_no_clock_deci
 
 
 def test_a_candidate_has_the_tensors_that_are_released_whatever_was_measured_before_it(
-    gated_or_plain: Sample, monkeypatch: pytest.MonkeyPatch
+    gated_or_plain: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample, fits = gated_or_plain, []
     fit = plan.fit_layer
     monkeypatch.setattr(plan, "fit_layer", lambda *given: fits.append(given) or fit(*given))
     expansions = sample.expansions
     ladder = expansions.ladder()
-    candidates = Candidates(Original(sample.original), expansions, "float32", CPU, 2, 0)
+    candidates = Candidates(Original(sample.original), expansions, "float32", CPU, 2, 0, tmp_path)
     assert len(fits) == 4
     for dearer in (ladder[-1], ladder[1], sample.plan):
         candidates.take(dearer)
@@ -259,3 +259,4 @@ def test_a_candidate_has_the_tensors_that_are_released_whatever_was_measured_bef
     made = candidates._bundle.state_dict()
     assert made.keys() == released.keys()
     assert all(torch.equal(made[name], tensor) for name, tensor in released.items())
+    assert list(tmp_path.iterdir()) == []
