@@ -11,6 +11,7 @@ from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
 from flows.stage import Release
+from flows.waiting import forget_ended
 from taylor_ops.approval import Approval, note_that_it_goes_on, note_that_it_waits
 from taylor_ops.audit import AuditRecord
 from taylor_ops.bundle import Evidence, stated
@@ -69,12 +70,13 @@ def approve(
     shown = f"## {release.label}\n\n" + gates_in_markdown(gates_before_publication(latency, exactness, attacks))
 
     def ask() -> Approval:
+        forget_ended(release.stages)
         note_that_it_waits(release.stages, str(flow_run.id))
         create_markdown_artifact(shown, release.key("approval"), f"what is to be approved of {release.label}")
         # The pause is named after what is shown: an answer holds for that, and for nothing that is made later.
         form = Decision.with_initial_data(description=shown)
         given = suspend_flow_run(form, key=stage_key("taylor_ops.approval", decides)[:16])
-        note_that_it_goes_on(release.stages)
+        note_that_it_goes_on(release.stages, str(flow_run.id))
         if given.decision == "reject":
             raise GateRejected(
                 f"{release.label} was rejected by {given.by}: {given.comment}",

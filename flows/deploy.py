@@ -1,4 +1,4 @@
-"""Set up what a Prefect server lacks for releases: work pool, concurrency limit, one deployment for each config."""
+"""Set up what a Prefect server lacks for releases: work pool, limit, automation, one deployment for each config."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import Flow, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
+from flows import dead_runs
 from flows.gpu import LIMIT
+from flows.server import server_asked
 from taylor_ops.config_file import ConfigErrors, read
 
 ENTRYPOINT = "flows/release.py:release"
@@ -23,38 +26,51 @@ def deploy(
     """Make what is missing and bring deployments up to date; returns a line for each thing that was done or found.
 
     folder: where workers find code and configs, that of this command unless given. image: of the containers of a pool
-    that starts some. A pool and a limit that are there keep their settings. Raises `ConfigErrors` with every mistake of
-    every config before anything is made.
+    that starts some. A pool, a limit and an automation that are there keep their settings. Raises `ConfigErrors` with
+    every mistake of every config before anything is made, `BadInput` where no server answers.
     """
     described = _described(configs)
-    with get_client(sync_client=True) as client:
-        try:
-            found = client.read_work_pool(pool)
-            done = [f"work pool {pool}: there, of type {found.type}"]
-        except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-            done = [f"work pool {pool}: made, of type process"]
-        try:
-            limit = client.read_global_concurrency_limit_by_name(LIMIT)
-            done.append(f"concurrency limit {LIMIT}: there, {limit.limit} at once")
-        except ObjectNotFound:
-            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=gpu_slots))
-            done.append(f"concurrency limit {LIMIT}: made, {gpu_slots} at once")
-    stored = Flow.from_source(source=str(Path.cwd()), entrypoint=ENTRYPOINT)
-    assert isinstance(stored, Flow)  # a coroutine where the caller is one
-    for path, description in described.items():
-        made = stored.to_deployment(
-            name=path.stem,
-            parameters={"config": path.as_posix()},
-            description=description,
-            work_pool_name=pool,
-            job_variables={"image": image} if image else {},
-        )
-        assert isinstance(made, RunnerDeployment)
-        made.storage = LocalStorage(folder or str(Path.cwd()))
-        made.apply(work_pool_name=pool)
-        done.append(f"deployment release/{path.stem}: {description}")
+    with server_asked(), get_client(sync_client=True) as client:
+        done = [_work_pool(client, pool), _limit(client, gpu_slots), _automation(client)]
+        stored = Flow.from_source(source=str(Path.cwd()), entrypoint=ENTRYPOINT)
+        assert isinstance(stored, Flow)  # a coroutine where the caller is one
+        for path, description in described.items():
+            made = stored.to_deployment(
+                name=path.stem,
+                parameters={"config": path.as_posix()},
+                description=description,
+                work_pool_name=pool,
+                job_variables={"env": dead_runs.HEARTBEATS} | ({"image": image} if image else {}),
+            )
+            assert isinstance(made, RunnerDeployment)
+            made.storage = LocalStorage(folder or str(Path.cwd()))
+            made.apply(work_pool_name=pool)
+            done.append(f"deployment release/{path.stem}: {description}")
     return done
+
+
+def _work_pool(client: SyncPrefectClient, pool: str) -> str:
+    try:
+        return f"work pool {pool}: there, of type {client.read_work_pool(pool).type}"
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+        return f"work pool {pool}: made, of type process"
+
+
+def _limit(client: SyncPrefectClient, gpu_slots: int) -> str:
+    try:
+        limit = client.read_global_concurrency_limit_by_name(LIMIT)
+        return f"concurrency limit {LIMIT}: there, {limit.limit} at once"
+    except ObjectNotFound:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=LIMIT, limit=gpu_slots))
+        return f"concurrency limit {LIMIT}: made, {gpu_slots} at once"
+
+
+def _automation(client: SyncPrefectClient) -> str:
+    if client.read_automations_by_name(dead_runs.NAME):
+        return f"automation {dead_runs.NAME}: there"
+    client.create_automation(dead_runs.automation())
+    return f"automation {dead_runs.NAME}: made, after {dead_runs.SILENCE.total_seconds():.0f} seconds of silence"
 
 
 def _described(configs: Sequence[Path]) -> dict[Path, str]:

@@ -64,21 +64,16 @@ def deploy(
     folder: Annotated[str | None, typer.Option(help="Folder of code and configs for workers, where not this.")] = None,
     image: Annotated[str | None, typer.Option(help="Image, for a pool that starts containers.")] = None,
 ) -> None:
-    """Set up what the Prefect server lacks: pool, limit `gpu`, a deployment for each config. Can be repeated."""
-    from taylor_ops.errors import WorkFailed
+    """Set up what the server lacks: pool, limit `gpu`, automation, a deployment for each config. Can be repeated.
 
+    A deployment names its config, which the worker reads; `submit` has a run refuse any other than it has checked.
+    """
     found = sorted(configs.glob("*.yaml"))
     if not found:
         raise BadInput(f"there is no .yaml file in {configs}", "correct `--configs`")
-    import httpx
-
     from flows.deploy import deploy as set_up
 
-    try:
-        lines = set_up(found, pool, gpu_slots, folder, image)
-    except httpx.TransportError as error:
-        raise WorkFailed(f"no Prefect server answers: {error}", "start one, and set PREFECT_API_URL to it") from error
-    typer.echo("\n".join(lines))
+    typer.echo("\n".join(set_up(found, pool, gpu_slots, folder, image)))
 
 
 def submit(
@@ -89,7 +84,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be released.")] = False,
     markdown: SummaryFile = None,
 ) -> None:
-    """Check a config and run its deployment on the Prefect server."""
+    """Check a config and run its deployment on the server; a worker whose config is another one refuses the run."""
     from taylor_ops.changed import plan_of
     from taylor_ops.config_file import read
 
@@ -180,8 +175,16 @@ def clean(
     as_json: AsJson = False,
 ) -> None:
     """Remove old runs that were never published, and old caches; never what a run is at work on."""
+    from taylor_ops.approval import waiting
     from taylor_ops.retention import clean as remove_old
     from taylor_ops.wording import size
+
+    noted = [stages for stages in sorted(artifacts.glob("*/stages")) if waiting(stages)]
+    if noted and not dry_run:
+        from flows.waiting import forget_ended
+
+        for stages in noted:
+            forget_ended(stages)
 
     found = remove_old(artifacts, keep, dry_run)
     if as_json:

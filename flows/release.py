@@ -7,6 +7,7 @@ from prefect.runtime import flow_run
 
 from flows.approval import approve, require_suspendable
 from flows.errors_in_logs import without_tracebacks
+from flows.expected import Expected, require_expected
 from flows.overrides import Overrides, as_settings
 from flows.results import rejection_told
 from flows.stage import alone, open_release
@@ -37,16 +38,24 @@ def _run_name() -> str:
 
 
 @flow(name="release", flow_run_name=_run_name)
-def release(config: str, overrides: Overrides = {}, artifacts: str = "artifacts") -> ReleaseRecord:  # noqa: B006
+def release(
+    config: str,
+    overrides: Overrides = {},  # noqa: B006
+    artifacts: str = "artifacts",
+    expected: Expected = "",
+) -> ReleaseRecord:
     """Release the model that a config names.
 
     Args:
         config: Path of the YAML release config, from the folder in which the worker runs.
         overrides: Keys of the config with other values for this run.
         artifacts: Folder that receives everything that the release writes.
+        expected: Name, version and sha256 of the config as it was checked, which `taylor-release submit` fills in: a
+            worker whose config is another one refuses the run. Empty: release what the worker has.
     """
     without_tracebacks()
     run = open_release(config, as_settings(overrides), artifacts)
+    require_expected(run.loaded, expected)
     require_suspendable(run)
     with alone(run), rejection_told(run):
         source = resolve(run)

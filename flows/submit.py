@@ -16,7 +16,10 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
-from taylor_ops.config_file import read
+from flows.expected import expected_of
+from flows.overrides import as_settings
+from flows.server import reason, server_asked
+from taylor_ops.config_file import LoadedConfig, read
 from taylor_ops.errors import BadInput
 from taylor_ops.wording import markdown_table
 
@@ -40,30 +43,47 @@ def submit(
 ) -> Submitted:
     """Check the config with its overrides, run its deployment, and wait for the end of the run where `wait` is set.
 
-    A run that is suspended for an approval is waited for too. told: is called with the state of the run whenever that
-    changes. Raises `BadInput` before a run is created: for a config or override that is wrong, for a deployment that is
-    not there, for a server that refuses the parameters.
+    The run is told what was checked here, and refuses to release anything else. One that is suspended for an approval is
+    waited for too. told: is called with the state of the run whenever that changes. Raises `BadInput` before a run is
+    created: for a config or override that is wrong, for a deployment that is not there, for a server that refuses the
+    parameters or does not answer.
     """
     name = f"{_FLOW}/{config.stem}"
     loaded = read(config, overrides)
-    # The server has the type of a key at the top; one below goes as the text that `read` has just judged.
-    typed = {key: text if "." in key else loaded.document[key] for key, text in overrides.items()}
-    parameters: dict[str, Any] = {"config": config.as_posix(), "overrides": typed}
+    parameters = {
+        "config": config.as_posix(),
+        "overrides": _typed(loaded, overrides),
+        "expected": expected_of(loaded),
+    }
     if artifacts is not None:
         parameters["artifacts"] = artifacts
     label = f"{loaded.config.name} {loaded.config.version}"
-    try:
-        run = run_deployment(name, parameters=parameters, timeout=0, flow_run_name=label, as_subflow=False)
-    except ObjectNotFound as error:
-        raise BadInput(f"the server has no deployment {name}", "`taylor-release deploy` makes it") from error
-    except httpx.HTTPStatusError as error:
-        raise BadInput(f"the server refuses the run: {_reason(error)}", "correct the parameters") from error
-    except httpx.TransportError as error:
-        raise BadInput(f"no Prefect server answers: {error}", "start one, and set PREFECT_API_URL to it") from error
-    assert isinstance(run, FlowRun)
-    if wait:
-        run = _end_of(run, told)
-    return Submitted(str(run.id), _said(run), bool(run.state and run.state.is_completed()), _text(run))
+    with server_asked():
+        try:
+            run = run_deployment(name, parameters=parameters, timeout=0, flow_run_name=label, as_subflow=False)
+        except ObjectNotFound as error:
+            raise BadInput(f"the server has no deployment {name}", "`taylor-release deploy` makes it") from error
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code not in (409, 422):
+                raise
+            raise BadInput(f"the server refuses the run: {reason(error)}", "correct the parameters") from error
+        assert isinstance(run, FlowRun)
+        if wait:
+            run = _end_of(run, told)
+        return Submitted(str(run.id), _said(run), bool(run.state and run.state.is_completed()), _text(run))
+
+
+def _typed(loaded: LoadedConfig, overrides: Mapping[str, str]) -> dict[str, Any]:
+    """Overrides as the flow takes them: the server has the type of a key at the top, one below goes as the text that
+    was judged here."""
+    typed = {key: text if "." in key else loaded.document[key] for key, text in overrides.items()}
+    if read(loaded.path, as_settings(typed)).document != loaded.document:
+        whole = ", ".join(key for key in overrides if "." not in key)
+        raise BadInput(
+            f"--set {whole}: a whole section cannot be replaced in a run on a server, only keys of it",
+            "set these one by one, as in --set latency.target_slowdown=4",
+        )
+    return typed
 
 
 def _end_of(run: FlowRun, told: Callable[[str], None]) -> FlowRun:
@@ -100,10 +120,3 @@ def _text(run: FlowRun) -> str:
     table: list[dict[str, str]] = json.loads(rows) if isinstance(rows, str) else rows  # type: ignore[assignment]
     headings = list(table[0])
     return f"{head}\n{markdown_table(headings, [[row[heading] for heading in headings] for row in table])}"
-
-
-def _reason(error: httpx.HTTPStatusError) -> str:
-    try:
-        return " ".join(str(error.response.json()["detail"]).split())
-    except (ValueError, KeyError, TypeError):
-        return " ".join(error.response.text.split())

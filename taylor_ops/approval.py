@@ -1,4 +1,4 @@
-"""Who approved a release, and why; and the note that keeps the work of a run that waits for an answer."""
+"""Who approved a release, and why; and the notes that keep the work of runs that wait for an answer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from taylor_ops.files import write_text
 from taylor_ops.records import Record
+
+_BEFORE, _AFTER = "approve-", ".waiting"
 
 
 class Approval(Record):
@@ -17,18 +19,19 @@ class Approval(Record):
 
 def note_that_it_waits(stages: Path, run: str) -> None:
     """Note that the run `run` waits for an answer; what it will go on with must stay."""
-    write_text(_note(stages), run)
+    write_text(_note(stages, run), "")
 
 
-def note_that_it_goes_on(stages: Path) -> None:
-    """Take the note away."""
-    _note(stages).unlink(missing_ok=True)
+def note_that_it_goes_on(stages: Path, run: str) -> None:
+    """Take the note of this run away; those of others stay."""
+    _note(stages, run).unlink(missing_ok=True)
 
 
-def waits(stages: Path) -> bool:
-    """Whether a run waits for an answer and will need what is in `stages`."""
-    return _note(stages).is_file()
+def waiting(stages: Path) -> tuple[str, ...]:
+    """The runs that wait for an answer and will need what is in `stages`, sorted."""
+    notes = sorted(path.name for path in stages.glob(f"{_BEFORE}*{_AFTER}"))
+    return tuple(name.removeprefix(_BEFORE).removesuffix(_AFTER) for name in notes)
 
 
-def _note(stages: Path) -> Path:
-    return stages / "approve.waiting"
+def _note(stages: Path, run: str) -> Path:
+    return stages / f"{_BEFORE}{run}{_AFTER}"

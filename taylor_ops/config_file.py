@@ -8,6 +8,7 @@ place only.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -51,6 +52,11 @@ class LoadedConfig:
     document: dict[str, Any]
     text: str
     path: Path
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the document: equal for configs that say the same, however they are written."""
+        return hashlib.sha256(canonical_json(self.document).encode()).hexdigest()
 
 
 def read(path: Path, overrides: Mapping[str, str] = {}) -> LoadedConfig:

@@ -6,7 +6,7 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
-from taylor_ops.approval import waits
+from taylor_ops.approval import waiting
 from taylor_ops.errors import WorkFailed
 from taylor_ops.files import disk_errors_explained
 from taylor_ops.lock import alone_in
@@ -43,7 +43,7 @@ def clean(artifacts: Path, keep: int, only_say: bool = False) -> Cleaned:
             except WorkFailed:
                 busy.append(name)
                 continue
-            if waits(place / STAGES):
+            if waiting(place / STAGES):
                 busy.append(name)
                 continue
             going = _unpublished([run for run in found if run.name == name])[keep:]

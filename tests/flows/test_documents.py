@@ -13,7 +13,6 @@ import pytest
 import yaml
 from prefect.cli._app import _app as prefect_commands
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.events.schemas.automations import AutomationCore
 from prefect.workers.base import BaseJobConfiguration
 from typer.main import get_command
 
@@ -27,11 +26,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def commands(program: str) -> list[list[str]]:
     """The arguments of every call of a program in the documents, and in the comments of configs and containers."""
-    commented = [
-        *sorted((ROOT / "release_configs").glob("*.yaml")),
-        *CONTAINERS.iterdir(),
-        ROOT / "docs/automations.yaml",
-    ]
+    commented = [*sorted((ROOT / "release_configs").glob("*.yaml")), *CONTAINERS.iterdir()]
     lines = [line.strip(" #") for path in commented for line in path.read_text("utf-8").splitlines() if line[:1] == "#"]
     for path in DOCUMENTS:
         text = path.read_text("utf-8")
@@ -136,10 +131,3 @@ def test_pods_are_not_root_and_have_the_gpu_and_the_volume_of_the_artifacts() ->
     claimed = deployment["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
     assert claimed == claim["metadata"]["name"]
 
-
-def test_the_automation_for_dead_runs_is_one_that_a_server_takes() -> None:
-    (given,) = yaml.safe_load((ROOT / "docs" / "automations.yaml").read_text("utf-8"))["automations"]
-    automation = AutomationCore.model_validate(given)
-    assert automation.trigger.model_dump()["for_each"] == {"prefect.resource.id"}
-    (action,) = automation.actions
-    assert action.model_dump()["state"] == "CRASHED"

@@ -82,7 +82,9 @@ def test_a_release_that_waits_for_approval_is_left_alone_until_it_has_an_answer(
     found = clean(tmp_path, 0)
     assert (found.removed, found.busy) == ((), ("a",))
     assert stages.exists()
-    note_that_it_goes_on(stages)
+    note_that_it_goes_on(stages, "another-flow-run")
+    assert clean(tmp_path, 0).busy == ("a",)
+    note_that_it_goes_on(stages, "a-flow-run")
     assert clean(tmp_path, 0).removed == ("a/stages",)
 
 

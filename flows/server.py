@@ -1,0 +1,32 @@
+"""The Prefect server as commands see it: one that does not answer is two lines for a person, not a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from taylor_ops.errors import BadInput, WorkFailed
+
+
+@contextmanager
+def server_asked() -> Iterator[None]:
+    """Raise `BadInput` where no server answers to what the block asks, `WorkFailed` where one answers with an error."""
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise BadInput(f"no Prefect server answers: {error}", "start one, and set PREFECT_API_URL to it") from error
+    except httpx.HTTPStatusError as error:
+        raise WorkFailed(
+            f"the Prefect server answers with status {error.response.status_code}: {reason(error)}",
+            "see the log of the server, and PREFECT_API_KEY or PREFECT_API_AUTH_STRING where it asks who you are",
+        ) from error
+
+
+def reason(error: httpx.HTTPStatusError) -> str:
+    """What a server gives as the reason of its answer, on one line."""
+    try:
+        return " ".join(str(error.response.json()["detail"]).split())
+    except (ValueError, KeyError, TypeError):
+        return " ".join(error.response.text.split())

@@ -1,0 +1,31 @@
+"""Runs that waited for an approval and ended without one: cancelled, or deleted, they take no note away themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+from prefect import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+
+from flows.server import server_asked
+from taylor_ops.approval import note_that_it_goes_on, waiting
+
+
+def forget_ended(stages: Path) -> None:
+    """Take away the notes of runs that have ended, or that the server does not know; those of others stay.
+
+    All stay where no server is set: a temporary one knows nothing. Raises `BadInput` where the one that is set does not
+    answer.
+    """
+    if PREFECT_API_URL.value() is None:
+        return
+    with server_asked(), get_client(sync_client=True) as client:
+        for run in waiting(stages):
+            try:
+                state = client.read_flow_run(UUID(run)).state
+            except ObjectNotFound:
+                state = None
+            if state is None or state.is_final():
+                note_that_it_goes_on(stages, run)
