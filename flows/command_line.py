@@ -181,11 +181,14 @@ def calibrate(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print every key as documentation in place of it.")] = False,
+) -> None:
     """Print the JSON Schema of the release config."""
     from taylor_ops.config_file import schema_text
+    from taylor_ops.config_reference import reference
 
-    typer.echo(schema_text(), nl=False)
+    typer.echo(reference() if markdown else schema_text(), nl=False)
 
 
 def quiet_tools() -> None:

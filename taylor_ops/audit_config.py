@@ -15,10 +15,15 @@ class Thresholds(Section):
     """Per attack, the largest share of the withheld weights that it may recover to 1 % under `policy: block`."""
 
     rank_one: float = Field(default=0.01, ge=0, le=1)
+    """Of the attack `rank_one`."""
     ratios: float = Field(default=0.01, ge=0, le=1)
+    """Of the attack `ratios`."""
     collapse: float = Field(default=0.01, ge=0, le=1)
+    """Of the attack `collapse`."""
     least_squares: float = Field(default=0.01, ge=0, le=1)
+    """Of the attack `least_squares`."""
     distillation: float = Field(default=0.01, ge=0, le=1)
+    """Of the attack `distillation`."""
 
 
 class Audit(Section):

@@ -20,7 +20,9 @@ class Card(Section):
     base_model: str | None = Field(default=None, pattern=REPO_ID)
     """Hub repository of the original, where there is one."""
     language: tuple[str, ...] = ("en",)
+    """Languages of the model, as the Hub writes them."""
     tags: tuple[str, ...] = ()
+    """Further tags of the model on the Hub."""
     contact: str | None = None
     """Where a reader can ask for more; shown as given."""
     measured: bool = True

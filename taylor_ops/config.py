@@ -165,11 +165,13 @@ class Calibration(Section):
     """The text over which the range of every MLP pre-activation is captured."""
 
     texts: tuple[TextSource, ...] = Field(default=(TextSource(name="project", builtin="calibration"),), min_length=1)
+    """Texts that are run through the model, in this order, until there are `tokens`."""
     tokens: int = Field(default=16_384, ge=256)
     """How many tokens to run through the model."""
     sequence_tokens: int = Field(default=512, ge=16, le=131_072)
     """Length of the sequences that the text is cut into."""
     batch_size: int = Field(default=4, ge=1)
+    """How many sequences are run at once."""
 
 
 class Conversion(Section):
@@ -229,16 +231,20 @@ class Shape(Section):
     """How a decode step is run: so many sequences at once, each behind a prompt of so many tokens."""
 
     batch_size: int = Field(ge=1)
+    """Sequences that are decoded at once."""
     prompt_tokens: int = Field(ge=1)
+    """Tokens of the prompt before each."""
 
 
 class DeviceTarget(Section):
     """A slowdown that is promised on one more device of the machine that calibrates."""
 
     device: str = Field(pattern=DEVICE)
+    """`cpu`, `cuda` or `cuda:N`; `auto` takes a GPU where there is one."""
     threads: int | None = Field(default=None, ge=1)
     """Of the processor; as many as torch takes by itself where it is left out."""
     target_slowdown: float = Field(gt=1, le=100)
+    """Decode time of the bundle over that of the original, on this device."""
     tolerance: float = Field(default=0.1, gt=0, le=0.5)
     """Largest relative distance from the target; the plan is chosen for `device` of the release, so this is wider."""
 
@@ -251,7 +257,9 @@ class Latency(Section):
     tolerance: float = Field(default=0.03, gt=0, le=0.5)
     """Largest relative distance of the achieved slowdown from the target."""
     batch_size: int = Field(default=1, ge=1)
+    """Sequences that are decoded at once where the target holds."""
     prompt_tokens: int = Field(default=64, ge=1)
+    """Tokens of the prompt before each."""
     new_tokens: int = Field(default=24, ge=4)
     """Forced output length of both models in each sample."""
     pairs: int = Field(default=7, ge=7)
@@ -259,6 +267,7 @@ class Latency(Section):
     max_pairs: int = Field(default=99, ge=11, validate_default=True)
     """Most pairs a candidate gets on a noisy machine, before the release ends with what to do about it."""
     warmup: int = Field(default=1, ge=1)
+    """Pairs that are run before any is counted."""
     max_trials: int = Field(default=4, ge=1)
     """Most candidates that are measured."""
     columns: int | None = Field(default=None, ge=1)
@@ -286,12 +295,15 @@ class Exactness(Section):
     """The held-out prompts on which the bundle must say what the original says."""
 
     prompts: tuple[TextSource, ...] = Field(default=(TextSource(name="project", builtin="held_out"),), min_length=1)
+    """Held-out prompts that both models continue; none may be a calibration text."""
     running_text: tuple[TextSource, ...] = (TextSource(name="project", builtin="running_text"),)
     """Texts over which the perplexity of both models is reported."""
     running_tokens: int = Field(default=1024, ge=64)
     """Most tokens of each running text."""
     new_tokens: int = Field(default=64, ge=1)
+    """Tokens by which each prompt is continued, greedily."""
     batch_size: int = Field(default=36, ge=2)
+    """Prompts that are continued at once, by the original and by the bundle."""
     floor_batch_size: int = Field(default=12, ge=1, validate_default=True)
     """Batch size of the second run of the original, with plain attention: the first against it is the noise floor."""
 

@@ -68,7 +68,7 @@ def read(path: Path, overrides: Mapping[str, str] = {}) -> LoadedConfig:
     root, problems = parsed(text)
     if not isinstance(root.value, dict):
         if not root.broken:
-            problems = [Problem(root.line, (), f"the file is {_shown(root)}, must be {_allowed(schema())}")]
+            problems = [Problem(root.line, (), f"the file is {_shown(root)}, must be {allowed_values(schema())}")]
         raise ConfigErrors([problem.worded(path) for problem in problems])
 
     for key, value in overrides.items():
@@ -202,7 +202,7 @@ def _message(kind: str, context: Mapping[str, Any], place: _Place) -> str:
         if near:
             return f"unknown key; did you mean {_listed(near)}?"
         return f"unknown key; the keys here are {_listed(known, 'and')}"
-    allowed = _allowed(place.schema)
+    allowed = allowed_values(place.schema)
     description = place.schema.get("description", "").rstrip(".")
     if description and "pattern" in _resolved(place.schema):
         allowed += f" ({description})"
@@ -211,11 +211,11 @@ def _message(kind: str, context: Mapping[str, Any], place: _Place) -> str:
     return f"is {_shown(place.entry)}, must be {allowed}{_advice(place)}"
 
 
-def _allowed(here: Schema) -> str:
+def allowed_values(here: Schema) -> str:
     """What a schema allows, in words that follow "must be"."""
     here = _dereferenced(here)
     if "anyOf" in here:
-        return " or ".join(_allowed(option) for option in here["anyOf"])
+        return " or ".join(allowed_values(option) for option in here["anyOf"])
     if "discriminator" in here:
         choice = here["discriminator"]
         return f"a section whose `{choice['propertyName']}` is {_listed(choice['mapping'])}"

@@ -18,6 +18,8 @@ from typer.main import get_command
 
 from flows.command_line import app
 from taylor_ops.config_file import read
+from taylor_ops.config_reference import reference
+from tests.integration.documented import NOT_RUN, TEXTS, documented, lines
 
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT / "containers"
@@ -131,3 +133,29 @@ def test_pods_are_not_root_and_have_the_gpu_and_the_volume_of_the_artifacts() ->
     claimed = deployment["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"]
     assert claimed == claim["metadata"]["name"]
 
+
+
+# What the documents have people type
+
+
+def test_every_command_for_those_who_operate_is_run_by_a_test_or_it_is_said_why_not() -> None:
+    asked = re.compile(r"""\b(?:documented|told)\(["']([^"']+)["']""")
+    tests = [*(ROOT / "tests").glob("*/*.py")]
+    run = {documented(beginning) for path in tests for beginning in asked.findall(path.read_text("utf-8"))}
+    assert {line for text in TEXTS for line in lines(text)} - run == NOT_RUN.keys()
+
+
+def test_the_config_from_a_to_z_is_what_the_schema_says_and_every_key_is_described() -> None:
+    text = reference()
+    # `taylor-release schema --markdown > docs/release-config.md`
+    assert (ROOT / "docs" / "release-config.md").read_text("utf-8") == text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    assert [row[0] for row in rows if row[0] != "| `kind`" and row[-1].strip(" |") == ""] == []
+    anchors = {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in re.findall(r"^## (.*)$", text, re.M)}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def test_the_least_config_of_the_documents_is_one(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", reference(), re.M | re.S)
+    (tmp_path / "least.yaml").write_text(example, encoding="utf-8")
+    assert read(tmp_path / "least.yaml").config.name == "my-model-taylor"

@@ -1,140 +1,43 @@
-"""Releases as people operate them: real Prefect server, process work pool, worker and database, on loopback."""
+"""Releases as people operate them: real Prefect server, process work pool, worker and database, by the documents."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
+import asyncio
+import re
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
 import yaml
+from prefect import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.utilities.templating import resolve_block_document_references
 
+from flows import dead_runs
 from taylor_ops.files import read_json
 from tests.flows.test_workflows import step as workflow_step
+from tests.integration.documented import ROOT, documented
+from tests.integration.killed import told
+from tests.integration.operated import Prefect, suspended
 from tests.tiny_models import save_tiny_model
 
-ROOT = Path(__file__).parents[2]
-PREFECT = str(Path(sys.executable).with_name("prefect"))
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Prefect:
-    """A Prefect home of its own, and the programs that were started in it."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.port = free_port()
-        self.environment = os.environ | {
-            "PREFECT_HOME": str(home),
-            "PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        self.started: list[subprocess.Popen[bytes]] = []
-
-    def start(self, *arguments: str) -> None:
-        """Start a program that stays; what it says goes into a file beside the home."""
-        with (self.home.parent / f"{arguments[0]}.log").open("w") as log:
-            process = subprocess.Popen(
-                [PREFECT, *arguments],
-                env=self.environment,
-                cwd=ROOT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self.started.append(process)
-
-    def wait_for_the_server(self) -> None:
-        """Ask the server for its health until it answers."""
-        patient = urllib3.Retry(total=200, backoff_factor=0.1, backoff_max=0.5)
-        answer = urllib3.PoolManager(retries=patient).request("GET", f"{self.environment['PREFECT_API_URL']}/health")
-        assert answer.status == 200
-
-    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `prefect` to its end."""
-        return self._ended([PREFECT, *arguments])
-
-    def release(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run `taylor-release` to its end."""
-        return self._ended([sys.executable, "-m", "flows.command_line", *map(str, arguments)])
-
-    def _ended(self, command: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False)
-
-    def waiting(self, config: Path, artifacts: Path, summary: Path) -> tuple[subprocess.Popen[str], str]:
-        """Run the step of the workflow that releases `config`; returns it and the run when that waits for approval."""
-        step = workflow_step("release", "on-server", "Release")["run"]
-        program = f"{sys.executable} -m flows.command_line"
-        script = step.replace(".venv/bin/taylor-release", program) + f" --artifacts {artifacts}"
-        files = {"CONFIG": str(config), "DRY_RUN": "", "GITHUB_STEP_SUMMARY": str(summary), "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(
-            ["bash", "-eo", "pipefail", "-c", script],
-            env=self.environment | files,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if ": Suspended" in line:
-                return process, line.split()[1].rstrip(":")
-        raise AssertionError("".join(said))
-
-    def runs(self) -> list[dict[str, Any]]:
-        """All flow runs that the server knows."""
-        return self.asked("flow_runs/filter", {"limit": 200})
-
-    def asked(self, what: str, question: dict[str, Any]) -> Any:
-        """What the server answers to a question of its API."""
-        answer = urllib3.PoolManager().request("POST", f"{self.environment['PREFECT_API_URL']}/{what}", json=question)
-        assert answer.status == 200, answer.data
-        return answer.json()
-
-    def stop(self) -> None:
-        for process in reversed(self.started):
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+NAME, OWNER = "smollm2-135m-instruct-taylor", Path("example-org") / "SmolLM2-135M-Instruct-Taylor"
 
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    running = Prefect(tmp_path_factory.mktemp("prefect"))
-    try:
-        running.start("server", "start", "--host", "127.0.0.1", "--port", str(running.port))
-        running.wait_for_the_server()
-        deployed = running.release("deploy", "--gpu-slots", "2")
-        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-        running.start("worker", "start", "--pool", "local")
-        yield running
-    finally:
-        running.stop()
-
-
-def write_config(folder: Path, original: Path, **publish: Any) -> Path:
-    """Write the config of a small release into a folder."""
+    """Server, deployments and worker, in a checkout whose release/smollm2 releases a tiny model under that name."""
+    place = tmp_path_factory.mktemp("operated")
+    running = Prefect(place)
     document = {
-        "name": "tiny",
+        "name": NAME,
         "version": "1.0.0",
-        "source": {"kind": "folder", "path": str(original)},
+        "source": {"kind": "folder", "path": str(save_tiny_model(place / "original"))},
         "calibration": {"tokens": 4096},
         # The tolerance leaves room for the clock of a busy machine: what is tested here is the worker.
-        "latency": {"target_slowdown": 1.7, "tolerance": 0.5, "pairs": 15, "new_tokens": 8},
+        "latency": {"target_slowdown": 1.7, "tolerance": 0.5, "pairs": 15, "new_tokens": 8, "also": []},
         "conversion": {"tolerance": 1e-4},
         "exactness": {
             "prompts": [{"name": "project", "builtin": "held_out", "limit": 4}],
@@ -142,109 +45,167 @@ def write_config(folder: Path, original: Path, **publish: Any) -> Path:
             "running_tokens": 128,
         },
         "card": {"license": "mit"},
-        "publish": {"repo_id": "org/tiny", **publish},
+        "publish": {"repo_id": str(OWNER)},
     }
-    folder.mkdir(exist_ok=True)
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
-    return folder / "tiny.yaml"
+    (running.checkout / "release_configs" / "smollm2.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    try:
+        running.start(documented("prefect server start"))
+        running.typed(documented("taylor-release deploy"))
+        running.start(documented("prefect worker start --pool local"))
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the config of a small release that asks for approval, in `configs`."""
-    folder = tmp_path_factory.mktemp("place")
-    write_config(folder / "configs", save_tiny_model(folder / "original"), approval=True)
-    return folder
+def released(prefect: Prefect) -> Path:
+    """The artifacts folder, in which version 1.0.0 was released in a process of its own."""
+    assert "is published" in prefect.typed(documented("taylor-release run"))
+    return prefect.checkout / "artifacts"
 
 
-def test_there_is_one_deployment_for_each_config_and_setting_up_again_changes_nothing(
-    prefect: Prefect, place: Path
-) -> None:
+def test_there_is_one_deployment_for_each_config_and_setting_up_again_changes_nothing(prefect: Prefect) -> None:
+    def deployed() -> dict[str, str]:
+        found = prefect.asked("deployments/filter", {})
+        assert all(one["job_variables"]["env"] == dead_runs.HEARTBEATS for one in found)
+        return {one["name"]: one["id"] for one in found}
+
     configs = {path.stem for path in (ROOT / "release_configs").glob("*.yaml")}
     declared = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
     assert {entry["name"] for entry in declared} == configs
     assert {entry["parameters"]["config"] for entry in declared} == {f"release_configs/{name}.yaml" for name in configs}
-    before = {found["name"]: found["id"] for found in prefect.asked("deployments/filter", {})}
+    before = deployed()
     assert before.keys() == configs
 
     # By prefect.yaml, then by the command, which leaves the two slots that there are.
-    assert prefect.call("--no-prompt", "deploy", "--all").returncode == 0
-    again = prefect.release("deploy", "--gpu-slots", "1", "--configs", place / "configs")
-    assert "work pool local: there, of type process\nconcurrency limit gpu: there, 2 at once\n" in again.stdout
-    after = {found["name"]: found["id"] for found in prefect.asked("deployments/filter", {})}
-    assert after.keys() == configs | {"tiny"}
-    assert {name: after[name] for name in before} == before
+    prefect.typed("prefect --no-prompt deploy --all")
+    assert deployed() == before
+    prefect.typed(f"{documented('prefect gcl update')} && {documented('prefect work-pool set-concurrency-limit')}")
+    there = "work pool local: there, of type process\nconcurrency limit gpu: there, 2 at once\nautomation crashed releases"
+    assert f"{there}: there\n" in prefect.typed(documented("taylor-release deploy --pool local"))
+    assert deployed() == before
+
+
+def test_a_pool_of_containers_is_made_from_its_template_with_a_token_that_only_the_server_keeps(prefect: Prefect) -> None:
+    template = (ROOT / "containers" / "docker-pool.yaml").read_text("utf-8")
+    for line in re.findall(r"^# ((?:python|prefect) .*)$", template, re.M):
+        prefect.typed(line)
+    said = prefect.typed(documented("taylor-release deploy --pool containers"))
+    assert "work pool containers: there, of type docker" in said
+    found = prefect.asked("deployments/filter", {})
+    assert {(one["work_pool_name"], one["path"], one["job_variables"]["image"]) for one in found} == {
+        ("containers", "/release", "taylor-release")
+    }
+    prefect.typed(documented("taylor-release deploy"))
+    assert {one["work_pool_name"] for one in prefect.asked("deployments/filter", {})} == {"local"}
+
+    prefect.typed(documented("python -c"), given="hf_a-token\n")
+    (default,) = re.findall(r"^    # default: (.*)$", template, re.M)
+
+    async def filled_in() -> Any:
+        async with get_client() as client:
+            return await resolve_block_document_references(yaml.safe_load(default), client=client)
+
+    with temporary_settings({PREFECT_API_URL: prefect.environment["PREFECT_API_URL"]}):
+        assert asyncio.run(filled_in()) == {"HF_TOKEN": "hf_a-token"}
 
 
 def test_wrong_parameters_and_broken_configs_are_refused_with_the_reason_before_a_run_is_created(
-    prefect: Prefect, place: Path, tmp_path: Path
+    prefect: Prefect, tmp_path: Path
 ) -> None:
     before = len(prefect.runs())
-    wrong = ["deployment", "run", "release/smollm2", "-p", 'overrides={"latency": {"target_slowdown": "fast"}}']
-    refused = prefect.call(*wrong)
-    assert refused.returncode == 1
-    told = " ".join((refused.stdout + refused.stderr).split())
-    assert "latency.target_slowdown" in told
-    assert "Failure reason: 'fast' is not valid" in told
+    wrong = """prefect deployment run release/smollm2 -p 'overrides={"latency": {"target_slowdown": "fast"}}'"""
+    refused = " ".join(prefect.typed(wrong, status=1).split())
+    assert "latency.target_slowdown" in refused
+    assert "Failure reason: 'fast' is not valid" in refused
 
-    config = write_config(tmp_path / "configs", place / "original")
-    setting = prefect.release("submit", config, "--set", "latency.target_slowdown=fast")
-    assert (setting.returncode, "latency.target_slowdown" in setting.stderr) == (2, True)
-    missing = prefect.release("submit", config.rename(config.with_name("unknown.yaml")))
-    assert (missing.returncode, "no deployment release/unknown" in missing.stderr) == (2, True)
+    submit = "taylor-release submit release_configs/smollm2.yaml --set"
+    assert "latency.target_slowdown" in prefect.typed(f"{submit} latency.target_slowdown=fast", status=2)
+    (tmp_path / "unknown.yaml").write_bytes((prefect.checkout / "release_configs" / "smollm2.yaml").read_bytes())
+    assert "no deployment release/unknown" in prefect.typed(f"taylor-release submit {tmp_path}/unknown.yaml", status=2)
 
-    (tmp_path / "configs" / "broken.yaml").write_text("name: Tiny\n", encoding="utf-8")
-    for command in (["submit", tmp_path / "configs" / "broken.yaml"], ["deploy", "--configs", tmp_path / "configs"]):
-        broken = prefect.release(*command)
-        assert (broken.returncode, "broken.yaml:1: name" in broken.stderr) == (2, True), broken.stderr
+    (tmp_path / "broken.yaml").write_text("name: Tiny\n", encoding="utf-8")
+    for command in (f"submit {tmp_path}/broken.yaml", f"deploy --configs {tmp_path}"):
+        assert "broken.yaml:1: name" in prefect.typed(f"taylor-release {command}", status=2)
     assert len(prefect.runs()) == before
     assert "unknown" not in {found["name"] for found in prefect.asked("deployments/filter", {})}
 
 
-def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
-    prefect: Prefect, place: Path, tmp_path: Path
-) -> None:
-    config, artifacts, hub = place / "configs" / "tiny.yaml", place / "artifacts", place / "artifacts" / "hub"
-    step, run = prefect.waiting(config, artifacts, tmp_path / "rejected.md")
-    assert not hub.exists()
-    (shown,) = prefect.asked("artifacts/filter", {"artifacts": {"key": {"any_": ["tiny-approval"]}}})
-    assert all(gate in shown["data"] for gate in ("| slowdown |", "| exactness, project |", "| audit, rank_one |"))
-    unsigned = prefect.release("approve", run, "--by", "Kim", "--comment", "")
-    assert (unsigned.returncode, "'comment'" in unsigned.stderr) == (2, True), unsigned.stderr
-    assert prefect.release("reject", run, "--by", "Kim", "--comment", "wait | for legal").returncode == 0
-    assert step.wait() == 1
-    assert "rejected by Kim: wait | for legal" in (tmp_path / "rejected.md").read_text("utf-8")
-    assert not hub.exists()
-    assert not (artifacts / "tiny" / "1.0.0").exists()
-    answered = prefect.release("approve", run, "--by", "Kim", "--comment", "too late")
-    assert (answered.returncode, "waits for no answer" in answered.stderr) == (2, True), answered.stderr
+def test_what_the_documents_have_people_type_releases_shows_and_compares(prefect: Prefect, released: Path) -> None:
+    assert "1 config in order" in prefect.typed(documented("taylor-release check release_configs/smollm2.yaml"))
+    assert "configs in order" in prefect.typed(documented("taylor-release check release_configs/*.yaml"))
+    assert "slowdowns within reach" in prefect.typed(documented("taylor-release plan"))
+    prefect.typed(documented("prefect deployment run release/smollm2 --watch"))
+    record = read_json(released / NAME / "1.0.0" / "release.json")
+    assert all(cost["cached"] for cost in record["stages"].values())
 
-    step, run = prefect.waiting(config, artifacts, tmp_path / "approved.md")
-    assert not hub.exists()
-    assert prefect.release("approve", run, "--by", "Ada", "--comment", "as agreed").returncode == 0
-    assert step.wait() == 0
-    record = read_json(artifacts / "tiny" / "1.0.0" / "release.json")
-    manifest = read_json(hub / "org" / "tiny" / "1.0.0" / "taylor_release.json")
-    assert record["approval"] == manifest["approval"] == {"by": "Ada", "comment": "as agreed"}
+    prefect.typed(documented("prefect deployment run release/smollm2 --watch -p"))
+    changed = read_json(released / NAME / "1.0.1" / "release.json")
+    assert (released / "hub" / OWNER / "1.0.1" / "config.json").is_file()
+    assert {stage for stage, cost in changed["stages"].items() if not cost["cached"]} == {
+        "assemble",
+        "leaks",
+        "publish",
+        "verify",
+    }
+    assert {f"{NAME} 1.0.0", f"{NAME} 1.0.1"} <= {run["name"] for run in prefect.runs()}
+
+    assert "1.0.1" in prefect.typed(documented("taylor-release list"))
+    assert "slowdown" in prefect.typed(documented("taylor-release show"))
+    assert "slowdown" in prefect.typed(documented("taylor-release diff"))
+    assert "files as listed; " in prefect.typed(documented("taylor-release verify"))
+
+
+def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
+    prefect: Prefect, released: Path, tmp_path: Path
+) -> None:
+    place, out = released / NAME, released / "hub" / OWNER / "1.0.2"
+    submitted = prefect.begun(documented("taylor-release submit"))
+    run = suspended(submitted)
+    (parameters,) = (one["parameters"] for one in prefect.runs() if one["id"] == run)
+    assert parameters["expected"].startswith(f"{NAME} 1.0.2 ")
+    shown = prefect.asked("artifacts/filter", {"artifacts": {"key": {"any_": [f"{NAME}-approval"]}}})
+    assert all(gate in shown[0]["data"] for gate in ("| slowdown |", "| exactness, project |", "| audit, rank_one |"))
+    assert f"{NAME} 1.0.2" in " ".join(prefect.typed(documented("prefect flow-run ls"), COLUMNS="200").split())
+    # The server still knows the run to wait: what it will go on with stays.
+    assert f"left alone: {NAME}" in prefect.typed(documented("taylor-release clean --keep 3 --dry-run"))
+    assert f"left alone: {NAME}" in prefect.typed("taylor-release clean --keep 0")
+    assert "'comment'" in prefect.typed(f'taylor-release approve {run} --by Kim --comment ""', status=2)
+    prefect.typed(told("taylor-release reject", run))
+    said, _ = submitted.communicate()
+    assert submitted.returncode == 1
+    assert "rejected by Ada Lovelace: the licence is not settled" in said
+    assert not out.exists()
+    assert not (place / "1.0.2").exists()
+    assert "waits for no answer" in prefect.typed(told("taylor-release approve", run), status=2)
+
+    # As the workflow does it.
+    step = workflow_step("release", "on-server", "Release")["run"]
+    script = step.replace(".venv/bin/taylor-release", f"{sys.executable} -m flows.command_line")
+    config, summary = "release_configs/smollm2.yaml", tmp_path / "summary.md"
+    submitted = prefect.begun(
+        f"{script} --set version=1.0.2 --set publish.approval=true",
+        CONFIG=config,
+        DRY_RUN="",
+        GITHUB_STEP_SUMMARY=str(summary),
+    )
+    run = suspended(submitted)
+    assert not out.exists()
+    prefect.typed(told("taylor-release approve", run))
+    said, _ = submitted.communicate()
+    assert submitted.returncode == 0, said
+    record, manifest = read_json(place / "1.0.2" / "release.json"), read_json(out / "taylor_release.json")
+    assert record["approval"] == manifest["approval"] == {"by": "Ada Lovelace", "comment": "as agreed"}
     made_before = ("resolve", "capture", "calibrate", "convert", "validate", "audit")
     assert all(record["stages"][stage]["cached"] for stage in made_before)
-    assert "| slowdown | 1.7 within 50 % |" in (tmp_path / "approved.md").read_text("utf-8")
+    assert "| slowdown | 1.7 within 50 % |" in summary.read_text("utf-8")
+    assert not list((place / "stages").glob("*.waiting"))
+    assert "left alone" not in prefect.typed(documented("taylor-release clean --keep 3"))
 
-
-def test_a_deployment_run_with_other_parameters_releases_what_they_say_and_repeats_nothing(
-    prefect: Prefect, place: Path
-) -> None:
-    overrides = 'overrides={"version": "1.0.1", "publish": {"approval": false}}'
-    command = ["deployment", "run", "release/tiny", "--watch", "-p", f"artifacts={place / 'artifacts'}"]
-    done = prefect.call(*command, "-p", overrides)
-    assert done.returncode == 0, done.stdout + done.stderr
-    record = read_json(place / "artifacts" / "tiny" / "1.0.1" / "release.json")
-    assert (place / "artifacts" / record["published"]["path"] / "config.json").is_file()
-    assert record["approval"] is None
-    assert record["stages"]["convert"]["cached"]
-    assert "tiny 1.0.1" in {run["name"] for run in prefect.runs()}
     # The server writes events down some seconds after it got them: these are of the runs before.
     wanted = {"filter": {"event": {"name": ["release.published", "release.rejected"]}}, "limit": 50}
     events = prefect.asked("events/filter", wanted)["events"]
-    told = {(event["event"], event["resource"]["prefect.resource.id"]) for event in events}
-    assert {(f"release.{end}", "taylor-release.tiny.1.0.0") for end in ("published", "rejected")} <= told
+    told_of = {(event["event"], event["resource"]["prefect.resource.id"]) for event in events}
+    assert {("release.published", f"taylor-release.{NAME}.1.0.1"), ("release.rejected", f"taylor-release.{NAME}.1.0.2")} <= (
+        told_of
+    )

@@ -1,0 +1,65 @@
+"""What a run is told by who submits it, and what commands say without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from flows.expected import expected_of
+from flows.release import release
+from flows.submit import submit
+from taylor_ops.config_file import read
+from taylor_ops.errors import BadInput
+from tests.flows.test_command_line import refused
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_worker_with_another_config_than_was_submitted_refuses_the_run_and_names_both(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    submitted = expected_of(read(tiny_config, {"version": "1.0.1"}))
+    tiny_config.write_text(tiny_config.read_text("utf-8").replace("license: mit", "license: apache-2.0"), "utf-8")
+    there = expected_of(read(tiny_config, {"version": "1.0.1"}))
+    assert submitted.split()[:2] == there.split()[:2] == ["tiny", "1.0.1"]
+    with pytest.raises(BadInput) as caught:
+        release(str(tiny_config), {"version": "1.0.1"}, str(tmp_path / "a"), submitted)
+    for one in (submitted, there):
+        assert f"tiny 1.0.1 with sha256 {one.split()[2][:12]}" in caught.value.cause
+    assert "update the checkout" in caught.value.remedy
+    assert not (tmp_path / "a").exists()
+    # The other way of saying the same is expected: what fails here comes after.
+    with pytest.raises(BadInput, match="needs a run of a deployment"):
+        given = expected_of(read(tiny_config, {"publish.approval": "true", "version": "1.0.1"}))
+        release(str(tiny_config), {"version": "1.0.1", "publish": {"approval": True}}, str(tmp_path / "a"), given)
+
+
+def test_a_config_that_says_the_same_in_another_way_has_the_same_sum(tiny_config: Path) -> None:
+    before = read(tiny_config).sha256
+    lines = tiny_config.read_text("utf-8").splitlines()
+    assert lines[0] == "audit:"
+    tiny_config.write_text("# a comment\n" + "\n".join([*lines[3:], *lines[:3]]), encoding="utf-8")
+    assert read(tiny_config).sha256 == before
+    assert read(tiny_config, {"seed": "1"}).sha256 != before
+
+
+def test_a_section_that_would_be_replaced_here_and_merged_there_is_not_submitted(tiny_config: Path) -> None:
+    with pytest.raises(BadInput, match="--set latency: a whole section cannot be replaced in a run on a server"):
+        submit(tiny_config, {"latency": "{target_slowdown: 4}"}, None, False, lambda _line: None)
+
+
+@pytest.mark.parametrize("command", ["approve", "submit", "deploy"])
+def test_a_server_that_does_not_answer_is_two_lines(
+    tiny_config: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
+    arguments: dict[str, list[str | Path]] = {
+        "approve": [str(uuid4()), "--by", "Ada", "--comment", "as agreed"],
+        "submit": [tiny_config],
+        "deploy": ["--configs", tiny_config.parent],
+    }
+    cause, remedy = refused(command, *arguments[command])
+    assert "no Prefect server answers" in cause
+    assert "PREFECT_API_URL" in remedy

@@ -1,0 +1,48 @@
+"""The notes of runs that wait for approval: one a run, gone when its run has ended, whoever ended it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from prefect import flow, get_client
+from prefect.states import Cancelled, Suspended
+
+from flows.waiting import forget_ended
+from taylor_ops.approval import note_that_it_waits, waiting
+
+
+@flow
+def asks() -> None:
+    """Stands for a release that waits."""
+
+
+def suspended_run() -> str:
+    with get_client(sync_client=True) as client:
+        return str(client.create_flow_run(asks, state=Suspended()).id)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_what_a_run_left_that_was_cancelled_or_deleted_goes_and_what_another_waits_with_stays(tmp_path: Path) -> None:
+    stays, cancelled, deleted = suspended_run(), suspended_run(), str(uuid4())
+    for run in (stays, cancelled, deleted):
+        note_that_it_waits(tmp_path, run)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(cancelled, Cancelled(), force=True)
+    forget_ended(tmp_path)
+    assert waiting(tmp_path) == (stays,)
+
+
+def test_without_a_server_all_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note_that_it_waits(tmp_path, str(uuid4()))
+    monkeypatch.setattr("flows.waiting.PREFECT_API_URL", Unset())
+    forget_ended(tmp_path)
+    assert len(waiting(tmp_path)) == 1
+
+
+class Unset:
+    """The setting of a person who has set no server."""
+
+    def value(self) -> None:
+        """None."""
