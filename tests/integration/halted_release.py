@@ -1,9 +1,9 @@
 """The release flow as a deployment of the tests runs it: it stops in a stage that a test names, to be killed there.
 
 The artifacts folder says what is wanted: `halt` holds the name of the stage, the pipes `halted` and `go` say that it
-stopped and may go on, a file `gpu` has every stage that computes hold a slot of the limit `gpu`. `begun` gets a line for
-every stage whose work begins, `held` for every slot when it was taken and given back. The clock of the calibration is
-simulated, so that all runs choose the same plan.
+stopped and may go on, a file `gpu` has every stage that computes hold a slot of the limit `gpu`. `finished` gets a line
+for every stage whose work came to its end, `held` for every slot when it was taken and given back. The clock of the
+calibration is simulated, so that all runs choose the same plan.
 """
 
 from __future__ import annotations
@@ -29,10 +29,8 @@ from tests.flows.conftest import decode_seconds
 _MEASURED, _WRITE_REPORT, _GPU_SLOT = stage.Release.measured, stages.write_report, stage.gpu_slot
 
 
-def begin(artifacts: Path, name: str) -> None:
-    """Note that the work of a stage begins, and stop there where a test says so."""
-    with (artifacts / "begun").open("a") as lines:
-        lines.write(f"{name}\n")
+def halt(artifacts: Path, name: str) -> None:
+    """Stop before the work of a stage where a test says so."""
     wanted = artifacts / "halt"
     if wanted.exists() and wanted.read_text() == name:
         wanted.unlink()
@@ -42,16 +40,18 @@ def begin(artifacts: Path, name: str) -> None:
 
 
 def watch(artifacts: Path) -> None:
-    """Put `begin` before the work of every stage, and the simulated clock into the calibration."""
+    """Put `halt` before the work of every stage, and the simulated clock into the calibration."""
 
     @contextmanager
     def measured(self: stage.Release, name: str) -> Iterator[list[str]]:
         with _MEASURED(self, name) as reused:
-            begin(artifacts, name)
+            halt(artifacts, name)
             yield reused
+            with (artifacts / "finished").open("a") as lines:
+                lines.write("" if reused else f"{name}\n")
 
     def write_report(record: ReleaseRecord, path: Path) -> None:
-        begin(artifacts, "report")
+        halt(artifacts, "report")
         _WRITE_REPORT(record, path)
 
     @contextmanager

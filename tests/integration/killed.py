@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import dead_runs, deploy
 from taylor_ops.errors import WorkFailed
+from taylor_ops.files import read_json
 from tests.integration.documented import documented
 from tests.integration.operated import Prefect
 
@@ -130,9 +130,9 @@ class Halted:
             time.sleep(0.2)
         return state
 
-    def begun(self) -> list[str]:
-        """The stages whose work has begun, in order, again where it was begun again."""
-        return (self.artifacts / "begun").read_text().split()
+    def finished(self) -> list[str]:
+        """The stages whose work came to its end, in order, again where it was done again."""
+        return (self.artifacts / "finished").read_text().split()
 
     def held(self) -> list[tuple[float, float]]:
         """When each slot of the GPU was taken and given back."""
@@ -150,15 +150,7 @@ def silence_of(prefect: Prefect, seconds: float) -> None:
         client.update_automation(found.id, dead_runs.automation(timedelta(seconds=seconds)))
 
 
-def finished_once(begun: Sequence[str], killed: Sequence[str]) -> bool:
-    """Whether every stage began once, and those in which a run was killed once more."""
-    expected = [stage for stage in STAGES for _ in range(1 + killed.count(stage))]
-    return sorted(begun, key=STAGES.index) == expected
-
-
 def record_of(artifacts: Path) -> dict[str, Any]:
     """The release.json of a finished run."""
-    from taylor_ops.files import read_json
-
     (record,) = artifacts.glob("*/*/release.json")
     return read_json(record)

@@ -1,0 +1,85 @@
+"""Kill runs with SIGKILL in every stage, in three ways each, and count those that one retry finishes.
+
+    python -m benchmarks.recovery
+
+A tiny model under a real Prefect server, database and worker. In each stage the process of the run is killed, or the
+worker with it as when a machine dies (the automation for dead runs then finds it, after 10 seconds here), or the server,
+without which the run goes on until it is back. Asked for: Completed after at most one retry, no finished stage done
+again, and the bytes of an undisturbed run. About 20 minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from benchmarks.command import typed
+from taylor_ops.files import canonical_json, sha256_of_tree, write_text
+from tests.flows.conftest import write_tiny_config
+from tests.integration.killed import DIED, STAGES, Halted, deploy_halted, silence_of
+from tests.integration.operated import Prefect
+from tests.tiny_models import save_tiny_model
+
+RESULT = Path(__file__).parent / "results" / "recovery.json"
+SILENCE = {"process": 90, "worker": 10, "server": 90}
+
+
+def main() -> None:
+    """Kill and retry, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--died", choices=DIED, nargs="+", default=DIED)
+    parser.add_argument("--stages", choices=STAGES, nargs="+", default=STAGES)
+    parser.add_argument("--result", type=Path, default=RESULT)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        prefect = Prefect(place)
+        try:
+            prefect.start("prefect server start")
+            config = write_tiny_config(place / "tiny.yaml", save_tiny_model(place / "model"))
+            deployment = deploy_halted(prefect, config)
+            prefect.start("prefect worker start --pool local")
+            undisturbed = Halted(prefect, deployment, place / "undisturbed")
+            undisturbed.start()
+            undisturbed.until("COMPLETED")
+            wanted = sha256_of_tree(undisturbed.artifacts / "hub")
+            rows = []
+            for died in given.died:
+                silence_of(prefect, SILENCE[died])
+                for stage in given.stages:
+                    run = Halted(prefect, deployment, place / f"{died}-{stage}")
+                    rows.append(_killed(run, died, stage, wanted))
+                    print(*rows[-1].values(), flush=True)
+        finally:
+            prefect.stop()
+    count = sum(row["completed"] and row["same_bytes"] and not row["repeated"] for row in rows)
+    write_text(given.result, canonical_json({"command": typed("recovery"), "as_asked": count, "runs": rows}))
+    print(f"{count} of {len(rows)} runs ended as asked, with {Counter(row['retries'] for row in rows)} retries")
+
+
+def _killed(run: Halted, died: str, stage: str, wanted: dict[str, str]) -> dict[str, Any]:
+    """One run that is killed in a stage and finished."""
+    run.start(stage)
+    run.kill(died, run.halted())
+    retries = 0
+    state = run.until("COMPLETED", "FAILED", "CRASHED")
+    if state != "COMPLETED":
+        retries = 1
+        run.retry()
+        state = run.until("COMPLETED", "FAILED")
+    finished = Counter(run.finished())
+    return {
+        "died": died,
+        "stage": stage,
+        "retries": retries,
+        "completed": state == "COMPLETED",
+        "repeated": sorted(name for name, times in finished.items() if times > 1),
+        "same_bytes": sha256_of_tree(run.artifacts / "hub") == wanted,
+    }
+
+
+if __name__ == "__main__":
+    main()
