@@ -182,7 +182,7 @@ def calibrate(
 
 @app.command()
 def schema(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print every key as documentation in place of it.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Every key, in words, in place of it.")] = False,
 ) -> None:
     """Print the JSON Schema of the release config."""
     from taylor_ops.config_file import schema_text

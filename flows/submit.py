@@ -43,7 +43,7 @@ def submit(
 ) -> Submitted:
     """Check the config with its overrides, run its deployment, and wait for the end of the run where `wait` is set.
 
-    The run is told what was checked here, and refuses to release anything else. One that is suspended for an approval is
+    The run is told what was checked here and refuses to release anything else. One that is suspended for an approval is
     waited for too. told: is called with the state of the run whenever that changes. Raises `BadInput` before a run is
     created: for a config or override that is wrong, for a deployment that is not there, for a server that refuses the
     parameters or does not answer.

@@ -1,4 +1,4 @@
-"""Kills a run of `halted_release` in a stage of its choice, in three ways, and has it finished by a retry."""
+"""Kills a run of `halted_release` in a stage of its choice, in three ways, and has a retry finish it."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def told(beginning: str, run: str) -> str:
     return documented(beginning).replace(_AN_ID, run)
 
 
-def deploy_halted(prefect: Prefect, config: Path, entrypoint: str = "tests/integration/halted_release.py:release") -> str:
+def deploy_halted(prefect: Prefect, config: Path) -> str:
     """Deploy the halted flow for a config, as `taylor-release deploy` does; gives the id of the deployment."""
-    usual, deploy.ENTRYPOINT = deploy.ENTRYPOINT, entrypoint
+    usual, deploy.ENTRYPOINT = deploy.ENTRYPOINT, "tests/integration/halted_release.py:release"
     try:
         with temporary_settings({PREFECT_API_URL: prefect.environment["PREFECT_API_URL"]}):
             deploy.deploy([config], "local", 1, str(prefect.checkout))
@@ -74,8 +74,8 @@ class Halted:
     def start(self, stage: str | None = None) -> None:
         """Have the run started by the worker, to stop in a stage."""
         self._halt_in(stage)
-        parameters = {"artifacts": str(self.artifacts)}
-        self.run = self.prefect.asked(f"deployments/{self._deployment}/create_flow_run", {"parameters": parameters})["id"]
+        asked = {"parameters": {"artifacts": str(self.artifacts)}}
+        self.run = self.prefect.asked(f"deployments/{self._deployment}/create_flow_run", asked)["id"]
 
     def retry(self, stage: str | None = None) -> None:
         """Have it started again, as the documents say."""
@@ -102,7 +102,7 @@ class Halted:
         (self.artifacts / "go").write_text("go")
 
     def kill(self, what: str, pid: int) -> None:
-        """Kill -9 it, and start again what a person would. A run that died with it is then known to the server as dead."""
+        """Kill -9 it, and start again what a person would; of a run that died with it the server then knows."""
         if what == "server":
             # The run goes on without it: it has to get over that.
             self.prefect.kill("server")

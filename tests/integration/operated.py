@@ -1,4 +1,4 @@
-"""A real Prefect server and worker on loopback, in a checkout of their own, operated by commands as people type them."""
+"""A real Prefect server and worker on loopback, in a checkout of their own, and the commands that people type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are killed with SIGKILL under a real server and worker are finished by a retry; releases queue for a GPU."""
+"""Runs that are killed with SIGKILL under a real server and worker end by a retry; releases queue for a GPU."""
 
 from __future__ import annotations
 

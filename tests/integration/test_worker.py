@@ -81,12 +81,12 @@ def test_there_is_one_deployment_for_each_config_and_setting_up_again_changes_no
     prefect.typed("prefect --no-prompt deploy --all")
     assert deployed() == before
     prefect.typed(f"{documented('prefect gcl update')} && {documented('prefect work-pool set-concurrency-limit')}")
-    there = "work pool local: there, of type process\nconcurrency limit gpu: there, 2 at once\nautomation crashed releases"
-    assert f"{there}: there\n" in prefect.typed(documented("taylor-release deploy --pool local"))
+    there = ["work pool local: there, of type process", "concurrency limit gpu: there, 2 at once"]
+    assert "\n".join([*there, "automation crashed releases: there\n"]) in prefect.typed(documented("taylor-release deploy --pool local"))
     assert deployed() == before
 
 
-def test_a_pool_of_containers_is_made_from_its_template_with_a_token_that_only_the_server_keeps(prefect: Prefect) -> None:
+def test_a_pool_of_containers_is_made_from_its_template_and_gets_a_token_from_the_server(prefect: Prefect) -> None:
     template = (ROOT / "containers" / "docker-pool.yaml").read_text("utf-8")
     for line in re.findall(r"^# ((?:python|prefect) .*)$", template, re.M):
         prefect.typed(line)
@@ -205,7 +205,6 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     # The server writes events down some seconds after it got them: these are of the runs before.
     wanted = {"filter": {"event": {"name": ["release.published", "release.rejected"]}}, "limit": 50}
     events = prefect.asked("events/filter", wanted)["events"]
-    told_of = {(event["event"], event["resource"]["prefect.resource.id"]) for event in events}
-    assert {("release.published", f"taylor-release.{NAME}.1.0.1"), ("release.rejected", f"taylor-release.{NAME}.1.0.2")} <= (
-        told_of
-    )
+    happened = {(event["event"], event["resource"]["prefect.resource.id"]) for event in events}
+    assert ("release.published", f"taylor-release.{NAME}.1.0.1") in happened
+    assert ("release.rejected", f"taylor-release.{NAME}.1.0.2") in happened
