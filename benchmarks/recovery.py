@@ -3,7 +3,6 @@
     python -m benchmarks.recovery
 
 A tiny model under a real Prefect server, database and worker. In each stage the process of the run is killed, or the
-A tiny model under a real Prefect server, database and worker. In each stage the process of the run is killed, or the
 worker with it as when a machine dies (the automation for dead runs finds it, after 10 seconds here), or the server,
 without which the run goes on until it is back. Asked for: Completed after at most one retry, no finished stage done
 again, and the bytes of an undisturbed run. About 20 minutes on two cores.
