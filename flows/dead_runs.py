@@ -39,6 +39,7 @@ def automation(silence: timedelta = SILENCE) -> AutomationCore:
             ChangeFlowRunState(
                 state=StateType.CRASHED,
                 name="Crashed",
+                force=False,
                 message=f"Nothing was heard of this run for {silence.total_seconds():.0f} seconds",
             )
         ],

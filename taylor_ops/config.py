@@ -334,6 +334,7 @@ class ReleaseConfig(Section):
     version: str = Field(pattern=f"^{_VERSION}$")
     """Semantic version of the release."""
     source: Source
+    """Where the original comes from."""
     calibration: Calibration = Calibration()
     conversion: Conversion = Conversion()
     latency: Latency = Latency()

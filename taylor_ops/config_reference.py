@@ -35,7 +35,7 @@ line, `-p 'overrides={"latency": {"target_slowdown": 4}}'` with `prefect deploym
 def reference() -> str:
     """The whole text: the keys at the top, then a part for each section in the order in which the config has them."""
     places = _places(schema(), "", {})
-    parts = [f"{_BEGINNING}\n## The whole\n\n{_keys(schema(), places)}"]
+    parts = [f"{_BEGINNING}\n## At the top\n\n{_keys(schema(), places)}"]
     for name, place in places.items():
         section = _defined(name)
         parts.append(f"\n## `{place}`\n\n{_text(section)}\n\n{_keys(section, places)}")

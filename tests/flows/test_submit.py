@@ -29,9 +29,9 @@ def test_a_worker_with_another_config_than_was_submitted_refuses_the_run_and_nam
         assert f"tiny 1.0.1 with sha256 {one.split()[2][:12]}" in caught.value.cause
     assert "update the checkout" in caught.value.remedy
     assert not (tmp_path / "a").exists()
-    # The other way of saying the same is expected: what fails here comes after.
+    # The other way of saying the same is what was expected: what fails here comes after.
+    given = expected_of(read(tiny_config, {"publish.approval": "true", "version": "1.0.1"}))
     with pytest.raises(BadInput, match="needs a run of a deployment"):
-        given = expected_of(read(tiny_config, {"publish.approval": "true", "version": "1.0.1"}))
         release(str(tiny_config), {"version": "1.0.1", "publish": {"approval": True}}, str(tmp_path / "a"), given)
 
 
