@@ -5,7 +5,8 @@
 A tiny model under a real Prefect server, database and worker. In each stage the process of the run is killed, or the
 worker with it as when a machine dies (the automation for dead runs finds it, after 10 seconds here), or the server,
 without which the run goes on until it is back. Asked for: Completed after at most one retry, no finished stage done
-again, and the bytes of an undisturbed run. About 20 minutes on two cores.
+again, and the bytes of an undisturbed run. Before that, three runs at once queue for one slot of the limit `gpu`, which
+stages hold here without a GPU. About 20 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ def main() -> None:
             deployment = deploy_halted(prefect, config)
             prefect.start("prefect worker start --pool local")
             undisturbed = Halted(prefect, deployment, place / "undisturbed")
-            undisturbed.start()
-            undisturbed.until("COMPLETED")
+            undisturbed.until(undisturbed.start(), "COMPLETED")
             wanted = sha256_of_tree(undisturbed.artifacts / "hub")
+            queued = _queued([Halted(prefect, deployment, place / name, gpu=True) for name in "abc"])
             rows = []
             for died in given.died:
                 silence_of(prefect, SILENCE[died])
@@ -56,28 +57,40 @@ def main() -> None:
         finally:
             prefect.stop()
     count = sum(row["completed"] and row["same_bytes"] and not row["repeated"] for row in rows)
-    write_text(given.result, canonical_json({"command": typed("recovery"), "as_asked": count, "runs": rows}))
+    write_text(
+        given.result, canonical_json({"command": typed("recovery"), "as_asked": count, "runs": rows, "queued": queued})
+    )
     print(f"{count} of {len(rows)} runs ended as asked, with {Counter(row['retries'] for row in rows)} retries")
+    print(f"{queued['completed']} of 3 at once completed, with {queued['at_once']} at most in a GPU stage")
 
 
-def _killed(run: Halted, died: str, stage: str, wanted: dict[str, str]) -> dict[str, Any]:
+def _queued(runs: list[Halted]) -> dict[str, int]:
+    """Releases that are submitted at once, with one slot of the limit `gpu`: how many complete, and hold it at once."""
+    begun = [(halted, halted.start()) for halted in runs]
+    ends = [halted.until(run, "COMPLETED", "FAILED", "CRASHED") for halted, run in begun]
+    held = [slot for halted in runs for slot in halted.held()]
+    at_once = [sum(taken <= start < given_back for taken, given_back in held) for start, _ in held]
+    return {"completed": ends.count("COMPLETED"), "slots": len(held), "at_once": max(at_once)}
+
+
+def _killed(halted: Halted, died: str, stage: str, wanted: dict[str, str]) -> dict[str, Any]:
     """One run that is killed in a stage and finished."""
-    run.start(stage)
-    run.kill(died, run.halted())
+    run = halted.start(stage)
+    halted.kill(run, died)
     retries = 0
-    state = run.until("COMPLETED", "FAILED", "CRASHED")
+    state = halted.until(run, "COMPLETED", "FAILED", "CRASHED")
     if state != "COMPLETED":
         retries = 1
-        run.retry()
-        state = run.until("COMPLETED", "FAILED")
-    finished = Counter(run.finished())
+        halted.retry(run)
+        state = halted.until(run, "COMPLETED", "FAILED")
+    finished = Counter(halted.finished())
     return {
         "died": died,
         "stage": stage,
         "retries": retries,
         "completed": state == "COMPLETED",
         "repeated": sorted(name for name, times in finished.items() if times > 1),
-        "same_bytes": sha256_of_tree(run.artifacts / "hub") == wanted,
+        "same_bytes": sha256_of_tree(halted.artifacts / "hub") == wanted,
     }
 
 

@@ -1,9 +1,9 @@
-"""The release flow as a deployment of the tests runs it: it stops in a stage that a test names, to be killed there.
+"""The release flow as a deployment of the tests runs it: it stops at a place that a test names, to be killed there.
 
-The artifacts folder says what is wanted: `halt` holds the name of the stage, the pipes `halted` and `go` say that it
-stopped and may go on, a file `gpu` has every stage that computes hold a slot of the limit `gpu`. `finished` gets a line
-for every stage whose work came to its end, `held` for every slot when it was taken and given back. The clock of the
-calibration is simulated, so that all runs choose the same plan.
+The artifacts folder says what is wanted: `halt` holds the name of a stage or of one of `PLACES`, the pipes `halted` and
+`go` say that it stopped and may go on, a file `gpu` has every stage that computes hold a slot of the limit `gpu`.
+`finished` gets a line for every stage whose work came to its end, `held` for every slot when it was taken and given
+back. Every layer is a part of the conversion; the clock is simulated, so that all runs choose the same plan.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from prefect import flow
@@ -21,16 +22,22 @@ from flows import release as released
 from flows import stage, stages
 from flows.expected import Expected
 from flows.overrides import Overrides
-from taylor_ops import latency
+from taylor_ops import checkpoint, convert, latency
 from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.unfinished import Unfinished
 from tests.flows.conftest import decode_seconds
 
-# What the stages wrapped here are without it.
+PLACES = ("in a layer", "between layers", "in a shard")
+"""Of capture when a layer has run on one batch of several; of conversion when two parts are finished and the third is
+not begun, and when half of its shard is written."""
+
+# What is wrapped here, without it.
 _MEASURED, _WRITE_REPORT, _GPU_SLOT = stage.Release.measured, stages.write_report, stage.gpu_slot
+_READ, _CONVERT_PART, _WRITE_TENSORS = Unfinished.read, convert._convert_part, checkpoint.write_tensors
 
 
 def halt(artifacts: Path, name: str) -> None:
-    """Stop before the work of a stage where a test says so."""
+    """Stop here where a test says so."""
     wanted = artifacts / "halt"
     if wanted.exists() and wanted.read_text() == name:
         wanted.unlink()
@@ -39,8 +46,8 @@ def halt(artifacts: Path, name: str) -> None:
         (artifacts / "go").read_text()
 
 
-def watch(artifacts: Path) -> None:
-    """Put `halt` before the work of every stage, and the simulated clock into the calibration."""
+def watch_stages(artifacts: Path) -> None:
+    """Put `halt` before the work of every stage."""
 
     @contextmanager
     def measured(self: stage.Release, name: str) -> Iterator[list[str]]:
@@ -66,7 +73,32 @@ def watch(artifacts: Path) -> None:
     stage.Release.measured = measured  # type: ignore[method-assign]
     stages.write_report = write_report
     stage.gpu_slot = gpu_slot
-    latency.decode_seconds = decode_seconds
+
+
+def watch_parts(artifacts: Path) -> None:
+    """Put `halt` into capture and conversion."""
+    made: list[Any] = []
+
+    def read(self: Unfinished, layer: int, batch: int) -> Any:
+        if (layer, batch) == (1, 1):
+            halt(artifacts, "in a layer")
+        return _READ(self, layer, batch)
+
+    def convert_part(*given: Any) -> None:
+        if len(made) == 2:
+            halt(artifacts, "between layers")
+        _CONVERT_PART(*given)
+        made.append(given)
+
+    def write_tensors(tensors: Any, path: Path) -> None:
+        _WRITE_TENSORS(tensors, path)
+        if (artifacts / "halt").exists() and (artifacts / "halt").read_text() == "in a shard":
+            os.truncate(path, path.stat().st_size // 2)
+            halt(artifacts, "in a shard")
+
+    Unfinished.read = read  # type: ignore[method-assign]
+    convert._convert_part = convert_part
+    checkpoint.write_tensors = write_tensors
 
 
 @flow(name="release", flow_run_name=released._run_name)
@@ -77,5 +109,8 @@ def release(
     expected: Expected = "",
 ) -> ReleaseRecord:
     """The release, watched."""
-    watch(Path(artifacts))
+    watch_stages(Path(artifacts))
+    watch_parts(Path(artifacts))
+    convert._PART_VALUES = 0
+    latency.decode_seconds = decode_seconds
     return released.release.fn(config, overrides, artifacts, expected)

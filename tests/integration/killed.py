@@ -10,13 +10,13 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Scheduled
 
 from flows import dead_runs, deploy
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import read_json
 from tests.integration.documented import documented
 from tests.integration.operated import Prefect
 
@@ -37,20 +37,13 @@ DIED = ("process", "worker", "server")
 """What is killed: the process of the run, the worker with it as when a machine dies, or the server."""
 
 _PATIENCE = 300
-_AN_ID = "3f0c2f6e-2c7f-4c53-9d0b-1f3f6c1a2b4d"
-"""Of the run in the documents."""
-
-
-def told(beginning: str, run: str) -> str:
-    """A command of the documents about this run."""
-    return documented(beginning).replace(_AN_ID, run)
 
 
 def deploy_halted(prefect: Prefect, config: Path) -> str:
     """Deploy the halted flow for a config, as `taylor-release deploy` does; gives the id of the deployment."""
     usual, deploy.ENTRYPOINT = deploy.ENTRYPOINT, "tests/integration/halted_release.py:release"
     try:
-        with temporary_settings({PREFECT_API_URL: prefect.environment["PREFECT_API_URL"]}):
+        with prefect.settings():
             deploy.deploy([config], "local", 1, str(prefect.checkout))
     finally:
         deploy.ENTRYPOINT = usual
@@ -59,7 +52,7 @@ def deploy_halted(prefect: Prefect, config: Path) -> str:
 
 
 class Halted:
-    """One run of the halted flow, in an artifacts folder of its own."""
+    """Runs of the halted flow in one artifacts folder, one after the other."""
 
     def __init__(self, prefect: Prefect, deployment: str, artifacts: Path, *, gpu: bool = False) -> None:
         self.prefect, self.artifacts = prefect, artifacts
@@ -69,22 +62,23 @@ class Halted:
         if gpu:
             (artifacts / "gpu").touch()
         self._deployment = deployment
-        self.run = ""
 
-    def start(self, stage: str | None = None) -> None:
-        """Have the run started by the worker, to stop in a stage."""
-        self._halt_in(stage)
-        asked = {"parameters": {"artifacts": str(self.artifacts)}}
-        self.run = self.prefect.asked(f"deployments/{self._deployment}/create_flow_run", asked)["id"]
+    def start(self, place: str | None = None, **overrides: dict[str, Any]) -> str:
+        """Have a run started by the worker, to stop at a place; gives its id."""
+        self.halt_at(place)
+        asked = {"parameters": {"artifacts": str(self.artifacts), "overrides": overrides}}
+        return str(self.prefect.asked(f"deployments/{self._deployment}/create_flow_run", asked)["id"])
 
-    def retry(self, stage: str | None = None) -> None:
-        """Have it started again, as the documents say."""
-        self._halt_in(stage)
-        self.prefect.typed(told("prefect flow-run retry", self.run))
+    def retry(self, run: str, place: str | None = None) -> None:
+        """Have it started again, as `prefect flow-run retry` does."""
+        self.halt_at(place)
+        with self.prefect.settings(), get_client(sync_client=True) as client:
+            client.set_flow_run_state(UUID(run), Scheduled(message="Retried by a test"), force=True)
 
-    def _halt_in(self, stage: str | None) -> None:
-        if stage is not None:
-            (self.artifacts / "halt").write_text(stage)
+    def halt_at(self, place: str | None) -> None:
+        """Have the next run stop at a place."""
+        if place is not None:
+            (self.artifacts / "halt").write_text(place)
 
     def halted(self) -> int:
         """The process of the run, when it has stopped where it was told to."""
@@ -92,21 +86,20 @@ class Halted:
         try:
             ready, _, _ = select.select([descriptor], [], [], _PATIENCE)
             if not ready:
-                raise WorkFailed(f"run {self.run} did not come to its stage: {self.state()}", "see worker.log")
+                raise WorkFailed("the run did not come to its place", f"see {self.prefect.place / 'worker.log'}")
             return int(os.read(descriptor, 32))
         finally:
             os.close(descriptor)
 
-    def go(self) -> None:
-        """Let it go on from where it has stopped."""
-        (self.artifacts / "go").write_text("go")
+    def kill(self, run: str, what: str) -> None:
+        """Kill -9 it where the run has halted, and start again what a person would.
 
-    def kill(self, what: str, pid: int) -> None:
-        """Kill -9 it, and start again what a person would; of a run that died with it the server then knows."""
+        Of a run that died with it the server then knows. Without the server the run goes on, and has to get over that.
+        """
+        pid = self.halted()
         if what == "server":
-            # The run goes on without it: it has to get over that.
             self.prefect.kill("server")
-            self.go()
+            (self.artifacts / "go").write_text("go")
             self.prefect.start(documented("prefect server start --host"))
             return
         if what == "worker":
@@ -115,18 +108,14 @@ class Halted:
             os.kill(pid, signal.SIGKILL)
         if what == "worker":
             self.prefect.start(documented("prefect worker start --pool local"))
-        self.until("CRASHED")
+        self.until(run, "CRASHED")
 
-    def state(self) -> str:
-        """The type of the run's state."""
-        return self.prefect.state(self.run)
-
-    def until(self, *states: str) -> str:
-        """Wait for one of these states, and give it."""
+    def until(self, run: str, *states: str) -> str:
+        """Wait for one of these states of a run, and give it."""
         end = time.monotonic() + _PATIENCE
-        while (state := self.state()) not in states:
+        while (state := self.prefect.state(run)) not in states:
             if time.monotonic() > end:
-                raise WorkFailed(f"run {self.run} is {state}, not {' or '.join(states)}", "see the log of the worker")
+                raise WorkFailed(f"run {run} is {state}, not {' or '.join(states)}", "see the log of the worker")
             time.sleep(0.2)
         return state
 
@@ -142,15 +131,6 @@ class Halted:
 
 def silence_of(prefect: Prefect, seconds: float) -> None:
     """Set how long the automation for dead runs listens before it calls a silent run dead."""
-    with (
-        temporary_settings({PREFECT_API_URL: prefect.environment["PREFECT_API_URL"]}),
-        get_client(sync_client=True) as client,
-    ):
+    with prefect.settings(), get_client(sync_client=True) as client:
         (found,) = client.read_automations_by_name(dead_runs.NAME)
         client.update_automation(found.id, dead_runs.automation(timedelta(seconds=seconds)))
-
-
-def record_of(artifacts: Path) -> dict[str, Any]:
-    """The release.json of a finished run."""
-    (record,) = artifacts.glob("*/*/release.json")
-    return read_json(record)

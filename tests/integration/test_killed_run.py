@@ -1,64 +1,39 @@
-"""Releases that were killed with SIGKILL go on where they stopped and publish the bytes of one that was not."""
+"""Releases under a real server and worker that are killed with SIGKILL go on where they stopped, byte for byte."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 
 from taylor_ops.files import read_json, sha256_of_tree
 from tests.flows.conftest import write_tiny_config
-from tests.integration import killed_run
+from tests.integration.documented import documented, told
+from tests.integration.killed import STAGES, Halted, deploy_halted, silence_of
+from tests.integration.operated import Prefect
 from tests.tiny_models import save_tiny_model
 
-ROOT = Path(__file__).parents[2]
 LAYERS = 3
 
-Run = Callable[..., int]
-"""Runs the release into an artifacts folder, perhaps killed and with settings; gives the exit status."""
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    running = Prefect(tmp_path_factory.mktemp("killed"))
+    try:
+        running.start(documented("prefect server start"))
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """One Prefect server for all runs: each would start its own."""
-    place = tmp_path_factory.mktemp("killed")
-    config = write_tiny_config(place / "tiny.yaml", save_tiny_model(place / "model", num_hidden_layers=LAYERS))
-    with prefect_test_harness(server_startup_timeout=180):
-        environment = os.environ | {
-            "PYTHONPATH": str(ROOT),
-            "PREFECT_API_URL": PREFECT_API_URL.value(),
-            "HF_MODULES_CACHE": str(place / "modules"),
-        }
-
-        def start(artifacts: Path, killed: str | None = None, *settings: str) -> int:
-            chosen = [part for setting in settings for part in ("--set", setting)]
-            request = {"arguments": ["run", str(config), "--artifacts", str(artifacts), *chosen], "killed": killed}
-            command = [sys.executable, killed_run.__file__]
-            ended = subprocess.run(
-                command, input=json.dumps(request), text=True, check=False, env=environment, capture_output=True
-            )
-            print(ended.stdout, ended.stderr)
-            return ended.returncode
-
-        yield start
-
-
-@pytest.fixture(scope="module")
-def undisturbed(run: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of what a run publishes that nobody disturbs."""
-    artifacts = tmp_path_factory.mktemp("undisturbed")
-    assert run(artifacts) == 0
-    hashes = sha256_of_tree(artifacts / "hub")
-    assert sum(name.endswith(".safetensors") for name in hashes) == LAYERS + 1
-    return hashes
+def deployment(prefect: Prefect) -> str:
+    """The id of a deployment of the halted flow, for a tiny model."""
+    model = save_tiny_model(prefect.place / "model", num_hidden_layers=LAYERS)
+    found = deploy_halted(prefect, write_tiny_config(prefect.place / "tiny.yaml", model))
+    prefect.start(documented("prefect worker start --pool local"))
+    return found
 
 
 def same_files(folder: Path) -> dict[str, int]:
@@ -66,36 +41,59 @@ def same_files(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_ino for path in folder.iterdir() if path.is_file()}
 
 
-def test_a_release_that_is_killed_five_times_publishes_what_an_undisturbed_one_does(
-    run: Run, undisturbed: dict[str, str], tmp_path: Path
+def test_a_release_that_is_killed_again_and_again_ends_as_one_that_was_not(
+    prefect: Prefect, deployment: str, tmp_path: Path
 ) -> None:
-    stages = tmp_path / "tiny" / "stages"
+    undisturbed = Halted(prefect, deployment, tmp_path / "undisturbed")
+    aside = undisturbed.start()
+    killed = Halted(prefect, deployment, tmp_path / "killed")
+    stages = killed.artifacts / "tiny" / "stages"
     captured, conversions = stages / ".capture.kept", stages / ".convert.kept"
 
-    # What is kept under another config is not gone on with.
-    assert run(tmp_path, "in a layer", "calibration.sequence_tokens=256") == -signal.SIGKILL
-    assert run(tmp_path, "in a layer") == -signal.SIGKILL
+    # The process of a run dies. What is kept under another config is not gone on with.
+    other = killed.start("in a layer", calibration={"sequence_tokens": 256})
+    killed.kill(other, "process")
+    run = killed.start("in a layer")
+    killed.kill(run, "process")
     assert sorted(path.name for path in captured.glob("found-*")) == ["found-0.safetensors"]
     assert len(list((captured / "states-1").iterdir())) > 1
 
-    assert run(tmp_path, "between layers", "conversion.range_margin=0.4") == -signal.SIGKILL
+    other = killed.start("between layers", conversion={"range_margin": 0.4})
+    killed.kill(other, "process")
     assert not captured.exists()
-    (other,) = (path for path in conversions.iterdir() if path.is_dir())
-    assert run(tmp_path, "between layers") == -signal.SIGKILL
-    (converted,) = (path for path in conversions.iterdir() if path.is_dir())
-    assert not other.exists()
-    assert sorted(path.name for path in converted.glob("0*")) == ["00000", "00001"]
-    finished = same_files(converted / "00001")
+    (parts_of_other,) = (path for path in conversions.iterdir() if path.is_dir())
 
-    assert run(tmp_path, "in a shard") == -signal.SIGKILL
+    # The machine dies: the automation finds it. In place of 90 seconds; the server takes nothing below 10.
+    assert undisturbed.until(aside, "COMPLETED", "FAILED", "CRASHED") == "COMPLETED"
+    silence_of(prefect, 10)
+    killed.halt_at("between layers")
+    prefect.typed(told("prefect flow-run retry", run))
+    killed.kill(run, "worker")
+    silence_of(prefect, 90)
+    assert not parts_of_other.exists()
+    (converted,) = (path for path in conversions.iterdir() if path.is_dir())
+    assert sorted(path.name for path in converted.glob("0*")) == ["00000", "00001"]
+    parts = same_files(converted / "00001")
+
+    killed.retry(run, "in a shard")
+    killed.kill(run, "process")
     assert sorted(path.name for path in converted.glob("0*")) == ["00000", "00001"]
     assert list(converted.glob(".00002.*/00002/.shard-0.safetensors"))
-    assert same_files(converted / "00001") == finished
-    assert not (tmp_path / "hub").exists()
+    assert same_files(converted / "00001") == parts
+    assert not (killed.artifacts / "hub").exists()
 
-    assert run(tmp_path) == 0
-    stages_of = read_json(tmp_path / "tiny" / "1.0.0" / "release.json")["stages"]
-    assert stages_of["capture"]["cached"]
-    assert not stages_of["convert"]["cached"]
-    assert sha256_of_tree(tmp_path / "hub") == undisturbed
+    # The server dies, and the run gets over that, or a retry does.
+    killed.retry(run, "publish")
+    killed.kill(run, "server")
+    if killed.until(run, "COMPLETED", "FAILED", "CRASHED") != "COMPLETED":
+        killed.retry(run)
+        killed.until(run, "COMPLETED")
+
+    hashes = sha256_of_tree(undisturbed.artifacts / "hub")
+    assert sum(name.endswith(".safetensors") for name in hashes) == LAYERS + 1
+    assert sha256_of_tree(killed.artifacts / "hub") == hashes
+    assert undisturbed.finished() == list(STAGES[:-1])
+    # The other config captured what this one does, and was killed when it had calibrated.
+    assert sorted(killed.finished()) == sorted([*STAGES[:-1], "calibrate"])
+    assert read_json(killed.artifacts / "tiny" / "1.0.0" / "release.json")["stages"]["capture"]["cached"]
     assert not list(stages.glob(".*.kept"))

@@ -12,14 +12,12 @@ from typing import Any
 import pytest
 import yaml
 from prefect import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.templating import resolve_block_document_references
 
 from flows import dead_runs
 from taylor_ops.files import read_json
 from tests.flows.test_workflows import step as workflow_step
-from tests.integration.documented import ROOT, documented
-from tests.integration.killed import told
+from tests.integration.documented import ROOT, documented, told
 from tests.integration.operated import Prefect, suspended
 from tests.tiny_models import save_tiny_model
 
@@ -83,7 +81,7 @@ def test_there_is_one_deployment_for_each_config_and_setting_up_again_changes_no
     prefect.typed(f"{documented('prefect gcl update')} && {documented('prefect work-pool set-concurrency-limit')}")
     there = ["work pool local: there, of type process", "concurrency limit gpu: there, 2 at once"]
     there += ["automation crashed releases: there\n"]
-    assert "\n".join(there) in prefect.typed(documented("taylor-release deploy --pool local"))
+    assert "\n".join(there) in prefect.called(documented("taylor-release deploy --pool local"))
     assert deployed() == before
 
 
@@ -91,13 +89,14 @@ def test_a_pool_of_containers_is_made_from_its_template_and_gets_a_token_from_th
     template = (ROOT / "containers" / "docker-pool.yaml").read_text("utf-8")
     for line in re.findall(r"^# ((?:python|prefect) .*)$", template, re.M):
         prefect.typed(line)
-    said = prefect.typed(documented("taylor-release deploy --pool containers"))
+    said = prefect.called(documented("taylor-release deploy --pool containers"))
     assert "work pool containers: there, of type docker" in said
     found = prefect.asked("deployments/filter", {})
-    assert {(one["work_pool_name"], one["path"], one["job_variables"]["image"]) for one in found} == {
-        ("containers", "/release", "taylor-release")
+    assert {(one["work_pool_name"], one["job_variables"]["image"]) for one in found} == {
+        ("containers", "taylor-release")
     }
-    prefect.typed(documented("taylor-release deploy"))
+    assert all("/release" in str(one["pull_steps"]) for one in found)
+    prefect.called(documented("taylor-release deploy"))
     assert {one["work_pool_name"] for one in prefect.asked("deployments/filter", {})} == {"local"}
 
     prefect.typed(documented("python -c"), given="hf_a-token\n")
@@ -107,7 +106,7 @@ def test_a_pool_of_containers_is_made_from_its_template_and_gets_a_token_from_th
         async with get_client() as client:
             return await resolve_block_document_references(yaml.safe_load(default), client=client)
 
-    with temporary_settings({PREFECT_API_URL: prefect.environment["PREFECT_API_URL"]}):
+    with prefect.settings():
         assert asyncio.run(filled_in()) == {"HF_TOKEN": "hf_a-token"}
 
 
@@ -121,21 +120,21 @@ def test_wrong_parameters_and_broken_configs_are_refused_with_the_reason_before_
     assert "Failure reason: 'fast' is not valid" in refused
 
     submit = "taylor-release submit release_configs/smollm2.yaml --set"
-    assert "latency.target_slowdown" in prefect.typed(f"{submit} latency.target_slowdown=fast", status=2)
+    assert "latency.target_slowdown" in prefect.called(f"{submit} latency.target_slowdown=fast", status=2)
     (tmp_path / "unknown.yaml").write_bytes((prefect.checkout / "release_configs" / "smollm2.yaml").read_bytes())
-    assert "no deployment release/unknown" in prefect.typed(f"taylor-release submit {tmp_path}/unknown.yaml", status=2)
+    assert "no deployment release/unknown" in prefect.called(f"taylor-release submit {tmp_path}/unknown.yaml", status=2)
 
     (tmp_path / "broken.yaml").write_text("name: Tiny\n", encoding="utf-8")
     for command in (f"submit {tmp_path}/broken.yaml", f"deploy --configs {tmp_path}"):
-        assert "broken.yaml:1: name" in prefect.typed(f"taylor-release {command}", status=2)
+        assert "broken.yaml:1: name" in prefect.called(f"taylor-release {command}", status=2)
     assert len(prefect.runs()) == before
     assert "unknown" not in {found["name"] for found in prefect.asked("deployments/filter", {})}
 
 
 def test_what_the_documents_have_people_type_releases_shows_and_compares(prefect: Prefect, released: Path) -> None:
-    assert "1 config in order" in prefect.typed(documented("taylor-release check release_configs/smollm2.yaml"))
-    assert "configs in order" in prefect.typed(documented("taylor-release check release_configs/*.yaml"))
-    assert "slowdowns within reach" in prefect.typed(documented("taylor-release plan"))
+    assert "1 config in order" in prefect.called(documented("taylor-release check release_configs/smollm2.yaml"))
+    assert "configs in order" in prefect.called(documented("taylor-release check release_configs/*.yaml"))
+    assert "slowdowns within reach" in prefect.called(documented("taylor-release plan"))
     prefect.typed(documented("prefect deployment run release/smollm2 --watch"))
     record = read_json(released / NAME / "1.0.0" / "release.json")
     assert all(cost["cached"] for cost in record["stages"].values())
@@ -151,10 +150,10 @@ def test_what_the_documents_have_people_type_releases_shows_and_compares(prefect
     }
     assert {f"{NAME} 1.0.0", f"{NAME} 1.0.1"} <= {run["name"] for run in prefect.runs()}
 
-    assert "1.0.1" in prefect.typed(documented("taylor-release list"))
-    assert "slowdown" in prefect.typed(documented("taylor-release show"))
-    assert "slowdown" in prefect.typed(documented("taylor-release diff"))
-    assert "files as listed; " in prefect.typed(documented("taylor-release verify"))
+    assert "1.0.1" in prefect.called(documented("taylor-release list"))
+    assert "slowdown" in prefect.called(documented("taylor-release show"))
+    assert "slowdown" in prefect.called(documented("taylor-release diff"))
+    assert "files as listed; " in prefect.called(documented("taylor-release verify"))
 
 
 def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
@@ -169,16 +168,16 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     assert all(gate in shown[0]["data"] for gate in ("| slowdown |", "| exactness, project |", "| audit, rank_one |"))
     assert f"{NAME} 1.0.2" in " ".join(prefect.typed(documented("prefect flow-run ls"), COLUMNS="200").split())
     # The server still knows the run to wait: what it will go on with stays.
-    assert f"left alone: {NAME}" in prefect.typed(documented("taylor-release clean --keep 3 --dry-run"))
-    assert f"left alone: {NAME}" in prefect.typed("taylor-release clean --keep 0")
-    assert "'comment'" in prefect.typed(f'taylor-release approve {run} --by Kim --comment ""', status=2)
-    prefect.typed(told("taylor-release reject", run))
+    assert f"left alone: {NAME}" in prefect.called(documented("taylor-release clean --keep 3 --dry-run"))
+    assert f"left alone: {NAME}" in prefect.called("taylor-release clean --keep 0")
+    assert "'comment'" in prefect.called(f'taylor-release approve {run} --by Kim --comment ""', status=2)
+    prefect.called(told("taylor-release reject", run))
     said, _ = submitted.communicate()
     assert submitted.returncode == 1
     assert "rejected by Ada Lovelace: the licence is not settled" in said
     assert not out.exists()
     assert not (place / "1.0.2").exists()
-    assert "waits for no answer" in prefect.typed(told("taylor-release approve", run), status=2)
+    assert "waits for no answer" in prefect.called(told("taylor-release approve", run), status=2)
 
     # As the workflow does it.
     step = workflow_step("release", "on-server", "Release")["run"]
@@ -192,7 +191,7 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     )
     run = suspended(submitted)
     assert not out.exists()
-    prefect.typed(told("taylor-release approve", run))
+    prefect.called(told("taylor-release approve", run))
     said, _ = submitted.communicate()
     assert submitted.returncode == 0, said
     record, manifest = read_json(place / "1.0.2" / "release.json"), read_json(out / "taylor_release.json")
@@ -201,7 +200,7 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     assert all(record["stages"][stage]["cached"] for stage in made_before)
     assert "| slowdown | 1.7 within 50 % |" in summary.read_text("utf-8")
     assert not list((place / "stages").glob("*.waiting"))
-    assert "left alone" not in prefect.typed(documented("taylor-release clean --keep 3"))
+    assert "left alone" not in prefect.called(documented("taylor-release clean --keep 3"))
 
     # The server writes events down some seconds after it got them: these are of the runs before.
     wanted = {"filter": {"event": {"name": ["release.published", "release.rejected"]}}, "limit": 50}
