@@ -36,7 +36,7 @@ STAGES = (
 DIED = ("process", "worker", "server")
 """What is killed: the process of the run, the worker with it as when a machine dies, or the server."""
 
-_PATIENCE = 300
+_PATIENCE = 600
 
 
 def deploy_halted(prefect: Prefect, config: Path) -> str:

@@ -150,7 +150,12 @@ class Prefect:
 
     def asked(self, what: str, question: dict[str, Any]) -> Any:
         """What the server answers to a question of its API."""
-        answer = urllib3.PoolManager().request("POST", f"{self.environment['PREFECT_API_URL']}/{what}", json=question)
+        # Where the disk is slow the server says that it is busy.
+        patient = urllib3.Retry(
+            total=20, backoff_factor=0.5, backoff_max=2, status_forcelist=[503], allowed_methods=None
+        )
+        place = f"{self.environment['PREFECT_API_URL']}/{what}"
+        answer = urllib3.PoolManager(retries=patient).request("POST", place, json=question)
         assert answer.status in (200, 201), answer.data
         return answer.json()
 
