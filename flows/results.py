@@ -36,9 +36,9 @@ def show(release: Release, record: ReleaseRecord) -> None:
     )
     create_link_artifact(bundle, "bundle", key=release.key("bundle"), description=f"bundle of {label}")
     create_link_artifact(card, "card", key=release.key("card"), description=f"card of {label}")
-    for number, plot in enumerate(plots(record), start=1):
+    for plot in plots(record):
         image = f"data:image/svg+xml;base64,{base64.b64encode(plot.svg.encode()).decode()}"
-        create_image_artifact(image, key=release.key(f"plot-{number}"), description=f"{plot.title}. {plot.caption}")
+        create_image_artifact(image, key=release.key(plot.title), description=f"{plot.title}. {plot.caption}")
     if record.published.pull_request is None:
         _tell(release, PUBLISHED, {"published": record.published.plain(), "slowdown": record.slowdown.achieved})
 

@@ -16,7 +16,7 @@ def release_in_markdown(record: ReleaseRecord) -> str:
     return "\n".join(
         [
             f"## {record.name} {record.version}\n",
-            markdown_table(["", ""], facts(record)),
+            markdown_table(["release", f"{record.name} {record.version}"], facts(record)),
             gates_in_markdown(gates(record)),
             markdown_table(["stage", "seconds", "peak memory, MB", "result"], stages),
         ]

@@ -77,7 +77,8 @@ def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_s
     assert '"gate": "slowdown"' in str(shown["tiny-gates"].data)
     assert place.as_uri() in str(shown["tiny-bundle"].data)
     assert (place / "README.md").as_uri() in str(shown["tiny-card"].data)
-    plots = [found for key, found in shown.items() if key.startswith("tiny-plot-")]
+    plots = [found for found in shown.values() if found.type == "image"]
+    assert "tiny-expansion-order-of-each-layer" in shown
     assert len(plots) == (tmp_path / "a" / "tiny" / "1.0.0" / "report.html").read_text("utf-8").count("<svg")
     for plot in plots:
         kind, _, data = str(plot.data).partition(",")
