@@ -12,7 +12,6 @@ stages hold here without a GPU. About 20 minutes on two cores.
 from __future__ import annotations
 
 import argparse
-import logging
 import tempfile
 from collections import Counter
 from itertools import product
@@ -37,8 +36,6 @@ def main() -> None:
     parser.add_argument("--stages", choices=STAGES, nargs="+", default=STAGES)
     parser.add_argument("--result", type=Path, default=RESULT)
     given = parser.parse_args()
-    # The server is asked for its health until it answers.
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         prefect = Prefect(place)

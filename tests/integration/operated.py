@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
@@ -71,6 +72,8 @@ class Prefect:
                 start_new_session=True,
             )
         if what == "server":
+            # It would say of every try that nobody answers yet.
+            logging.getLogger("urllib3").setLevel(logging.ERROR)
             patient = urllib3.Retry(total=200, backoff_factor=0.1, backoff_max=0.5)
             health = f"{self.environment['PREFECT_API_URL']}/health"
             assert urllib3.PoolManager(retries=patient).request("GET", health).status == 200

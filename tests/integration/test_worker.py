@@ -206,5 +206,5 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     wanted = {"filter": {"event": {"name": ["release.published", "release.rejected"]}}, "limit": 50}
     events = prefect.asked("events/filter", wanted)["events"]
     happened = {(event["event"], event["resource"]["prefect.resource.id"]) for event in events}
-    assert ("release.published", f"taylor-release.{NAME}.1.0.1") in happened
+    assert ("release.published", f"taylor-release.{NAME}.1.0.0") in happened
     assert ("release.rejected", f"taylor-release.{NAME}.1.0.2") in happened
