@@ -226,7 +226,7 @@ def test_distillation_gets_what_its_budget_lets_it(gated_or_plain: Sample, monke
     assert long.cosine_worst > 0.999
     assert long.budget == "1024 random inputs and 800 steps of Adam a layer"
     monkeypatch.setattr(distillation, "_RATE", 0.0)
-    untrained = attacked(gated_or_plain, "distillation", samples=1024, steps=800)
+    untrained = attacked(gated_or_plain, "distillation", samples=1024, steps=1)
     assert untrained.recovered_1pct < 0.05
     assert abs(untrained.cosine_median) < 0.5
 
