@@ -1,4 +1,5 @@
-"""The command line `taylor-release`: check, plan, run, verify, yank, audit, calibrate, schema; `operations` has more.
+"""The command line `taylor-release`: check, plan, run, verify, yank, audit, calibrate, schema; `operations` and `evidence`
+have more.
 
 Exit status: 0 done, 1 a gate or the work failed, 2 bad input. Errors go to standard error as one line of cause and one
 of remedy; a traceback is shown only with --debug.
@@ -16,6 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from flows.evidence import add_evidence
 from flows.operations import Artifacts, ConfigFile, Settings, SummaryFile, add_operations, append, parse_settings
 from taylor_ops.errors import BadInput, ReleaseError
 
@@ -28,6 +30,7 @@ app = typer.Typer(
 )
 
 add_operations(app)
+add_evidence(app)
 
 
 @app.callback()

@@ -7,6 +7,7 @@ from prefect.runtime import flow_run
 
 from flows.approval import approve, require_suspendable
 from flows.errors_in_logs import without_tracebacks
+from flows.mark import mark
 from flows.overrides import Overrides, as_settings
 from flows.results import rejection_told
 from flows.stage import alone, open_release
@@ -52,7 +53,7 @@ def release(config: str, overrides: Overrides = {}, artifacts: str = "artifacts"
         source = resolve(run)
         ranges = capture(run, source)
         latency = calibrate(run, source, ranges)
-        converted = convert(run, source, ranges, latency)
+        converted = mark(run, source, ranges, convert(run, source, ranges, latency))
         exactness = validate(run, source, ranges, converted)
         attacks = audit(run, source, converted)
         approval = approve(run, source, latency, converted, exactness, attacks)

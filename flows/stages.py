@@ -9,6 +9,7 @@ from prefect.logging import get_run_logger
 
 from flows import lineage
 from flows.hub_token import token_of
+from flows.mark import copy_of, model_of
 from flows.progress import StageProgress
 from flows.results import show
 from flows.runners import carried_by, require_installed
@@ -29,6 +30,7 @@ from taylor_ops.audit.gate import require_allowed
 from taylor_ops.bundle import BundleRecord, Evidence
 from taylor_ops.card import card_template
 from taylor_ops.convert import ConvertedModel
+from taylor_ops.evidence.marking import MarkedModel
 from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.hub_fetch import Reference, fetch
 from taylor_ops.inspection import require_as_planned
@@ -57,6 +59,7 @@ def resolve(release: Release) -> ResolvedSource:
     require_installed(config.execution)
     latencies.require_devices(config.latency)
     _public_key(release)
+    copy_of(release)
     resolved = release.perform(
         "resolve",
         "taylor_ops.source",
@@ -150,10 +153,13 @@ def validate(
 ) -> ExactnessRecord:
     """Check what was stored, compare tokens with the original on held-out prompts, and judge; three gates."""
     config, device = release.config, device_named(release.config.device)
-    bundle = release.stages / "convert"
+    bundle, copy = model_of(release), copy_of(release)
 
     def compare(_folder: Path, progress: Progress) -> ExactnessRecord:
-        require_as_planned(source.folder, _ranges_file(release, ranges), converted.plan, config.conversion, bundle)
+        unmarked = release.stages / "convert"
+        require_as_planned(source.folder, _ranges_file(release, ranges), converted.plan, config.conversion, unmarked)
+        if copy is not None:
+            MarkedModel(unmarked, copy).require_in(bundle)
         return exact.validate(
             source.folder,
             bundle,
@@ -192,7 +198,7 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
 
     def run(folder: Path, progress: Progress) -> AuditRecord:
         conditions = Conditions(config.exactness.prompts, config.latency, device, config.seed, folder)
-        return attack(source.folder, release.stages / "convert", config.audit, progress, conditions)
+        return attack(source.folder, model_of(release), config.audit, progress, conditions)
 
     record = release.perform(
         "audit",
@@ -239,7 +245,7 @@ def assemble(
             "template": card_template(config.card),
             "key": str(_public_key(release)),
         },
-        lambda folder, _progress: bundles.assemble(release.stages / "convert", config, document, evidence, folder),
+        lambda folder, _progress: bundles.assemble(model_of(release), config, document, evidence, folder),
         folder=release.folder / "bundle",
     )
 

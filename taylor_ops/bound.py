@@ -168,3 +168,11 @@ def _carried(expansion: Expansion, low: Tensor, high: Tensor) -> Tensor:
 def _product(weight: Tensor, error: Tensor) -> Tensor:
     """`weight * error`, 0 where the weight is 0 and the error infinite."""
     return torch.where(weight == 0, 0.0, weight * error)
+
+
+def moved_by_chance(shares: Tensor) -> float:
+    """What the norm of a sum stays below for all but 1e-9 of cases, its terms independent with mean zero.
+
+    shares: [F], the largest norm of each term; by the inequality of Pinelis, see `layer_bound`.
+    """
+    return min(float(shares.sum()), _DEVIATIONS * float(torch.linalg.vector_norm(shares)))

@@ -19,6 +19,7 @@ from taylor_ops.card import render_card
 from taylor_ops.card_plots import card_plots
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel
+from taylor_ops.evidence.record import IN_WORDS
 from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.files import canonical_json, folder_that_appears_whole, link_or_copy, sha256_of_tree, write_text
 from taylor_ops.latency import LatencyRecord
@@ -121,7 +122,12 @@ def _statements(evidence: Evidence, measured: bool) -> dict[str, Any]:
         | ({"measured": _timed(latency)} if measured else {}),
         "exactness": exactness.plain(),
         "audit": claims(evidence.audit),
-    } | ({"approval": evidence.approval.plain()} if evidence.approval else {})
+    } | ({"approval": evidence.approval.plain()} if evidence.approval else {}) | marked_statement(converted.mark is not None)
+
+
+def marked_statement(marked: bool = True) -> dict[str, Any]:
+    """What a marked copy states: that it is one, and not whose. Nothing where it is not marked."""
+    return {"evidence": {"marked": True, "in_words": IN_WORDS}} if marked else {}
 
 
 def _timed(latency: LatencyRecord) -> dict[str, Any]:
@@ -146,11 +152,12 @@ def _timed(latency: LatencyRecord) -> dict[str, Any]:
 
 
 def stated(document: dict[str, Any]) -> dict[str, Any]:
-    """What a bundle states of a config document: all but who did the work, on which nothing in it depends, and the key.
+    """What a bundle states of a config document: all but who did the work, on which nothing in it depends, who receives
+    it, and the keys.
 
-    Of the key the manifest states which it is, and nothing where it lies.
+    Of the key that signs the manifest states which it is, and nothing where it lies.
     """
-    result = {key: value for key, value in document.items() if key != "execution"}
+    result = {key: value for key, value in document.items() if key not in ("execution", "evidence")}
     if isinstance(result.get("publish"), dict):
         result["publish"] = {key: value for key, value in result["publish"].items() if key != "signing"}
     return result

@@ -23,6 +23,7 @@ from taylor_ops.wording import environment
 
 _LAYER_ROWS = 8
 _DIVERGENCE_ROWS = 20
+_PARTS_OF_A_BOUND = ("truncation", "rounding", "marking")
 _FIRST = ("license", "base_model", "base_model_relation", "base_model_revision", "language", "library_name")
 
 
@@ -152,7 +153,7 @@ def _layer_ranges(layers: Sequence[dict[str, Any]], errors: Sequence[dict[str, A
                 "mean_order": sum((layer["neurons"] - layer["clear"]) * layer["mean_order"] for layer in some)
                 / withheld,
                 "max_order": max(layer["max_order"] for layer in some),
-                "bound": max(float(layer["truncation"]) + float(layer["rounding"]) for layer in some),
+                "bound": max(sum(float(layer[part]) for part in _PARTS_OF_A_BOUND) for layer in some),
                 "rounding": max(float(layer["rounding"]) for layer in some),
                 "measured": max(float(error["largest"]) for error in errors[first : first + length]),
             }

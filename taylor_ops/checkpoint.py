@@ -57,11 +57,11 @@ _SIZES = {name: dtype.itemsize for dtype, name in _WRITTEN.items()}
 
 
 class Checkpoint:
-    """A folder of safetensors, read lazily: only the tensor that is asked for is in memory."""
+    """A folder of safetensors, or one file of it, read lazily: only the tensor that is asked for is in memory."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._file_of = self._index()
+        self.folder = folder if folder.is_dir() else folder.parent
+        self._file_of = self._index() if folder.is_dir() else dict.fromkeys(_names(folder), folder.name)
 
     def _index(self) -> dict[str, str]:
         files = sorted(self.folder.glob("*.safetensors"))
@@ -132,6 +132,12 @@ class Checkpoint:
         with self._open(name) as file:
             row: Tensor = file.get_slice(name)[index]
             return row
+
+    def columns(self, name: str, begin: int, end: int) -> Tensor:
+        """Read `tensor[:, begin:end]` of one matrix to the CPU, and nothing else of it."""
+        with self._open(name) as file:
+            columns: Tensor = file.get_slice(name)[:, begin:end]
+            return columns
 
     def _open(self, name: str) -> Any:
         return safe_open(self.folder / self._file_of[name], framework="pt")

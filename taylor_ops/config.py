@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 
 from taylor_ops.audit_config import Audit
 from taylor_ops.card_config import Card
+from taylor_ops.evidence_config import Marking
 from taylor_ops.publish_config import Publish
 from taylor_ops.section import REPO_ID, LocalPath, Section, beside_the_config
 from taylor_ops.text_template import parts_of
@@ -327,6 +328,7 @@ class ReleaseConfig(Section):
     latency: Latency = Latency()
     exactness: Exactness = Field(default=Exactness(), validate_default=True)
     audit: Audit = Audit()
+    evidence: Marking | None = None
     card: Card
     publish: Publish
     execution: Execution = Execution()

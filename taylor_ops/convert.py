@@ -19,6 +19,7 @@ from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import gather_shards, write_shards
 from taylor_ops.config import Conversion
 from taylor_ops.errors import WorkFailed
+from taylor_ops.evidence.record import MarkedCopy
 from taylor_ops.files import (
     disk_errors_explained,
     folder_that_appears_whole,
@@ -44,8 +45,8 @@ class LayerConversion(Record):
     """What became of one MLP with `neurons`, `clear` of which keep their output weights.
 
     columns: of the terms, and one for each in clear. mean_order: of the others.
-    truncation, rounding: parts of the a-priori bound on the error of its output, as fractions of its median norm over
-    the calibration text.
+    truncation, rounding, marking: parts of the a-priori bound on the error of its output, as fractions of its median norm
+    over the calibration text; marking is what a mark of the recipient adds, 0 without one.
     """
 
     path: str
@@ -56,17 +57,19 @@ class LayerConversion(Record):
     max_order: int
     truncation: float
     rounding: float
+    marking: float = 0.0
 
     @property
     def bound(self) -> float:
-        """Truncation and rounding together."""
-        return self.truncation + self.rounding
+        """All its parts together."""
+        return self.truncation + self.rounding + self.marking
 
 
 class ConvertedModel(Record):
     """A converted model in a folder: loadable, without card and manifest.
 
-    neurons_protected of neurons_total have no output weights in the folder. bytes: of all tensors.
+    neurons_protected of neurons_total have no output weights in the folder. bytes: of all tensors. mark: whose copy it
+    is, None where it is nobody's.
     """
 
     plan: Plan
@@ -75,6 +78,7 @@ class ConvertedModel(Record):
     bytes: int
     original_bytes: int
     layers: tuple[LayerConversion, ...]
+    mark: MarkedCopy | None = None
 
 
 def expansions_of(original: Original, ranges_file: Path, conversion: Conversion) -> Expansions:

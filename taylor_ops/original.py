@@ -154,6 +154,34 @@ class Original:
                 gate_bias, up_bias = gate_bias.chunk(2)
         return MlpWeights(gate, up, down, gate_bias, up_bias, down_bias)
 
+    def output_weights(self, mlp: Mlp) -> Tensor:
+        """Read the output weights [H, F] of one MLP to the CPU, and nothing else of it."""
+        name = self._output_name(mlp)
+        if mlp.expert is not None:
+            stored = self._stored.get(name)
+            return self.tensor(name) if stored else self.checkpoint.row(self._stored[self._stacked(mlp)], mlp.expert)
+        weight = self.tensor(name)
+        return weight.T if mlp.kind.transposed else weight
+
+    def has_output_weights(self, mlp: Mlp) -> bool:
+        """Whether the files have the output weights of one MLP; of an original they always do."""
+        return self._output_name(mlp) in self._stored or (mlp.expert is not None and self._stacked(mlp) in self._stored)
+
+    def _output_name(self, mlp: Mlp) -> str:
+        if mlp.expert is not None:
+            return f"{mlp.path}.{_EXPERT_LAYERS[2]}.weight"
+        return f"{mlp.module}.{mlp.kind.down}.weight"
+
+    def _stacked(self, mlp: Mlp) -> str:
+        return f"{mlp.module}.{mlp.kind.down}"
+
+    def read_from(self, checkpoint: Checkpoint) -> Original:
+        """The same architecture with the tensors of another checkpoint, whole or not, by the same names."""
+        other = copy.copy(self)
+        other.__dict__.pop("_stored", None)
+        other.__dict__["checkpoint"] = checkpoint
+        return other
+
     def _expert(self, mlp: Mlp) -> MlpWeights:
         if f"{mlp.path}.down_proj.weight" in self._stored:
             gate, up, down = (self.tensor(f"{mlp.path}.{layer}.weight") for layer in _EXPERT_LAYERS)

@@ -12,6 +12,7 @@ from taylor_ops.bundle import BundleRecord
 from taylor_ops.calibration import Trial
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import ConvertedModel, LayerConversion
+from taylor_ops.evidence.record import MarkedCopy
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
 from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
 from taylor_ops.layer_checks import LayerError
@@ -100,7 +101,8 @@ class SourcePlace(Record):
 
 
 class ReleaseRecord(Record):
-    """Everything about one release: `release.json`. published_at: when its bytes were first published, in UTC."""
+    """Everything about one release: `release.json`. published_at: when its bytes were first published, in UTC. evidence:
+    whose copy it is, None where it is nobody's."""
 
     name: str
     version: str
@@ -122,6 +124,7 @@ class ReleaseRecord(Record):
     stages: dict[str, StageCost]
     approval: Approval | None = None
     published_at: datetime | None = None
+    evidence: MarkedCopy | None = None
 
 
 def release_record(
@@ -188,4 +191,5 @@ def release_record(
         stages=stages,
         approval=approval,
         published_at=published_at,
+        evidence=converted.mark,
     )

@@ -1,0 +1,343 @@
+"""Measure the evidence on a release of SmolLM2-135M: is the recipient found, is nobody else, and what does a mark cost.
+
+    python -m benchmarks.evidence --data FOLDER
+
+The source of release_configs/smollm2.yaml is captured over 4096 tokens and converted by the cheapest plan that keeps its
+tolerance. Copies of two recipients are marked at the default strength. One is attacked (rank-one), and what the attack
+rebuilds becomes in turn each of the descendants below, which is traced among 1 000 recipients. Trained ones see the
+project's own texts and, where FOLDER holds it, wikitext2_valid.txt. Marking is timed against a plain copy, in turn.
+False accusations: recipients who received nothing, asked about under fresh keys, of marked and unmarked material.
+About fifteen minutes on two cores, and 12 GB of disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from benchmarks import descendants as become
+from benchmarks.command import typed
+from taylor_ops.audit import rank_one
+from taylor_ops.audit.layer import ProtectedLayer
+from taylor_ops.audit.rebuilt import held_out
+from taylor_ops.audit.target import Target
+from taylor_ops.audit_config import Audit
+from taylor_ops.config import Exactness, ReleaseConfig, TextSource
+from taylor_ops.config_file import read
+from taylor_ops.convert import convert, expansions_of
+from taylor_ops.evidence.in_words import probability
+from taylor_ops.evidence.key import Key
+from taylor_ops.evidence.marking import Copy, MarkedModel
+from taylor_ops.evidence.recipients import Recipient
+from taylor_ops.evidence.statistic import log_p
+from taylor_ops.evidence.trace import Evidence, Traced, trace
+from taylor_ops.evidence_config import STRENGTH
+from taylor_ops.exactness import Tally
+from taylor_ops.files import canonical_json, sha256_of_tree, write_text
+from taylor_ops.generation import batches, continue_greedily
+from taylor_ops.latency import device_description
+from taylor_ops.models import load_bundle, load_original, load_tokenizer
+from taylor_ops.original import Original
+from taylor_ops.ranges import capture
+from taylor_ops.source import resolve
+from taylor_ops.texts import sequences
+from taylor_ops.threads import use_threads
+
+CONFIG = Path(__file__).parents[1] / "release_configs" / "smollm2.yaml"
+RESULT = Path(__file__).parent / "results" / "evidence.json"
+CPU = torch.device("cpu")
+TOKENS = 4096
+PROMPTS, NEW_TOKENS = 24, 64
+KEY = Key(b"the key of this benchmark and of nothing else")
+RECIPIENTS = [Recipient(f"recipient-{number:04}", "1.0.0") for number in range(1000)]
+ACME, BETA = RECIPIENTS[417], RECIPIENTS[802]
+TRAINING_STEPS, TRAINING_TOKENS = 200, 128
+COPIES_TIMED = 3
+FRESH_KEYS, TRIALS = 10, 10_000
+
+
+def main() -> None:
+    """Make copies, let them become what they may, trace, and write and print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with wikitext2_valid.txt")
+    parser.add_argument("--strength", type=float, default=STRENGTH)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--scratch", type=Path, help="folder for temporary files")
+    arguments = parser.parse_args()
+    use_threads(arguments.threads)
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
+        bench = Bench(read(CONFIG).config, Path(scratch), arguments.strength)
+        copying = bench.timed_copies()
+        exactness = bench.exactness()
+        found = bench.traced(arguments.data)
+        null = bench.null()
+    result = {
+        "command": typed("evidence"),
+        "device": device_description(CPU),
+        "threads": arguments.threads,
+        "strength": arguments.strength,
+        "recipients": len(RECIPIENTS),
+        "copying": copying,
+        "exactness": exactness,
+        "traced": found,
+        "null": null,
+    }
+    if arguments.strength == STRENGTH:
+        write_text(RESULT, canonical_json(result))
+    _show(result)
+
+
+class Bench:
+    """The original, its conversion and two marked copies of it, in `scratch`."""
+
+    def __init__(self, config: ReleaseConfig, scratch: Path, strength: float) -> None:
+        self._scratch, self._strength = scratch, strength
+        source = resolve(config.source, scratch / "source", _unwatched)
+        self._original = source.folder
+        calibration = config.calibration.model_copy(update={"tokens": TOKENS})
+        captured = capture(source.folder, config.conversion.dtype, calibration, CPU, scratch / "ranges", _unwatched)
+        ranges = scratch / "ranges" / captured.file
+        plan = expansions_of(Original(source.folder), ranges, config.conversion).ladder()[0]
+        self._converted = scratch / "converted"
+        convert(source.folder, ranges, plan, config.conversion, self._converted, _unwatched)
+        self._copies = {one: scratch / one.name for one in (ACME, BETA)}
+
+    def _mark(self, recipient: Recipient, folder: Path) -> None:
+        folder.mkdir()
+        copy = Copy(KEY, recipient.name, recipient.version, self._strength)
+        MarkedModel(self._converted, copy).write(folder, _unwatched)
+
+    def timed_copies(self) -> dict[str, Any]:
+        """Plain copies and marked ones of the converted model in turn; marking takes the hashes of its files too."""
+        seconds: dict[str, list[float]] = {"plain": [], "marked": []}
+        sha256_of_tree(self._converted)  # both read what is in memory
+        for number in range(COPIES_TIMED):
+            for kind in ("plain", "marked"):
+                folder = self._scratch / f"{kind}-copy"
+                begin = time.perf_counter()
+                if kind == "plain":
+                    shutil.copytree(self._converted, folder)
+                else:
+                    self._mark(ACME, folder)
+                _written(folder)
+                seconds[kind].append(time.perf_counter() - begin)
+                if kind == "marked" and number == COPIES_TIMED - 1:
+                    folder.rename(self._copies[ACME])
+                else:
+                    shutil.rmtree(folder)
+        self._mark(BETA, self._copies[BETA])
+        medians = {kind: statistics.median(some) for kind, some in seconds.items()}
+        return {
+            "bytes": sum(file.stat().st_size for file in self._converted.iterdir()),
+            "seconds_plain": seconds["plain"],
+            "seconds_marked": seconds["marked"],
+            "speed_of_plain_copy": medians["plain"] / medians["marked"],
+            "goal": 0.5,
+        }
+
+    def exactness(self) -> dict[str, Any]:
+        """Greedy continuations of held-out prompts: without the mark and with it, both against the original."""
+        asked = held_out(self._original, Exactness().prompts, PROMPTS)
+        said = self._continued(load_original(self._original, "float32", CPU), asked)
+        result = {}
+        for name, folder in (("unmarked", self._converted), ("marked", self._copies[ACME])):
+            tally = Tally()
+            for one, other in zip(said, self._continued(load_bundle(folder, CPU), asked), strict=True):
+                tally.add(one, other)
+            result[name] = tally.comparison(0.0).plain()
+        return result
+
+    def _continued(self, model: Any, asked: Sequence[Any]) -> list[Any]:
+        pad = load_tokenizer(self._original).pad_token_id
+        said = [
+            one for batch in batches(asked, 12) for one in continue_greedily(model, batch, NEW_TOKENS, 12, pad)
+        ]
+        del model
+        gc.collect()
+        return said
+
+    def traced(self, data: Path | None) -> dict[str, Any]:
+        """What a trace says of each descendant."""
+        found = {"the bundle": self._look(self._copies[ACME], [ACME])}
+        acme, beta = self._rebuilt(ACME), self._rebuilt(BETA)
+        found["rebuilt by the rank-one attack"] = self._look(acme, [ACME])
+        tensors = load_file(acme / "model.safetensors")
+        made: dict[str, Callable[[], become.Tensors]] = {
+            "bfloat16": lambda: become.in_bfloat16(tensors),
+            "int8 rounding": lambda: become.rounded_to(8)(tensors),
+            "int4 rounding": lambda: become.rounded_to(4)(tensors),
+            "30 % magnitude pruning": lambda: become.pruned(0.3)(tensors),
+            "5 % relative noise": lambda: become.noisy(0.05)(tensors),
+        }
+        for name, make in made.items():
+            found[name] = self._look(self._saved(make()), [ACME])
+        other = load_file(beta / "model.safetensors")
+        found["equal merge of two copies"] = self._look(self._saved(become.merged(tensors, other)), [ACME, BETA])
+        del other
+        texts = self._texts(data)
+        trained: dict[str, Callable[..., None]] = {
+            f"LoRA, {TRAINING_STEPS} steps": become.lora_tuned,
+            f"full fine-tuning, {TRAINING_STEPS} steps": become.fine_tuned,
+        }
+        for name, train in trained.items():
+            model = load_original(acme, "float32", CPU)
+            before = {key: value.clone() for key, value in model.state_dict().items() if "down_proj" in key}
+            train(model, texts, TRAINING_STEPS)
+            state = model.state_dict()
+            moved = statistics.median(
+                float((state[key] - value).norm() / value.norm()) for key, value in before.items()
+            )
+            model.save_pretrained(self._scratch / "trained")
+            found[name] = self._look(self._scratch / "trained", [ACME]) | {"moved": moved}
+            shutil.rmtree(self._scratch / "trained")
+        found["a part: 64 rows of one layer"] = self._look(self._part(tensors), [ACME])
+        return found
+
+    def _look(self, weights: Path, expected: Sequence[Recipient]) -> dict[str, Any]:
+        begin = time.perf_counter()
+        found = trace(weights, self._original, KEY, RECIPIENTS, _unwatched)
+        right = {one.recipient for one in found.named} == {one.name for one in expected}
+        return {"right": right, "seconds": time.perf_counter() - begin} | _figures(found)
+
+    def _rebuilt(self, recipient: Recipient) -> Path:
+        """The dense model that the rank-one attack makes of a copy, as one file."""
+        folder = self._scratch / f"rebuilt-{recipient.name}"
+
+        def recovered(layer: ProtectedLayer) -> Tensor:
+            return rank_one.recover(layer, Audit()).weights
+
+        Target(self._copies[recipient], folder).rebuild(recovered)
+        tensors = {name: one for file in folder.glob("*.safetensors") for name, one in load_file(file).items()}
+        for file in folder.glob("*.safetensors*"):
+            file.unlink()
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        return folder
+
+    def _saved(self, tensors: become.Tensors) -> Path:
+        folder = self._scratch / "descendant"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        save_file({name: one.contiguous() for name, one in tensors.items()}, folder / "model.safetensors")
+        return folder
+
+    def _part(self, tensors: become.Tensors) -> Path:
+        path = self._scratch / "part.safetensors"
+        save_file({"a": tensors["model.layers.11.mlp.down_proj.weight"][100:164].contiguous()}, path)
+        return path
+
+    def _texts(self, data: Path | None) -> list[Tensor]:
+        """Texts [1, T] to train on: the project's own, and running text where it is there."""
+        sources = [TextSource(name="project", builtin="calibration")]
+        if data is not None and (data / "wikitext2_valid.txt").is_file():
+            sources.append(TextSource(name="wikitext", file=data / "wikitext2_valid.txt"))
+        tokens = TRAINING_STEPS * TRAINING_TOKENS
+        found = sequences(tuple(sources), load_tokenizer(self._original), tokens, TRAINING_TOKENS)
+        return [torch.tensor([text]) for text in found]
+
+    def null(self) -> dict[str, Any]:
+        """Trials with recipients who received nothing, under fresh keys: p-values against what they may be.
+
+        For each key the material is added up once, by which it is asked about many recipients.
+        """
+        z: list[float] = []
+        for number, material in zip(range(FRESH_KEYS), _in_turn(self._materials()), strict=False):
+            evidence = Evidence(Key(number.to_bytes(32, "big")), Original(self._original))
+            evidence.add(material, _unwatched)
+            z += [
+                evidence.deviation(Recipient(f"innocent-{trial}", "1.0.0")) for trial in range(TRIALS // FRESH_KEYS // 2)
+            ]
+            # Under the right key, where the marks of others are seen: nothing but the recipient is foreign.
+            evidence = Evidence(KEY, Original(self._original))
+            evidence.add(material, _unwatched)
+            z += [
+                evidence.deviation(Recipient(f"innocent-{number}-{trial}", "1.0.0"))
+                for trial in range(TRIALS // FRESH_KEYS // 2)
+            ]
+        p = np.exp([log_p(one) for one in z])
+        return {
+            "trials": len(z),
+            "keys": FRESH_KEYS + 1,
+            "accused_below_1e-6": int((p < 1e-6).sum()),
+            "smallest_p": float(p.min()),
+            "largest_z": max(z),
+            "mean_z": float(np.mean(z)),
+            "deviation_of_z": float(np.std(z)),
+            "shares": {f"{limit:g}": float((p <= limit).mean()) for limit in (0.5, 0.1, 0.01, 1e-3, 1e-4)},
+        }
+
+    def _materials(self) -> list[Path]:
+        """Marked for others, in several forms, and not marked at all."""
+        acme = load_file(self._scratch / f"rebuilt-{ACME.name}" / "model.safetensors")
+        kept = []
+        for number, change in enumerate((become.rounded_to(4), become.noisy(0.05))):
+            kept.append(self._saved(change(acme)).rename(self._scratch / f"material-{number}"))
+        return [self._converted, self._copies[ACME], self._scratch / f"rebuilt-{BETA.name}", *kept]
+
+
+def _in_turn(materials: Sequence[Path]) -> Iterator[Path]:
+    while True:
+        yield from materials
+
+
+def _written(folder: Path) -> None:
+    """Wait until the disk has it: otherwise one copy would pay for the other."""
+    for path in folder.iterdir():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def _figures(found: Traced) -> dict[str, Any]:
+    return {
+        "named": [one.plain() for one in found.named],
+        "nearest_other_z": found.nearest,
+        "weights": found.weights,
+        "below_1e-9": bool(found.named) and all(one.log10_p < -9 for one in found.named),
+    }
+
+
+def _show(result: dict[str, Any]) -> None:
+    console = Console()
+    table = Table(title=f"Copies marked at {result['strength']:g}, traced among {result['recipients']} recipients")
+    for heading in ("descendant", "named", "z", "p, corrected", "right"):
+        table.add_column(heading)
+    for name, one in result["traced"].items():
+        table.add_row(
+            name,
+            ", ".join(each["recipient"] for each in one["named"]) or "no evidence",
+            ", ".join(f"{each['z']:.1f}" for each in one["named"]),
+            ", ".join(probability(each["log10_p"]) for each in one["named"]),
+            "yes" if one["right"] and one["below_1e-9"] else "no",
+        )
+    console.print(table)
+    null = Table(title=f"{result['null']['trials']} trials with the innocent")
+    for heading in ("p at most", "share of trials"):
+        null.add_column(heading)
+    for limit, share in result["null"]["shares"].items():
+        null.add_row(limit, f"{share:.4f}")
+    console.print(null)
+    console.print({key: value for key, value in result["null"].items() if key != "shares"})
+    console.print({name: (one["prompts_equal"], one["prompts"]) for name, one in result["exactness"].items()})
+    console.print({"speed of a plain copy": result["copying"]["speed_of_plain_copy"]})
+
+
+def _unwatched(_done: int, _total: int) -> None:
+    """Progress that nobody watches."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Commands of the evidence: mark a further recipient's copy, trace whose copy weights stem from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.evidence_config import STRENGTH
+
+KeyPlace = Annotated[
+    str, typer.Option(help="File with the owner's key, or an environment variable in capitals.", show_default=False)
+]
+
+
+def add_evidence(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (mark, trace):
+        app.command()(command)
+
+
+def mark(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle that is not marked.", show_default=False)],
+    recipient: Annotated[str, typer.Option(help="Who receives the copy.", show_default=False)],
+    key: KeyPlace,
+    to: Annotated[Path, typer.Option(help="Folder of the copy; must not be there yet.", show_default=False)],
+    strength: Annotated[float, typer.Option(min=1e-6, max=1e-2, help="Relative change of each weight.")] = STRENGTH,
+    sign_with: Annotated[Path | None, typer.Option(help="PEM file of the key that signs the copy.")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
+) -> None:
+    """Mark one recipient's copy of a bundle, and verify it. Needs neither the original nor another conversion."""
+    from taylor_ops.evidence.further_copy import mark_bundle
+    from taylor_ops.evidence.key import read_key
+    from taylor_ops.verify import verify
+
+    secret = read_key(key)
+    console = Console(stderr=True)
+    with console.status("verifying the bundle"):
+        verify(bundle, tokens=False)
+    with console.status("marking"):
+        mark_bundle(bundle, recipient, secret, strength, to, lambda _done, _total: None, sign_with)
+    try:
+        with console.status("verifying the copy"):
+            verified = verify(to, tokens=tokens)
+    except GateRejected:
+        shutil.rmtree(to)
+        raise
+    said = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
+    typer.echo(f"{to}: copy of {recipient}, {verified.files} files as listed{said}")
+
+
+def trace(
+    weights: Annotated[
+        Path, typer.Argument(help="Bundle, model folder, or safetensors file to trace.", show_default=False)
+    ],
+    original: Annotated[Path, typer.Option(help="Folder of the original model.", show_default=False)],
+    key: KeyPlace,
+    recipients: Annotated[Path, typer.Option(help="File with NAME VERSION on each line.", show_default=False)],
+    version: Annotated[str | None, typer.Option(help="Version of the lines that name none.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
+) -> None:
+    """Say whose copy weights stem from, with a p-value, or that there is no evidence."""
+    from taylor_ops.evidence.in_words import told
+    from taylor_ops.evidence.key import read_key
+    from taylor_ops.evidence.recipients import read_recipients
+    from taylor_ops.evidence.trace import trace as look
+
+    if not original.is_dir():
+        raise BadInput(f"the original {original} does not exist", "correct `--original`")
+    secret, asked = read_key(key), read_recipients(recipients, version)
+    with Console(stderr=True).status("tracing"):
+        found = look(weights, original, secret, asked, lambda _done, _total: None)
+    typer.echo(found.model_dump_json(indent=2) if as_json else told(found))

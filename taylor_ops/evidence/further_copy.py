@@ -1,0 +1,75 @@
+"""A further recipient's copy of a bundle: its terms marked, card and manifest renewed, everything else as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from taylor_ops.bundle import CARD, MANIFEST, marked_statement
+from taylor_ops.errors import BadInput
+from taylor_ops.evidence.key import Key
+from taylor_ops.evidence.marking import Copy, MarkedModel
+from taylor_ops.evidence.record import IN_WORDS
+from taylor_ops.evidence_config import RECIPIENT
+from taylor_ops.files import canonical_json, folder_that_appears_whole, require_free, sha256_of, write_text
+from taylor_ops.signing import SIGNATURE, name_of_key, public_key_of, sign
+from taylor_ops.verify import read_manifest
+
+Progress = Callable[[int, int], None]
+
+_METADATA = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+
+
+def mark_bundle(
+    bundle: Path,
+    recipient: str,
+    key: Key,
+    strength: float,
+    folder: Path,
+    progress: Progress,
+    signing_key: Path | None = None,
+) -> None:
+    """Write the copy of `bundle` that `recipient` gets into `folder`, whole or not at all; no original is needed.
+
+    The manifest of the copy lists its own files. A signature is no longer one of it: it is made anew with
+    `signing_key`, or left out. Raises `BadInput` for a bundle that is marked already, and for a folder that is there.
+    """
+    manifest = read_manifest(bundle)
+    if re.fullmatch(RECIPIENT, recipient) is None:
+        raise BadInput(f"recipient `{recipient}` is no name", "use letters, digits and . _ @ + -")
+    if "evidence" in manifest:
+        raise BadInput(
+            f"{bundle} is marked already; a second mark would name both recipients",
+            "mark a bundle that was released without `evidence`, or release again with another `evidence.recipient`",
+        )
+    if folder.exists():
+        raise BadInput(f"{folder} is there already", "name a folder that is not")
+    require_free(folder, sum(path.stat().st_size for path in bundle.iterdir() if path.is_file()))
+    said = {key: value for key, value in manifest.items() if key not in ("signature", "files")}
+    said |= marked_statement()
+    if signing_key is not None:
+        said["signature"] = {"file": SIGNATURE, "public_key_sha256": name_of_key(public_key_of(signing_key))}
+    copy = Copy(key, recipient, str(manifest["version"]), strength)
+    with folder_that_appears_whole(folder) as partial:
+        written = MarkedModel(bundle, copy).write(partial, progress)
+        for changed in (CARD, MANIFEST, SIGNATURE):
+            (partial / changed).unlink(missing_ok=True)
+        write_text(partial / CARD, _card(bundle))
+        files = _listed(manifest["files"], written | {CARD: sha256_of(partial / CARD)})
+        write_text(partial / MANIFEST, canonical_json(said | {"files": files}))
+        if signing_key is not None:
+            sign(partial, signing_key, f"{manifest['name']}-{manifest['version']}")
+
+
+def _listed(files: dict[str, Any], renewed: dict[str, str]) -> dict[str, Any]:
+    """The files of the bundle with the hashes of those that were made anew."""
+    return {name: renewed.get(name, sha256) for name, sha256 in files.items()}
+
+
+def _card(bundle: Path) -> str:
+    card = (bundle / CARD).read_text(encoding="utf-8")
+    metadata = _METADATA.match(card)
+    start = metadata.end() if metadata else 0
+    return f"{card[:start]}\n> {IN_WORDS}\n\n{card[start:].lstrip()}"

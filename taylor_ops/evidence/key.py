@@ -1,0 +1,58 @@
+"""The owner's secret, and what is derived from it: nothing here is ever written down but the name of a key."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from pathlib import Path
+
+from taylor_ops.errors import BadInput
+from taylor_ops.evidence_config import VARIABLE
+
+_LEAST_BYTES = 16
+_NAME_DIGITS = 16
+
+
+class Key:
+    """A secret. Neither its text nor its representation shows it."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    @property
+    def name(self) -> str:
+        """What the key is called in `release.json`: 16 hexadecimal digits that tell nothing of it."""
+        return self._mac("name").hex()[:_NAME_DIGITS]
+
+    def stream(self, length: int, *purpose: str) -> bytes:
+        """`length` bytes for one purpose: SHAKE-256 of the HMAC-SHA256 of its parts. The same on every machine."""
+        return hashlib.shake_256(self._mac(*purpose)).digest(length)
+
+    def _mac(self, *purpose: str) -> bytes:
+        # Each part with its length: no two purposes are written alike.
+        parts = [part.encode() for part in ("taylor-release evidence 1", *purpose)]
+        message = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+        return hmac.digest(self._secret, message, "sha256")
+
+
+def read_key(place: str) -> Key:
+    """The key in a file or, where `place` is a name in capitals, in an environment variable.
+
+    A line break at its end is no part of it. Raises `BadInput` where there is none, or one that could be guessed.
+    """
+    remedy = "make one with `openssl rand -hex 32`, and keep it: without it no copy is ever traced"
+    if re.fullmatch(VARIABLE, place):
+        if place not in os.environ:
+            raise BadInput(f"the environment variable {place}, which holds the key of the evidence, is not set", remedy)
+        secret = os.environ[place].encode()
+    else:
+        try:
+            secret = Path(place).read_bytes()
+        except OSError as error:
+            raise BadInput(f"{place}, the key of the evidence, cannot be read: {error.strerror}", remedy) from error
+    secret = secret.rstrip(b"\r\n")
+    if len(secret) < _LEAST_BYTES:
+        raise BadInput(f"{place} holds {len(secret)} bytes, too few for a key; it must be {_LEAST_BYTES} or more", remedy)
+    return Key(secret)

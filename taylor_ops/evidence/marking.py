@@ -1,0 +1,196 @@
+"""Mark a converted model: every term of a neuron times 1 plus or minus the strength, by the signs of the pattern.
+
+All terms of a neuron are one column of the output weights, rescaled, so this is the model that conversion would have
+made of marked output weights, up to the last digit. Nothing but terms changes, and neither name, shape nor place of any
+tensor: files are rewritten row by row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from taylor_ops.checkpoint import Checkpoint
+from taylor_ops.errors import GateRejected
+from taylor_ops.evidence.key import Key
+from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, places
+from taylor_ops.files import link_or_copy, read_json, sha256_of, sha256_of_tree
+from taylor_ops.threads import on_one_thread
+
+Progress = Callable[[int, int], None]
+
+_TERMS = ".terms.weight"
+_BLOCK_BYTES = 8 << 20
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One recipient's copy of one version: whose, under which key, and how far weights are moved, relative."""
+
+    key: Key
+    recipient: str
+    version: str
+    strength: float
+
+    def identity(self) -> dict[str, str | float]:
+        """What tells it from others; of the key its name alone."""
+        return {
+            "key": self.key.name,
+            "recipient": self.recipient,
+            "version": self.version,
+            "strength": self.strength,
+        }
+
+
+@dataclass(frozen=True)
+class LayerMark:
+    """The mark of one MLP. factor: [H, F] float32, neurons as they are placed in the model; widths: as its layer's.
+
+    dither: bytes that decide how values are rounded where the data type has too few digits for the mark.
+    """
+
+    factor: Tensor
+    widths: list[int]
+    dither: np.random.Philox
+
+    def apply(self, terms: Tensor, row: int) -> None:
+        """Mark rows `row`, `row` + 1 ... of the terms [n, K] in place, neurons in clear too."""
+        factor = self.factor[row : row + len(terms)]
+        ends = list(accumulate(self.widths, initial=0))
+        values = terms if terms.dtype == torch.float32 else terms.float()
+        for begin, end in pairwise(ends):
+            values[:, begin:end] *= factor[:, : end - begin]
+        values[:, ends[-1] :] *= factor[:, self.widths[0] :]
+        if values is not terms:
+            terms.copy_(_dithered(values, terms.dtype, self.dither))
+
+
+def _dithered(values: Tensor, dtype: torch.dtype, source: np.random.Philox) -> Tensor:
+    """Values in 16 bits, up or down by chance so that their mean is kept.
+
+    To nearest, every value would go back to where it came from: the mark is smaller than a step of these types.
+    """
+    count = values.numel()
+    drawn = source.random_raw(-(-count // 8)).astype("<u8").view(np.uint8)[:count]
+    share = (torch.from_numpy(drawn).view(values.shape).float() + 0.5) / 256 - 0.5
+    # One step of the type is eps times the power of two below the value, which is the value over twice its mantissa.
+    step = torch.finfo(dtype).eps * values / (2 * torch.frexp(values).mantissa)
+    return (values + share * step.nan_to_num(0.0)).to(dtype)
+
+
+class MarkedModel:
+    """A converted model as a copy has it, made file by file."""
+
+    def __init__(self, model: Path, copy: Copy) -> None:
+        self._folder, self._copy, self._stored = model, copy, Checkpoint(model)
+        self._widths: dict[str, list[int]] = read_json(model / "config.json")["taylor_mlp"]["layers"]
+
+    @cached_property
+    def _model(self) -> str:
+        return model_of(self._gate(min(self._widths)))
+
+    @cached_property
+    def _code(self) -> NDArray[np.int8]:
+        return code_of(self._copy.key, self._model, self._copy.version, self._copy.recipient)
+
+    def _gate(self, path: str) -> Tensor:
+        return self._stored.tensor(f"{path}.gate.weight")
+
+    def layer(self, path: str) -> LayerMark:
+        """The mark of the MLP at `path`."""
+        gate, key = self._gate(path), self._copy.key
+        height = self._stored.shape(path + _TERMS)[0]
+        signs = layer_pattern(key, self._model, path, (height, len(gate))).of(self._code)
+        factor = 1 + self._copy.strength * signs[:, places(gate)].float()
+        seed = key.stream(16, "rounding", self._model, self._copy.version, self._copy.recipient, path)
+        return LayerMark(factor, self._widths[path], np.random.Philox(key=int.from_bytes(seed, "big")))
+
+    def files(self) -> list[Path]:
+        """The files with tensors."""
+        return sorted(self._folder.glob("*.safetensors"))
+
+    def blocks(self, file: Path) -> Iterator[memoryview]:
+        """The bytes of one of them as the copy has it, a few megabytes at a time; each holds until the next is made."""
+        with file.open("rb", buffering=0) as stream:
+            length = stream.read(8)
+            text = stream.read(int.from_bytes(length, "little"))
+            yield memoryview(length + text)
+            header: dict[str, Any] = json.loads(text)
+            header.pop("__metadata__", None)
+            buffer = memoryview(bytearray(_BLOCK_BYTES))
+            for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+                begin, end = entry["data_offsets"]
+                path = name.removesuffix(_TERMS)
+                mark = self.layer(path) if path != name and path in self._widths else None
+                width = (end - begin) // entry["shape"][0] if mark else 1
+                if width > len(buffer):
+                    buffer = memoryview(bytearray(width))
+                at_once = len(buffer) // width * width
+                for start in range(0, end - begin, at_once):
+                    block = buffer[: min(at_once, end - begin - start)]
+                    stream.readinto(block)
+                    if mark is not None:
+                        values = torch.frombuffer(block, dtype=_DTYPES[entry["dtype"]])
+                        mark.apply(values.view(-1, entry["shape"][1]), start // width)
+                    yield block
+
+    @on_one_thread
+    def write(self, folder: Path, progress: Progress) -> dict[str, str]:
+        """Write the files with tensors into `folder`, link or copy all others; sha256 by name of what was written.
+
+        Several files are at work at once, one on each core.
+        """
+
+        def write(file: Path) -> str:
+            digest = hashlib.sha256()
+            with (folder / file.name).open("wb") as stream:
+                for block in self.blocks(file):
+                    digest.update(block)
+                    stream.write(block)
+            (folder / file.name).chmod(0o644)
+            return digest.hexdigest()
+
+        files, written = self.files(), {}
+        with ThreadPoolExecutor(_workers()) as pool:
+            for done, (file, sha256) in enumerate(zip(files, pool.map(write, files), strict=True), start=1):
+                written[file.name] = sha256
+                progress(done, len(files))
+        for other in sorted(set(self._folder.iterdir()) - set(files)):
+            link_or_copy(other, folder / other.name)
+        return written
+
+    def require_in(self, folder: Path) -> None:
+        """The integrity gate of a marked model: every byte is that of the unmarked one, or of its mark.
+
+        Raises `GateRejected` naming the file.
+        """
+        expected, found = sha256_of_tree(self._folder), sha256_of_tree(folder)
+        for file in self.files():
+            digest = hashlib.sha256()
+            for block in self.blocks(file):
+                digest.update(block)
+            expected[file.name] = digest.hexdigest()
+        wrong = next((n for n in sorted(expected.keys() | found.keys()) if expected.get(n) != found.get(n)), None)
+        if wrong is not None:
+            raise GateRejected(
+                f"{folder / wrong} is not what the converted model and its mark give",
+                "the marked model was changed or is damaged: remove its folder below `stages` and run again",
+            )
+
+
+def _workers() -> int:
+    return os.cpu_count() or 1

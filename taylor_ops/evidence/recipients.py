@@ -1,0 +1,44 @@
+"""The file of recipients: who received a copy of which version, one a line."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from taylor_ops.errors import BadInput
+from taylor_ops.evidence_config import RECIPIENT
+
+
+class Recipient(NamedTuple):
+    """Who received a copy, and of which version."""
+
+    name: str
+    version: str
+
+
+def read_recipients(file: Path, version: str | None = None) -> list[Recipient]:
+    """`NAME VERSION` on each line, or `NAME` alone of a copy of `version`; empty lines and those with # are left out.
+
+    The same copy listed twice counts once. Raises `BadInput` naming the line.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file} cannot be read: {error}", "name a text file with one recipient a line") from error
+    found: dict[Recipient, None] = {}
+    for number, line in enumerate(lines, start=1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        if len(words) > 2 or re.fullmatch(RECIPIENT, words[0]) is None:
+            raise BadInput(f"{file}:{number}: `{line.strip()}` is no recipient", "write NAME VERSION, such as acme 1.0.0")
+        if len(words) == 1 and version is None:
+            raise BadInput(
+                f"{file}:{number}: `{words[0]}` has no version, of which the mark depends",
+                "write NAME VERSION, or give --version for all lines without one",
+            )
+        found[Recipient(words[0], words[1] if len(words) == 2 else str(version))] = None
+    if not found:
+        raise BadInput(f"{file} names no recipient", "write one a line: NAME VERSION")
+    return list(found)

@@ -1,0 +1,75 @@
+"""The weights of a suspect: a bundle, a dense model, or any safetensors file with some of its output weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from taylor_ops.architectures import Mlp
+from taylor_ops.checkpoint import Checkpoint
+from taylor_ops.convert import is_bundle
+from taylor_ops.errors import BadInput
+from taylor_ops.evidence.alignment import Aligned, align
+from taylor_ops.files import read_json
+from taylor_ops.original import Original
+
+
+class Piece(NamedTuple):
+    """Columns of a suspect that are output weights of an MLP of the original."""
+
+    mlp: Mlp
+    aligned: Aligned
+
+
+def pieces(weights: Path, original: Original) -> Iterator[Piece]:
+    """Everything in `weights`, a folder or a safetensors file, that stems from output weights of `original`.
+
+    One MLP is in memory at a time. Tensors are looked for by their names; where none has the name of output weights, by
+    what they hold. Raises `BadInput` for a place with nothing to read.
+    """
+    if not weights.exists():
+        raise BadInput(f"{weights} does not exist", "name a folder or a .safetensors file with the weights to trace")
+    if weights.is_dir() and is_bundle(weights):
+        yield from _of_bundle(weights, original)
+        return
+    stored = Checkpoint(weights)
+    named = original.read_from(stored)
+    found = [mlp for mlp in original.mlps if named.has_output_weights(mlp)]
+    for mlp in found:
+        aligned = align(named.output_weights(mlp), original.output_weights(mlp))
+        if aligned is not None:
+            yield Piece(mlp, aligned)
+    if not found:
+        yield from _unnamed(stored, original)
+
+
+def _of_bundle(bundle: Path, original: Original) -> Iterator[Piece]:
+    """Of a bundle: the terms of order 0 and 1, each times what makes it the bare column or zero, and columns in clear."""
+    stored, taylor = Checkpoint(bundle), read_json(bundle / "config.json")["taylor_mlp"]
+    for mlp in original.mlps:
+        widths = taylor["layers"].get(mlp.path)
+        if widths is None:
+            continue
+        name, protected = f"{mlp.path}.terms.weight", widths[0]
+        leading = stored.columns(name, 0, 2 * protected).float()
+        carrier = stored.tensor(f"{mlp.path}.carrier").float()
+        bare = leading[:, :protected] * carrier[0] + leading[:, protected:] * carrier[1]
+        clear = stored.columns(name, sum(widths), stored.shape(name)[1]).float()
+        aligned = align(torch.cat([bare, clear], dim=1), original.output_weights(mlp))
+        if aligned is not None:
+            yield Piece(mlp, aligned)
+
+
+def _unnamed(stored: Checkpoint, original: Original) -> Iterator[Piece]:
+    """Of tensors whose names say nothing: each matrix, or its transpose, beside the output weights of every MLP."""
+    matrices = [name for name in stored.names() if len(stored.shape(name)) == 2 and stored.dtype(name) is not None]
+    for mlp in original.mlps:
+        down = original.output_weights(mlp)
+        for name in matrices:
+            for tensor in (stored.tensor(name), stored.tensor(name).T):
+                aligned = align(tensor, down)
+                if aligned is not None:
+                    yield Piece(mlp, aligned)

@@ -1,0 +1,78 @@
+"""A release for one recipient, then for another: what is made again, what is traced, and where the key is not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flows.release import release
+from taylor_ops.errors import BadInput
+from taylor_ops.evidence.key import read_key
+from taylor_ops.evidence.recipients import Recipient
+from taylor_ops.evidence.trace import trace
+from taylor_ops.files import read_json
+from tests.flows.test_command_line import called, refused
+from tests.taylor_ops.conftest import silent
+
+SECRET = "correct-horse-battery-staple-9f2c"
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "owner.key"
+    path.write_text(SECRET + "\n")
+    return path
+
+
+@pytest.mark.usefixtures("prefect_server", "simulated_clock")
+def test_one_conversion_serves_two_recipients_and_the_key_is_in_nothing_that_is_written(
+    tiny_config: Path, tiny_llama: Path, key: Path, tmp_path: Path
+) -> None:
+    with tiny_config.open("a", encoding="utf-8") as stream:
+        stream.write(f"evidence: {{recipient: acme, key: {key.name}, strength: 5.0e-4}}\n")
+    artifacts = tmp_path / "a"
+    first = release(str(tiny_config), {"publish.repo_id": "org/for-acme"}, str(artifacts))
+    assert first.evidence is not None
+    assert first.evidence.recipient == "acme"
+    overrides = {"evidence.recipient": "beta", "publish.repo_id": "org/for-beta"}
+    second = release(str(tiny_config), overrides, str(artifacts))
+    made = {name for name, cost in second.stages.items() if not cost.cached}
+    assert {"resolve", "capture", "calibrate", "convert"}.isdisjoint(made)
+    assert {"mark", "validate"} <= made
+    asked, secret = [Recipient(name, "1.0.0") for name in ("acme", "beta", "gamma")], read_key(str(key))
+    for name in ("acme", "beta"):
+        copy = artifacts / "hub" / "org" / f"for-{name}" / "1.0.0"
+        assert [one.recipient for one in trace(copy, tiny_llama, secret, asked, silent).named] == [name]
+        assert read_json(copy / "taylor_release.json")["evidence"]["marked"] is True
+        assert "This copy is marked" in (copy / "README.md").read_text(encoding="utf-8")
+        told = b"".join(path.read_bytes() for path in copy.iterdir() if path.suffix in (".json", ".md", ".py"))
+        assert b"owner.key" not in told
+        assert b"acme" not in told.replace(b"for-acme", b"")
+        assert b"beta" not in told.replace(b"for-beta", b"")
+    written = [path for place in (artifacts, Path(os.environ["PREFECT_HOME"])) for path in place.rglob("*")]
+    assert [path for path in written if path.is_file() and SECRET.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.usefixtures("prefect_server", "simulated_clock")
+def test_a_key_that_is_not_there_ends_a_release_before_any_work(tiny_config: Path, tmp_path: Path) -> None:
+    overrides = {"evidence": "{recipient: acme, key: nowhere.key}"}
+    with pytest.raises(BadInput, match=r"nowhere\.key, the key of the evidence, cannot be read"):
+        release(str(tiny_config), overrides, str(tmp_path / "a"))
+    assert not (tmp_path / "a" / "tiny" / "stages" / "capture.json").exists()
+
+
+def test_the_commands_refuse_what_they_cannot_work_with(key: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipients").write_text("acme 1.0.0\n")
+    asked = ("--original", tmp_path, "--recipients", tmp_path / "recipients")
+    assert "cannot be read" in refused("trace", tmp_path, "--key", tmp_path / "nowhere", *asked)[0]
+    assert "does not exist" in refused("trace", tmp_path / "gone", "--key", key, *asked)[0]
+    cause, _ = refused("mark", tmp_path, "--recipient", "acme", "--key", key, "--to", tmp_path / "copy")
+    assert "taylor_release.json cannot be read" in cause
+
+
+def test_the_help_names_both_commands() -> None:
+    said = called("--help").stdout
+    assert "trace" in said
+    assert "mark" in said

@@ -1,0 +1,225 @@
+"""A trace names the recipient of what a copy became, and nobody where there is no mark, or not with this key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from benchmarks.descendants import fine_tuned, in_bfloat16, lora_tuned, merged, noisy, pruned, rounded_to
+from taylor_ops.audit import rank_one
+from taylor_ops.audit.layer import ProtectedLayer
+from taylor_ops.audit.target import Target
+from taylor_ops.audit_config import Audit
+from taylor_ops.errors import BadInput
+from taylor_ops.evidence.in_words import told
+from taylor_ops.evidence.marking import MarkedModel
+from tests.taylor_ops.conftest import Sample, silent
+from tests.taylor_ops.evidence_example import (
+    OTHER_KEY,
+    RECIPIENTS,
+    WEIGHTS,
+    copy_for,
+    marked_original,
+    named,
+    traced,
+    with_tensors,
+)
+from tests.tiny_models import save_tiny_model
+
+ACME, BETA = 7, 23
+# A tiny model has few weights to carry a mark: it takes a stronger one than a real model does.
+STRENGTH = 4e-3
+LAYER = "model.layers.{}.mlp.down_proj.weight"
+Tensors = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 3}
+    return save_tiny_model(tmp_path_factory.mktemp("original"), **sizes)
+
+
+@pytest.fixture(scope="module")
+def acme(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return marked_original(original, copy_for(ACME, STRENGTH), tmp_path_factory.mktemp("acme"))
+
+
+@pytest.fixture(scope="module")
+def beta(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return marked_original(original, copy_for(BETA, STRENGTH), tmp_path_factory.mktemp("beta"))
+
+
+def rearranged(tensors: Tensors) -> Tensors:
+    """Neurons in another order, and each with another scale and sign of its output weights."""
+    changed, generator = dict(tensors), torch.Generator().manual_seed(1)
+    for layer in range(3):
+        order = torch.randperm(384, generator=generator)
+        scale = torch.rand(384, generator=generator) * 3 + 0.1
+        scale *= torch.where(torch.rand(384, generator=generator) < 0.5, -1, 1)
+        for role, by in (("gate", None), ("up", 1 / scale[order, None]), ("down", None)):
+            name = f"model.layers.{layer}.mlp.{role}_proj.weight"
+            weight = tensors[name][:, order] * scale[order] if role == "down" else tensors[name][order]
+            changed[name] = weight if by is None else weight * by
+    return changed
+
+
+DESCENDANTS: dict[str, Callable[[Tensors], Tensors]] = {
+    "as it is": dict,
+    "bfloat16": in_bfloat16,
+    "int8": rounded_to(8),
+    "int4": rounded_to(4),
+    "pruned by 30 %": pruned(0.3),
+    "5 % noise": noisy(0.05),
+    "rearranged": rearranged,
+    "rearranged and int4": lambda tensors: rounded_to(4)(rearranged(tensors)),
+}
+
+
+@pytest.mark.parametrize("change", DESCENDANTS.values(), ids=DESCENDANTS)
+def test_the_recipient_is_named_whatever_was_done_to_the_weights(
+    original: Path, acme: Path, tmp_path: Path, change: Callable[[Tensors], Tensors]
+) -> None:
+    suspect = with_tensors(acme, change(load_file(acme / WEIGHTS)), tmp_path)
+    found = traced(suspect, original)
+    assert [one.recipient for one in found.named] == [RECIPIENTS[ACME].name]
+    assert found.named[0].log10_p < -9
+    assert found.layers == 3
+    assert found.weights > 0.99 * found.weights_total
+
+
+@pytest.mark.parametrize("train", [fine_tuned, lora_tuned])
+def test_the_recipient_is_named_after_training(
+    original: Path, acme: Path, tmp_path: Path, train: Callable[..., None]
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(acme)
+    before = model.model.layers[1].mlp.down_proj.weight.detach().clone()
+    texts = list(torch.randint(0, 256, (8, 1, 32), generator=torch.Generator().manual_seed(0)))
+    train(model, texts, 20)
+    assert not torch.equal(model.model.layers[1].mlp.down_proj.weight, before)
+    model.save_pretrained(tmp_path)
+    assert named(tmp_path, original) == {RECIPIENTS[ACME].name}
+
+
+def test_both_recipients_of_a_merge_are_named(original: Path, acme: Path, beta: Path, tmp_path: Path) -> None:
+    suspect = with_tensors(acme, merged(load_file(acme / WEIGHTS), load_file(beta / WEIGHTS)), tmp_path)
+    assert named(suspect, original) == {RECIPIENTS[ACME].name, RECIPIENTS[BETA].name}
+
+
+# Bundles, and what attacks make of them
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_recipient_of_a_bundle_and_of_its_rank_one_reconstruction_is_named(
+    llama: Sample, tmp_path: Path, dtype: str
+) -> None:
+    sample = llama.again(tmp_path / "converted", dtype=dtype)
+    (tmp_path / "marked").mkdir()
+    MarkedModel(sample.converted, copy_for(ACME, 2e-3)).write(tmp_path / "marked", silent)
+    assert named(tmp_path / "marked", sample.original) == {RECIPIENTS[ACME].name}
+    assert named(sample.converted, sample.original) == set()
+
+    def attacked(layer: ProtectedLayer) -> Tensor:
+        return rank_one.recover(layer, Audit()).weights
+
+    rebuilt = Target(tmp_path / "marked", tmp_path / "rebuilt").rebuild(attacked)
+    assert named(rebuilt, sample.original) == {RECIPIENTS[ACME].name}
+
+
+def test_the_recipient_of_a_bundle_without_gates_and_with_neurons_in_clear_is_named(phi: Sample, tmp_path: Path) -> None:
+    sample = phi.again(tmp_path / "converted", min_protected=0.5)
+    assert sample.record.neurons_protected < sample.record.neurons_total
+    (tmp_path / "marked").mkdir()
+    MarkedModel(sample.converted, copy_for(BETA, 1e-3)).write(tmp_path / "marked", silent)
+    found = traced(tmp_path / "marked", sample.original)
+    assert [one.recipient for one in found.named] == [RECIPIENTS[BETA].name]
+    assert found.weights == found.weights_total
+
+
+def test_the_recipient_of_experts_is_named(tmp_path: Path) -> None:
+    original = save_tiny_model(tmp_path / "original", "mixtral")
+    suspect = marked_experts(original, tmp_path / "marked")
+    assert named(suspect, original) == {RECIPIENTS[ACME].name}
+    assert named(original, original) == set()
+
+
+def marked_experts(original: Path, folder: Path) -> Path:
+    from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, places
+    from taylor_ops.original import Original
+
+    copy, source, tensors = copy_for(ACME, STRENGTH), Original(original), load_file(original / WEIGHTS)
+    model = model_of(source.weights(min(source.mlps, key=lambda mlp: mlp.path)).gate)
+    code = code_of(copy.key, model, copy.version, copy.recipient)
+    changed = source.read_from(source.checkpoint)
+    for mlp in changed.mlps:
+        weights = changed.weights(mlp)
+        shape = (len(weights.down), len(weights.gate))
+        signs = layer_pattern(copy.key, model, mlp.path, shape).of(code)[:, places(weights.gate)]
+        factor = 1 + copy.strength * signs.float()
+        stacked = [name for name in tensors if name.startswith(mlp.module) and name.endswith("down_proj")]
+        if stacked:
+            tensors[stacked[0]][int(mlp.expert or 0)] *= factor
+        else:
+            tensors[f"{mlp.path}.down_proj.weight"] *= factor
+    return with_tensors(original, tensors, folder)
+
+
+# Parts
+
+
+PARTS: dict[str, Callable[[Tensors], Tensors]] = {
+    "one layer": lambda tensors: {LAYER.format(1): tensors[LAYER.format(1)]},
+    "without its name": lambda tensors: {"a": tensors[LAYER.format(1)], "b": tensors["model.norm.weight"]},
+    "transposed": lambda tensors: {"a": tensors[LAYER.format(2)].T},
+    "some rows": lambda tensors: {LAYER.format(1): tensors[LAYER.format(1)][17:81]},
+    "some columns": lambda tensors: {LAYER.format(1): tensors[LAYER.format(1)][:, 20:300:2].flip(1)},
+    "some of both, without a name": lambda tensors: {"a": -2 * tensors[LAYER.format(0)][10:90, ::3].T},
+}
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_a_part_of_a_copy_is_enough(
+    original: Path, acme: Path, tmp_path: Path, part: Callable[[Tensors], Tensors]
+) -> None:
+    cut = {name: tensor.contiguous() for name, tensor in part(load_file(acme / WEIGHTS)).items()}
+    save_file(cut, tmp_path / "part.safetensors")
+    assert named(tmp_path / "part.safetensors", original) == {RECIPIENTS[ACME].name}
+
+
+# Nobody
+
+
+def test_nobody_is_named_with_another_key_another_original_or_where_nothing_is_marked(
+    original: Path, acme: Path, tmp_path: Path
+) -> None:
+    assert named(acme, original, OTHER_KEY) == set()
+    assert named(original, original) == set()
+    assert named(with_tensors(original, noisy(0.05)(load_file(original / WEIGHTS)), tmp_path / "noisy"), original) == set()
+    sizes = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 3}
+    assert named(acme, save_tiny_model(tmp_path / "foreign", seed=5, **sizes)) == set()
+
+
+def test_who_is_not_among_those_asked_about_is_not_named(original: Path, acme: Path) -> None:
+    others = [one for number, one in enumerate(RECIPIENTS) if number != ACME]
+    found = traced(acme, original, recipients=others)
+    assert found.named == ()
+    assert found.nearest is not None
+    assert found.nearest < 5
+    assert told(found).startswith("no evidence\n")
+
+
+def test_the_same_recipient_with_another_version_is_not_named(original: Path, acme: Path) -> None:
+    other = [one._replace(version="1.2.1") for one in RECIPIENTS]
+    assert traced(acme, original, recipients=other).named == ()
+
+
+def test_a_place_with_nothing_to_read_is_bad_input(original: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="nowhere does not exist"):
+        named(tmp_path / "nowhere", original)
+    with pytest.raises(BadInput, match="no safetensors file"):
+        named(tmp_path, original)
