@@ -45,7 +45,7 @@ from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.statistic import log_p
-from taylor_ops.evidence.trace import Evidence, Traced, trace
+from taylor_ops.evidence.trace import AddedUp, Traced, trace
 from taylor_ops.evidence_config import STRENGTH
 from taylor_ops.exactness import Tally
 from taylor_ops.files import canonical_json, sha256_of_tree, write_text
@@ -256,13 +256,13 @@ class Bench:
         """
         z: list[float] = []
         for number, material in zip(range(FRESH_KEYS), _in_turn(self._materials()), strict=False):
-            evidence = Evidence(Key(number.to_bytes(32, "big")), Original(self._original))
+            evidence = AddedUp(Key(number.to_bytes(32, "big")), Original(self._original))
             evidence.add(material, _unwatched)
             z += [
                 evidence.deviation(Recipient(f"innocent-{trial}", "1.0.0")) for trial in range(TRIALS // FRESH_KEYS // 2)
             ]
             # Under the right key, where the marks of others are seen: nothing but the recipient is foreign.
-            evidence = Evidence(KEY, Original(self._original))
+            evidence = AddedUp(KEY, Original(self._original))
             evidence.add(material, _unwatched)
             z += [
                 evidence.deviation(Recipient(f"innocent-{number}-{trial}", "1.0.0"))

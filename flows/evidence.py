@@ -28,7 +28,7 @@ def mark(
     recipient: Annotated[str, typer.Option(help="Who receives the copy.", show_default=False)],
     key: KeyPlace,
     to: Annotated[Path, typer.Option(help="Folder of the copy; must not be there yet.", show_default=False)],
-    strength: Annotated[float, typer.Option(min=1e-6, max=1e-2, help="Relative change of each weight.")] = STRENGTH,
+    strength: Annotated[float, typer.Option(min=1e-5, max=0.2, help="Relative change of a marked weight.")] = STRENGTH,
     sign_with: Annotated[Path | None, typer.Option(help="PEM file of the key that signs the copy.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
 ) -> None:

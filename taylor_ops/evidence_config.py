@@ -11,8 +11,8 @@ from taylor_ops.section import Section, beside_the_config
 
 RECIPIENT = r"^[A-Za-z0-9][A-Za-z0-9._@+-]*$"
 VARIABLE = r"[A-Z][A-Z0-9_]*"
-STRENGTH = 2.5e-4
-"""The default: how far the smallest lies that is found after everything that docs/evidence.md lists, with a margin."""
+STRENGTH = 4e-3
+"""The default. A little more than half a step of bfloat16, so that a mark stays when weights are rounded to it."""
 
 
 class Marking(Section):
@@ -23,8 +23,8 @@ class Marking(Section):
     key: str = Field(min_length=1)
     """Where the owner's secret is: a file of at least 16 bytes, relative to the config file's folder, or, where it is
     written in capitals, the environment variable of that name. The secret goes into nothing that a release writes."""
-    strength: float = Field(default=STRENGTH, ge=1e-6, le=1e-2)
-    """By how much each output weight is moved, as a fraction of itself."""
+    strength: float = Field(default=STRENGTH, ge=1e-5, le=0.2)
+    """By how much a marked weight is moved, as a fraction of itself. One output weight in 256 is marked."""
 
     @field_validator("key")
     @classmethod

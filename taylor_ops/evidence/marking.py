@@ -1,4 +1,4 @@
-"""Mark a converted model: every term of a neuron times 1 plus or minus the strength, by the signs of the pattern.
+"""Mark a converted model: terms of a marked weight times 1 plus or minus the strength, by the signs of the pattern.
 
 All terms of a neuron are one column of the output weights, rescaled, so this is the model that conversion would have
 made of marked output weights, up to the last digit. Nothing but terms changes, and neither name, shape nor place of any
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.errors import GateRejected
 from taylor_ops.evidence.key import Key
-from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, places
+from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, neurons_in_order
 from taylor_ops.files import link_or_copy, read_json, sha256_of, sha256_of_tree
 from taylor_ops.threads import on_one_thread
 
@@ -39,7 +39,7 @@ _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Copy:
-    """One recipient's copy of one version: whose, under which key, and how far weights are moved, relative."""
+    """One recipient's copy of one version: whose, under which key, and how far marked weights are moved, relative."""
 
     key: Key
     recipient: str
@@ -58,38 +58,26 @@ class Copy:
 
 @dataclass(frozen=True)
 class LayerMark:
-    """The mark of one MLP. factor: [H, F] float32, neurons as they are placed in the model; widths: as its layer's.
+    """The marked weights of one MLP, neurons as they are placed in the model.
 
-    dither: bytes that decide how values are rounded where the data type has too few digits for the mark.
+    row, place: [m] int64, row by row. factor: [m] float32, by which each is multiplied. widths: as its layer has them.
     """
 
+    row: Tensor
+    place: Tensor
     factor: Tensor
     widths: list[int]
-    dither: np.random.Philox
 
-    def apply(self, terms: Tensor, row: int) -> None:
-        """Mark rows `row`, `row` + 1 ... of the terms [n, K] in place, neurons in clear too."""
-        factor = self.factor[row : row + len(terms)]
-        ends = list(accumulate(self.widths, initial=0))
-        values = terms if terms.dtype == torch.float32 else terms.float()
-        for begin, end in pairwise(ends):
-            values[:, begin:end] *= factor[:, : end - begin]
-        values[:, ends[-1] :] *= factor[:, self.widths[0] :]
-        if values is not terms:
-            terms.copy_(_dithered(values, terms.dtype, self.dither))
-
-
-def _dithered(values: Tensor, dtype: torch.dtype, source: np.random.Philox) -> Tensor:
-    """Values in 16 bits, up or down by chance so that their mean is kept.
-
-    To nearest, every value would go back to where it came from: the mark is smaller than a step of these types.
-    """
-    count = values.numel()
-    drawn = source.random_raw(-(-count // 8)).astype("<u8").view(np.uint8)[:count]
-    share = (torch.from_numpy(drawn).view(values.shape).float() + 0.5) / 256 - 0.5
-    # One step of the type is eps times the power of two below the value, which is the value over twice its mantissa.
-    step = torch.finfo(dtype).eps * values / (2 * torch.frexp(values).mantissa)
-    return (values + share * step.nan_to_num(0.0)).to(dtype)
+    def apply(self, terms: Tensor, first: int) -> None:
+        """Mark rows `first`, `first` + 1 ... of the terms [n, K] in place, neurons in clear too."""
+        begin, end = torch.searchsorted(self.row, torch.tensor([first, first + len(terms)])).tolist()
+        row, place, factor = self.row[begin:end] - first, self.place[begin:end], self.factor[begin:end]
+        flat, ends = terms.view(-1), list(accumulate(self.widths, initial=0))
+        columns = [(place < width, start) for width, start in zip(self.widths, ends, strict=False)]
+        columns.append((place >= self.widths[0], ends[-1] - self.widths[0]))
+        for here, start in columns:
+            at = row[here] * terms.shape[1] + start + place[here]
+            flat[at] = (flat[at].float() * factor[here]).to(terms.dtype)
 
 
 class MarkedModel:
@@ -112,12 +100,15 @@ class MarkedModel:
 
     def layer(self, path: str) -> LayerMark:
         """The mark of the MLP at `path`."""
-        gate, key = self._gate(path), self._copy.key
-        height = self._stored.shape(path + _TERMS)[0]
-        signs = layer_pattern(key, self._model, path, (height, len(gate))).of(self._code)
-        factor = 1 + self._copy.strength * signs[:, places(gate)].float()
-        seed = key.stream(16, "rounding", self._model, self._copy.version, self._copy.recipient, path)
-        return LayerMark(factor, self._widths[path], np.random.Philox(key=int.from_bytes(seed, "big")))
+        gate = self._gate(path)
+        pattern = layer_pattern(self._copy.key, self._model, path, (self._stored.shape(path + _TERMS)[0], len(gate)))
+        direction = torch.from_numpy(pattern.of(self._code))
+        return LayerMark(
+            row=torch.from_numpy(pattern.row),
+            place=neurons_in_order(gate)[torch.from_numpy(pattern.neuron)],
+            factor=1 + self._copy.strength * direction.float(),
+            widths=self._widths[path],
+        )
 
     def files(self) -> list[Path]:
         """The files with tensors."""

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from taylor_ops.activations import Activation
+from taylor_ops.architectures import Mlp
 from taylor_ops.bound import moved_by_chance
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.evidence.key import read_key
 from taylor_ops.evidence.marking import Copy, MarkedModel
+from taylor_ops.evidence.pattern import layer_pattern, name_of, neurons_in_order
 from taylor_ops.evidence.record import MarkedCopy
 from taylor_ops.evidence_config import Marking
 from taylor_ops.files import folder_that_appears_whole, require_free
@@ -46,24 +49,33 @@ def mark(
     require_free(folder, converted.bytes)
     with folder_that_appears_whole(folder) as partial:
         MarkedModel(model, copy).write(partial, progress)
-    activation, ranges = Original(source).activation, read_ranges(ranges_file)
-    layers = tuple(
-        layer.model_copy(
-            update={"marking": marking_bound(activation, ranges[layer.path], range_margin, copy.strength)}
-        )
-        for layer in converted.layers
-    )
+    original, ranges = Original(source), read_ranges(ranges_file)
+    bounds = {
+        mlp.path: marking_bound(original.activation, ranges[mlp.path], range_margin, moved_norms(original, mlp, copy))
+        for mlp in original.mlps
+    }
+    layers = tuple(layer.model_copy(update={"marking": bounds[layer.path]}) for layer in converted.layers)
     known = MarkedCopy(recipient=copy.recipient, key=copy.key.name, strength=copy.strength)
     return converted.model_copy(update={"layers": layers, "mark": known})
 
 
-def marking_bound(activation: Activation, captured: LayerRange, margin: float, strength: float) -> float:
+def moved_norms(original: Original, mlp: Mlp, copy: Copy) -> Tensor:
+    """By how much, as an L2 norm, a mark moves the output weights of each neuron: [F] float64."""
+    weights = original.weights(mlp)
+    height, width = weights.down.shape
+    pattern = layer_pattern(copy.key, name_of(original), mlp.path, (height, width))
+    neuron = neurons_in_order(weights.gate)[torch.from_numpy(pattern.neuron)]
+    moved = weights.down[torch.from_numpy(pattern.row), neuron].double().square()
+    return copy.strength * torch.zeros(width, dtype=torch.float64).index_add_(0, neuron, moved).sqrt()
+
+
+def marking_bound(activation: Activation, captured: LayerRange, margin: float, moved: Tensor) -> float:
     """How far a mark moves the output of one MLP at most, as a fraction of its median norm.
 
-    It holds for all but one in a billion inputs in the widened ranges: the signs of the mark are independent, and
-    neuron j adds at most strength ||w_j|| |u_j| |phi(z_j)|.
+    moved: [F], of `moved_norms`. It holds for all but one in a billion inputs in the widened ranges: the signs of a mark
+    are independent, and neuron j adds at most moved_j |u_j| |phi(z_j)|.
     """
     low, high, factor = widened(captured, margin)
     ends = torch.maximum(activation.value(low).abs(), activation.value(high).abs())
     largest = ends if activation.degree is not None else ends.clamp_min(_LOWEST)
-    return moved_by_chance(strength * captured.weights.norms * factor * largest) / captured.output_norm
+    return moved_by_chance(moved * factor * largest) / captured.output_norm

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -40,7 +41,7 @@ def scores(aligned: Aligned) -> Tensor:
     counts = np.bincount(bins, minlength=_BINS)
     spread = squares / np.maximum(counts, 1)
     weight = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
-    return apart * true / noise * Tensor(weight[bins]).view(true.shape)
+    return apart * true / noise * torch.from_numpy(weight[bins]).float().view(true.shape)
 
 
 def _equal_bins(size: Tensor) -> NDArray[np.int64]:
@@ -52,11 +53,14 @@ def _equal_bins(size: Tensor) -> NDArray[np.int64]:
 
 def add_up(total: NDArray[np.float64], aligned: Aligned, pattern: LayerPattern, places: Tensor) -> None:
     """Add what one MLP says to the 65 536 buckets. places: [F], of every original neuron, in the pattern's order."""
-    column = places[aligned.neuron].numpy()
-    rows = slice(aligned.row, aligned.row + len(aligned.suspect))
-    signs, buckets = pattern.signs[rows][:, column], pattern.buckets[rows][:, column]
-    signed = scores(aligned).numpy() * signs
-    total += np.bincount(buckets.ravel(), weights=signed.ravel(), minlength=BUCKETS)
+    height, width = aligned.suspect.shape
+    # Where each neuron of the pattern stands in the suspect, -1 for one that does not.
+    stands = np.full(len(places), -1)
+    stands[places[aligned.neuron].numpy()] = np.arange(width)
+    row, column = pattern.row - aligned.row, stands[pattern.neuron]
+    here = (row >= 0) & (row < height) & (column >= 0)
+    said = scores(aligned).numpy()[row[here], column[here]] * pattern.sign[here]
+    total += np.bincount(pattern.bucket[here], weights=said, minlength=BUCKETS)
 
 
 def deviation(total: NDArray[np.float64], code: NDArray[np.int8]) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from taylor_ops.evidence.key import Key
-from taylor_ops.evidence.pattern import BUCKETS, code_of, layer_pattern, model_of, places
+from taylor_ops.evidence.pattern import BUCKETS, code_of, layer_pattern, name_of, places
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.statistic import add_up, deviation, log_p_of_any
 from taylor_ops.evidence.suspect import pieces
@@ -47,13 +47,12 @@ class Traced(Record):
     layers_total: int
 
 
-class Evidence:
+class AddedUp:
     """What was added up of one suspect: it can be asked about any recipient."""
 
     def __init__(self, key: Key, original: Original) -> None:
         self._key, self._original = key, original
-        first = min(original.mlps, key=lambda mlp: mlp.path)
-        self._model = model_of(original.weights(first).gate)
+        self._model = name_of(original)
         self.total = np.zeros(BUCKETS)
         self.weights = 0
         self.layers: set[str] = set()
@@ -97,6 +96,6 @@ class Evidence:
 
 def trace(weights: Path, original: Path, key: Key, recipients: Sequence[Recipient], progress: Progress) -> Traced:
     """Say whose copy `weights` stem from; see `pieces` for what they may be. One MLP is in memory at a time."""
-    evidence = Evidence(key, Original(original))
-    evidence.add(weights, progress)
-    return evidence.judged(recipients)
+    added = AddedUp(key, Original(original))
+    added.add(weights, progress)
+    return added.judged(recipients)

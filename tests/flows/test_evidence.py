@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
+
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
 from flows.release import release
 from taylor_ops.errors import BadInput
@@ -13,8 +14,11 @@ from taylor_ops.evidence.key import read_key
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.trace import trace
 from taylor_ops.files import read_json
+from tests.flows.conftest import write_tiny_config
 from tests.flows.test_command_line import called, refused
 from tests.taylor_ops.conftest import silent
+from tests.taylor_ops.evidence_example import LARGER
+from tests.tiny_models import save_tiny_model
 
 SECRET = "correct-horse-battery-staple-9f2c"
 
@@ -28,10 +32,12 @@ def key(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("prefect_server", "simulated_clock")
 def test_one_conversion_serves_two_recipients_and_the_key_is_in_nothing_that_is_written(
-    tiny_config: Path, tiny_llama: Path, key: Path, tmp_path: Path
+    key: Path, tmp_path: Path
 ) -> None:
+    original = save_tiny_model(tmp_path / "original", **LARGER)
+    tiny_config = write_tiny_config(tmp_path / "tiny.yaml", original)
     with tiny_config.open("a", encoding="utf-8") as stream:
-        stream.write(f"evidence: {{recipient: acme, key: {key.name}, strength: 5.0e-4}}\n")
+        stream.write(f"evidence: {{recipient: acme, key: {key.name}}}\n")
     artifacts = tmp_path / "a"
     first = release(str(tiny_config), {"publish.repo_id": "org/for-acme"}, str(artifacts))
     assert first.evidence is not None
@@ -44,14 +50,16 @@ def test_one_conversion_serves_two_recipients_and_the_key_is_in_nothing_that_is_
     asked, secret = [Recipient(name, "1.0.0") for name in ("acme", "beta", "gamma")], read_key(str(key))
     for name in ("acme", "beta"):
         copy = artifacts / "hub" / "org" / f"for-{name}" / "1.0.0"
-        assert [one.recipient for one in trace(copy, tiny_llama, secret, asked, silent).named] == [name]
+        assert [one.recipient for one in trace(copy, original, secret, asked, silent).named] == [name]
         assert read_json(copy / "taylor_release.json")["evidence"]["marked"] is True
         assert "This copy is marked" in (copy / "README.md").read_text(encoding="utf-8")
         told = b"".join(path.read_bytes() for path in copy.iterdir() if path.suffix in (".json", ".md", ".py"))
         assert b"owner.key" not in told
         assert b"acme" not in told.replace(b"for-acme", b"")
         assert b"beta" not in told.replace(b"for-beta", b"")
-    written = [path for place in (artifacts, Path(os.environ["PREFECT_HOME"])) for path in place.rglob("*")]
+    database = Path(str(PREFECT_API_DATABASE_CONNECTION_URL.value()).partition(":///")[2])
+    assert database.is_file()
+    written = [path for place in (artifacts, database.parent) for path in place.rglob("*")]
     assert [path for path in written if path.is_file() and SECRET.encode() in path.read_bytes()] == []
 
 

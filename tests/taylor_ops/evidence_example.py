@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.marking import Copy
-from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, places
+from taylor_ops.evidence.pattern import code_of, layer_pattern, name_of, neurons_in_order
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.trace import Traced, trace
 from taylor_ops.files import link_or_copy
@@ -19,6 +20,8 @@ from tests.taylor_ops.conftest import silent
 KEY, OTHER_KEY = Key(b"a secret of the owner, 32 bytes."), Key(b"another secret of just as much !")
 RECIPIENTS = [Recipient(f"recipient-{number}", "1.2.0") for number in range(50)]
 WEIGHTS = "model.safetensors"
+LARGER = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 3}
+"""Sizes with enough output weights: one in 256 is marked."""
 
 
 def copy_for(number: int, strength: float) -> Copy:
@@ -29,13 +32,16 @@ def copy_for(number: int, strength: float) -> Copy:
 def marked_original(original: Path, copy: Copy, folder: Path) -> Path:
     """A model whose output weights were marked before anything else is done with them."""
     source, tensors = Original(original), load_file(original / WEIGHTS)
-    model = model_of(source.weights(min(source.mlps, key=lambda mlp: mlp.path)).gate)
-    code = code_of(copy.key, model, copy.version, copy.recipient)
+    code = code_of(copy.key, name_of(source), copy.version, copy.recipient)
     for mlp in source.mlps:
-        weights, name = source.weights(mlp), f"{mlp.module}.{mlp.kind.down}.weight"
-        shape = (len(weights.down), len(weights.gate))
-        signs = layer_pattern(copy.key, model, mlp.path, shape).of(code)[:, places(weights.gate)]
-        tensors[name] = weights.down * (1 + copy.strength * signs.float())
+        weights = source.weights(mlp)
+        height, width = weights.down.shape
+        pattern = layer_pattern(copy.key, name_of(source), mlp.path, (height, width))
+        neuron = neurons_in_order(weights.gate)[torch.from_numpy(pattern.neuron)]
+        factor = torch.ones(height, width)
+        factor[torch.from_numpy(pattern.row), neuron] += copy.strength * torch.from_numpy(pattern.of(code)).float()
+        name = f"{mlp.module}.{mlp.kind.down}.weight"
+        tensors[name] = tensors[name] * factor
     return with_tensors(original, tensors, folder)
 
 

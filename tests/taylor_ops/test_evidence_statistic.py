@@ -25,14 +25,17 @@ def drawn(height: int, width: int, seed: int = 0) -> Tensor:
     return torch.randn(height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def marked(weight: Tensor, strength: float, code: NDArray[np.int8] = ACME) -> Tensor:
-    return weight * (1 + strength * layer_pattern(KEY, "model", "mlp", tuple(weight.shape)).of(code).float())
+def marked(weight: Tensor, strength: float) -> Tensor:
+    pattern = layer_pattern(KEY, "model", "mlp", (len(weight), weight.shape[1]))
+    factor = torch.ones_like(weight)
+    factor[pattern.row, pattern.neuron] += strength * torch.from_numpy(pattern.of(ACME)).float()
+    return weight * factor
 
 
 def added_up(suspect: Tensor, original: Tensor) -> NDArray[np.float64]:
     aligned, total = align(suspect, original), np.zeros(BUCKETS)
     assert aligned is not None
-    pattern = layer_pattern(KEY, "model", "mlp", tuple(original.shape))
+    pattern = layer_pattern(KEY, "model", "mlp", (len(original), original.shape[1]))
     add_up(total, aligned, pattern, torch.arange(original.shape[1]))
     return total
 
@@ -59,7 +62,7 @@ def test_the_default_strength_is_found_in_four_million_noisy_weights_and_a_weake
 
 def test_p_values_of_the_innocent_are_no_smaller_than_they_may_be(large: Tensor) -> None:
     weight = large[:, :512]
-    total = added_up(marked(weight, 1e-3) * (1 + 0.01 * drawn(*weight.shape, seed=2)), weight)
+    total = added_up(marked(weight, 2e-2) * (1 + 0.01 * drawn(*weight.shape, seed=2)), weight)
     assert deviation(total, ACME) > 20
     innocent = [deviation(total, code_of(KEY, "model", "1.0.0", f"no-{number}")) for number in range(2000)]
     p = np.exp([log_p(z) for z in innocent])
@@ -151,11 +154,19 @@ def test_the_order_of_neurons_follows_from_their_input_weights_in_any_data_type(
 
 def test_patterns_stay_what_they_are_from_version_to_version() -> None:
     """Copies that were handed out are traced for years: these digits must not change."""
-    pattern = layer_pattern(KEY, "model", "mlp", (2, 4))
-    assert (pattern.signs.tolist(), pattern.buckets.tolist(), ACME[:8].tolist()) == FIXED
+    pattern = layer_pattern(KEY, "model", "mlp", (32, 40))
+    found = [array.tolist() for array in (pattern.row, pattern.neuron, pattern.sign, pattern.bucket, ACME[:8])]
+    assert found == FIXED
 
 
-FIXED: tuple[object, ...] = ()
+FIXED: list[list[int]] = []
+
+
+def test_one_weight_in_256_is_marked_with_balanced_signs() -> None:
+    pattern = layer_pattern(KEY, "model", "mlp", (1024, 4096))
+    assert abs(len(pattern.row) / (1024 * 4096 / 256) - 1) < 0.04
+    assert abs(float(pattern.sign.mean())) < 0.04
+    assert np.bincount(pattern.bucket, minlength=BUCKETS).max() < 8
 
 
 def test_signs_are_balanced_and_differ_by_everything_that_they_follow_from() -> None:

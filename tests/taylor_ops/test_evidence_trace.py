@@ -19,8 +19,10 @@ from taylor_ops.audit_config import Audit
 from taylor_ops.errors import BadInput
 from taylor_ops.evidence.in_words import told
 from taylor_ops.evidence.marking import MarkedModel
-from tests.taylor_ops.conftest import Sample, silent
+from taylor_ops.evidence_config import STRENGTH as DEFAULT
+from tests.taylor_ops.conftest import Sample, sample, silent
 from tests.taylor_ops.evidence_example import (
+    LARGER,
     OTHER_KEY,
     RECIPIENTS,
     WEIGHTS,
@@ -33,16 +35,15 @@ from tests.taylor_ops.evidence_example import (
 from tests.tiny_models import save_tiny_model
 
 ACME, BETA = 7, 23
-# A tiny model has few weights to carry a mark: it takes a stronger one than a real model does.
-STRENGTH = 4e-3
+# A tiny model has few marked weights: under noise it takes a stronger mark than a real model does.
+STRENGTH = 0.06
 LAYER = "model.layers.{}.mlp.down_proj.weight"
 Tensors = dict[str, Tensor]
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sizes = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 3}
-    return save_tiny_model(tmp_path_factory.mktemp("original"), **sizes)
+    return save_tiny_model(tmp_path_factory.mktemp("original"), **LARGER)
 
 
 @pytest.fixture(scope="module")
@@ -114,59 +115,52 @@ def test_both_recipients_of_a_merge_are_named(original: Path, acme: Path, beta: 
 # Bundles, and what attacks make of them
 
 
+def recovered(layer: ProtectedLayer) -> Tensor:
+    return rank_one.recover(layer, Audit()).weights
+
+
+def marked(sample: Sample, number: int, strength: float, folder: Path) -> Path:
+    folder.mkdir()
+    MarkedModel(sample.converted, copy_for(number, strength)).write(folder, silent)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return sample(tmp_path_factory.mktemp("larger"), "llama", **LARGER)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_recipient_of_a_bundle_and_of_its_rank_one_reconstruction_is_named(
-    llama: Sample, tmp_path: Path, dtype: str
+    larger: Sample, tmp_path: Path, dtype: str
 ) -> None:
-    sample = llama.again(tmp_path / "converted", dtype=dtype)
-    (tmp_path / "marked").mkdir()
-    MarkedModel(sample.converted, copy_for(ACME, 2e-3)).write(tmp_path / "marked", silent)
-    assert named(tmp_path / "marked", sample.original) == {RECIPIENTS[ACME].name}
-    assert named(sample.converted, sample.original) == set()
-
-    def attacked(layer: ProtectedLayer) -> Tensor:
-        return rank_one.recover(layer, Audit()).weights
-
-    rebuilt = Target(tmp_path / "marked", tmp_path / "rebuilt").rebuild(attacked)
-    assert named(rebuilt, sample.original) == {RECIPIENTS[ACME].name}
+    one = larger.again(tmp_path / "converted", dtype=dtype)
+    bundle = marked(one, ACME, DEFAULT, tmp_path / "marked")
+    rebuilt = Target(bundle, tmp_path / "rebuilt").rebuild(recovered)
+    for suspect in (bundle, rebuilt):
+        assert named(suspect, one.original) == {RECIPIENTS[ACME].name}
+    assert named(one.converted, one.original) == set()
 
 
-def test_the_recipient_of_a_bundle_without_gates_and_with_neurons_in_clear_is_named(phi: Sample, tmp_path: Path) -> None:
-    sample = phi.again(tmp_path / "converted", min_protected=0.5)
-    assert sample.record.neurons_protected < sample.record.neurons_total
-    (tmp_path / "marked").mkdir()
-    MarkedModel(sample.converted, copy_for(BETA, 1e-3)).write(tmp_path / "marked", silent)
-    found = traced(tmp_path / "marked", sample.original)
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("phi", {"hidden_size": 64, "intermediate_size": 512}),
+        ("mixtral", {"hidden_size": 64, "intermediate_size": 128}),
+    ],
+)
+def test_the_recipient_of_plain_mlps_with_neurons_in_clear_and_of_experts_is_named(
+    tmp_path: Path, family: str, sizes: dict[str, int]
+) -> None:
+    whole = sample(tmp_path, family, **sizes)
+    some = whole.again(tmp_path / "some", min_protected=0.6)
+    assert some.record.neurons_protected < some.record.neurons_total
+    bundle = marked(some, BETA, DEFAULT, tmp_path / "marked")
+    found = traced(bundle, some.original)
     assert [one.recipient for one in found.named] == [RECIPIENTS[BETA].name]
     assert found.weights == found.weights_total
-
-
-def test_the_recipient_of_experts_is_named(tmp_path: Path) -> None:
-    original = save_tiny_model(tmp_path / "original", "mixtral")
-    suspect = marked_experts(original, tmp_path / "marked")
-    assert named(suspect, original) == {RECIPIENTS[ACME].name}
-    assert named(original, original) == set()
-
-
-def marked_experts(original: Path, folder: Path) -> Path:
-    from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, places
-    from taylor_ops.original import Original
-
-    copy, source, tensors = copy_for(ACME, STRENGTH), Original(original), load_file(original / WEIGHTS)
-    model = model_of(source.weights(min(source.mlps, key=lambda mlp: mlp.path)).gate)
-    code = code_of(copy.key, model, copy.version, copy.recipient)
-    changed = source.read_from(source.checkpoint)
-    for mlp in changed.mlps:
-        weights = changed.weights(mlp)
-        shape = (len(weights.down), len(weights.gate))
-        signs = layer_pattern(copy.key, model, mlp.path, shape).of(code)[:, places(weights.gate)]
-        factor = 1 + copy.strength * signs.float()
-        stacked = [name for name in tensors if name.startswith(mlp.module) and name.endswith("down_proj")]
-        if stacked:
-            tensors[stacked[0]][int(mlp.expert or 0)] *= factor
-        else:
-            tensors[f"{mlp.path}.down_proj.weight"] *= factor
-    return with_tensors(original, tensors, folder)
+    rebuilt = Target(bundle, tmp_path / "rebuilt").rebuild(recovered)
+    assert named(rebuilt, some.original) == {RECIPIENTS[BETA].name}
 
 
 # Parts
@@ -178,7 +172,7 @@ PARTS: dict[str, Callable[[Tensors], Tensors]] = {
     "transposed": lambda tensors: {"a": tensors[LAYER.format(2)].T},
     "some rows": lambda tensors: {LAYER.format(1): tensors[LAYER.format(1)][17:81]},
     "some columns": lambda tensors: {LAYER.format(1): tensors[LAYER.format(1)][:, 20:300:2].flip(1)},
-    "some of both, without a name": lambda tensors: {"a": -2 * tensors[LAYER.format(0)][10:90, ::3].T},
+    "some of both, without a name": lambda tensors: {"a": -2 * tensors[LAYER.format(0)][5:95, ::2].T},
 }
 
 
@@ -200,8 +194,7 @@ def test_nobody_is_named_with_another_key_another_original_or_where_nothing_is_m
     assert named(acme, original, OTHER_KEY) == set()
     assert named(original, original) == set()
     assert named(with_tensors(original, noisy(0.05)(load_file(original / WEIGHTS)), tmp_path / "noisy"), original) == set()
-    sizes = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 3}
-    assert named(acme, save_tiny_model(tmp_path / "foreign", seed=5, **sizes)) == set()
+    assert named(acme, save_tiny_model(tmp_path / "foreign", seed=5, **LARGER)) == set()
 
 
 def test_who_is_not_among_those_asked_about_is_not_named(original: Path, acme: Path) -> None:
