@@ -30,7 +30,8 @@ def _rounded(weight: Tensor, bits: int) -> Tensor:
     top = 2 ** (bits - 1) - 1
     groups = weight.float().reshape(-1, _GROUP if weight.shape[1] % _GROUP == 0 else weight.shape[1])
     step = groups.abs().amax(1, keepdim=True).clamp_min(1e-12) / top
-    return ((groups / step).round() * step).reshape(weight.shape)
+    rounded: Tensor = (groups / step).round() * step
+    return rounded.reshape(weight.shape)
 
 
 def in_bfloat16(tensors: Tensors) -> Tensors:
@@ -84,7 +85,7 @@ def lora_tuned(model: Any, texts: Sequence[Tensor], steps: int, rank: int = 8, r
         hook.remove()
     with torch.no_grad():
         for module, down, up in added:
-            module.weight += 2 * up @ down
+            module.weight.data += 2 * up @ down
 
 
 def _train(model: Any, parameters: Sequence[Any], texts: Sequence[Tensor], steps: int, rate: float) -> None:

@@ -2,10 +2,10 @@
 
     python -m benchmarks.evidence --data FOLDER
 
-The source of release_configs/smollm2.yaml is captured over 4096 tokens and converted by the cheapest plan that keeps its
-tolerance. Copies of two recipients are marked at the default strength. One is attacked (rank-one), and what the attack
-rebuilds becomes in turn each of the descendants below, which is traced among 1 000 recipients. Trained ones see the
-project's own texts and, where FOLDER holds it, wikitext2_valid.txt. Marking is timed against a plain copy, in turn.
+The source of release_configs/smollm2.yaml is captured over 2048 tokens and converted by the cheapest plan that keeps
+its tolerance. Copies of two recipients are marked at the default strength. One is attacked (rank-one), and what the
+attack rebuilds becomes in turn each of the descendants below, which is traced among 1 000 recipients. Trained ones see
+the project's own texts and, where FOLDER holds it, wikitext2_valid.txt. Marking is timed against a plain copy, in turn.
 False accusations: recipients who received nothing, asked about under fresh keys, of marked and unmarked material.
 About fifteen minutes on two cores, and 12 GB of disk.
 """
@@ -13,7 +13,6 @@ About fifteen minutes on two cores, and 12 GB of disk.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import shutil
 import statistics
@@ -49,7 +48,7 @@ from taylor_ops.evidence.trace import AddedUp, Traced, trace
 from taylor_ops.evidence_config import STRENGTH
 from taylor_ops.exactness import Tally
 from taylor_ops.files import canonical_json, sha256_of_tree, write_text
-from taylor_ops.generation import batches, continue_greedily
+from taylor_ops.generation import Continuation, batches, continue_greedily
 from taylor_ops.latency import device_description
 from taylor_ops.models import load_bundle, load_original, load_tokenizer
 from taylor_ops.original import Original
@@ -61,14 +60,14 @@ from taylor_ops.threads import use_threads
 CONFIG = Path(__file__).parents[1] / "release_configs" / "smollm2.yaml"
 RESULT = Path(__file__).parent / "results" / "evidence.json"
 CPU = torch.device("cpu")
-TOKENS = 4096
+TOKENS = 2048
 PROMPTS, NEW_TOKENS = 24, 64
 KEY = Key(b"the key of this benchmark and of nothing else")
 RECIPIENTS = [Recipient(f"recipient-{number:04}", "1.0.0") for number in range(1000)]
 ACME, BETA = RECIPIENTS[417], RECIPIENTS[802]
-TRAINING_STEPS, TRAINING_TOKENS = 200, 128
+TRAINING_STEPS, TRAINING_TOKENS = 200, 64
 COPIES_TIMED = 3
-FRESH_KEYS, TRIALS = 10, 10_000
+FRESH_KEYS, TRIALS = 5, 10_000
 
 
 def main() -> None:
@@ -151,25 +150,21 @@ class Bench:
         }
 
     def exactness(self) -> dict[str, Any]:
-        """Greedy continuations of held-out prompts: without the mark and with it, both against the original."""
+        """The original's greedy continuations of held-out prompts against both bundles: without the mark and with it.
+
+        A bundle that is shown a continuation and would choose each of its tokens says the same by itself.
+        """
         asked = held_out(self._original, Exactness().prompts, PROMPTS)
-        said = self._continued(load_original(self._original, "float32", CPU), asked)
+        pad = load_tokenizer(self._original).pad_token_id
+        model = load_original(self._original, "float32", CPU)
+        said = [one for batch in batches(asked, 12) for one in continue_greedily(model, batch, NEW_TOKENS, 12, pad)]
         result = {}
         for name, folder in (("unmarked", self._converted), ("marked", self._copies[ACME])):
-            tally = Tally()
-            for one, other in zip(said, self._continued(load_bundle(folder, CPU), asked), strict=True):
-                tally.add(one, other)
+            model, tally = load_bundle(folder, CPU), Tally()
+            for one in said:
+                tally.add(one, _shown(model, one))
             result[name] = tally.comparison(0.0).plain()
         return result
-
-    def _continued(self, model: Any, asked: Sequence[Any]) -> list[Any]:
-        pad = load_tokenizer(self._original).pad_token_id
-        said = [
-            one for batch in batches(asked, 12) for one in continue_greedily(model, batch, NEW_TOKENS, 12, pad)
-        ]
-        del model
-        gc.collect()
-        return said
 
     def traced(self, data: Path | None) -> dict[str, Any]:
         """What a trace says of each descendant."""
@@ -255,19 +250,14 @@ class Bench:
         For each key the material is added up once, by which it is asked about many recipients.
         """
         z: list[float] = []
+        asked = TRIALS // FRESH_KEYS // 2
         for number, material in zip(range(FRESH_KEYS), _in_turn(self._materials()), strict=False):
-            evidence = AddedUp(Key(number.to_bytes(32, "big")), Original(self._original))
-            evidence.add(material, _unwatched)
-            z += [
-                evidence.deviation(Recipient(f"innocent-{trial}", "1.0.0")) for trial in range(TRIALS // FRESH_KEYS // 2)
-            ]
-            # Under the right key, where the marks of others are seen: nothing but the recipient is foreign.
-            evidence = AddedUp(KEY, Original(self._original))
-            evidence.add(material, _unwatched)
-            z += [
-                evidence.deviation(Recipient(f"innocent-{number}-{trial}", "1.0.0"))
-                for trial in range(TRIALS // FRESH_KEYS // 2)
-            ]
+            # Under the owner's key, too, where the marks of others are seen: nothing but the recipient is foreign.
+            for key in (Key(number.to_bytes(32, "big")), KEY):
+                added = AddedUp(key, Original(self._original))
+                added.add(material, _unwatched)
+                names = (f"innocent-{number}-{trial}" for trial in range(asked))
+                z += [added.deviation(Recipient(name, "1.0.0")) for name in names]
         p = np.exp([log_p(one) for one in z])
         return {
             "trials": len(z),
@@ -287,6 +277,14 @@ class Bench:
         for number, change in enumerate((become.rounded_to(4), become.noisy(0.05))):
             kept.append(self._saved(change(acme)).rename(self._scratch / f"material-{number}"))
         return [self._converted, self._copies[ACME], self._scratch / f"rebuilt-{BETA.name}", *kept]
+
+
+def _shown(model: Any, said: Continuation) -> Continuation:
+    """What a model would say at each token of a continuation that it is shown."""
+    ids = torch.tensor([[*said.prompt.tokens, *said.tokens.tolist()]])
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(said.tokens) + 1).logits[0, :-1].float()
+    return Continuation(said.prompt, logits.argmax(-1), logits)
 
 
 def _in_turn(materials: Sequence[Path]) -> Iterator[Path]:

@@ -1,5 +1,6 @@
-"""The command line `taylor-release`: check, plan, run, verify, yank, audit, calibrate, schema; `operations` and `evidence`
-have more.
+"""The command line `taylor-release`: check, plan, run, verify, yank, audit, calibrate, schema.
+
+`operations` and `evidence` have more commands.
 
 Exit status: 0 done, 1 a gate or the work failed, 2 bad input. Errors go to standard error as one line of cause and one
 of remedy; a traceback is shown only with --debug.

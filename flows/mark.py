@@ -15,9 +15,7 @@ from taylor_ops.source import ResolvedSource
 
 
 @task(task_run_name="mark {release.label}")
-def mark(
-    release: Release, source: ResolvedSource, ranges: CapturedRanges, converted: ConvertedModel
-) -> ConvertedModel:
+def mark(release: Release, source: ResolvedSource, ranges: CapturedRanges, converted: ConvertedModel) -> ConvertedModel:
     """Mark the converted model as the copy of the recipient that the config names; without one it stays as it is."""
     copy, margin = copy_of(release), release.config.conversion.range_margin
     if copy is None:

@@ -90,39 +90,43 @@ def assemble(
 
 def _statements(evidence: Evidence, measured: bool) -> dict[str, Any]:
     converted, latency, exactness = evidence.converted, evidence.latency, evidence.exactness
-    return {
-        "source": evidence.source.portable(),
-        "coverage": {
-            "neurons_protected": converted.neurons_protected,
-            "neurons_total": converted.neurons_total,
-        },
-        "conversion": {
-            "basis": converted.plan.basis,
-            "dtype": exactness.dtype,
-            "tolerance": converted.plan.plain()["tolerance"],
-            "columns": converted.plan.columns,
-            "mean_order": converted.plan.mean_order,
-            "bytes": converted.bytes,
-            "original_bytes": converted.original_bytes,
-            "layers": [layer.plain() for layer in converted.layers],
-        },
-        "slowdown": {
-            "target": latency.target,
-            "tolerance": latency.tolerance,
-            "device": latency.device,
-            "batch_size": latency.batch_size,
-            "prompt_tokens": latency.prompt_tokens,
-            "new_tokens": latency.new_tokens,
-            "layers": latency.layers,
-            "layers_measured": latency.layers_measured,
-            "devices": [
-                {"device": one.device, "target": one.target, "tolerance": one.tolerance} for one in latency.devices
-            ],
+    return (
+        {
+            "source": evidence.source.portable(),
+            "coverage": {
+                "neurons_protected": converted.neurons_protected,
+                "neurons_total": converted.neurons_total,
+            },
+            "conversion": {
+                "basis": converted.plan.basis,
+                "dtype": exactness.dtype,
+                "tolerance": converted.plan.plain()["tolerance"],
+                "columns": converted.plan.columns,
+                "mean_order": converted.plan.mean_order,
+                "bytes": converted.bytes,
+                "original_bytes": converted.original_bytes,
+                "layers": [layer.plain() for layer in converted.layers],
+            },
+            "slowdown": {
+                "target": latency.target,
+                "tolerance": latency.tolerance,
+                "device": latency.device,
+                "batch_size": latency.batch_size,
+                "prompt_tokens": latency.prompt_tokens,
+                "new_tokens": latency.new_tokens,
+                "layers": latency.layers,
+                "layers_measured": latency.layers_measured,
+                "devices": [
+                    {"device": one.device, "target": one.target, "tolerance": one.tolerance} for one in latency.devices
+                ],
+            }
+            | ({"measured": _timed(latency)} if measured else {}),
+            "exactness": exactness.plain(),
+            "audit": claims(evidence.audit),
         }
-        | ({"measured": _timed(latency)} if measured else {}),
-        "exactness": exactness.plain(),
-        "audit": claims(evidence.audit),
-    } | ({"approval": evidence.approval.plain()} if evidence.approval else {}) | marked_statement(converted.mark is not None)
+        | ({"approval": evidence.approval.plain()} if evidence.approval else {})
+        | marked_statement(converted.mark is not None)
+    )
 
 
 def marked_statement(marked: bool = True) -> dict[str, Any]:

@@ -45,8 +45,8 @@ class LayerConversion(Record):
     """What became of one MLP with `neurons`, `clear` of which keep their output weights.
 
     columns: of the terms, and one for each in clear. mean_order: of the others.
-    truncation, rounding, marking: parts of the a-priori bound on the error of its output, as fractions of its median norm
-    over the calibration text; marking is what a mark of the recipient adds, 0 without one.
+    truncation, rounding, marking: parts of the a-priori bound on the error of its output, as fractions of its median
+    norm over the calibration text; marking is what a mark of the recipient adds, 0 without one.
     """
 
     path: str

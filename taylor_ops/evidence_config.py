@@ -16,7 +16,7 @@ STRENGTH = 4e-3
 
 
 class Marking(Section):
-    """A keyed mark on the output weights tells whose copy a release is. Bundle and card say that it is there, not whose."""
+    """A keyed mark on the output weights tells whose copy a release is. Its card says that it is there, not whose."""
 
     recipient: str = Field(pattern=RECIPIENT)
     """Who receives this copy, as `taylor-release trace` names it. It stands in `release.json` and in no bundle."""

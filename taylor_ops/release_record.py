@@ -101,8 +101,10 @@ class SourcePlace(Record):
 
 
 class ReleaseRecord(Record):
-    """Everything about one release: `release.json`. published_at: when its bytes were first published, in UTC. evidence:
-    whose copy it is, None where it is nobody's."""
+    """Everything about one release: `release.json`. published_at: when its bytes were first published, in UTC.
+
+    evidence: whose copy it is, None where it is nobody's.
+    """
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""Which columns of the original's output weights a suspect's are: permutation, sign, scale, and a part of them undone."""
+"""Which columns of the original's output weights a suspect's are: order, sign, scale and cuts undone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def align(suspect: Tensor, original: Tensor) -> Aligned | None:
 
 
 def _first_row(suspect: Tensor, original: Tensor) -> int | None:
-    """Where the rows [h, f] of the suspect begin in the original [H, F], told by a few columns at every place at once."""
+    """Where the rows [h, f] of the suspect begin in the original [H, F]: a few columns are tried at every place."""
     h, height = len(suspect), len(original)
     spread = torch.linspace(0, suspect.shape[1] - 1, min(_COLUMNS_TRIED, suspect.shape[1])).long()
     sample = _unit(suspect[:, spread])

@@ -16,8 +16,8 @@ def told(found: Traced) -> str:
     return "\n".join(
         [
             *(lines or ["no evidence"]),
-            f"asked about {count(found.candidates)} {copies}; p is the chance that any of them, none of which has a part "
-            f"in these weights, looks like this; named below {figure(NAMED_BELOW)}",
+            f"asked about {count(found.candidates)} {copies}; p is at least the chance that any of them looks "
+            f"like this where none has a part in these weights; named below {figure(NAMED_BELOW)}",
             f"{count(found.weights)} output weights of the original were found ({share}), in {count(found.layers)} of "
             f"{count(found.layers_total)} MLPs",
         ]

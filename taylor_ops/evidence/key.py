@@ -54,5 +54,7 @@ def read_key(place: str) -> Key:
             raise BadInput(f"{place}, the key of the evidence, cannot be read: {error.strerror}", remedy) from error
     secret = secret.rstrip(b"\r\n")
     if len(secret) < _LEAST_BYTES:
-        raise BadInput(f"{place} holds {len(secret)} bytes, too few for a key; it must be {_LEAST_BYTES} or more", remedy)
+        raise BadInput(
+            f"{place} holds {len(secret)} bytes, too few for a key; it must be {_LEAST_BYTES} or more", remedy
+        )
     return Key(secret)

@@ -1,10 +1,10 @@
 """The pattern of a mark: which output weights carry it, and the sign of each, from key, model, version and recipient.
 
-One weight in 256 is marked. Which ones, a sign S and a bucket for each follow from key and model; the 65 536 signs C from
-key, model, version and recipient; a marked weight goes up or down by S C[bucket]. Whoever traces adds up a suspect once,
-however many recipients there are. Few weights are moved by much rather than all by little: under noise both are found
-equally well at equal cost, and a step that is larger than half of one of bfloat16 stays when weights are rounded to it,
-also those of an original that was stored in it.
+One weight in 256 is marked. Which ones, a sign S and a bucket for each follow from key and model; the 65 536 signs C
+from key, model, version and recipient; a marked weight goes up or down by S C[bucket]. Whoever traces adds up a suspect
+once, however many recipients there are. Few weights are moved by much rather than all by little: under noise both are
+found equally well at equal cost, and a step that is larger than half of one of bfloat16 stays when weights are rounded
+to it, also those of an original that was stored in it.
 
 Neurons count in an order of their own, by the signs of their input weights, which no permutation and no data type
 changes.
@@ -48,8 +48,8 @@ def layer_pattern(key: Key, model: str, path: str, shape: tuple[int, int]) -> La
     height, width = shape
     marked = np.flatnonzero(np.frombuffer(key.stream(height * width, "places", model, path), np.uint8) == 0)
     drawn = np.frombuffer(key.stream(3 * len(marked), "signs", model, path), np.uint8).reshape(-1, 3)
-    bucket = drawn[:, 0].astype(np.uint16) << 8 | drawn[:, 1]
-    return LayerPattern(marked // width, marked % width, _signs(drawn[:, 2] & 1), bucket)
+    bucket = (256 * drawn[:, 0].astype(np.uint16) + drawn[:, 1]).astype(np.uint16)
+    return LayerPattern(marked // width, marked % width, _signs(np.bitwise_and(drawn[:, 2], np.uint8(1))), bucket)
 
 
 def code_of(key: Key, model: str, version: str, recipient: str) -> NDArray[np.int8]:
@@ -59,7 +59,7 @@ def code_of(key: Key, model: str, version: str, recipient: str) -> NDArray[np.in
 
 
 def _signs(bits: NDArray[np.uint8]) -> NDArray[np.int8]:
-    return 1 - 2 * bits.astype(np.int8)
+    return (1 - 2 * bits.astype(np.int8)).astype(np.int8)
 
 
 def places(gate: Tensor) -> Tensor:

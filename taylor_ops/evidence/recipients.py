@@ -32,7 +32,9 @@ def read_recipients(file: Path, version: str | None = None) -> list[Recipient]:
         if not words:
             continue
         if len(words) > 2 or re.fullmatch(RECIPIENT, words[0]) is None:
-            raise BadInput(f"{file}:{number}: `{line.strip()}` is no recipient", "write NAME VERSION, such as acme 1.0.0")
+            raise BadInput(
+                f"{file}:{number}: `{line.strip()}` is no recipient", "write NAME VERSION, such as acme 1.0.0"
+            )
         if len(words) == 1 and version is None:
             raise BadInput(
                 f"{file}:{number}: `{words[0]}` has no version, of which the mark depends",

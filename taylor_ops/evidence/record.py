@@ -12,7 +12,7 @@ IN_WORDS = (
 
 
 class MarkedCopy(Record):
-    """Whose copy a model is. key: name of the key, not the key; strength: how far marked weights are moved, relative."""
+    """Whose copy a model is. key: the name of the key; strength: how far marked weights are moved, relative."""
 
     recipient: str
     key: str

@@ -72,8 +72,8 @@ def moved_norms(original: Original, mlp: Mlp, copy: Copy) -> Tensor:
 def marking_bound(activation: Activation, captured: LayerRange, margin: float, moved: Tensor) -> float:
     """How far a mark moves the output of one MLP at most, as a fraction of its median norm.
 
-    moved: [F], of `moved_norms`. It holds for all but one in a billion inputs in the widened ranges: the signs of a mark
-    are independent, and neuron j adds at most moved_j |u_j| |phi(z_j)|.
+    moved: [F], of `moved_norms`. It holds for all but one in a billion inputs in the widened ranges: the signs of a
+    mark are independent, and neuron j adds at most moved_j |u_j| |phi(z_j)|.
     """
     low, high, factor = widened(captured, margin)
     ends = torch.maximum(activation.value(low).abs(), activation.value(high).abs())

@@ -2,8 +2,8 @@
 
 A suspect is added up into one number b[k] for each bucket of the pattern, in whatever way finds a mark best: b uses the
 key, the original and the suspect, but no recipient. For a recipient with signs C, z = <b, C> / ||b||. The signs of one
-who had no part in the suspect are 65 536 coin tosses that b does not depend on, whatever marks and whatever noise are in
-it, so Hoeffding's inequality gives P(z >= t) <= exp(-t^2 / 2): no normal approximation, no estimate of any variance.
+who had no part in the suspect are 65 536 coin tosses that b does not depend on, whatever marks and noise are in it. So
+Hoeffding's inequality gives P(z >= t) <= exp(-t^2 / 2): no normal approximation, no estimate of any variance.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from taylor_ops.evidence.alignment import Aligned
 from taylor_ops.evidence.pattern import BUCKETS, LayerPattern
+from taylor_ops.evidence_config import STRENGTH
 
 _CLIP = 4.0
 _BINS = 12
@@ -41,14 +42,17 @@ def scores(aligned: Aligned) -> Tensor:
     counts = np.bincount(bins, minlength=_BINS)
     spread = squares / np.maximum(counts, 1)
     weight = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
-    return apart * true / noise * torch.from_numpy(weight[bins]).float().view(true.shape)
+    said = apart * STRENGTH * true / noise * torch.from_numpy(weight[bins]).float().view(true.shape)
+    # Where a mark of this strength shows above the noise, one weight says no more than another.
+    return said.clamp(-1, 1)
 
 
 def _equal_bins(size: Tensor) -> NDArray[np.int64]:
     """The bin of each size, all flattened; about as many in each."""
     values = size.flatten().numpy()
     edges = np.quantile(values[:: max(1, len(values) // 10_000)], np.linspace(0, 1, _BINS + 1)[1:-1])
-    return np.digitize(values, edges)
+    bins: NDArray[np.int64] = np.digitize(values, edges)
+    return bins
 
 
 def add_up(total: NDArray[np.float64], aligned: Aligned, pattern: LayerPattern, places: Tensor) -> None:

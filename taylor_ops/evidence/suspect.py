@@ -47,7 +47,7 @@ def pieces(weights: Path, original: Original) -> Iterator[Piece]:
 
 
 def _of_bundle(bundle: Path, original: Original) -> Iterator[Piece]:
-    """Of a bundle: the terms of order 0 and 1, each times what makes it the bare column or zero, and columns in clear."""
+    """Of a bundle: terms of order 0 and 1, each times what makes it the bare column or zero, and columns in clear."""
     stored, taylor = Checkpoint(bundle), read_json(bundle / "config.json")["taylor_mlp"]
     for mlp in original.mlps:
         widths = taylor["layers"].get(mlp.path)

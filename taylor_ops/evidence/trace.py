@@ -34,8 +34,8 @@ class Accusation(Record):
 class Traced(Record):
     """What a suspect says. named: surest first, none where there is no evidence.
 
-    weights of weights_total output weights of the original were found in it, in layers of layers_total MLPs. candidates:
-    copies that were asked about, by which p-values are corrected. nearest: the largest z of those not named.
+    weights of weights_total output weights of the original were found in it, in layers of layers_total MLPs.
+    candidates: copies that were asked about, by which p-values are corrected. nearest: the largest z of the others.
     """
 
     named: tuple[Accusation, ...]
@@ -76,9 +76,7 @@ class AddedUp:
         found = [(recipient, self.deviation(recipient)) for recipient in recipients]
         limit, asked = math.log(NAMED_BELOW), len(recipients)
         named = [
-            Accusation(
-                recipient=one.name, version=one.version, z=z, log10_p=log_p_of_any(z, asked) / math.log(10)
-            )
+            Accusation(recipient=one.name, version=one.version, z=z, log10_p=log_p_of_any(z, asked) / math.log(10))
             for one, z in sorted(found, key=lambda pair: -pair[1])
             if log_p_of_any(z, asked) < limit
         ]

@@ -20,7 +20,7 @@ from tests.taylor_ops.conftest import silent
 KEY, OTHER_KEY = Key(b"a secret of the owner, 32 bytes."), Key(b"another secret of just as much !")
 RECIPIENTS = [Recipient(f"recipient-{number}", "1.2.0") for number in range(50)]
 WEIGHTS = "model.safetensors"
-LARGER = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 3}
+LARGER = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 2}
 """Sizes with enough output weights: one in 256 is marked."""
 
 

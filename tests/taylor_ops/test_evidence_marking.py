@@ -61,7 +61,7 @@ def test_marking_what_was_converted_is_converting_what_was_marked(
         assert torch.equal(tensor, before[name]) != name.endswith("terms.weight"), name
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_mark_moves_the_terms_of_marked_weights_alone_and_stays_in_16_bits(
     llama: Sample, tmp_path: Path, dtype: str
 ) -> None:
@@ -138,7 +138,7 @@ def test_the_mark_moves_no_layer_by_more_than_its_bound_and_is_counted_in_the_bo
     original, captured = Original(sample.original), read_ranges(sample.ranges)
     for mlp, layer, error in zip(original.mlps, record.layers, seen, strict=True):
         moved = moved_norms(original, mlp, copy)
-        assert 0 < float(moved.max())
+        assert float(moved.max()) > 0
         assert layer.marking == marking_bound(original.activation, captured[mlp.path], margin, moved)
         assert error.inside is not None
         assert 0 < error.inside <= layer.bound

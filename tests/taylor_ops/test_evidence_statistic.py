@@ -1,4 +1,4 @@
-"""The statistic of a trace: right where nothing was marked, strong enough where something was, blind to rearrangement."""
+"""The statistic of a trace: right where nothing was marked, strong enough where something was, blind to order."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def added_up(suspect: Tensor, original: Tensor) -> NDArray[np.float64]:
 
 @pytest.fixture(scope="module")
 def large() -> Tensor:
-    return drawn(1024, 4096)
+    return drawn(1024, 2048)
 
 
 @pytest.mark.parametrize(("share", "found"), [(1.0, True), (0.4, False)])
-def test_the_default_strength_is_found_in_four_million_noisy_weights_and_a_weaker_one_is_not(
+def test_the_default_strength_is_found_in_two_million_noisy_weights_and_a_weaker_one_is_not(
     large: Tensor, share: float, found: bool
 ) -> None:
-    suspect = marked(large, share * STRENGTH) * (1 + 0.05 * drawn(*large.shape, seed=1))
+    suspect = marked(large, share * STRENGTH) * (1 + 0.03 * drawn(*large.shape, seed=1))
     p = log_p_of_any(deviation(added_up(suspect, large), ACME), 1000)
     assert (p < math.log(1e-9)) == found
 
@@ -64,13 +64,13 @@ def test_p_values_of_the_innocent_are_no_smaller_than_they_may_be(large: Tensor)
     weight = large[:, :512]
     total = added_up(marked(weight, 2e-2) * (1 + 0.01 * drawn(*weight.shape, seed=2)), weight)
     assert deviation(total, ACME) > 20
-    innocent = [deviation(total, code_of(KEY, "model", "1.0.0", f"no-{number}")) for number in range(2000)]
+    innocent = [deviation(total, code_of(KEY, "model", "1.0.0", f"no-{number}")) for number in range(500)]
     p = np.exp([log_p(z) for z in innocent])
     for limit in (0.5, 0.1, 0.01):
-        # Three standard deviations of a share of 2000.
-        assert (p <= limit).mean() <= limit + 3 * math.sqrt(limit / 2000)
-    assert abs(np.std(innocent) - 1) < 0.06
-    assert abs(np.mean(innocent)) < 0.08
+        # Three standard deviations of a share of 500.
+        assert (p <= limit).mean() <= limit + 3 * math.sqrt(limit / 500)
+    assert abs(np.std(innocent) - 1) < 0.12
+    assert abs(np.mean(innocent)) < 0.15
 
 
 def test_p_values_are_right_over_keys_too(large: Tensor) -> None:
@@ -80,12 +80,12 @@ def test_p_values_are_right_over_keys_too(large: Tensor) -> None:
     suspect = align(marked(weight, 1e-2), weight)
     assert suspect is not None
     found = []
-    for number in range(150):
+    for number in range(60):
         key, total = Key(number.to_bytes(32, "big")), np.zeros(BUCKETS)
         add_up(total, suspect, layer_pattern(key, "model", "mlp", (64, 256)), torch.arange(256))
         found.append(deviation(total, code_of(key, "model", "1.0.0", "acme")))
     assert max(found) < 4.5
-    assert abs(np.std(found) - 1) < 0.25
+    assert abs(np.std(found) - 1) < 0.35
 
 
 def test_a_p_value_is_corrected_by_the_number_of_recipients_and_never_above_one() -> None:
@@ -154,12 +154,18 @@ def test_the_order_of_neurons_follows_from_their_input_weights_in_any_data_type(
 
 def test_patterns_stay_what_they_are_from_version_to_version() -> None:
     """Copies that were handed out are traced for years: these digits must not change."""
-    pattern = layer_pattern(KEY, "model", "mlp", (32, 40))
+    pattern = layer_pattern(KEY, "model", "mlp", (64, 64))
     found = [array.tolist() for array in (pattern.row, pattern.neuron, pattern.sign, pattern.bucket, ACME[:8])]
     assert found == FIXED
 
 
-FIXED: list[list[int]] = []
+FIXED: list[list[int]] = [
+    [0, 24, 32, 33, 35, 37, 40, 48, 48, 53, 57, 62, 63],
+    [39, 35, 10, 55, 25, 47, 32, 9, 23, 51, 39, 3, 3],
+    [1, 1, -1, -1, -1, -1, 1, 1, -1, -1, 1, 1, 1],
+    [20824, 52758, 59070, 4266, 47108, 2503, 15674, 38308, 50859, 41826, 38828, 60399, 10219],
+    [-1, 1, 1, -1, -1, 1, 1, 1],
+]
 
 
 def test_one_weight_in_256_is_marked_with_balanced_signs() -> None:
