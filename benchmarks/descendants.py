@@ -85,7 +85,7 @@ def lora_tuned(model: Any, texts: Sequence[Tensor], steps: int, rank: int = 8, r
         hook.remove()
     with torch.no_grad():
         for module, down, up in added:
-            module.weight.data += 2 * up @ down
+            module.weight.add_(2 * up @ down)
 
 
 def _train(model: Any, parameters: Sequence[Any], texts: Sequence[Tensor], steps: int, rate: float) -> None:

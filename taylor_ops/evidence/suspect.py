@@ -11,7 +11,6 @@ import torch
 from taylor_ops.architectures import Mlp
 from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.convert import is_bundle
-from taylor_ops.errors import BadInput
 from taylor_ops.evidence.alignment import Aligned, align
 from taylor_ops.files import read_json
 from taylor_ops.original import Original
@@ -28,10 +27,8 @@ def pieces(weights: Path, original: Original) -> Iterator[Piece]:
     """Everything in `weights`, a folder or a safetensors file, that stems from output weights of `original`.
 
     One MLP is in memory at a time. Tensors are looked for by their names; where none has the name of output weights, by
-    what they hold. Raises `BadInput` for a place with nothing to read.
+    what they hold. Raises `BadInput` for a place without safetensors.
     """
-    if not weights.exists():
-        raise BadInput(f"{weights} does not exist", "name a folder or a .safetensors file with the weights to trace")
     if weights.is_dir() and is_bundle(weights):
         yield from _of_bundle(weights, original)
         return

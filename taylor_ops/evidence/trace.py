@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from taylor_ops.errors import BadInput
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.pattern import BUCKETS, code_of, layer_pattern, name_of, places
 from taylor_ops.evidence.recipients import Recipient
@@ -94,6 +95,8 @@ class AddedUp:
 
 def trace(weights: Path, original: Path, key: Key, recipients: Sequence[Recipient], progress: Progress) -> Traced:
     """Say whose copy `weights` stem from; see `pieces` for what they may be. One MLP is in memory at a time."""
+    if not weights.exists():
+        raise BadInput(f"{weights} does not exist", "name a folder or a .safetensors file with the weights to trace")
     added = AddedUp(key, Original(original))
     added.add(weights, progress)
     return added.judged(recipients)
