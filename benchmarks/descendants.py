@@ -91,7 +91,7 @@ def lora_tuned(model: Any, texts: Sequence[Tensor], steps: int, rank: int = 8, r
 def _train(model: Any, parameters: Sequence[Any], texts: Sequence[Tensor], steps: int, rate: float) -> None:
     for parameter in parameters:
         parameter.requires_grad_(True)
-    optimiser = torch.optim.AdamW(parameters, lr=rate)
+    optimiser = torch.optim.AdamW(parameters, lr=rate, fused=True)
     model.train()
     for step in range(steps):
         ids = texts[step % len(texts)]

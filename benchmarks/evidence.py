@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from taylor_ops.evidence.statistic import log_p
 from taylor_ops.evidence.trace import AddedUp, Traced, trace
 from taylor_ops.evidence_config import STRENGTH
 from taylor_ops.exactness import Tally
-from taylor_ops.files import canonical_json, sha256_of_tree, write_text
+from taylor_ops.files import canonical_json, read_json, sha256_of_tree, write_text
 from taylor_ops.generation import Continuation, batches, continue_greedily
 from taylor_ops.latency import device_description
 from taylor_ops.models import load_bundle, load_original, load_tokenizer
@@ -62,10 +63,12 @@ RESULT = Path(__file__).parent / "results" / "evidence.json"
 CPU = torch.device("cpu")
 TOKENS = 2048
 PROMPTS, NEW_TOKENS = 24, 64
+FILE = "model.safetensors"
+PARTS = ("copying", "exactness", "traced", "lora", "fine_tuning", "null")
 KEY = Key(b"the key of this benchmark and of nothing else")
 RECIPIENTS = [Recipient(f"recipient-{number:04}", "1.0.0") for number in range(1000)]
 ACME, BETA = RECIPIENTS[417], RECIPIENTS[802]
-TRAINING_STEPS, TRAINING_TOKENS = 200, 64
+TRAINING_STEPS, TRAINING_TOKENS = 200, 32
 COPIES_TIMED = 3
 FRESH_KEYS, TRIALS = 5, 10_000
 
@@ -76,26 +79,26 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with wikitext2_valid.txt")
     parser.add_argument("--strength", type=float, default=STRENGTH)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--scratch", type=Path, help="folder for temporary files")
+    parser.add_argument("--scratch", type=Path, help="folder that keeps what is done, for a run that goes on there")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this; may be repeated")
     arguments = parser.parse_args()
     use_threads(arguments.threads)
-    with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
-        bench = Bench(read(CONFIG).config, Path(scratch), arguments.strength)
-        copying = bench.timed_copies()
-        exactness = bench.exactness()
-        found = bench.traced(arguments.data)
-        null = bench.null()
-    result = {
-        "command": typed("evidence"),
-        "device": device_description(CPU),
-        "threads": arguments.threads,
-        "strength": arguments.strength,
-        "recipients": len(RECIPIENTS),
-        "copying": copying,
-        "exactness": exactness,
-        "traced": found,
-        "null": null,
-    }
+    with ExitStack() as stack:
+        scratch = arguments.scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        bench = Bench(read(CONFIG).config, scratch, arguments.strength, arguments.data)
+        kept = {part: scratch / f"{part}.json" for part in PARTS}
+        for part in arguments.part or PARTS:
+            if not kept[part].exists():
+                write_text(kept[part], canonical_json(getattr(bench, part)()))
+        if not all(file.exists() for file in kept.values()):
+            return
+        result = {
+            "command": typed("evidence"),
+            "device": device_description(CPU),
+            "threads": arguments.threads,
+            "strength": arguments.strength,
+            "recipients": len(RECIPIENTS),
+        } | {part: read_json(file) for part, file in kept.items()}
     if arguments.strength == STRENGTH:
         write_text(RESULT, canonical_json(result))
     _show(result)
@@ -104,28 +107,34 @@ def main() -> None:
 class Bench:
     """The original, its conversion and two marked copies of it, in `scratch`."""
 
-    def __init__(self, config: ReleaseConfig, scratch: Path, strength: float) -> None:
-        self._scratch, self._strength = scratch, strength
-        source = resolve(config.source, scratch / "source", _unwatched)
-        self._original = source.folder
-        calibration = config.calibration.model_copy(update={"tokens": TOKENS})
-        captured = capture(source.folder, config.conversion.dtype, calibration, CPU, scratch / "ranges", _unwatched)
-        ranges = scratch / "ranges" / captured.file
-        plan = expansions_of(Original(source.folder), ranges, config.conversion).ladder()[0]
+    def __init__(self, config: ReleaseConfig, scratch: Path, strength: float, data: Path | None) -> None:
+        self._scratch, self._strength, self._data = scratch, strength, data
+        self._original = scratch / "source" / "original"
+        if not self._original.exists():
+            self._original = resolve(config.source, scratch / "source", _unwatched).folder
+        ranges = scratch / "ranges" / "ranges.safetensors"
+        if not ranges.exists():
+            calibration = config.calibration.model_copy(update={"tokens": TOKENS})
+            capture(self._original, config.conversion.dtype, calibration, CPU, ranges.parent, _unwatched)
         self._converted = scratch / "converted"
-        convert(source.folder, ranges, plan, config.conversion, self._converted, _unwatched)
         self._copies = {one: scratch / one.name for one in (ACME, BETA)}
+        if not self._converted.exists():
+            plan = expansions_of(Original(self._original), ranges, config.conversion).ladder()[0]
+            convert(self._original, ranges, plan, config.conversion, self._converted, _unwatched)
+        for recipient, folder in self._copies.items():
+            if not folder.exists():
+                self._mark(recipient, folder)
 
     def _mark(self, recipient: Recipient, folder: Path) -> None:
         folder.mkdir()
         copy = Copy(KEY, recipient.name, recipient.version, self._strength)
         MarkedModel(self._converted, copy).write(folder, _unwatched)
 
-    def timed_copies(self) -> dict[str, Any]:
+    def copying(self) -> dict[str, Any]:
         """Plain copies and marked ones of the converted model in turn; marking takes the hashes of its files too."""
         seconds: dict[str, list[float]] = {"plain": [], "marked": []}
         sha256_of_tree(self._converted)  # both read what is in memory
-        for number in range(COPIES_TIMED):
+        for _ in range(COPIES_TIMED):
             for kind in ("plain", "marked"):
                 folder = self._scratch / f"{kind}-copy"
                 begin = time.perf_counter()
@@ -135,11 +144,7 @@ class Bench:
                     self._mark(ACME, folder)
                 _written(folder)
                 seconds[kind].append(time.perf_counter() - begin)
-                if kind == "marked" and number == COPIES_TIMED - 1:
-                    folder.rename(self._copies[ACME])
-                else:
-                    shutil.rmtree(folder)
-        self._mark(BETA, self._copies[BETA])
+                shutil.rmtree(folder)
         medians = {kind: statistics.median(some) for kind, some in seconds.items()}
         return {
             "bytes": sum(file.stat().st_size for file in self._converted.iterdir()),
@@ -166,12 +171,12 @@ class Bench:
             result[name] = tally.comparison(0.0).plain()
         return result
 
-    def traced(self, data: Path | None) -> dict[str, Any]:
-        """What a trace says of each descendant."""
+    def traced(self) -> dict[str, Any]:
+        """What a trace says of a copy, of what the attack rebuilds, and of that after it was changed."""
         found = {"the bundle": self._look(self._copies[ACME], [ACME])}
         acme, beta = self._rebuilt(ACME), self._rebuilt(BETA)
         found["rebuilt by the rank-one attack"] = self._look(acme, [ACME])
-        tensors = load_file(acme / "model.safetensors")
+        tensors = load_file(acme / FILE)
         made: dict[str, Callable[[], become.Tensors]] = {
             "bfloat16": lambda: become.in_bfloat16(tensors),
             "int8 rounding": lambda: become.rounded_to(8)(tensors),
@@ -180,28 +185,29 @@ class Bench:
             "5 % relative noise": lambda: become.noisy(0.05)(tensors),
         }
         for name, make in made.items():
-            found[name] = self._look(self._saved(make()), [ACME])
-        other = load_file(beta / "model.safetensors")
-        found["equal merge of two copies"] = self._look(self._saved(become.merged(tensors, other)), [ACME, BETA])
-        del other
-        texts = self._texts(data)
-        trained: dict[str, Callable[..., None]] = {
-            f"LoRA, {TRAINING_STEPS} steps": become.lora_tuned,
-            f"full fine-tuning, {TRAINING_STEPS} steps": become.fine_tuned,
-        }
-        for name, train in trained.items():
-            model = load_original(acme, "float32", CPU)
-            before = {key: value.clone() for key, value in model.state_dict().items() if "down_proj" in key}
-            train(model, texts, TRAINING_STEPS)
-            state = model.state_dict()
-            moved = statistics.median(
-                float((state[key] - value).norm() / value.norm()) for key, value in before.items()
-            )
-            model.save_pretrained(self._scratch / "trained")
-            found[name] = self._look(self._scratch / "trained", [ACME]) | {"moved": moved}
-            shutil.rmtree(self._scratch / "trained")
+            found[name] = self._look(self._saved(make(), "descendant"), [ACME])
+        merged = become.merged(tensors, load_file(beta / FILE))
+        found["equal merge of two copies"] = self._look(self._saved(merged, "descendant"), [ACME, BETA])
         found["a part: 64 rows of one layer"] = self._look(self._part(tensors), [ACME])
         return found
+
+    def lora(self) -> dict[str, Any]:
+        """What a trace says of the rebuilt model after LoRA."""
+        return self._after(become.lora_tuned, "lora")
+
+    def fine_tuning(self) -> dict[str, Any]:
+        """What a trace says of the rebuilt model after training of all its weights."""
+        return self._after(become.fine_tuned, "fine-tuned")
+
+    def _after(self, train: Callable[..., None], name: str) -> dict[str, Any]:
+        model = load_original(self._rebuilt(ACME), "float32", CPU)
+        before = {key: value.clone() for key, value in model.state_dict().items() if "down_proj" in key}
+        train(model, self._texts(), TRAINING_STEPS)
+        state = model.state_dict()
+        moved = [float((state[key] - value).norm() / value.norm()) for key, value in before.items()]
+        model.save_pretrained(self._scratch / name)
+        steps = {"steps": TRAINING_STEPS, "tokens_a_step": TRAINING_TOKENS}
+        return self._look(self._scratch / name, [ACME]) | steps | {"moved": statistics.median(moved)}
 
     def _look(self, weights: Path, expected: Sequence[Recipient]) -> dict[str, Any]:
         begin = time.perf_counter()
@@ -212,22 +218,26 @@ class Bench:
     def _rebuilt(self, recipient: Recipient) -> Path:
         """The dense model that the rank-one attack makes of a copy, as one file."""
         folder = self._scratch / f"rebuilt-{recipient.name}"
+        if (folder / FILE).exists():
+            return folder
 
         def recovered(layer: ProtectedLayer) -> Tensor:
             return rank_one.recover(layer, Audit()).weights
 
-        Target(self._copies[recipient], folder).rebuild(recovered)
-        tensors = {name: one for file in folder.glob("*.safetensors") for name, one in load_file(file).items()}
-        for file in folder.glob("*.safetensors*"):
-            file.unlink()
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        with tempfile.TemporaryDirectory(dir=self._scratch) as scratch:
+            made = Target(self._copies[recipient], Path(scratch) / "made").rebuild(recovered)
+            tensors = {name: one for file in made.glob("*.safetensors") for name, one in load_file(file).items()}
+            for file in made.glob("*.safetensors*"):
+                file.unlink()
+            save_file(tensors, made / FILE, metadata={"format": "pt"})
+            made.rename(folder)
         return folder
 
-    def _saved(self, tensors: become.Tensors) -> Path:
-        folder = self._scratch / "descendant"
+    def _saved(self, tensors: become.Tensors, name: str) -> Path:
+        folder = self._scratch / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        save_file({name: one.contiguous() for name, one in tensors.items()}, folder / "model.safetensors")
+        save_file({name: one.contiguous() for name, one in tensors.items()}, folder / FILE)
         return folder
 
     def _part(self, tensors: become.Tensors) -> Path:
@@ -235,11 +245,11 @@ class Bench:
         save_file({"a": tensors["model.layers.11.mlp.down_proj.weight"][100:164].contiguous()}, path)
         return path
 
-    def _texts(self, data: Path | None) -> list[Tensor]:
+    def _texts(self) -> list[Tensor]:
         """Texts [1, T] to train on: the project's own, and running text where it is there."""
         sources = [TextSource(name="project", builtin="calibration")]
-        if data is not None and (data / "wikitext2_valid.txt").is_file():
-            sources.append(TextSource(name="wikitext", file=data / "wikitext2_valid.txt"))
+        if self._data is not None and (self._data / "wikitext2_valid.txt").is_file():
+            sources.append(TextSource(name="wikitext", file=self._data / "wikitext2_valid.txt"))
         tokens = TRAINING_STEPS * TRAINING_TOKENS
         found = sequences(tuple(sources), load_tokenizer(self._original), tokens, TRAINING_TOKENS)
         return [torch.tensor([text]) for text in found]
@@ -272,11 +282,10 @@ class Bench:
 
     def _materials(self) -> list[Path]:
         """Marked for others, in several forms, and not marked at all."""
-        acme = load_file(self._scratch / f"rebuilt-{ACME.name}" / "model.safetensors")
-        kept = []
-        for number, change in enumerate((become.rounded_to(4), become.noisy(0.05))):
-            kept.append(self._saved(change(acme)).rename(self._scratch / f"material-{number}"))
-        return [self._converted, self._copies[ACME], self._scratch / f"rebuilt-{BETA.name}", *kept]
+        acme = load_file(self._rebuilt(ACME) / FILE)
+        changes = enumerate((become.rounded_to(4), become.noisy(0.05)))
+        changed = [self._saved(change(acme), f"material-{number}") for number, change in changes]
+        return [self._converted, self._copies[ACME], self._rebuilt(BETA), *changed]
 
 
 def _shown(model: Any, said: Continuation) -> Continuation:
@@ -313,7 +322,8 @@ def _show(result: dict[str, Any]) -> None:
     table = Table(title=f"Copies marked at {result['strength']:g}, traced among {result['recipients']} recipients")
     for heading in ("descendant", "named", "z", "p, corrected", "right"):
         table.add_column(heading)
-    for name, one in result["traced"].items():
+    after = {"LoRA": result["lora"], "full fine-tuning": result["fine_tuning"]}
+    for name, one in (result["traced"] | after).items():
         table.add_row(
             name,
             ", ".join(each["recipient"] for each in one["named"]) or "no evidence",
