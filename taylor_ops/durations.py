@@ -60,8 +60,11 @@ def _attack_seconds(name: str, config: ReleaseConfig, here: SourceHere, times: T
     samples, original = config.audit.samples, here.original
     hidden = int(original.config.hidden_size)
     neurons = original.down_values(original.mlps[0]) / hidden
-    if name == "distillation":
+    if name in ("distillation", "warm_distillation"):
         return made + times.forward(config.audit.steps * _TRAINED_ROWS + samples)
+    if name in ("fine_tuning", "lora"):
+        # Forwards, and backwards at twice their price.
+        return made + 3 * times.forward(config.audit.tuning_steps * _TRAINED_ROWS)
     if name == "least_squares":
         # In float64: features, their products with one another, and the eigenvectors of those.
         solved = (samples * neurons + 9 * neurons**2) / (3 * hidden)

@@ -147,7 +147,7 @@ def test_time_is_counted_for_prompts_other_shapes_devices_and_attacks(
     shapes = seconds(also=also)["transfer"]
     both = seconds(also=also, devices=[{"device": "cpu", "target_slowdown": 12.0}])["transfer"]
     assert usual["transfer"] == 0 < shapes < both
-    for attack in ("least_squares", "distillation"):
+    for attack in ("least_squares", "distillation", "warm_distillation", "fine_tuning", "lora"):
         assert seconds({"attacks": [*config.audit.attacks, attack]})["audit"] > usual["audit"] + 1
     assert seconds({"attacks": []})["audit"] == 0
     assert seconds({"rebuild": []})["audit"] < usual["audit"]
