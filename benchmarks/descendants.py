@@ -84,8 +84,8 @@ def lora_tuned(model: Any, texts: Sequence[Tensor], steps: int, rank: int = 8, r
     for hook in hooks:
         hook.remove()
     with torch.no_grad():
-        for layer, first, second in added:
-            layer.weight.add_(2 * second @ first)
+        for module, first, second in added:
+            module.weight.add_(2 * second @ first)
 
 
 def _train(model: Any, parameters: Sequence[Any], texts: Sequence[Tensor], steps: int, rate: float) -> None:

@@ -6,7 +6,7 @@ from taylor_ops.records import Record
 
 IN_WORDS = (
     "This copy is marked: its output weights carry a keyed pattern that tells its publisher which copy it is, and that "
-    "stays in models rebuilt, fine-tuned, quantised, pruned or merged from it."
+    "is made to stay in models rebuilt, fine-tuned, quantised, pruned or merged from it."
 )
 """What card and manifest say of it."""
 
