@@ -13,7 +13,7 @@ from pydantic import Field
 from flows.stage import Release
 from flows.waiting import forget_ended
 from taylor_ops.approval import Approval, note_that_it_goes_on, note_that_it_waits
-from taylor_ops.bundle import Evidence, stated
+from taylor_ops.bundle import Findings, stated
 from taylor_ops.card import card_template
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.gates import gates_before_publication, gates_in_markdown
@@ -40,7 +40,7 @@ def require_suspendable(release: Release) -> None:
         )
 
 
-def approve(release: Release, evidence: Evidence) -> Approval | None:
+def approve(release: Release, findings: Findings) -> Approval | None:
     """Ask a person, where the config says so; None where it does not.
 
     The first call ends this run, which the server starts again when there is an answer; the call then gives it back.
@@ -50,11 +50,11 @@ def approve(release: Release, evidence: Evidence) -> Approval | None:
     if not release.config.publish.approval:
         return None
     decides = {
-        "evidence": evidence,
+        "findings": findings,
         "config": stated(release.loaded.document),
         "template": card_template(release.config.card),
     }
-    known = gates_before_publication(evidence.latency, evidence.exactness, evidence.audit, release.config.audit)
+    known = gates_before_publication(findings.latency, findings.exactness, findings.audit, release.config.audit)
     shown = f"## {release.label}\n\n" + gates_in_markdown(known)
 
     def ask() -> Approval:

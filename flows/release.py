@@ -25,7 +25,7 @@ from flows.stages import (
     verify,
 )
 from flows.timed_stages import calibrate, transfer
-from taylor_ops.bundle import Evidence
+from taylor_ops.bundle import Findings
 from taylor_ops.errors import BadInput
 from taylor_ops.release_record import ReleaseRecord
 
@@ -67,9 +67,9 @@ def release(
         converted = mark(run, source, ranges, convert(run, source, ranges, latency))
         exactness = validate(run, source, ranges, converted)
         attacks = audit(run, source, converted)
-        evidence = Evidence(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
-        approval = approve(run, evidence)
-        bundle = assemble(run, evidence, approval)
+        findings = Findings(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
+        approval = approve(run, findings)
+        bundle = assemble(run, findings, approval)
         leaks = refuse_leaks(run, source, converted, bundle, approval)
         published = publish(run, bundle)
         verified = verify(run, bundle, published)

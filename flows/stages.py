@@ -27,7 +27,7 @@ from taylor_ops.audit import AuditRecord
 from taylor_ops.audit import audit as attack
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.gate import require_allowed
-from taylor_ops.bundle import BundleRecord, Evidence
+from taylor_ops.bundle import BundleRecord, Findings
 from taylor_ops.card import card_template
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.evidence.marking import MarkedModel
@@ -193,21 +193,21 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
 
 
 @task(task_run_name="assemble {release.label}")
-def assemble(release: Release, evidence: Evidence, approval: Approval | None) -> BundleRecord:
+def assemble(release: Release, findings: Findings, approval: Approval | None) -> BundleRecord:
     """Put model, card and manifest together in the run's folder."""
-    evidence = evidence.model_copy(update={"approval": approval})
+    findings = findings.model_copy(update={"approval": approval})
     config, document = release.config, bundles.stated(release.loaded.document)
     return release.perform(
         "assemble",
         "taylor_ops.bundle",
         BundleRecord,
         {
-            "evidence": evidence,
+            "findings": findings,
             "config": document,
             "template": card_template(config.card),
             "key": str(_signer(release)),
         },
-        lambda folder, _progress: bundles.assemble(model_of(release), config, document, evidence, folder),
+        lambda folder, _progress: bundles.assemble(model_of(release), config, document, findings, folder),
         folder=release.folder / "bundle",
     )
 

@@ -41,7 +41,7 @@ class BundleRecord(Record):
     files: dict[str, str]
 
 
-class Evidence(Record):
+class Findings(Record):
     """Everything that a card and a manifest state about one release."""
 
     source: ResolvedSource
@@ -57,7 +57,7 @@ class Evidence(Record):
 
 
 def assemble(
-    converted_folder: Path, config: ReleaseConfig, document: dict[str, Any], evidence: Evidence, folder: Path
+    converted_folder: Path, config: ReleaseConfig, document: dict[str, Any], findings: Findings, folder: Path
 ) -> BundleRecord:
     """Make the bundle in `folder` from the converted model; weights are linked, not copied, where the disk allows."""
     statements = {
@@ -66,7 +66,7 @@ def assemble(
         "version": config.version,
         "config": portable(document),
         "tools": {tool: version(tool) for tool in _TOOLS} | {"python": platform.python_version()},
-    } | _statements(evidence, config.card.measured)
+    } | _statements(findings, config.card.measured)
     signing = config.publish.signing
     if signing is not None:
         statements["signature"] = statement_of(signer_of(signing))
@@ -87,11 +87,11 @@ def assemble(
     )
 
 
-def _statements(evidence: Evidence, measured: bool) -> dict[str, Any]:
-    converted, latency, exactness = evidence.converted, evidence.latency, evidence.exactness
+def _statements(findings: Findings, measured: bool) -> dict[str, Any]:
+    converted, latency, exactness = findings.converted, findings.latency, findings.exactness
     return (
         {
-            "source": evidence.source.portable(),
+            "source": findings.source.portable(),
             "coverage": {
                 "neurons_protected": converted.neurons_protected,
                 "neurons_total": converted.neurons_total,
@@ -121,9 +121,9 @@ def _statements(evidence: Evidence, measured: bool) -> dict[str, Any]:
             }
             | ({"measured": _timed(latency)} if measured else {}),
             "exactness": exactness.plain(),
-            "audit": claims(evidence.audit),
+            "audit": claims(findings.audit),
         }
-        | ({"approval": evidence.approval.plain()} if evidence.approval else {})
+        | ({"approval": findings.approval.plain()} if findings.approval else {})
         | marked_statement(converted.mark is not None)
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult, Rebuilt, Timed
-from taylor_ops.bundle import BundleRecord, Evidence
+from taylor_ops.bundle import BundleRecord, Findings
 from taylor_ops.calibration import Trial
 from taylor_ops.card_config import Card
 from taylor_ops.config import Conversion, HubSource, ReleaseConfig
@@ -250,7 +250,7 @@ def statements(**changes: Any) -> dict[str, Any]:
         "version": "1.2.0",
         "config": document(),
         "tools": {"torch": "2.13.0", "transformers": "5.20.0", "python": "3.11.9"},
-    } | Evidence(**evidence | changes).identity()
+    } | Findings(**evidence | changes).identity()
 
 
 def record(**changes: Any) -> ReleaseRecord:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from taylor_ops.bundle import MANIFEST, Evidence, assemble
+from taylor_ops.bundle import MANIFEST, Findings, assemble
 from taylor_ops.card import card_template, render_card
 from taylor_ops.card_config import Card
 from taylor_ops.card_plots import card_plots
@@ -215,8 +215,8 @@ def test_what_was_timed_stays_out_of_a_bundle_that_is_to_have_the_same_bytes_aga
     assert differ == {"README.md", "taylor_release.json", "latency.png", "calibration.png"}
 
 
-def evidence_with(latency: LatencyRecord) -> Evidence:
-    return Evidence(
+def evidence_with(latency: LatencyRecord) -> Findings:
+    return Findings(
         source=example.source(),
         converted=example.converted(),
         latency=latency,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from taylor_ops.audit import AuditRecord
-from taylor_ops.bundle import CARD, MANIFEST, Evidence, assemble
+from taylor_ops.bundle import CARD, MANIFEST, Findings, assemble
 from taylor_ops.config import Exactness, FolderSource, TextSource
 from taylor_ops.convert import convert
 from taylor_ops.errors import BadInput, GateRejected
@@ -153,7 +153,7 @@ def master(llama: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("master")
     held_out = TextSource(name="project", builtin="held_out", limit=2)
     exactness = Exactness(prompts=(held_out,), running_text=(), new_tokens=4)
-    evidence = Evidence(
+    evidence = Findings(
         source=resolve(FolderSource(kind="folder", path=llama.original), root, silent),
         converted=llama.record,
         latency=example.latency(),

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from flows.command_line import app
-from taylor_ops.bundle import MANIFEST, Evidence, assemble, stated
+from taylor_ops.bundle import MANIFEST, Findings, assemble, stated
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError
 from taylor_ops.files import canonical_json, read_json, sha256_of, sha256_of_tree
 from taylor_ops.publish_config import Publish
@@ -33,7 +33,7 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assembled(llama: Sample, folder: Path, key: Path | None) -> Path:
     """A bundle without recorded tokens, signed where there is a key."""
     exactness = example.exactness().model_copy(update={"continuations": ()})
-    evidence = Evidence(
+    evidence = Findings(
         source=example.source(),
         converted=example.converted(),
         latency=example.latency(),

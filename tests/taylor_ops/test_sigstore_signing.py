@@ -20,7 +20,7 @@ from sigstore.errors import TUFError, VerificationError
 from sigstore.oidc import IdentityToken
 
 from flows.command_line import app
-from taylor_ops.bundle import MANIFEST, Evidence, assemble, stated
+from taylor_ops.bundle import MANIFEST, Findings, assemble, stated
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.files import read_json
 from taylor_ops.leaks import public_texts
@@ -90,7 +90,7 @@ def sigstore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 def assembled(llama: Sample, folder: Path) -> Path:
     """A bundle without recorded tokens, signed as Ann."""
-    evidence = Evidence(
+    evidence = Findings(
         source=example.source(),
         converted=example.converted(),
         latency=example.latency(),

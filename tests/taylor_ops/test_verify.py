@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from taylor_ops.audit import audit
 from taylor_ops.audit_config import Audit
-from taylor_ops.bundle import MANIFEST, Evidence, assemble
+from taylor_ops.bundle import MANIFEST, Findings, assemble
 from taylor_ops.config import Exactness, FolderSource, TextSource
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.exactness import validate
@@ -36,7 +36,7 @@ def original_bundle(llama: Sample, tmp_path_factory: pytest.TempPathFactory) -> 
     root = tmp_path_factory.mktemp("verify")
     held_out = TextSource(name="project", builtin="held_out", limit=PROMPTS)
     exactness = Exactness(prompts=(held_out,), running_text=(), new_tokens=NEW_TOKENS)
-    evidence = Evidence(
+    evidence = Findings(
         source=resolve(FolderSource(kind="folder", path=llama.original), root, silent),
         converted=llama.record,
         latency=example.latency(),
