@@ -175,7 +175,7 @@ def test_an_audit_prints_a_table_or_its_record_as_json(tmp_path: Path) -> None:
 def test_an_attack_that_is_not_known_is_refused_with_those_that_are(tmp_path: Path) -> None:
     cause, remedy = refused("audit", tmp_path, "--original", tmp_path, "--attack", "guessing")
     assert "attack `guessing` is not known" in cause
-    assert "collapse, distillation, least_squares, rank_one, ratios" in remedy
+    assert "collapse, distillation, fine_tuning, least_squares, lora, rank_one, ratios, warm_distillation" in remedy
 
 
 # run

@@ -73,7 +73,7 @@ def test_settings_of_the_command_line_stay_what_they_are() -> None:
 
 def test_the_form_describes_every_parameter_and_every_section() -> None:
     parameters = json.loads(json.dumps(parameter_schema(release.fn).model_dump()))["properties"]
-    assert set(parameters) == {"config", "overrides", "artifacts"}
+    assert set(parameters) == {"config", "overrides", "artifacts", "expected"}
     assert all(parameter["description"] for parameter in parameters.values())
     sections = parameters["overrides"]["properties"]
     assert sections["latency"]["properties"]["target_slowdown"]["description"].startswith("Decode time of the bundle")

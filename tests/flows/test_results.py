@@ -84,6 +84,7 @@ def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_s
         "calibrate",
         "transfer",
         "convert",
+        "mark",
         "validate",
         "audit",
         "assemble",

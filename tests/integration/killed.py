@@ -24,6 +24,7 @@ STAGES = (
     "resolve",
     "capture",
     "calibrate",
+    "transfer",
     "convert",
     "validate",
     "audit",

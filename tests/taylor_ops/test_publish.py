@@ -20,8 +20,8 @@ from taylor_ops.publish_config import Publish
 from taylor_ops.published import Published
 
 REPO, VERSION = "owner/tiny-taylor", "1.0.0"
-# A copy of this process: a new one would first import all of the project, which takes longer than all of these tests.
-PROCESSES = multiprocessing.get_context("fork")
+# New ones: a copy of this process would hold what other tests left in it.
+PROCESSES = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
