@@ -27,7 +27,7 @@ from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.errors import GateRejected
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, neurons_in_order
-from taylor_ops.files import link_or_copy, read_json, sha256_of_tree
+from taylor_ops.files import link_or_copy, read_json, sha256_of, sha256_of_tree
 from taylor_ops.threads import on_one_thread
 
 Progress = Callable[[int, int], None]
@@ -169,8 +169,9 @@ class MarkedModel:
 
         Raises `GateRejected` naming the file.
         """
-        expected, found = sha256_of_tree(self._folder), sha256_of_tree(folder)
-        for file in self.files():
+        files, found = self.files(), sha256_of_tree(folder)
+        expected = {other.name: sha256_of(other) for other in set(self._folder.iterdir()) - set(files)}
+        for file in files:
             digest = hashlib.sha256()
             for block in self.blocks(file):
                 digest.update(block)
