@@ -20,14 +20,15 @@ SILENCE = timedelta(seconds=90)
 
 
 def automation(silence: timedelta = SILENCE) -> AutomationCore:
-    """Mark a release as crashed that was heard of once and then not for `silence`, and that came to no end."""
+    """Mark a release as crashed that began, then was not heard of for `silence`, and that came to no end."""
     ends = ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")
     return AutomationCore(
         name=NAME,
         description="Mark a release as crashed when its process is heard of no more",
         trigger=EventTrigger(
             posture=Posture.Proactive,
-            after={"prefect.flow-run.heartbeat"},
+            # Its first heartbeat comes late: one may die before.
+            after={"prefect.flow-run.Running", "prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ends)},
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related={"prefect.resource.role": "flow", "prefect.resource.name": "release"},

@@ -81,14 +81,21 @@ class Halted:
         if place is not None:
             (self.artifacts / "halt").write_text(place)
 
-    def halted(self) -> int:
-        """The process of the run, when it has stopped where it was told to."""
-        descriptor = os.open(self.artifacts / "halted", os.O_RDONLY | os.O_NONBLOCK)
+    def halted(self, run: str) -> int:
+        """The process of the run, when it has stopped where it was told to.
+
+        A worker reports a death twice, the second time seconds later, and undoes a retry in between: as a person would,
+        have it started once more then.
+        """
+        descriptor, end = os.open(self.artifacts / "halted", os.O_RDONLY | os.O_NONBLOCK), time.monotonic() + _PATIENCE
         try:
-            ready, _, _ = select.select([descriptor], [], [], _PATIENCE)
-            if not ready:
-                raise WorkFailed("the run did not come to its place", f"see {self.prefect.place / 'worker.log'}")
-            return int(os.read(descriptor, 32))
+            while time.monotonic() < end:
+                ready, _, _ = select.select([descriptor], [], [], 1)
+                if ready:
+                    return int(os.read(descriptor, 32))
+                if self.prefect.state(run) == "CRASHED":
+                    self.retry(run)
+            raise WorkFailed("the run did not come to its place", f"see {self.prefect.place / 'worker.log'}")
         finally:
             os.close(descriptor)
 
@@ -97,7 +104,7 @@ class Halted:
 
         Of a run that died with it the server then knows. Without the server the run goes on, and has to get over that.
         """
-        pid = self.halted()
+        pid = self.halted(run)
         if what == "server":
             self.prefect.kill("server")
             (self.artifacts / "go").write_text("go")
