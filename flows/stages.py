@@ -23,7 +23,7 @@ from taylor_ops import ranges as captured
 from taylor_ops import source as sources
 from taylor_ops import verify as verification
 from taylor_ops.approval import Approval
-from taylor_ops.audit import AuditRecord
+from taylor_ops.audit import AuditRecord, texts_read
 from taylor_ops.audit import audit as attack
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.gate import require_allowed
@@ -179,7 +179,7 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
         {
             "source": source,
             "converted": converted,
-            "texts": text_hashes((*config.exactness.prompts, *config.exactness.running_text)),
+            "texts": text_hashes(texts_read(config.audit, config.exactness)),
             "audit": config.audit.model_dump(mode="json", exclude={"policy", "thresholds"}),
             "latency": config.latency.model_dump(mode="json", exclude=ELSEWHERE),
             "device": latencies.device_description(device),

@@ -1,23 +1,23 @@
 """Choose the plan whose slowdown meets the target, from as few noisy measurements as decide it. No clock, no model.
 
-A candidate is sampled in pairs until an interval for the median of its ratios lies inside the band around the target,
-or apart from it; a machine on which neither happens within the budget is called noisy. Intervals that decide are order
-statistics, by the sign test, and wider than for a single look at the samples, because there are many: over all looks a
-candidate whose median ratio is not inside the band passes with a chance of at most 0.1 %, one that is inside is said to
-miss with at most 5 %. That is exact for any noise that is independent from pair to pair.
+A candidate is sampled in pairs until an interval for the centre of its ratios lies inside the band around the target,
+or apart from it, or until it lies off the middle and another plan nearer to it would be settled sooner; a machine on
+which none of these happens within the budget is called noisy. Intervals that decide are wider than for a single look at
+the samples, because there are many: over all looks a candidate that is not inside the band passes with a chance of at
+most 0.1 %, one that is inside is said to miss with at most 5 %.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Literal, Protocol
 
 import numpy as np
 
 from taylor_ops.config import Latency
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
+from taylor_ops.looks import ends, looks, ranks_of_looks, ratio_interval, walsh_averages
 from taylor_ops.plan import Plan
 from taylor_ops.records import Record
 
@@ -30,7 +30,7 @@ _RESAMPLES = 2000
 _FALSELY_MET = 0.001
 _FALSELY_MISSED = 0.05
 _CONFIDENCE = 0.95
-_MORE_PAIRS = 4
+_LOOKS_BEFORE_ANOTHER = 4
 # Two measurements nearer than this say little about the slope between them.
 _FAR_APART = 0.05
 
@@ -73,12 +73,22 @@ def search(
     """
     target = settings.target_slowdown
     trials: list[Trial] = []
+    seen: list[tuple[Plan, float]] = []
     estimate = predict
+
+    def nearest(estimated: Callable[[Plan], float]) -> Plan:
+        return min(ladder, key=lambda rung: abs(estimated(rung) - target))
+
     for number in range(settings.max_trials):
-        plan = min(ladder, key=lambda rung: abs(estimate(rung) - target))
-        if any(trial.plan.columns == plan.columns for trial in trials):
+        plan = nearest(estimate)
+        if plan in (trial.plan for trial in trials):
             break
-        original, bundle, verdict = judged_pairs(measure(plan), settings)
+
+        def another(slowdown: float, plan: Plan = plan, last: bool = number + 1 == settings.max_trials) -> bool:
+            better = nearest(_corrected([*seen, (plan, slowdown)]))
+            return not last and better != plan and better not in (trial.plan for trial in trials)
+
+        original, bundle, verdict = judged_pairs(measure(plan), settings, another=another)
         slowdown, interval = slowdown_of(original, bundle, seed)
         trials.append(
             Trial(
@@ -95,40 +105,52 @@ def search(
             return plan, trials
         if verdict == "noisy":
             raise _noisy(trials[-1], settings)
-        estimate = _corrected(trials)
+        seen.append((plan, slowdown))
+        estimate = _corrected(seen)
     raise _refusal(ladder, estimate, trials, settings)
 
 
 def judged_pairs(
-    sample: Sample, settings: Latency, progress: Progress = lambda _done, _total: None
+    sample: Sample,
+    settings: Latency,
+    progress: Progress = lambda _done, _total: None,
+    another: Callable[[float], bool] = lambda _slowdown: False,
 ) -> tuple[list[float], list[float], Verdict]:
     """Paired seconds of original and candidate, as many as decide whether the slowdown meets the target.
 
-    `edge` where the slowdown is known well after the most pairs, and is one end of the band as far as they tell;
-    `noisy` where it is not known.
+    another: whether a plan nearer to the target is left to try if this one has the given slowdown. `edge` where one is
+    and this one lies in the outer half of the band, or where the slowdown is known well after the most pairs and is one
+    end of the band as far as they tell; `noisy` where it is not known.
     """
-    low, high = (settings.target_slowdown * (1 + side * settings.tolerance) for side in (-1, 1))
+    low, target, high = (math.log(settings.target_slowdown * (1 + side * settings.tolerance)) for side in (-1, 0, 1))
     meets, misses = (
         ranks_of_looks(settings.pairs, settings.max_pairs, error) for error in (_FALSELY_MET, _FALSELY_MISSED / 2)
     )
     original: list[float] = []
     bundle: list[float] = []
-    for meeting, missing in zip(meets, misses, strict=True):
-        for _ in range(_MORE_PAIRS if original else settings.pairs):
+    for number, samples in enumerate(looks(settings.pairs, settings.max_pairs)):
+        while len(original) < samples:
             first, second = sample()
             original.append(first)
             bundle.append(second)
             progress(len(original), settings.max_pairs)
-        ratios = np.sort(np.asarray(bundle) / np.asarray(original))
-        least, most = _ends(ratios, meeting)
-        if low <= least and most <= high:
+        ratios = np.asarray(bundle) / np.asarray(original)
+        averages = walsh_averages(np.log(ratios))
+        slowdown = math.log(float(np.median(ratios)))
+        least, most = ends(averages, meets[number])
+        if low <= least and most <= high and low <= slowdown <= high:
             return original, bundle, "met"
-        least, most = _ends(ratios, missing)
-        if most < low or high < least:
+        least, most = ends(averages, misses[number])
+        if (most < low and slowdown < low) or (high < least and high < slowdown):
             return original, bundle, "missed"
-    least, most = median_interval(ratios, _CONFIDENCE)
+        least, most = ratio_interval(ratios, _CONFIDENCE)
+        off = not (low + target) / 2 <= slowdown <= (target + high) / 2
+        off = off and not least <= settings.target_slowdown <= most
+        if number + 1 >= _LOOKS_BEFORE_ANOTHER and off and another(math.exp(slowdown)):
+            return original, bundle, "edge"
     # Narrow enough and yet on the edge of the band: a candidate nearer to its middle is needed.
-    return original, bundle, "edge" if most - least <= (high - low) / 2 else "noisy"
+    known = math.log(most / least) <= (high - low) / 2
+    return original, bundle, "edge" if known else "noisy"
 
 
 def steady_pairs(sample: Sample, settings: Latency, progress: Progress) -> tuple[list[float], list[float]]:
@@ -159,60 +181,11 @@ def timed_pairs(
         bundle.append(second)
         progress(len(original), settings.max_pairs)
         if len(original) >= settings.pairs:
-            ratios = np.sort(np.asarray(bundle) / np.asarray(original))
-            least, most = median_interval(ratios, _CONFIDENCE)
+            ratios = np.asarray(bundle) / np.asarray(original)
+            least, most = ratio_interval(ratios, _CONFIDENCE)
             if most - least <= widest * float(np.median(ratios)):
                 return original, bundle, True
     return original, bundle, False
-
-
-def median_interval(ordered: np.ndarray[tuple[int], np.dtype[np.float64]], confidence: float) -> tuple[float, float]:
-    """Interval for the median of what `ordered` samples [n] are drawn from, right with at least `confidence`.
-
-    By order statistics; all of the line where n samples are too few to say.
-    """
-    return _ends(ordered, _rank(len(ordered), confidence))
-
-
-def _ends(ordered: np.ndarray[tuple[int], np.dtype[np.float64]], rank: int) -> tuple[float, float]:
-    return (float(ordered[rank - 1]), float(ordered[-rank])) if rank else (-np.inf, np.inf)
-
-
-@cache
-def _rank(samples: int, confidence: float) -> int:
-    """Largest k for which the k-th smallest and the k-th largest enclose the median with `confidence`; 0 if none."""
-    outside, rank = 0, 0
-    while 2 * (outside + math.comb(samples, rank)) <= (1 - confidence) * 2**samples:
-        outside += math.comb(samples, rank)
-        rank += 1
-    return rank
-
-
-@cache
-def ranks_of_looks(first: int, most: int, error: float) -> tuple[int, ...]:
-    """Which smallest and largest sample is an end of the interval for the median at each look; 0 for no interval yet.
-
-    Looks are at `first` samples and at every `_MORE_PAIRS` more up to `most`. Where the median is at one end of a band,
-    a look is wrong when fewer than its rank of the samples lie beyond that end. Ranks are the largest for which the
-    chance that any look is wrong is at most `error`: half of it for the first, the rest in equal shares.
-    """
-    looks = range(first, most + 1, _MORE_PAIRS)
-    # Chance that so many samples lie beyond and that no look was wrong.
-    beyond = np.zeros(most + 1)
-    beyond[0] = 1
-    taken, spent, ranks = 0, 0.0, []
-    for number, samples in enumerate(looks, start=1):
-        for _ in range(samples - taken):
-            beyond[1:] = (beyond[1:] + beyond[:-1]) / 2
-            beyond[0] /= 2
-        taken, rank = samples, 0
-        allowed = error * (1 if len(looks) == 1 else (1 + (number - 1) / (len(looks) - 1)) / 2)
-        while spent + beyond[rank] <= allowed:
-            spent += beyond[rank]
-            rank += 1
-        beyond[:rank] = 0
-        ranks.append(rank)
-    return tuple(ranks)
 
 
 def slowdown_of(original: Sequence[float], bundle: Sequence[float], seed: int) -> tuple[float, tuple[float, float]]:
@@ -223,18 +196,19 @@ def slowdown_of(original: Sequence[float], bundle: Sequence[float], seed: int) -
     return float(np.median(ratios)), (float(low), float(high))
 
 
-def _corrected(trials: Sequence[Trial]) -> Callable[[Plan], float]:
-    """The slowdown of a plan by the line through what was measured."""
-    last = trials[-1]
-    extra = last.plan.columns - last.plan.neurons
-    slope, apart = (last.slowdown - 1) / extra, 0
-    if len(trials) > 1:
-        apart = last.plan.columns - trials[-2].plan.columns
+def _corrected(seen: Sequence[tuple[Plan, float]]) -> Callable[[Plan], float]:
+    """The slowdown of a plan by the line through what was measured: plans and their slowdowns."""
+    last, slowdown = seen[-1]
+    extra = last.columns - last.neurons
+    slope, apart = (slowdown - 1) / extra, 0
+    if len(seen) > 1:
+        before, slowdown_before = seen[-2]
+        apart = last.columns - before.columns
     if abs(apart) > _FAR_APART * extra:
-        secant = (last.slowdown - trials[-2].slowdown) / apart
+        secant = (slowdown - slowdown_before) / apart
         # Beyond twice or half the slope from the origin it is noise that the secant follows.
         slope = min(max(secant, slope / 2), slope * 2)
-    return lambda plan: last.slowdown + slope * (plan.columns - last.plan.columns)
+    return lambda plan: slowdown + slope * (plan.columns - last.columns)
 
 
 def _noisy(trial: Trial, settings: Latency) -> WorkFailed:

@@ -265,7 +265,7 @@ class Latency(Section):
     """Forced output length of both models in each sample."""
     pairs: int = Field(default=7, ge=7)
     """Pairs of samples a candidate gets at least: so many can tell that it misses the target, 11 that it meets it."""
-    max_pairs: int = Field(default=99, ge=11, validate_default=True)
+    max_pairs: int = Field(default=141, ge=11, validate_default=True)
     """Most pairs a candidate gets on a noisy machine, before the release ends with what to do about it."""
     warmup: int = Field(default=1, ge=1)
     """Pairs that are run before any is counted."""

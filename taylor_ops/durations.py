@@ -46,6 +46,7 @@ def seconds_by_stage(
         "calibrate": calibrated,
         "transfer": (made if shapes else 0.0) + sum(shapes) + sum(devices),
         "convert": made,
+        **({} if config.evidence is None else {"mark": made}),
         "validate": made + steps * times.batch_seconds * (2 + target),
         "audit": sum(attacks) + rebuilt * compared + 2 * latency.compiled * promised(target),
         "publish, verify": _READINGS * made,

@@ -182,12 +182,13 @@ def _sample(orders: Orders | None, times: Times | None, here: SourceHere) -> Sam
 
 
 def _disk(config: ReleaseConfig, original: Original, bundle: int) -> int:
-    """Bytes that a release writes: what batches bring from layer to layer, the converted model, and the published one.
+    """Bytes that a release writes: what batches bring from layer to layer, the model converted, marked and published.
 
-    The bundle between those two is made of links.
+    The bundle before the last of those is made of links.
     """
     states = 2 * config.calibration.tokens * int(original.config.hidden_size) * DTYPES[config.conversion.dtype].itemsize
-    return states + 2 * bundle
+    models = 2 if config.evidence is None else 3
+    return states + models * bundle
 
 
 def _require_reachable(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from taylor_ops.latency import Behind
@@ -15,3 +17,10 @@ def of_each(seconds: Seconds) -> Callable[[Sequence[Any], Sequence[Behind], int]
     return lambda models, read, new_tokens: [
         seconds(model, behind, new_tokens) for model, behind in zip(models, read, strict=True)
     ]
+
+
+def restless(middle: float, spread: float) -> Iterator[float]:
+    """Ratios of a noisy machine: logarithms with a standard deviation of `spread` about that of `middle`."""
+    chance = random.Random(0)
+    while True:
+        yield middle * math.exp(chance.gauss(0, spread))

@@ -28,6 +28,7 @@ from taylor_ops.audit.target import Target
 from taylor_ops.audit.timing import Compiled, timed_compiled
 from taylor_ops.audit.training import Training
 from taylor_ops.audit_config import Audit
+from taylor_ops.config import Exactness, TextSource
 from taylor_ops.errors import BadInput
 from taylor_ops.files import scratch_beside
 from taylor_ops.original import Original
@@ -67,6 +68,12 @@ def named(attacks: Sequence[str] | None) -> Audit:
     if unknown is not None:
         raise BadInput(f"attack `{unknown}` is not known", f"known are {', '.join(known)}")
     return Audit.model_validate({"attacks": tuple(dict.fromkeys(attacks))})
+
+
+def texts_read(settings: Audit, exactness: Exactness) -> tuple[TextSource, ...]:
+    """The texts of a release that its audit reads: that of a task only where an attack trains on it."""
+    trains = any(name in TRAININGS for name in settings.attacks)
+    return (*exactness.prompts, *(exactness.running_text if trains else ()))
 
 
 def audit(

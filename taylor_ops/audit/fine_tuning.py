@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taylor_ops.audit.training import Adjustable, Training
+from taylor_ops.audit.training import STEP_TOKENS, Adjustable, Training
 from taylor_ops.audit_config import Audit
 
 
@@ -20,7 +20,7 @@ TRAINING = Training(
     source="arXiv 2410.05331, defence against fine-tuning",
     assumptions="the attacker has the bundle and a text of the task; the withheld weights start at random, no term is "
     "looked at",
-    budget=lambda settings: f"{settings.tuning_steps} steps of Adam on 256 tokens each",
+    budget=lambda settings: f"{settings.tuning_steps} steps of Adam, {STEP_TOKENS} tokens each",
     rate=2e-3,
     adjustable=adjustable,
 )

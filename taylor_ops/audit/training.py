@@ -32,6 +32,8 @@ from taylor_ops.texts import sequences
 
 _SEQUENCE = 128
 _BATCH = 2
+STEP_TOKENS = _BATCH * _SEQUENCE
+"""Tokens that one training step sees."""
 _TOKENS = 20_480
 _HELD_OUT_EVERY = 5
 _SEED = 2

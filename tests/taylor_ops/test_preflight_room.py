@@ -151,3 +151,12 @@ def test_time_is_counted_for_prompts_other_shapes_devices_and_attacks(
         assert seconds({"attacks": [*config.audit.attacks, attack]})["audit"] > usual["audit"] + 1
     assert seconds({"attacks": []})["audit"] == 0
     assert seconds({"rebuild": []})["audit"] < usual["audit"]
+
+
+@pytest.mark.usefixtures("probed")
+def test_disk_and_time_of_a_marked_model_are_counted(llama: Sample, tmp_path: Path) -> None:
+    nobody = estimate(llama, tmp_path)
+    config = config_of(llama, evidence={"recipient": "acme", "key": "OWNERS_KEY"})
+    marked = preflight.preflight(config, tmp_path, silent)
+    assert marked.disk_needed == nobody.disk_needed + nobody.bundle_bytes
+    assert {*marked.seconds} - {*nobody.seconds} == {"mark"}
