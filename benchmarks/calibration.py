@@ -6,7 +6,8 @@ Each target is calibrated as a release does it, with neurons in clear where it l
 bundle is then written, and a process that knows nothing of the calibration loads original and bundle from disk and
 times pairs until their median is known well. One more target is calibrated while another process keeps a core busy on
 and off: that must end in a result that the fresh process confirms, or in the error of a noisy machine. Half an hour on
-two cores; but for that one target the machine must do nothing else.
+two cores, an hour on a noisy machine; but for that one target the machine must do nothing else. `--keep` goes on with
+a result that was begun.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from taylor_ops.calibration import slowdown_of, steady_pairs
 from taylor_ops.config import Calibration, Conversion, Latency
 from taylor_ops.convert import convert
 from taylor_ops.errors import ReleaseError
-from taylor_ops.files import canonical_json, write_text
+from taylor_ops.files import canonical_json, read_json, write_text
 from taylor_ops.latency import LatencyRecord, calibrate, device_description, pairs_of
 from taylor_ops.models import load_both
 from taylor_ops.ranges import capture
@@ -58,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--targets", type=float, nargs="*", default=TARGETS)
     parser.add_argument("--without-load", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="measure only what the result does not have yet")
     parser.add_argument("--result", type=Path, default=RESULT)
     parser.add_argument("--confirm", nargs=3, metavar=("ORIGINAL", "BUNDLE", "TARGET"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -73,9 +75,9 @@ def main() -> None:
             "device": device_description(CPU),
             "tolerance": _settings(LOADED_TARGET).tolerance,
             "min_protected": LEAST_PROTECTED,
-            "targets": [],
+            "targets": read_json(given.result)["targets"] if given.keep else [],
         }
-        for target in given.targets:
+        for target in sorted(set(given.targets) - {row["target"] for row in result["targets"]}):
             result["targets"].append(
                 _one(original, ranges, target, Path(scratch) / f"bundle-{target:g}", nullcontext())
             )

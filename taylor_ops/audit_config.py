@@ -62,7 +62,7 @@ class Audit(Section):
     """Rank of the adapters of `lora`."""
     policy: Literal["disclose", "block"] = Field(default="disclose", validate_default=True)
     """`disclose` publishes what the attacks recovered; `block` ends the release where one gets more than its threshold
-    allows, or cannot tell."""
+    allows, or cannot tell. With the default thresholds the attacks that run by default stop every release so far."""
     thresholds: Thresholds = Thresholds()
 
     @field_validator("policy")

@@ -14,7 +14,7 @@ class Publish(Section):
     """Where the bundle goes. What is said of access, review and token matters to the target `hub` alone."""
 
     target: Literal["folder", "hub"] = "folder"
-    """`folder` publishes into `hub/<repo_id>/<version>` below the artifacts folder, `hub` on the Hugging Face Hub."""
+    """`folder` publishes into `hub/REPO_ID/VERSION` below the artifacts folder, `hub` on the Hugging Face Hub."""
     repo_id: str = Field(pattern=REPO_ID)
     """Owner and name under which the bundle appears; the owner is an account or an organisation."""
     signing: Signing | None = None
