@@ -18,6 +18,7 @@ from taylor_ops.card import card_template
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.gates import gates_before_publication, gates_in_markdown
 from taylor_ops.reuse import stage_key
+from taylor_ops.signers import signer_of
 
 _LETTERS = 2000
 
@@ -49,8 +50,10 @@ def approve(release: Release, findings: Findings) -> Approval | None:
     """
     if not release.config.publish.approval:
         return None
+    signing = release.config.publish.signing
     decides = {
         "findings": findings,
+        "signer": None if signing is None else str(signer_of(signing)),
         "config": stated(release.loaded.document),
         "template": card_template(release.config.card),
     }

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.errors import BadInput
 from taylor_ops.evidence_config import STRENGTH
 
 KeyPlace = Annotated[
@@ -28,7 +28,7 @@ def mark(
     recipient: Annotated[str, typer.Option(help="Who receives the copy.", show_default=False)],
     key: KeyPlace,
     to: Annotated[Path, typer.Option(help="Folder of the copy; must not be there yet.", show_default=False)],
-    strength: Annotated[float, typer.Option(min=1e-5, max=0.2, help="Relative change of a marked weight.")] = STRENGTH,
+    strength: Annotated[float, typer.Option(help="Relative change of a marked weight.")] = STRENGTH,
     sign_with: Annotated[Path | None, typer.Option(help="PEM file of the key that signs the copy.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
 ) -> None:
@@ -46,8 +46,9 @@ def mark(
     try:
         with console.status("verifying the copy"):
             verified = verify(to, tokens=tokens)
-    except GateRejected:
-        shutil.rmtree(to)
+    except BaseException:
+        # Also one that is stopped by hand: what was not verified must not look finished.
+        shutil.rmtree(to, ignore_errors=True)
         raise
     said = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
     typer.echo(f"{to}: copy of {recipient}, {verified.files} files as listed{said}")

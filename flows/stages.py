@@ -151,6 +151,7 @@ def validate(
             "range_margin": config.conversion.range_margin,
             "texts": text_hashes((*config.exactness.prompts, *config.exactness.running_text)),
             "exactness": config.exactness,
+            "copy": copy and copy.identity(),
             "device": latencies.device_description(device),
         },
         compare,
@@ -165,6 +166,7 @@ def validate(
 def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -> AuditRecord:
     """Attack the converted model, record what the attacks recover, and judge where the config asks for it."""
     config, device = release.config, device_named(release.config.device)
+    copy, texts = copy_of(release), texts_read(config.audit, config.exactness)
 
     def run(folder: Path, progress: Progress) -> AuditRecord:
         conditions = Conditions(
@@ -179,7 +181,9 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
         {
             "source": source,
             "converted": converted,
-            "texts": text_hashes(texts_read(config.audit, config.exactness)),
+            "copy": copy and copy.identity(),
+            "texts": text_hashes(texts),
+            "read": [text.model_dump(mode="json", exclude={"file"}) for text in texts],
             "audit": config.audit.model_dump(mode="json", exclude={"policy", "thresholds"}),
             "latency": config.latency.model_dump(mode="json", exclude=ELSEWHERE),
             "device": latencies.device_description(device),
@@ -222,7 +226,10 @@ def refuse_leaks(
 ) -> NoLeak:
     """Look for withheld weights, and for what tells of this machine, in the files that are to go up."""
     said = [approval.by, approval.comment] if approval else []
-    machine = this_machine(release.artifacts, source.folder, secrets=secrets_here(release.config.publish))
+    copy, secrets = copy_of(release), secrets_here(release.config.publish)
+    if copy is not None:
+        secrets = (*secrets, copy.key.text)
+    machine = this_machine(release.artifacts, source.folder, secrets=secrets)
     public = public_texts(release.config) + said
     return release.perform(
         "leaks",

@@ -96,6 +96,10 @@ def _end_of(run: FlowRun, told: Callable[[str], None]) -> FlowRun:
                 now = _said(run)
             except httpx.TransportError as error:
                 now = f"the server does not answer: {error}"
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                    raise
+                now = f"the server answers with status {error.response.status_code}"
             if now != last:
                 told(f"run {run.id}: {now}")
                 last = now

@@ -71,20 +71,23 @@ def search(
     1) to what was measured, later ones by the secant of the two last. Raises `BadInput` where the target is out of
     reach and `WorkFailed` where the machine is too noisy to tell.
     """
-    target = settings.target_slowdown
+    target, most = settings.target_slowdown, settings.max_trials
     trials: list[Trial] = []
     seen: list[tuple[Plan, float]] = []
+    left: list[Plan] = []
     estimate = predict
 
     def nearest(estimated: Callable[[Plan], float]) -> Plan:
         return min(ladder, key=lambda rung: abs(estimated(rung) - target))
 
-    for number in range(settings.max_trials):
+    for number in range(most):
         plan = nearest(estimate)
-        if plan in (trial.plan for trial in trials):
+        # One that was left for another may still be the best there is, and is then measured to the end.
+        again = plan in left
+        if plan in (trial.plan for trial in trials) and not again:
             break
 
-        def another(slowdown: float, plan: Plan = plan, last: bool = number + 1 == settings.max_trials) -> bool:
+        def another(slowdown: float, plan: Plan = plan, last: bool = again or number + 1 == most) -> bool:
             better = nearest(_corrected([*seen, (plan, slowdown)]))
             return not last and better != plan and better not in (trial.plan for trial in trials)
 
@@ -100,11 +103,15 @@ def search(
                 seconds_bundle=tuple(bundle),
             )
         )
-        progress(number + 1, settings.max_trials)
+        progress(number + 1, most)
         if verdict == "met":
             return plan, trials
         if verdict == "noisy":
             raise _noisy(trials[-1], settings)
+        if again:
+            left.remove(plan)
+        elif verdict == "edge" and len(bundle) < settings.max_pairs:
+            left.append(plan)
         seen.append((plan, slowdown))
         estimate = _corrected(seen)
     raise _refusal(ladder, estimate, trials, settings)

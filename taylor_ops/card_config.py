@@ -27,8 +27,8 @@ class Card(Section):
     """Where a reader can ask for more; shown as given."""
     measured: bool = True
     """State what was timed: slowdowns with their intervals, samples and plots. They differ from run to run, and with
-    them card and manifest; without them two runs that choose the same plan end with the same bytes, file by file, unless
-    Sigstore signs."""
+    them card and manifest; without them two runs that choose the same plan end with the same bytes, file by file, but
+    for a signature of Sigstore."""
     template: LocalPath | None = None
     """A jinja2 template in place of the project's own, relative to the config file's folder; docs/card.md says what it
     is given."""

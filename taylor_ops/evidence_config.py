@@ -13,6 +13,7 @@ RECIPIENT = r"^[A-Za-z0-9][A-Za-z0-9._@+-]*$"
 VARIABLE = r"[A-Z][A-Z0-9_]*"
 STRENGTH = 4e-3
 """The default. A little more than half a step of bfloat16, so that a mark stays when weights are rounded to it."""
+LEAST_STRENGTH, MOST_STRENGTH = 1e-5, 0.2
 
 
 class Marking(Section):
@@ -23,7 +24,7 @@ class Marking(Section):
     key: str = Field(min_length=1)
     """Where the owner's secret is: a file of at least 16 bytes, relative to the config file's folder, or, where it is
     written in capitals, the environment variable of that name. The secret goes into nothing that a release writes."""
-    strength: float = Field(default=STRENGTH, ge=1e-5, le=0.2)
+    strength: float = Field(default=STRENGTH, ge=LEAST_STRENGTH, le=MOST_STRENGTH)
     """By how much a marked weight is moved, as a fraction of itself. One output weight in 256 is marked."""
 
     @field_validator("key")

@@ -63,18 +63,24 @@ def publish_to_hub(
     cargo, tag = cargo_of(bundle, files), tag_of(version)
     with repository_on_the_hub(where.repo_id, token, patience) as repository:
         account = repository.require_writer()
-        repository.prepare(where)
+        repository.create(where)
         refs = repository.references()
         commit, unchanged = refs.tags.get(tag), tag in refs.tags
+        # Also where the tag is still there: the withdrawal was cut off.
+        if withdrawn_branch(tag) in refs.branches:
+            raise GateRejected(f"{where.repo_id} {version} was withdrawn", "raise `version` in the config")
         if commit is not None:
             _refuse_other_bytes(repository.tree(commit), cargo, where.repo_id, version)
-        elif withdrawn_branch(tag) in refs.branches:
-            raise GateRejected(f"{where.repo_id} {version} was withdrawn", "raise `version` in the config")
+            repository.set_access(where)
         else:
             base = refs.branches[_MAIN]
             shown = repository.tree(base)
-            if differing(shown, cargo):
+            differs = differing(shown, cargo)
+            if differs:
                 _refuse_same_version(repository, base, shown, cargo, version)
+            # Not before: who may see what is there stays as it is where a release is refused.
+            repository.set_access(where)
+            if differs:
                 if where.review:
                     return _left_for_review(repository, account, cargo, version, progress)
                 staging = _staging_branch(tag, cargo)

@@ -173,10 +173,9 @@ class Repository:
             )
         return name
 
-    def prepare(self, where: Publish) -> None:
-        """Create the repository where it is missing, and give it the access that a config asks for."""
-        access = self._access()
-        if access is None:
+    def create(self, where: Publish) -> None:
+        """Create the repository where it is missing, private unless a config says otherwise."""
+        if self._access() is None:
             private = where.private is not False
             self.change(
                 "create it",
@@ -184,8 +183,10 @@ class Repository:
                     self.repo_id, private=private, exist_ok=True, resource_group_id=where.resource_group
                 ),
             )
-            access = self._access()
-        if not _granted(access, where):
+
+    def set_access(self, where: Publish) -> None:
+        """Give it the access that a config asks for."""
+        if not _granted(self._access(), where):
             self.change(
                 "set who may see it",
                 lambda: self.api.update_repo_settings(self.repo_id, private=where.private, gated=where.gated),

@@ -124,9 +124,11 @@ def _require_terms(what: str, stored: Any, layer: LayerConversion, down: Tensor)
     if shape != (len(down), layer.columns):
         raise GateRejected(f"{what} has shape {shape}; {(len(down), layer.columns)} was made", _REMEDY)
     end, most = layer.columns - layer.clear, _BARE_BY_CHANCE * (layer.neurons - layer.clear)
-    # A few rows rule out nearly every layer; all of them are read where these do not.
-    for rows in (_LOOKED_AT_ROWS, len(down)):
-        bare = bare_columns(down[:rows], stored[:rows][:, :end])
+    # A few rows rule out nearly every layer; the others are read where these do not. A few at a time, because hardly a
+    # whole column of a marked layer is as trained.
+    for row in range(0, len(down), _LOOKED_AT_ROWS):
+        rows = slice(row, row + _LOOKED_AT_ROWS)
+        bare = bare_columns(down[rows], stored[rows][:, :end])
         if bare <= most:
             return
     raise GateRejected(f"{what} holds the output weights of {bare} neurons of {layer.path} as trained", _REMEDY)

@@ -12,7 +12,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.record import IN_WORDS
-from taylor_ops.evidence_config import RECIPIENT
+from taylor_ops.evidence_config import LEAST_STRENGTH, MOST_STRENGTH, RECIPIENT
 from taylor_ops.files import canonical_json, folder_that_appears_whole, require_free, sha256_of, write_text
 from taylor_ops.signing import SIGNATURE, name_of_key, public_key_of, sign
 from taylor_ops.verify import read_manifest
@@ -44,6 +44,12 @@ def mark_bundle(
             f"{bundle} is marked already; a second mark would name both recipients",
             "mark a bundle that was released without `evidence`, or release again with another `evidence.recipient`",
         )
+    if not LEAST_STRENGTH <= strength <= MOST_STRENGTH:
+        raise BadInput(
+            f"strength {strength} is not between {LEAST_STRENGTH:g} and {MOST_STRENGTH:g}", "correct `--strength`"
+        )
+    if folder.absolute().is_relative_to(bundle.absolute()):
+        raise BadInput(f"{folder} lies inside the bundle", "name a folder beside it")
     if folder.exists():
         raise BadInput(f"{folder} is there already", "name a folder that is not")
     require_free(folder, sum(path.stat().st_size for path in bundle.iterdir() if path.is_file()))

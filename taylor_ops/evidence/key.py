@@ -26,6 +26,11 @@ class Key:
         """What the key is called in `release.json`: 16 hexadecimal digits that tell nothing of it."""
         return self._mac("name").hex()[:_NAME_DIGITS]
 
+    @property
+    def text(self) -> str:
+        """The secret itself, for the gate that looks for it in a bundle; nobody else asks for it."""
+        return self._secret.decode("latin-1")
+
     def stream(self, length: int, *purpose: str) -> bytes:
         """`length` bytes for one purpose: SHAKE-256 of the HMAC-SHA256 of its parts. The same on every machine."""
         return hashlib.shake_256(self._mac(*purpose)).digest(length)
@@ -46,7 +51,7 @@ def read_key(place: str) -> Key:
     if re.fullmatch(VARIABLE, place):
         if place not in os.environ:
             raise BadInput(f"the environment variable {place}, which holds the key of the evidence, is not set", remedy)
-        secret = os.environ[place].encode()
+        secret = os.fsencode(os.environ[place])
     else:
         try:
             secret = Path(place).read_bytes()

@@ -116,7 +116,7 @@ class MarkedModel:
 
     def blocks(self, file: Path) -> Iterator[memoryview]:
         """The bytes of one of them as the copy has it, a few megabytes at a time; each holds until the next is made."""
-        with file.open("rb", buffering=0) as stream:
+        with file.open("rb") as stream:
             length = stream.read(8)
             text = stream.read(int.from_bytes(length, "little"))
             yield memoryview(length + text)

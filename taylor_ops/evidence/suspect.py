@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -29,28 +29,34 @@ def pieces(weights: Path, original: Original) -> Iterator[Piece]:
     One MLP is in memory at a time. Tensors are looked for by their names; where none has the name of output weights, by
     what they hold. Raises `BadInput` for a place without safetensors.
     """
-    if weights.is_dir() and is_bundle(weights):
-        yield from _of_bundle(weights, original)
-        return
-    stored = Checkpoint(weights)
-    named = original.read_from(stored)
-    found = [mlp for mlp in original.mlps if named.has_output_weights(mlp)]
-    for mlp in found:
-        aligned = align(named.output_weights(mlp), original.output_weights(mlp))
-        if aligned is not None:
-            yield Piece(mlp, aligned)
+    stored, found = Checkpoint(weights), False
+    of_bundle = weights.is_dir() and is_bundle(weights)
+    for piece in _of_bundle(weights, original) if of_bundle else _named(stored, original):
+        found = True
+        yield piece
+    # Names and config are the suspect's own, and may be wrong.
     if not found:
         yield from _unnamed(stored, original)
 
 
+def _named(stored: Checkpoint, original: Original) -> Iterator[Piece]:
+    """Of a dense model whose tensors have the names of the original's."""
+    named = original.read_from(stored)
+    for mlp in original.mlps:
+        if named.has_output_weights(mlp):
+            aligned = align(named.output_weights(mlp), original.output_weights(mlp))
+            if aligned is not None:
+                yield Piece(mlp, aligned)
+
+
 def _of_bundle(bundle: Path, original: Original) -> Iterator[Piece]:
     """Of a bundle: terms of order 0 and 1, each times what makes it the bare column or zero, and columns in clear."""
-    stored, taylor = Checkpoint(bundle), read_json(bundle / "config.json")["taylor_mlp"]
+    stored, stated = Checkpoint(bundle), read_json(bundle / "config.json")["taylor_mlp"]
     for mlp in original.mlps:
-        widths = taylor["layers"].get(mlp.path)
-        if widths is None:
+        name, widths = f"{mlp.path}.terms.weight", _widths(stored, mlp.path, stated)
+        if not widths:
             continue
-        name, protected = f"{mlp.path}.terms.weight", widths[0]
+        protected = widths[0]
         leading = stored.columns(name, 0, 2 * protected).float()
         carrier = stored.tensor(f"{mlp.path}.carrier").float()
         bare = leading[:, :protected] * carrier[0] + leading[:, protected:] * carrier[1]
@@ -58,6 +64,20 @@ def _of_bundle(bundle: Path, original: Original) -> Iterator[Piece]:
         aligned = align(torch.cat([bare, clear], dim=1), original.output_weights(mlp))
         if aligned is not None:
             yield Piece(mlp, aligned)
+
+
+def _widths(stored: Checkpoint, path: str, stated: Any) -> list[int]:
+    """The widths that a config states for an MLP, none where they cannot be those of its tensors."""
+    layers = stated.get("layers") if isinstance(stated, dict) else None
+    widths = layers.get(path) if isinstance(layers, dict) else None
+    needed = {f"{path}.terms.weight", f"{path}.carrier"}
+    if not isinstance(widths, list) or len(widths) < 2 or not needed <= {*stored.names()}:
+        return []
+    if not all(isinstance(width, int) and width > 0 for width in widths) or widths[1] != widths[0]:
+        return []
+    terms, carrier = (stored.shape(name) for name in (f"{path}.terms.weight", f"{path}.carrier"))
+    fits = len(terms) == 2 and sum(widths) <= terms[1] and carrier == (2, widths[0])
+    return widths if fits else []
 
 
 def _unnamed(stored: Checkpoint, original: Original) -> Iterator[Piece]:
