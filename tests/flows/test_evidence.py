@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
 from flows import stages
 from flows.release import release
-from flows.stage import Release, Work
+from flows.stage import R, Release, Work
 from taylor_ops.bundle import BundleRecord
 from taylor_ops.config_file import read
 from taylor_ops.errors import BadInput, GateRejected
@@ -19,7 +21,6 @@ from taylor_ops.evidence.key import read_key
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.trace import trace
 from taylor_ops.files import read_json, sha256_of_tree
-from taylor_ops.records import Record
 from taylor_ops.source import resolve
 from tests.flows.conftest import write_tiny_config
 from tests.flows.test_command_line import refused
@@ -94,14 +95,13 @@ class Unremembered(Release):
         self,
         stage: str,
         module: str,
-        record_type: type[Any],
-        inputs: Any,
-        work: Work[Any],
+        record_type: type[R],
+        inputs: Mapping[str, Any],
+        work: Work[R],
         folder: Path | None = None,
-        device: Any = None,
-    ) -> Record:
-        made: Record = work(folder or self.stages / stage, silent)
-        return made
+        device: torch.device | None = None,
+    ) -> R:
+        return work(folder or self.stages / stage, silent)
 
 
 def test_the_key_in_a_file_of_the_bundle_is_refused_by_the_leak_gate(key: Path, tmp_path: Path) -> None:

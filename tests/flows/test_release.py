@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,12 @@ from torch import Tensor
 
 from flows import stages
 from flows.release import release
-from flows.stage import Release, Work
+from flows.stage import R, Release, Work
 from taylor_ops import convert, plan
 from taylor_ops.by_rows import ByRows
 from taylor_ops.config_file import read
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
 from taylor_ops.files import read_json, sha256_of_tree
-from taylor_ops.records import Record
 from taylor_ops.reuse import stage_key
 from taylor_ops.signing import name_of_key, read_public_key
 from taylor_ops.verify import verify
@@ -279,14 +278,14 @@ class Keyed(Release):
         self,
         stage: str,
         module: str,
-        record_type: type[Any],
-        inputs: Any,
-        work: Work[Any],
+        record_type: type[R],
+        inputs: Mapping[str, Any],
+        work: Work[R],
         folder: Path | None = None,
-        device: Any = None,
-    ) -> Record:
+        device: torch.device | None = None,
+    ) -> R:
         self.noted = stage_key(module, inputs)
-        return example.audit()
+        return record_type.model_validate(example.audit().model_dump())
 
 
 @pytest.mark.parametrize("read_as", ["limit: 3", "limit: 2, seed: 5", 'limit: 2, template: "Say: {text}"'])

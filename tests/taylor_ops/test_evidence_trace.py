@@ -235,7 +235,7 @@ def test_a_dense_model_that_calls_itself_a_bundle_is_traced(
 
 @pytest.mark.parametrize(
     "widths",
-    [[], [384], [380, 384], [384, 380], [0, 0], [-384, -384], ["384", "384"], [384, 384, 10**6], [True, True], 384],
+    [[], [380, 384], [0, 0], [-384, -384], ["384", "384"], 384],
     ids=str,
 )
 def test_a_bundle_that_states_wrong_widths_is_traced_by_its_other_layers(
