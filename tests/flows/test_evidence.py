@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
+from flows import stages
 from flows.release import release
-from taylor_ops.errors import BadInput
+from flows.stage import R, Release, Work
+from taylor_ops.bundle import BundleRecord
+from taylor_ops.config_file import read
+from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.evidence.key import read_key
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.trace import trace
-from taylor_ops.files import read_json
+from taylor_ops.files import read_json, sha256_of_tree
+from taylor_ops.source import resolve
 from tests.flows.conftest import write_tiny_config
 from tests.flows.test_command_line import refused
-from tests.taylor_ops.conftest import silent
+from tests.taylor_ops.conftest import sample, silent
 from tests.taylor_ops.evidence_example import LARGER
 from tests.tiny_models import save_tiny_model
 
@@ -29,14 +38,19 @@ def key(tmp_path: Path) -> Path:
     return path
 
 
+def write_marked_config(path: Path, model: Path, key: Path) -> Path:
+    """Write the config of a small release for acme."""
+    with write_tiny_config(path, model).open("a", encoding="utf-8") as stream:
+        stream.write(f"evidence: {{recipient: acme, key: {key.name}}}\n")
+    return path
+
+
 @pytest.mark.usefixtures("prefect_server", "simulated_clock")
 def test_one_conversion_serves_two_recipients_and_the_key_is_in_nothing_that_is_written(
     key: Path, tmp_path: Path
 ) -> None:
     original = save_tiny_model(tmp_path / "original", **LARGER)
-    tiny_config = write_tiny_config(tmp_path / "tiny.yaml", original)
-    with tiny_config.open("a", encoding="utf-8") as stream:
-        stream.write(f"evidence: {{recipient: acme, key: {key.name}}}\n")
+    tiny_config = write_marked_config(tmp_path / "tiny.yaml", original, key)
     artifacts, target = tmp_path / "a", {"latency.target_slowdown": "10"}
     first = release(str(tiny_config), {"publish.repo_id": "org/for-acme"} | target, str(artifacts))
     assert first.evidence is not None
@@ -60,6 +74,54 @@ def test_one_conversion_serves_two_recipients_and_the_key_is_in_nothing_that_is_
     assert database.is_file()
     written = [path for place in (artifacts, database.parent) for path in place.rglob("*")]
     assert [path for path in written if path.is_file() and SECRET.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.usefixtures("prefect_server", "simulated_clock")
+def test_a_new_version_of_a_marked_release_is_marked_validated_and_audited_anew(
+    key: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
+    config, artifacts = write_marked_config(tmp_path / "tiny.yaml", tiny_llama, key), tmp_path / "a"
+    release(str(config), {}, str(artifacts))
+    second = release(str(config), {"version": "1.1.0"}, str(artifacts))
+    made = {name for name, cost in second.stages.items() if not cost.cached}
+    assert {"mark", "validate", "audit"} <= made
+    assert {"resolve", "capture", "calibrate", "convert"}.isdisjoint(made)
+
+
+class Unremembered(Release):
+    """A release whose stages do their work and leave no record of it."""
+
+    def perform(
+        self,
+        stage: str,
+        module: str,
+        record_type: type[R],
+        inputs: Mapping[str, Any],
+        work: Work[R],
+        folder: Path | None = None,
+        device: torch.device | None = None,
+    ) -> R:
+        return work(folder or self.stages / stage, silent)
+
+
+def test_the_key_in_a_file_of_the_bundle_is_refused_by_the_leak_gate(key: Path, tmp_path: Path) -> None:
+    secret = "5b0c3e7f9a1d2846" * 4
+    key.write_text(secret + "\n")
+    tiny = sample(tmp_path, "llama")
+    config = write_marked_config(tmp_path / "tiny.yaml", tiny.original, key)
+    one = Unremembered(read(config), tmp_path / "a")
+    source = resolve(one.config.source, tmp_path / "resolved", silent)
+    bundle = shutil.copytree(tiny.converted, one.folder / "bundle")
+
+    def look() -> None:
+        record = BundleRecord(folder="bundle", bytes=1, files=sha256_of_tree(bundle))
+        stages.refuse_leaks.fn(one, source, tiny.record, record, None)
+
+    look()
+    (bundle / "README.md").write_text(f"made with {secret}\n")
+    with pytest.raises(GateRejected, match=r"README\.md gives away a token that is set on this machine") as caught:
+        look()
+    assert secret not in caught.value.cause
 
 
 @pytest.mark.usefixtures("prefect_server", "simulated_clock")

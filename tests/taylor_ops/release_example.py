@@ -235,6 +235,13 @@ def source() -> ResolvedSource:
     )
 
 
+def captured() -> CapturedRanges:
+    """The ranges of the twelve layers."""
+    return CapturedRanges(
+        file="ranges.safetensors", sha256="c" * 64, layers=LAYERS, neurons=NEURONS * LAYERS, tokens=16_384
+    )
+
+
 def statements(**changes: Any) -> dict[str, Any]:
     """What the bundle states. changes: other `exactness`, `audit`, `converted` or `latency` records."""
     evidence: dict[str, Any] = {
@@ -259,9 +266,7 @@ def record(**changes: Any) -> ReleaseRecord:
     parts: dict[str, Any] = {
         "config": config(),
         "source": source(),
-        "ranges": CapturedRanges(
-            file="ranges.safetensors", sha256="c" * 64, layers=LAYERS, neurons=NEURONS * LAYERS, tokens=16_384
-        ),
+        "ranges": captured(),
         "latency": latency(),
         "converted": converted(),
         "exactness": exactness(),

@@ -244,6 +244,25 @@ def test_a_ladder_of_one_plan_is_measured_once() -> None:
         find(3.0, Machine(line(0.5e-3)), line(1e-3), [plan_of(2100)])
 
 
+class Uneven(Machine):
+    """A machine on which the ratios of a measurement lie about its slowdown, to either side in turn."""
+
+    def __call__(self, plan: Plan) -> Sample:
+        self.asked.append(plan)
+        slowdown, about = self.slowdown(plan), itertools.cycle([-0.015, 0.015])
+        return lambda: (1.0, slowdown * (1 + next(about)))
+
+
+def test_a_plan_that_was_left_for_a_neighbour_is_come_back_to_where_the_neighbour_misses() -> None:
+    ladder = [plan_of(2110), plan_of(2160)]
+    machine = Uneven(lambda rung: 3.055 if rung == ladder[1] else 2.7)
+    chosen, trials = find(3.0, machine, line(0.97e-3), ladder)
+    assert machine.asked == [ladder[1], ladder[0], ladder[1]]
+    assert chosen == ladder[1]
+    left, _, met = trials
+    assert len(left.seconds_bundle) < len(met.seconds_bundle)
+
+
 # Figures
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ def test_a_key_comes_from_a_file_or_an_environment_variable(tmp_path: Path, monk
     one, other = read_key(str(tmp_path / "key")), read_key("OWNERS_KEY")
     assert one.stream(32, "purpose") == other.stream(32, "purpose") == Key(SECRET.encode()).stream(32, "purpose")
     assert one.stream(32, "purpose") != one.stream(32, "another")
+
+
+def test_a_key_in_an_environment_variable_may_be_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = bytes(range(0xF0, 0x100)) + b"\x80 and more"
+    (tmp_path / "key").write_bytes(secret)
+    monkeypatch.setenv("OWNERS_KEY", os.fsdecode(secret))
+    one, other = read_key(str(tmp_path / "key")), read_key("OWNERS_KEY")
+    assert one.stream(32, "purpose") == other.stream(32, "purpose")
 
 
 def test_a_key_does_not_show_itself() -> None:

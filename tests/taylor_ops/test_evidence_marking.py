@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from flows.evidence import mark as mark_command
+from taylor_ops import verify as verifying
 from taylor_ops.audit import AuditRecord
 from taylor_ops.bundle import CARD, MANIFEST, Findings, assemble
 from taylor_ops.config import Exactness, FolderSource, TextSource
@@ -28,7 +31,7 @@ from taylor_ops.original import Original
 from taylor_ops.ranges import read_ranges
 from taylor_ops.signing import SIGNATURE, read_public_key
 from taylor_ops.source import resolve
-from taylor_ops.verify import verify
+from taylor_ops.verify import Verified, verify
 from tests.keys import write_key
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import CPU, Sample, silent
@@ -193,6 +196,39 @@ def test_a_second_mark_a_folder_that_is_there_and_a_name_that_is_none_are_refuse
     with pytest.raises(BadInput, match="is no name"):
         mark_bundle(master, "two words", KEY, 1e-3, tmp_path / "third", silent)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
+
+
+@pytest.mark.parametrize("strength", [math.nan, math.inf, 0.0, -0.01, 0.3])
+def test_a_strength_that_no_copy_may_have_is_refused(master: Path, tmp_path: Path, strength: float) -> None:
+    with pytest.raises(BadInput, match=r"strength .* is not between 1e-05 and 0\.2"):
+        mark_bundle(master, "acme", KEY, strength, tmp_path / "copy", silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_inside_the_bundle_is_refused(master: Path) -> None:
+    before = sha256_of_tree(master)
+    with pytest.raises(BadInput, match="lies inside the bundle"):
+        mark_bundle(master, "acme", KEY, 1e-3, master / "copy", silent)
+    assert sha256_of_tree(master) == before
+
+
+@pytest.mark.parametrize(
+    "stops", [KeyboardInterrupt(), GateRejected("another token", "none")], ids=["by hand", "refused"]
+)
+def test_a_copy_that_was_not_verified_to_the_end_does_not_stay(
+    master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: BaseException
+) -> None:
+    def stopped(bundle: Path, tokens: bool) -> Verified:
+        if bundle == master:
+            return verify(bundle, tokens=tokens)
+        assert (bundle / MANIFEST).is_file()
+        raise stops
+
+    (tmp_path / "key").write_text("a secret of the owner, in a file")
+    monkeypatch.setattr(verifying, "verify", stopped)
+    with pytest.raises(type(stops)):
+        mark_command(master, "acme", str(tmp_path / "key"), tmp_path / "copy")
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
 def test_a_copy_is_signed_anew_where_a_key_is_given(master: Path, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.evidence.in_words import told
 from taylor_ops.evidence.marking import MarkedModel
 from taylor_ops.evidence_config import STRENGTH as DEFAULT
+from taylor_ops.files import read_json
 from tests.taylor_ops.conftest import Sample, sample, silent
 from tests.taylor_ops.evidence_example import (
     LARGER,
@@ -166,9 +169,24 @@ def test_the_recipient_of_plain_mlps_with_neurons_in_clear_and_of_experts_is_nam
 # Parts
 
 
+def without_every_other(down: Tensor) -> Tensor:
+    """Every other neuron put to zero."""
+    kept = down.clone()
+    kept[:, ::2] = 0
+    return kept
+
+
+def beside_others(down: Tensor) -> Tensor:
+    """As many columns again that are nobody's."""
+    foreign = torch.randn(down.shape, generator=torch.Generator().manual_seed(2)) * down.std()
+    return torch.cat([down, foreign], dim=1)
+
+
 PARTS: dict[str, Callable[[Tensors], Tensors]] = {
     "one layer": lambda tensors: {LAYER.format(1): tensors[LAYER.format(1)]},
     "without its name": lambda tensors: {"a": tensors[LAYER.format(1)], "b": tensors["model.norm.weight"]},
+    "half of the neurons": lambda tensors: {LAYER.format(1): without_every_other(tensors[LAYER.format(1)])},
+    "before as many foreign columns": lambda tensors: {LAYER.format(1): beside_others(tensors[LAYER.format(1)])},
     "transposed": lambda tensors: {"a": tensors[LAYER.format(1)].T},
     "some rows": lambda tensors: {LAYER.format(1): tensors[LAYER.format(1)][17:81]},
     "some columns": lambda tensors: {LAYER.format(1): tensors[LAYER.format(1)][:, 20:300:2].flip(1)},
@@ -183,6 +201,58 @@ def test_a_part_of_a_copy_is_enough(
     cut = {name: tensor.contiguous() for name, tensor in part(load_file(acme / WEIGHTS)).items()}
     save_file(cut, tmp_path / "part.safetensors")
     assert named(tmp_path / "part.safetensors", original) == {RECIPIENTS[ACME].name}
+
+
+# What a suspect says of itself
+
+SECTIONS: dict[str, Any] = {
+    "no layers": {"layers": {}},
+    "empty": {},
+    "a list": [],
+    "a list of layers": {"layers": [1]},
+    "widths of tensors that are not there": {"layers": {"model.layers.1.mlp": [384, 384]}},
+    "no widths": {"layers": {"model.layers.1.mlp": None}},
+}
+
+
+def with_section(model: Path, section: Any) -> Path:
+    """The model, whose config says that its MLPs are Taylor MLPs."""
+    path = model / "config.json"
+    config = read_json(path) | {"taylor_mlp": section}
+    # It may be a link to that of another model.
+    path.unlink()
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return model
+
+
+@pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS)
+def test_a_dense_model_that_calls_itself_a_bundle_is_traced(
+    original: Path, acme: Path, tmp_path: Path, section: Any
+) -> None:
+    suspect = with_section(with_tensors(acme, load_file(acme / WEIGHTS), tmp_path / "suspect"), section)
+    assert named(suspect, original) == {RECIPIENTS[ACME].name}
+
+
+@pytest.mark.parametrize(
+    "widths",
+    [[], [380, 384], [0, 0], [-384, -384], ["384", "384"], 384],
+    ids=str,
+)
+def test_a_bundle_that_states_wrong_widths_is_traced_by_its_other_layers(
+    larger: Sample, tmp_path: Path, widths: Any
+) -> None:
+    bundle = marked(larger, ACME, STRENGTH, tmp_path / "marked")
+    section = read_json(bundle / "config.json")["taylor_mlp"]
+    section["layers"]["model.layers.0.mlp"] = widths
+    assert named(with_section(bundle, section), larger.original) == {RECIPIENTS[ACME].name}
+
+
+def test_a_model_whose_layers_are_renumbered_is_traced(original: Path, acme: Path, tmp_path: Path) -> None:
+    tensors = load_file(acme / WEIGHTS)
+    later = {name.replace(".1.", ".2.").replace(".0.", ".1."): tensor for name, tensor in tensors.items()}
+    assert LAYER.format(2) in later
+    assert LAYER.format(0) not in later
+    assert named(with_tensors(acme, later, tmp_path), original) == {RECIPIENTS[ACME].name}
 
 
 # Nobody

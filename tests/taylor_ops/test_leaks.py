@@ -22,7 +22,7 @@ from taylor_ops.leaked_weights import WithheldLines
 from taylor_ops.leaks import NoLeak, public_texts, require_no_leak
 from taylor_ops.original import Original
 from tests.taylor_ops import release_example as example
-from tests.taylor_ops.conftest import Sample, silent
+from tests.taylor_ops.conftest import Sample, sample, silent
 
 WITHHELD = "model.layers.1.mlp.down_proj.weight"
 TERMS = "model.layers.1.mlp.terms.weight"
@@ -145,6 +145,20 @@ def test_output_weights_that_stand_in_the_terms_as_trained_are_refused(llama: Sa
     plant(bundle, TERMS, terms)
     cause = refused(llama, bundle)
     assert f"tensor {TERMS} holds the output weights of {secret.shape[1]} neurons" in cause
+
+
+def test_output_weights_that_stand_in_marked_terms_as_trained_are_refused(tmp_path: Path) -> None:
+    """So many rows that every column has a marked weight: none is whole."""
+    tall = sample(tmp_path, "llama", hidden_size=2048, intermediate_size=64, num_hidden_layers=1)
+    down, terms = "model.layers.0.mlp.down_proj.weight", "model.layers.0.mlp.terms.weight"
+    secret = Checkpoint(tall.original).tensor(down)
+    marked = secret * torch.where(torch.rand(secret.shape, generator=DRAW) < 1 / 256, 1.004, 1.0)
+    assert (marked != secret).any(0).all()
+    stored = load_file(tall.converted / WEIGHTS)[terms]
+    stored[:, : secret.shape[1]] = marked
+    look(tall, tall.converted)
+    plant(tall.converted, terms, stored)
+    assert f"tensor {terms} holds the output weights of" in refused(tall, tall.converted)
 
 
 def test_columns_behind_the_terms_are_refused(llama: Sample, bundle: Path) -> None:

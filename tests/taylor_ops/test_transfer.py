@@ -11,8 +11,11 @@ from taylor_ops import latency, transfer
 from taylor_ops.config import Latency
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.latency import Behind, LatencyRecord, calibrate
+from taylor_ops.reuse import stage_key
+from taylor_ops.stage_inputs import inputs_of_transfer
 from taylor_ops.transfer import Transfer, require_targets_met
 from tests.clocks import of_each
+from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 SETTINGS = Latency(target_slowdown=12.0, prompt_tokens=4, new_tokens=4, also=())
@@ -124,3 +127,14 @@ def test_devices_that_are_not_here_are_refused_before_anything_is_timed(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BadInput, match="no GPU is visible here"):
         elsewhere(llama, found, devices=[{"device": "cuda", "target_slowdown": 3.0}])
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 2}, {"prompt_tokens": 5}, {"new_tokens": 9}], ids=str)
+def test_the_plan_is_timed_again_where_batch_or_length_change(changes: dict[str, int]) -> None:
+    def key(settings: Latency) -> str:
+        config = example.config(latency=settings)
+        inputs = inputs_of_transfer(config, example.source(), example.captured(), example.latency(), [CPU])
+        return stage_key("taylor_ops.transfer", inputs)
+
+    assert key(SETTINGS) == key(SETTINGS.model_copy(update={"target_slowdown": 11.0}))
+    assert key(SETTINGS) != key(SETTINGS.model_copy(update=changes))
