@@ -289,11 +289,12 @@ class Bench:
 
 
 def _shown(model: Any, said: Continuation) -> Continuation:
-    """What a model would say at each token of a continuation that it is shown."""
+    """What a model would say at each token of a continuation that it is shown, the end of text suppressed there too."""
     ids = torch.tensor([[*said.prompt.tokens, *said.tokens.tolist()]])
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(said.tokens) + 1).logits[0, :-1].float()
-    return Continuation(said.prompt, logits.argmax(-1), logits)
+    end = torch.as_tensor(model.generation_config.eos_token_id).reshape(-1)
+    return Continuation(said.prompt, logits.index_fill(1, end, -torch.inf).argmax(-1), logits)
 
 
 def _in_turn(materials: Sequence[Path]) -> Iterator[Path]:
