@@ -18,12 +18,25 @@ from prefect.client.schemas.objects import Artifact, FlowRun
 from prefect.runtime import flow_run
 
 from flows import progress
+from flows.approval import Decision, approve
 from flows.progress import StageProgress
 from flows.release import release
+from flows.stage import Release, open_release
+from taylor_ops.approval import Approval
+from taylor_ops.bundle import Findings
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.publish import publish
+from tests.keys import write_key
+from tests.taylor_ops import release_example as example
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
+FINDINGS = Findings(
+    source=example.source(),
+    converted=example.converted(),
+    latency=example.latency(),
+    exactness=example.exactness(),
+    audit=example.audit(),
+)
 
 
 def artifacts_of(run: UUID) -> dict[str, Artifact]:
@@ -126,6 +139,47 @@ def test_approval_is_refused_to_a_run_that_cannot_be_suspended_before_any_work(
     with pytest.raises(BadInput, match=r"`publish\.approval` needs a run of a deployment"):
         release(str(tiny_config), {"publish": {"approval": True}}, str(tmp_path / "a"))
     assert not (tmp_path / "a").exists()
+
+
+@flow
+def approval_of(release: Release) -> Approval | None:
+    """The part of a release that asks for an approval."""
+    return approve(release, FINDINGS)
+
+
+def test_what_was_approved_is_asked_about_again_once_another_signs(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answered(_form: Any, key: str) -> Decision:
+        asked.append(key)
+        return Decision(decision="approve", by="Ada", comment="as agreed")
+
+    def asked_again(signing: str | None) -> bool:
+        overrides = {"publish.approval": "true"} | ({} if signing is None else {"publish.signing": signing})
+        before = len(asked)
+        given = approval_of(open_release(str(tiny_config), overrides, str(tmp_path / "a")))
+        assert given == Approval(by="Ada", comment="as agreed")
+        return len(asked) > before
+
+    monkeypatch.setattr("flows.approval.suspend_flow_run", answered)
+    key, moved = write_key(tmp_path / "key.pem"), tmp_path / "moved.pem"
+    ann, bob = (
+        f"{{method: sigstore, identity: {name}@example.org, issuer: https://example.org}}" for name in ("ann", "bob")
+    )
+    assert asked_again(None)
+    assert not asked_again(None)
+    assert asked_again(f"{{key_file: {key}}}")
+    # Where a key lies is nothing that the bundle states; whose it is, is.
+    shutil.copy(key, moved)
+    assert not asked_again(f"{{key_file: {moved}}}")
+    write_key(key)
+    assert asked_again(f"{{key_file: {key}}}")
+    assert asked_again(ann)
+    assert not asked_again(ann)
+    assert asked_again(bob)
+    assert len(set(asked)) == len(asked)
 
 
 def test_a_config_that_cannot_be_read_gives_the_run_the_name_of_its_file(tmp_path: Path) -> None:

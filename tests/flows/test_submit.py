@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
+import httpx
 import pytest
+from prefect import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Completed, Running
 
 from flows.expected import expected_of
 from flows.release import release
-from flows.submit import submit
+from flows.submit import _end_of, submit
 from taylor_ops.config_file import read
 from taylor_ops.errors import BadInput
 from tests.flows.test_command_line import refused
@@ -63,3 +71,57 @@ def test_a_server_that_does_not_answer_is_two_lines(
     cause, remedy = refused(command, *arguments[command])
     assert "no Prefect server answers" in cause
     assert "PREFECT_API_URL" in remedy
+
+
+# Waiting for the end of a run
+
+
+class Server:
+    """Stands in for the server: it answers one after the other, with a status or with a run, to the real client."""
+
+    def __init__(self) -> None:
+        self.answers: Iterator[int | FlowRun] = iter(())
+        self.waits: list[float] = []
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        assert "/flow_runs/" in request.url.path
+        answer = next(self.answers, None)
+        assert answer is not None, "asked once more than was expected"
+        if isinstance(answer, FlowRun):
+            return httpx.Response(200, json=answer.model_dump(mode="json"))
+        return httpx.Response(answer, json={"detail": "ordered"})
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """The client asks `Server`, and nothing waits; what the client itself tries again by default, it tries once."""
+    server = Server()
+    asking = {"transport": httpx.MockTransport(server.answer)}
+    monkeypatch.setattr(
+        "flows.submit.get_client", lambda sync_client: get_client(httpx_settings=asking, sync_client=True)
+    )
+    monkeypatch.setattr("flows.submit.time", SimpleNamespace(sleep=server.waits.append))
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
+        yield server
+
+
+def test_a_server_that_answers_with_errors_of_its_own_is_waited_for(server: Server) -> None:
+    begun = FlowRun(flow_id=uuid4(), state=Running())
+    server.answers = iter([begun, 503, 503, 500, begun.model_copy(update={"state": Completed()})])
+    told: list[str] = []
+    ended = _end_of(begun, told.append)
+    assert ended.state is not None
+    assert ended.state.is_completed()
+    says = ["Running", "the server answers with status 503", "the server answers with status 500", "Completed"]
+    assert told == [f"run {begun.id}: {one}" for one in says]
+    assert len(server.waits) == 4
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_server_that_refuses_to_tell_of_a_run_is_not_waited_for(server: Server, status: int) -> None:
+    server.answers = iter([status])
+    told: list[str] = []
+    with pytest.raises((httpx.HTTPStatusError, ObjectNotFound)):
+        _end_of(FlowRun(flow_id=uuid4(), state=Running()), told.append)
+    assert told == []
+    assert server.waits == []

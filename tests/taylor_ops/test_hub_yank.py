@@ -117,6 +117,23 @@ def test_a_withdrawn_number_is_not_used_again(hub: Hub, tmp_path: Path) -> None:
     assert content_at(hub.store, "main") == content_in(tmp_path / "1.1.1")
 
 
+@pytest.mark.parametrize("kind", ["commit", "delete_tag"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_version_whose_withdrawal_was_cut_off_before_its_tag_was_gone_is_refused_as_withdrawn(
+    hub: Hub, tmp_path: Path, kind: str, seed: int
+) -> None:
+    hub.faults.order(Fault("before", kind=kind))
+    with pytest.raises(WorkFailed):
+        withdrawn(budget=0)
+    assert {"refs/heads/withdrawn/v1.1.0", "refs/tags/v1.1.0"} <= refs(hub)
+    hub.faults.clear()
+    before = dict(hub.store.repositories[REPO].refs)
+    with pytest.raises(GateRejected, match=r"1\.1\.0 was withdrawn"):
+        publish(write_bundle(tmp_path / "again", "1.1.0", seed=seed), "1.1.0")
+    assert hub.store.repositories[REPO].refs == before
+    assert not {"commit", "lfs_put", "preupload", "tag", "branch", "settings"} & set(hub.faults.seen)
+
+
 def test_a_copy_of_a_withdrawn_version_does_not_verify(hub: Hub, tmp_path: Path) -> None:
     withdrawn()
     fetch(Reference(REPO, "main"), tmp_path / "copy", patience=impatient())
