@@ -20,7 +20,7 @@ from flows.expected import expected_of
 from flows.overrides import as_settings
 from flows.server import reason, server_asked
 from taylor_ops.config_file import LoadedConfig, read
-from taylor_ops.errors import BadInput
+from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.wording import markdown_table
 
 # Not taken from the flow itself: that imports all that a release computes with.
@@ -94,6 +94,10 @@ def _end_of(run: FlowRun, told: Callable[[str], None]) -> FlowRun:
             try:
                 run = client.read_flow_run(run.id)
                 now = _said(run)
+            except ObjectNotFound as error:
+                raise WorkFailed(
+                    f"run {run.id} was deleted while it was watched", "submit it again, or look on the server"
+                ) from error
             except httpx.TransportError as error:
                 now = f"the server does not answer: {error}"
             except httpx.HTTPStatusError as error:

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from prefect import get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Running
 
@@ -19,7 +18,7 @@ from flows.expected import expected_of
 from flows.release import release
 from flows.submit import _end_of, submit
 from taylor_ops.config_file import read
-from taylor_ops.errors import BadInput
+from taylor_ops.errors import BadInput, WorkFailed
 from tests.flows.test_command_line import refused
 
 
@@ -121,7 +120,8 @@ def test_a_server_that_answers_with_errors_of_its_own_is_waited_for(server: Serv
 def test_a_server_that_refuses_to_tell_of_a_run_is_not_waited_for(server: Server, status: int) -> None:
     server.answers = iter([status])
     told: list[str] = []
-    with pytest.raises((httpx.HTTPStatusError, ObjectNotFound)):
+    with pytest.raises((httpx.HTTPStatusError, WorkFailed)) as caught:
         _end_of(FlowRun(flow_id=uuid4(), state=Running()), told.append)
+    assert status != 404 or "was deleted while it was watched" in str(caught.value)
     assert told == []
     assert server.waits == []
