@@ -23,7 +23,9 @@ from taylor_ops.evidence.trace import trace
 from taylor_ops.files import read_json, sha256_of_tree
 from taylor_ops.source import resolve
 from tests.flows.conftest import write_tiny_config
+from tests.flows.keyed import key_of
 from tests.flows.test_command_line import refused
+from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import sample, silent
 from tests.taylor_ops.evidence_example import LARGER
 from tests.tiny_models import save_tiny_model
@@ -76,16 +78,15 @@ def test_one_conversion_serves_two_recipients_and_the_key_is_in_nothing_that_is_
     assert [path for path in written if path.is_file() and SECRET.encode() in path.read_bytes()] == []
 
 
-@pytest.mark.usefixtures("prefect_server", "simulated_clock")
-def test_a_new_version_of_a_marked_release_is_marked_validated_and_audited_anew(
-    key: Path, tiny_llama: Path, tmp_path: Path
-) -> None:
-    config, artifacts = write_marked_config(tmp_path / "tiny.yaml", tiny_llama, key), tmp_path / "a"
-    release(str(config), {}, str(artifacts))
-    second = release(str(config), {"version": "1.1.0"}, str(artifacts))
-    made = {name for name, cost in second.stages.items() if not cost.cached}
-    assert {"mark", "validate", "audit"} <= made
-    assert {"resolve", "capture", "calibrate", "convert"}.isdisjoint(made)
+def test_another_version_or_recipient_is_judged_anew(tiny_config: Path, tmp_path: Path, key: Path) -> None:
+    def keys(**changed: str) -> list[str]:
+        settings = {"evidence": f"{{recipient: acme, key: {key}}}"} | changed
+        loaded, found = read(tiny_config, settings), (example.source(), example.captured(), example.converted())
+        return [key_of(stages.validate, loaded, *found), key_of(stages.audit, loaded, found[0], found[2])]
+
+    assert keys() == keys()
+    for changed in ({"version": "1.1.0"}, {"evidence": f"{{recipient: beta, key: {key}}}"}):
+        assert all(before != after for before, after in zip(keys(), keys(**changed), strict=True))
 
 
 class Unremembered(Release):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,14 @@ from torch import Tensor
 
 from flows import stages
 from flows.release import release
-from flows.stage import R, Release, Work
 from taylor_ops import convert, plan
 from taylor_ops.by_rows import ByRows
 from taylor_ops.config_file import read
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
 from taylor_ops.files import read_json, sha256_of_tree
-from taylor_ops.reuse import stage_key
 from taylor_ops.signing import name_of_key, read_public_key
 from taylor_ops.verify import verify
+from tests.flows.keyed import key_of
 from tests.keys import write_key
 from tests.taylor_ops import release_example as example
 
@@ -269,25 +268,6 @@ def test_a_broken_config_is_refused_with_every_mistake(tiny_config: Path, tmp_pa
         run(tiny_config, tmp_path / "a")
 
 
-class Keyed(Release):
-    """A release that does no work: it notes the key of the stage that is asked for."""
-
-    noted: str = ""
-
-    def perform(
-        self,
-        stage: str,
-        module: str,
-        record_type: type[R],
-        inputs: Mapping[str, Any],
-        work: Work[R],
-        folder: Path | None = None,
-        device: torch.device | None = None,
-    ) -> R:
-        self.noted = stage_key(module, inputs)
-        return record_type.model_validate(example.audit().model_dump())
-
-
 @pytest.mark.parametrize("read_as", ["limit: 3", "limit: 2, seed: 5", 'limit: 2, template: "Say: {text}"'])
 def test_the_audit_is_another_where_other_records_of_the_same_file_are_read(
     tiny_config: Path, tmp_path: Path, read_as: str
@@ -295,9 +275,8 @@ def test_the_audit_is_another_where_other_records_of_the_same_file_are_read(
     def key(how: str, file: str = "texts.jsonl") -> str:
         (tmp_path / file).write_text('{"text": "one"}\n{"text": "two"}\n{"text": "three"}\n')
         prompts = f"[{{name: mine, file: {tmp_path / file}, {how}}}]"
-        asked = Keyed(read(tiny_config, {"exactness.prompts": prompts}), tmp_path / "a")
-        stages.audit.fn(asked, example.source(), example.converted())
-        return asked.noted
+        loaded = read(tiny_config, {"exactness.prompts": prompts})
+        return key_of(stages.audit, loaded, example.source(), example.converted())
 
     assert key("limit: 2") == key("limit: 2", "elsewhere.jsonl")
     assert key("limit: 2") != key(read_as)

@@ -1,0 +1,42 @@
+"""The key of one stage of a release, without its work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from flows.stage import R, Release, Work
+from taylor_ops.config_file import LoadedConfig
+from taylor_ops.reuse import stage_key
+
+
+class _Asked(Exception):
+    """A stage asked for its record."""
+
+
+class Keyed(Release):
+    """A release that does no work: a stage ends with its key."""
+
+    def perform(
+        self,
+        stage: str,
+        module: str,
+        record_type: type[R],
+        inputs: Mapping[str, Any],
+        work: Work[R],
+        folder: Path | None = None,
+        device: torch.device | None = None,
+    ) -> NoReturn:
+        raise _Asked(stage_key(module, inputs))
+
+
+def key_of(stage: Any, loaded: LoadedConfig, *found: Any) -> str:
+    """The key of a stage of `flows.stages` for a config, and for what earlier stages found."""
+    try:
+        stage.fn(Keyed(loaded, Path("a")), *found)
+    except _Asked as asked:
+        return str(asked)
+    raise AssertionError("the stage asked for nothing")
