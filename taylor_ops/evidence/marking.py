@@ -72,12 +72,16 @@ class LayerMark:
         """Mark rows `first`, `first` + 1 ... of the terms [n, K] in place, neurons in clear too."""
         begin, end = torch.searchsorted(self.row, torch.tensor([first, first + len(terms)])).tolist()
         row, place, factor = self.row[begin:end] - first, self.place[begin:end], self.factor[begin:end]
-        flat, ends = terms.view(-1), list(accumulate(self.widths, initial=0))
-        columns = [(place < width, start) for width, start in zip(self.widths, ends, strict=False)]
-        columns.append((place >= self.widths[0], ends[-1] - self.widths[0]))
-        for here, start in columns:
-            at = row[here] * terms.shape[1] + start + place[here]
-            flat[at] = (flat[at].float() * factor[here]).to(terms.dtype)
+        flat, starts = terms.view(-1), list(accumulate(self.widths, initial=0))
+        # A neuron has a term of each order that is as wide as its place, one in clear a single column behind them all.
+        protected = place < self.widths[0]
+        narrower = torch.searchsorted(torch.tensor(self.widths[::-1]), place, right=True)
+        columns = torch.where(protected, len(self.widths) - narrower, 1)
+        mark = torch.repeat_interleave(columns)
+        order = torch.arange(len(mark)) - (columns.cumsum(0) - columns)[mark]
+        start = torch.where(protected[mark], torch.tensor(starts)[order], starts[-1] - self.widths[0])
+        at = row[mark] * terms.shape[1] + start + place[mark]
+        flat[at] = (flat[at].float() * factor[mark]).to(terms.dtype)
 
 
 class MarkedModel:
