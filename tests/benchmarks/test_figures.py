@@ -11,7 +11,7 @@ import pytest
 from benchmarks.figures import DOCUMENTS, RESULTS, figures, rewritten
 
 LINK = "([`some.json: attacks/rank one/share, percent`](../benchmarks/results/some.json))"
-BOUND = ("threat-model.md", "hardening.md")
+BOUND = ("threat-model.md", "hardening.md", "evidence.md")
 
 
 @pytest.fixture

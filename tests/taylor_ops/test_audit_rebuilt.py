@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from taylor_ops.audit.timing import timed_compiled
 from taylor_ops.audit_config import Audit
 from taylor_ops.config import Latency, TextSource
 from taylor_ops.errors import WorkFailed
-from tests.clocks import of_each
+from tests.clocks import of_each, restless
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 TAYLOR, DENSE, COMPILED = 4.0, 1.0, 0.5
@@ -102,8 +101,8 @@ def test_what_memory_does_not_hold_is_compared_but_not_timed(
 def test_a_noisy_machine_is_told_by_the_record_and_ends_nothing(
     llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = itertools.cycle([1.0, 1.0, 1.0, 5.0])
-    monkeypatch.setattr(latency, "decode_seconds", of_each(lambda *_decoding: next(seconds)))
+    ratios = restless(2.0, 0.6)
+    monkeypatch.setattr(latency, "decode_seconds", lambda *_decoding: [1.0, next(ratios)])
     rebuilt = collapsed(llama, tmp_path).rebuilt
     assert rebuilt is not None
     assert rebuilt.residual is not None
