@@ -29,7 +29,11 @@ class Key:
     @property
     def text(self) -> str:
         """The secret itself, for the gate that looks for it in a bundle; nobody else asks for it."""
-        return self._secret.decode("latin-1")
+        try:
+            return self._secret.decode("utf-8")
+        except UnicodeDecodeError:
+            # As the gate reads a file that is no text.
+            return self._secret.decode("latin-1")
 
     def stream(self, length: int, *purpose: str) -> bytes:
         """`length` bytes for one purpose: SHAKE-256 of the HMAC-SHA256 of its parts. The same on every machine."""

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-
-from flows.stage import R, Release, Work
+from flows.stage import Release
 from taylor_ops.config_file import LoadedConfig
 from taylor_ops.reuse import stage_key
 
@@ -21,14 +19,7 @@ class Keyed(Release):
     """A release that does no work: a stage ends with its key."""
 
     def perform(
-        self,
-        stage: str,
-        module: str,
-        record_type: type[R],
-        inputs: Mapping[str, Any],
-        work: Work[R],
-        folder: Path | None = None,
-        device: torch.device | None = None,
+        self, stage: str, module: str, record_type: object, inputs: Mapping[str, Any], *_given: object, **_named: object
     ) -> NoReturn:
         raise _Asked(stage_key(module, inputs))
 

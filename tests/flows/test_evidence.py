@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
 from flows import stages
@@ -93,16 +92,9 @@ class Unremembered(Release):
     """A release whose stages do their work and leave no record of it."""
 
     def perform(
-        self,
-        stage: str,
-        module: str,
-        record_type: type[R],
-        inputs: Mapping[str, Any],
-        work: Work[R],
-        folder: Path | None = None,
-        device: torch.device | None = None,
+        self, stage: str, module: str, record_type: type[R], inputs: Mapping[str, Any], work: Work[R], **_named: object
     ) -> R:
-        return work(folder or self.stages / stage, silent)
+        return work(self.stages / stage, silent)
 
 
 def test_the_key_in_a_file_of_the_bundle_is_refused_by_the_leak_gate(key: Path, tmp_path: Path) -> None:

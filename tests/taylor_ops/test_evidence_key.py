@@ -112,3 +112,10 @@ def test_a_line_that_is_no_recipient_is_named(tmp_path: Path, text: str, cause: 
 def test_a_file_of_recipients_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot be read"):
         read_recipients(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["der Schlüssel des Eigentümers", "\xff\xfe binary, and long enough"])
+def test_the_gate_is_given_the_text_of_a_key_as_it_would_read_it_in_a_file(tmp_path: Path, text: str) -> None:
+    place = tmp_path / "owner.key"
+    place.write_bytes(text.encode("latin-1" if text.startswith("\xff") else "utf-8") + b"\n")
+    assert read_key(str(place)).text == text
