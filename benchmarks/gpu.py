@@ -5,7 +5,7 @@
 Random weights, every neuron of order 12, once in float32 and once in bfloat16. In each round everything takes its turn
 once. Converting: output weights go to the device, terms are made there, and come to the host a block at a time while
 the next is made; beside it, as many bytes are copied from the device to the host and nothing else. A release writes
-what it makes to a disk as well and so far makes it on the processor; here is what the device allows. Decoding: one
+what it makes to a disk as well; here is what the device allows. Decoding: one
 token through the released layer, through the plain MLP that it stands for, and plain reading of as many bytes as the
 released layer has. Two minutes and 12 GB of the GPU. Ends with 2 where there is none. With `--rounds` it only tries,
 and writes nothing.
@@ -17,7 +17,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -101,14 +101,14 @@ def _converting(
     weight: Tensor, stacked: Layout, dtype: torch.dtype, device: torch.device, rounds: int
 ) -> dict[str, Any]:
     """Making the terms of output weights [H, F], which lie on the host, against copying their bytes to the host."""
-    weight = weight.pin_memory() if device.type == "cuda" else weight
-    nbytes = terms(weight, stacked, dtype).nbytes
+    made = terms(weight, stacked, dtype, device)
+    nbytes = made.nbytes
     whole = torch.zeros(nbytes, dtype=torch.uint8, device=device)
     host = torch.empty(nbytes, dtype=torch.uint8, pin_memory=device.type == "cuda")
 
     def convert() -> None:
-        made = terms(weight.to(device, non_blocking=True), stacked, dtype)
-        to_host(made.blocks(), device, lambda _block: None)
+        for _block in made.blocks():
+            pass
 
     seconds = _in_turn({"convert": convert, "copy": lambda: host.copy_(whole, non_blocking=True)}, device, rounds)
     median = {name: statistics.median(taken) for name, taken in seconds.items()}
@@ -118,38 +118,6 @@ def _converting(
         "gigabytes_per_second": {name: nbytes / middle / 1e9 for name, middle in median.items()},
         "share_of_the_copy": median["copy"] / median["convert"],
     }
-
-
-def to_host(blocks: Iterable[Tensor], device: torch.device, take: Callable[[Tensor], object]) -> None:
-    """Give `take` every block as it is on the host, where it holds until the next call.
-
-    On a GPU a block is copied into pinned memory on a stream of its own, while the next is made.
-    """
-    if device.type != "cuda":
-        for block in blocks:
-            take(block)
-        return
-    copies: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    hosts: list[Tensor] = []
-    under_way: tuple[Tensor, torch.cuda.Event] | None = None
-
-    def taken(host: Tensor, copied: torch.cuda.Event) -> None:
-        copied.synchronize()
-        take(host)
-
-    for number, block in enumerate(blocks):
-        if number < 2:
-            hosts.append(torch.empty(block.shape, dtype=block.dtype, pin_memory=True))
-        host = hosts[number % 2][: len(block)]
-        copies.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(copies):
-            host.copy_(block, non_blocking=True)
-        # The next block is made in the memory of the last but one, which must be on the host by then.
-        if under_way is not None:
-            taken(*under_way)
-        under_way = host, copies.record_event()
-    if under_way is not None:
-        taken(*under_way)
 
 
 def _decoding(released: nn.Module, plain: PlainMLP, device: torch.device, rounds: int, tokens: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ A tiny model under a real Prefect server, database and worker. In each stage the
 worker with it as when a machine dies (the automation for dead runs finds it, after 10 seconds here), or the server,
 without which the run goes on until it is back. Asked for: Completed after at most one retry, no finished stage done
 again, and the bytes of an undisturbed run. Before that, three runs at once queue for one slot of the limit `gpu`, which
-stages hold here without a GPU. About 20 minutes on two cores.
+stages hold here without a GPU. About an hour on two cores; `--keep` goes on with a result that was begun.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import typed
-from taylor_ops.files import canonical_json, sha256_of_tree, write_text
+from taylor_ops.files import canonical_json, read_json, sha256_of_tree, write_text
 from tests.flows.conftest import write_tiny_config
 from tests.integration.killed import DIED, STAGES, Halted, deploy_halted, silence_of
 from tests.integration.operated import Prefect
@@ -34,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--died", choices=DIED, nargs="+", default=DIED)
     parser.add_argument("--stages", choices=STAGES, nargs="+", default=STAGES)
+    parser.add_argument("--keep", action="store_true", help="do only the kills that the result does not have yet")
     parser.add_argument("--result", type=Path, default=RESULT)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -48,8 +49,9 @@ def main() -> None:
             undisturbed.until(undisturbed.start(), "COMPLETED")
             wanted = sha256_of_tree(undisturbed.artifacts / "hub")
             queued = _queued([Halted(prefect, deployment, place / name, gpu=True) for name in "abc"])
-            rows = []
-            for stage, died in product(given.stages, given.died):
+            rows = read_json(given.result)["runs"] if given.keep else []
+            done = {(row["stage"], row["died"]) for row in rows}
+            for stage, died in (kill for kill in product(given.stages, given.died) if kill not in done):
                 silence_of(prefect, SILENCE[died])
                 rows.append(_killed(Halted(prefect, deployment, place / f"{died}-{stage}"), died, stage, wanted))
                 print(*rows[-1].values(), flush=True)

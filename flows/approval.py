@@ -11,8 +11,8 @@ from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
 from flows.stage import Release
-from flows.waiting import forget_ended
-from taylor_ops.approval import Approval, note_that_it_goes_on, note_that_it_waits
+from flows.waiting import forget_ended, this_server
+from taylor_ops.approval import Approval, note_that_it_goes_on, note_that_it_waits, waiting
 from taylor_ops.bundle import Findings, stated
 from taylor_ops.card import card_template
 from taylor_ops.errors import BadInput, GateRejected
@@ -45,8 +45,9 @@ def approve(release: Release, findings: Findings) -> Approval | None:
     """Ask a person, where the config says so; None where it does not.
 
     The first call ends this run, which the server starts again when there is an answer; the call then gives it back.
-    What was approved once is not asked about again while everything that the bundle states stays the same. Raises
-    `GateRejected` with who rejected it and why.
+    What was approved once is not asked about again while everything that the bundle states stays the same; but a run
+    that has asked goes on with the answer to itself, whatever was said to another meanwhile. Raises `GateRejected` with
+    who rejected it and why.
     """
     if not release.config.publish.approval:
         return None
@@ -62,11 +63,13 @@ def approve(release: Release, findings: Findings) -> Approval | None:
 
     def ask() -> Approval:
         forget_ended(release.stages)
-        note_that_it_waits(release.stages, str(flow_run.id))
+        note_that_it_waits(release.stages, str(flow_run.id), this_server())
         create_markdown_artifact(shown, release.key("approval"), f"what is to be approved of {release.label}")
-        # The pause is named after what is shown: an answer holds for that, and for nothing that is made later.
+        # The pause is named after what is shown: an answer holds for that, and for nothing that is made later. A retry
+        # asks anew: the server has no answer to what was cancelled, and keeps a rejection.
         form = Decision.with_initial_data(description=shown)
-        given = suspend_flow_run(form, key=stage_key("taylor_ops.approval", decides)[:16])
+        key = f"{stage_key('taylor_ops.approval', decides)[:16]}-{flow_run.run_count}"
+        given = suspend_flow_run(form, key=key)
         note_that_it_goes_on(release.stages, str(flow_run.id))
         if given.decision == "reject":
             raise GateRejected(
@@ -75,4 +78,6 @@ def approve(release: Release, findings: Findings) -> Approval | None:
             )
         return Approval(by=given.by, comment=given.comment)
 
+    if str(flow_run.id) in waiting(release.stages):
+        release.forget("approve")
     return release.perform("approve", "taylor_ops.approval", Approval, decides, lambda _folder, _progress: ask())

@@ -88,7 +88,11 @@ def run(
 
     overrides = parse_settings(settings or [])
     read(config, overrides)
-    record = release(str(config), overrides, str(artifacts))
+    try:
+        record = release(str(config), overrides, str(artifacts))
+    except ReleaseError as error:
+        append(markdown, f"**{error.cause}**\n\n{error.remedy}\n")
+        raise
     append(markdown, release_in_markdown(record))
     Console().print(summary(record))
 

@@ -1,7 +1,7 @@
-"""The automation of the server that marks a run as crashed when its process is heard of no more.
+"""The automations of the server that mark a run as crashed when its process is heard of no more.
 
 A worker marks a run whose process died. Where the worker, or the whole machine, died with it, nobody is left to do so,
-and the run would stay `Running` for ever.
+and the run would stay `Running` for ever, or `Pending` where its process had not begun.
 """
 
 from __future__ import annotations
@@ -17,19 +17,39 @@ HEARTBEATS = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
 
 NAME = "crashed releases"
 SILENCE = timedelta(seconds=90)
+NEVER_BEGAN = "releases that never began"
+PATIENCE = timedelta(minutes=30)
+"""A container may have to fetch its image first."""
+
+_HEARTBEAT = "prefect.flow-run.heartbeat"
+_RUNNING = "prefect.flow-run.Running"
+_ENDS = tuple(f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended"))
+
+
+def automations() -> tuple[AutomationCore, ...]:
+    """All that a server needs, with a name of its own each."""
+    return automation(), never_began()
 
 
 def automation(silence: timedelta = SILENCE) -> AutomationCore:
     """Mark a release as crashed that began, then was not heard of for `silence`, and that came to no end."""
-    ends = ("Completed", "Failed", "Cancelled", "Crashed", "Suspended")
+    # Its first heartbeat comes late: one may die before.
+    return _crashed(NAME, {_RUNNING, _HEARTBEAT}, {_HEARTBEAT, *_ENDS}, silence)
+
+
+def never_began(patience: timedelta = PATIENCE) -> AutomationCore:
+    """Mark a release as crashed that a worker has taken and that neither began nor ended within `patience`."""
+    return _crashed(NEVER_BEGAN, {"prefect.flow-run.Pending"}, {_RUNNING, _HEARTBEAT, *_ENDS}, patience)
+
+
+def _crashed(name: str, after: set[str], expect: set[str], silence: timedelta) -> AutomationCore:
     return AutomationCore(
-        name=NAME,
+        name=name,
         description="Mark a release as crashed when its process is heard of no more",
         trigger=EventTrigger(
             posture=Posture.Proactive,
-            # Its first heartbeat comes late: one may die before.
-            after={"prefect.flow-run.Running", "prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ends)},
+            after=after,
+            expect=expect,
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related={"prefect.resource.role": "flow", "prefect.resource.name": "release"},
             for_each={"prefect.resource.id"},

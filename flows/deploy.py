@@ -9,6 +9,7 @@ from prefect import Flow, get_client
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.deployments.runner import RunnerDeployment
+from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
@@ -31,7 +32,8 @@ def deploy(
     """
     described = _described(configs)
     with server_asked(), get_client(sync_client=True) as client:
-        done = [_work_pool(client, pool), _limit(client, gpu_slots), _automation(client)]
+        done = [_work_pool(client, pool), _limit(client, gpu_slots)]
+        done += [_automation(client, wanted) for wanted in dead_runs.automations()]
         stored = Flow.from_source(source=str(Path.cwd()), entrypoint=ENTRYPOINT)
         assert isinstance(stored, Flow)  # a coroutine where the caller is one
         for path, description in described.items():
@@ -66,11 +68,11 @@ def _limit(client: SyncPrefectClient, gpu_slots: int) -> str:
         return f"concurrency limit {LIMIT}: made, {gpu_slots} at once"
 
 
-def _automation(client: SyncPrefectClient) -> str:
-    if client.read_automations_by_name(dead_runs.NAME):
-        return f"automation {dead_runs.NAME}: there"
-    client.create_automation(dead_runs.automation())
-    return f"automation {dead_runs.NAME}: made, after {dead_runs.SILENCE.total_seconds():.0f} seconds of silence"
+def _automation(client: SyncPrefectClient, wanted: AutomationCore) -> str:
+    if client.read_automations_by_name(wanted.name):
+        return f"automation {wanted.name}: there"
+    client.create_automation(wanted)
+    return f"automation {wanted.name}: made"
 
 
 def _described(configs: Sequence[Path]) -> dict[Path, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,11 +16,16 @@ LIMIT = "gpu"
 def gpu_slot(device: torch.device | None) -> Iterator[None]:
     """Wait for a slot and hold it; nothing is held for work on no GPU.
 
-    A server without the limit lets every run in. A slot whose holder was killed is free again when its lease of five
-    minutes is over.
+    The memory that torch keeps of the GPU for later goes back with it: the next holder may be another process. A server
+    without the limit lets every run in. A slot whose holder was killed is free again when its lease of five minutes is
+    over.
     """
     if device is None or device.type != "cuda":
         yield
         return
     with concurrency(LIMIT, occupy=1):
-        yield
+        try:
+            yield
+        finally:
+            gc.collect()
+            torch.cuda.empty_cache()

@@ -7,7 +7,7 @@ of `ReleaseConfig` with nothing required, so that a wrong key or value is refuse
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Annotated, Any
 
@@ -25,8 +25,6 @@ def overrides_schema() -> dict[str, Any]:
     return partial | {
         "title": "Overrides",
         "description": "Keys of the config with other values, such as latency: {target_slowdown: 4}.",
-        # Dotted keys and YAML values, as `--set` has them: what sends them has judged them.
-        "patternProperties": {r"^\w+(\.\w+)+$": {"type": "string"}},
     }
 
 
@@ -37,20 +35,36 @@ def as_settings(overrides: Mapping[str, Any] | None) -> dict[str, str]:
     """
     settings: dict[str, str] = {}
     for key, value in (overrides or {}).items():
-        # A source is one of several kinds: it is replaced whole, for keys of another kind would be left in it.
-        if isinstance(value, Mapping) and "kind" not in value:
-            settings |= _below(key, value)
-        else:
-            settings[key] = value if isinstance(value, str) else json.dumps(value)
+        settings |= {key: value} if isinstance(value, str) else _below(key, value)
     return settings
 
 
-def _below(key: str, section: Mapping[str, Any]) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    for name, value in section.items():
-        below = f"{key}.{name}"
-        settings |= _below(below, value) if isinstance(value, Mapping) else {below: json.dumps(value)}
-    return settings
+def _below(key: str, value: Any) -> dict[str, str]:
+    if not _merged(value):
+        return {key: json.dumps(value)}
+    return {below: text for name, part in value.items() for below, text in _below(f"{key}.{name}", part).items()}
+
+
+def as_overrides(keys: Iterable[str], document: Mapping[str, Any]) -> dict[str, Any]:
+    """What `as_settings` takes for the values that dotted `keys` have in a config, for the server to judge: typed, and
+    in their sections. Of a list all is taken where a key names an item of it."""
+    overrides: dict[str, Any] = {}
+    for key in keys:
+        place, found = overrides, document
+        section, *below = key.split(".")
+        while below and _merged(found[section]):
+            place, found = place.setdefault(section, {}), found[section]
+            section, *below = below
+        place[section] = found[section]
+    return overrides
+
+
+def _merged(value: Any) -> bool:
+    """Whether it is a section, whose keys are replaced one by one.
+
+    A source is one of several kinds: it is replaced whole, for keys of another kind would be left in it.
+    """
+    return isinstance(value, Mapping) and "kind" not in value
 
 
 def _inlined(part: Any, definitions: Mapping[str, Any]) -> Any:

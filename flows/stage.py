@@ -69,17 +69,19 @@ class Release:
         work: Work[R],
         folder: Path | None = None,
         device: torch.device | None = None,
+        still: Callable[[R], bool] = lambda _record: True,
     ) -> R:
         """Run `work` into the stage's folder, or reuse what an earlier run made of the same inputs and code.
 
-        device: what the work computes on. A slot of a GPU is held for the work alone; waiting for it is no cost.
+        device: what the work computes on. A slot of a GPU is held for the work alone; waiting for it is no cost. still:
+        whether what lies elsewhere, and the record speaks of, is there as it was.
         """
         folder = folder or self.stages / stage
         memory = self.stages / f"{stage}.json"
         key = stage_key(module, inputs)
         with measured() as cost, disk_errors_explained(self.stages):
             record = recall(memory, key, record_type, folder)
-        if record is not None:
+        if record is not None and still(record):
             self._note(stage, cost, cached=True)
             return record
         progress = StageProgress(stage, self.label, self.key(stage))
@@ -88,6 +90,10 @@ class Release:
             remember(memory, key, record, folder)
         progress.finish()
         return record
+
+    def forget(self, stage: str) -> None:
+        """Have a stage performed again, whatever an earlier run made."""
+        (self.stages / f"{stage}.json").unlink(missing_ok=True)
 
     @contextmanager
     def measured(self, stage: str) -> Iterator[list[str]]:

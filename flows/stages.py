@@ -67,6 +67,7 @@ def resolve(release: Release) -> ResolvedSource:
         ResolvedSource,
         inputs_of_resolve(config, release.stages),
         lambda folder, progress: sources.resolve(source, folder, progress),
+        still=lambda found: not found.missing(),
     )
     texts = (*config.calibration.texts, *config.exactness.prompts, *config.exactness.running_text)
     require_readable(texts, load_tokenizer(resolved.folder))
@@ -99,6 +100,7 @@ def capture(release: Release, source: ResolvedSource) -> CapturedRanges:
 @task(task_run_name="convert {release.label}")
 def convert(release: Release, source: ResolvedSource, ranges: CapturedRanges, latency: LatencyRecord) -> ConvertedModel:
     """Write the model with stacked terms in place of the output weights of every MLP."""
+    device = device_named(release.config.device)
     return release.perform(
         "convert",
         "taylor_ops.convert",
@@ -113,7 +115,9 @@ def convert(release: Release, source: ResolvedSource, ranges: CapturedRanges, la
             progress,
             kept_under_key(folder),
             carried_by(release.config.execution),
+            device,
         ),
+        device=device,
     )
 
 

@@ -17,7 +17,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from flows.expected import expected_of
-from flows.overrides import as_settings
+from flows.overrides import as_overrides, as_settings
 from flows.server import reason, server_asked
 from taylor_ops.config_file import LoadedConfig, read
 from taylor_ops.errors import BadInput, WorkFailed
@@ -74,9 +74,8 @@ def submit(
 
 
 def _typed(loaded: LoadedConfig, overrides: Mapping[str, str]) -> dict[str, Any]:
-    """Overrides as the flow takes them: the server has the type of a key at the top, one below goes as the text that
-    was judged here."""
-    typed = {key: text if "." in key else loaded.document[key] for key, text in overrides.items()}
+    """Overrides as the flow takes them, and as the server judges them."""
+    typed = as_overrides(overrides, loaded.document)
     if read(loaded.path, as_settings(typed)).document != loaded.document:
         whole = ", ".join(key for key in overrides if "." not in key)
         raise BadInput(

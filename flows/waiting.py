@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from uuid import UUID
 
@@ -10,13 +11,19 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from flows.server import server_asked
-from taylor_ops.approval import note_that_it_goes_on, waiting
+from taylor_ops.approval import note_that_it_goes_on, waiting, waits_on
+
+
+def this_server() -> str:
+    """What tells the server that is set from others: a hash of its address, which may hold a password."""
+    return hashlib.sha256(str(PREFECT_API_URL.value()).encode()).hexdigest()
 
 
 def forget_ended(stages: Path) -> None:
-    """Take away the notes of runs that have ended, or that the server does not know; those of others stay.
+    """Take away the notes of runs that have ended, or that were deleted; those of others stay.
 
-    All stay where no server is set: a temporary one knows nothing. Raises `BadInput` where the one that is set does not
+    All stay where no server is set: a temporary one knows nothing. Those stay that the server does not know and that
+    were made under another address, where they may well wait. Raises `BadInput` where the one that is set does not
     answer.
     """
     if PREFECT_API_URL.value() is None:
@@ -25,7 +32,8 @@ def forget_ended(stages: Path) -> None:
         for run in waiting(stages):
             try:
                 state = client.read_flow_run(UUID(run)).state
+                ended = state is None or state.is_final()
             except ObjectNotFound:
-                state = None
-            if state is None or state.is_final():
+                ended = waits_on(stages, run) == this_server()
+            if ended:
                 note_that_it_goes_on(stages, run)

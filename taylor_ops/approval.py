@@ -17,14 +17,19 @@ class Approval(Record):
     comment: str
 
 
-def note_that_it_waits(stages: Path, run: str) -> None:
-    """Note that the run `run` waits for an answer; what it will go on with must stay."""
-    write_text(_note(stages, run), "")
+def note_that_it_waits(stages: Path, run: str, server: str) -> None:
+    """Note that the run `run` of a `server` waits for an answer; what it will go on with must stay."""
+    write_text(_note(stages, run), server)
 
 
 def note_that_it_goes_on(stages: Path, run: str) -> None:
     """Take the note of this run away; those of others stay."""
     _note(stages, run).unlink(missing_ok=True)
+
+
+def waits_on(stages: Path, run: str) -> str:
+    """The server that its note names."""
+    return _note(stages, run).read_text(encoding="utf-8")
 
 
 def waiting(stages: Path) -> tuple[str, ...]:

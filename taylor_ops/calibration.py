@@ -31,6 +31,9 @@ _FALSELY_MET = 0.001
 _FALSELY_MISSED = 0.05
 _CONFIDENCE = 0.95
 _LOOKS_BEFORE_ANOTHER = 4
+_LOOKS_BEFORE_HOPELESS = 8
+# An interval that promises to be so many times too wide after the most pairs will not come out narrow enough.
+_HOPELESS = 1.25
 # Two measurements nearer than this say little about the slope between them.
 _FAR_APART = 0.05
 
@@ -127,7 +130,7 @@ def judged_pairs(
 
     another: whether a plan nearer to the target is left to try if this one has the given slowdown. `edge` where one is
     and this one lies in the outer half of the band, or where the slowdown is known well after the most pairs and is one
-    end of the band as far as they tell; `noisy` where it is not known.
+    end of the band as far as they tell; `noisy` where it is not known, or will not be by far.
     """
     low, target, high = (math.log(settings.target_slowdown * (1 + side * settings.tolerance)) for side in (-1, 0, 1))
     meets, misses = (
@@ -155,6 +158,9 @@ def judged_pairs(
         off = off and not least <= settings.target_slowdown <= most
         if number + 1 >= _LOOKS_BEFORE_ANOTHER and off and another(math.exp(slowdown)):
             return original, bundle, "edge"
+        promised = math.log(most / least) * math.sqrt(samples / settings.max_pairs)
+        if number + 1 >= _LOOKS_BEFORE_HOPELESS and promised > _HOPELESS * (high - low) / 2:
+            return original, bundle, "noisy"
     # Narrow enough and yet on the edge of the band: a candidate nearer to its middle is needed.
     known = math.log(most / least) <= (high - low) / 2
     return original, bundle, "edge" if known else "noisy"

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from threading import Event, Lock
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from taylor_ops.architectures import Mlp
 from taylor_ops.bound import Bound
 from taylor_ops.by_rows import ByRows
-from taylor_ops.checkpoint import gather_shards, write_shards, write_tensors
+from taylor_ops.checkpoint import gather_shards, write_shards
 from taylor_ops.config import Conversion
 from taylor_ops.errors import WorkFailed
 from taylor_ops.evidence.record import MarkedCopy
@@ -28,13 +28,14 @@ from taylor_ops.files import (
     require_free,
     scratch_beside,
 )
-from taylor_ops.loadable import taylor_entry, write_code, write_config
-from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS, install
+from taylor_ops.loadable import write_code, write_config
+from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS
 from taylor_ops.models import DTYPES
 from taylor_ops.original import MlpWeights, Original
-from taylor_ops.plan import Expansions, Layout, Plan, terms
+from taylor_ops.plan import CPU, Expansions, Layout, Plan, terms
 from taylor_ops.records import Record
 from taylor_ops.source import tokenizer_files
+from taylor_ops.threads import threads_restored, use_threads
 
 Progress = Callable[[int, int], None]
 
@@ -108,7 +109,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Job:
-    """One part to be converted into `folder`, by whichever process: paths and small records, no tensors."""
+    """One part to be converted into `folder`, by whichever process: paths and small records, no tensors.
+
+    device: where terms are made; of several GPUs the one whose turn it is, by the `number` of the part.
+    """
 
     source: Path
     ranges_file: Path
@@ -116,6 +120,15 @@ class Job:
     conversion: Conversion
     part: Part
     folder: Path
+    number: int = 0
+    device: torch.device = CPU
+
+    @property
+    def place(self) -> torch.device:
+        """The one device that this part has, on the machine that asks."""
+        if self.device.type == "cpu" or self.device.index is not None:
+            return self.device
+        return torch.device(self.device.type, self.number % torch.cuda.device_count())
 
 
 Carry = Callable[[Sequence[Job], Callable[[int], None]], None]
@@ -165,12 +178,14 @@ def convert(
     progress: Progress,
     kept: Path | None = None,
     carry: Carry | None = None,
+    device: torch.device = CPU,
 ) -> ConvertedModel:
     """Write the converted model into `folder`, whole or not at all; one part is in memory at a time.
 
     kept: folder in which finished layers stay until all are, so that a run that was killed goes on at the next one. It
     belongs to these inputs alone; the caller sees to that. carry: who converts the parts; this process, in order, where
-    it is None. The bytes are the same.
+    it is None. device: where terms are made; all GPUs of this machine, a part each, where it names none by number. The
+    bytes are the same.
     """
     original = Original(source)
     expansions = expansions_of(original, ranges_file, conversion)
@@ -179,8 +194,8 @@ def convert(
         work = kept or Path(stack.enter_context(scratch_beside(folder)))
         folders = [work / f"{number:05}" for number in range(len(parts))]
         jobs = [
-            Job(source, ranges_file, plan, conversion, part, there)
-            for part, there in zip(parts, folders, strict=True)
+            Job(source, ranges_file, plan, conversion, part, there, number, device)
+            for number, (part, there) in enumerate(zip(parts, folders, strict=True))
             if not there.exists()
         ]
         for begun in work.glob(".*"):
@@ -194,12 +209,14 @@ def convert(
         def report(done: int) -> None:
             progress(len(parts) - len(jobs) + done, len(parts))
 
-        if carry is None:
+        if carry is not None:
+            carry(jobs, report)
+        elif len({job.place for job in jobs}) > 1:
+            _on_all_devices(jobs, report)
+        else:
             for done, job in enumerate(jobs, start=1):
                 _convert_part(job, original, expansions)
                 report(done)
-        else:
-            carry(jobs, report)
         made = _finished(folders)
         layers = [layer for one in made for layer in one.layers]
         widths = {path: width for one in made for path, width in one.widths.items()}
@@ -218,6 +235,34 @@ def convert(
         original_bytes=original.bytes(DTYPES[conversion.dtype]),
         layers=tuple(layers),
     )
+
+
+def _on_all_devices(jobs: Sequence[Job], report: Callable[[int], None]) -> None:
+    """Convert every job on its device, and those of different devices at once."""
+    of_device: dict[torch.device, list[Job]] = {}
+    for job in jobs:
+        of_device.setdefault(job.place, []).append(job)
+    done, counted, failed = 0, Lock(), Event()
+
+    def convert_all(share: list[Job]) -> None:
+        nonlocal done
+        for job in share:
+            if failed.is_set():
+                return
+            try:
+                convert_part(job)
+            except BaseException:
+                failed.set()
+                raise
+            with counted:
+                done += 1
+                report(done)
+
+    with threads_restored(), ThreadPoolExecutor(len(of_device)) as pool:
+        # The setting is one of the whole process: threads that changed it under each other would change bytes.
+        use_threads(1)
+        for _ in pool.map(convert_all, of_device.values()):
+            pass
 
 
 def convert_part(job: Job) -> None:
@@ -239,7 +284,7 @@ def _convert_part(job: Job, original: Original, expansions: Expansions) -> None:
     with disk_errors_explained(folder), scratch_beside(folder) as scratch:
         partial = Path(scratch) / folder.name
         partial.mkdir()
-        tensors = _part_tensors(original, expansions, plan, dtype, job.part, note)
+        tensors = _part_tensors(original, expansions, plan, dtype, job.part, note, job.place)
         write_shards(partial, tensors, job.conversion.shard_bytes)
         _Converted(layers=tuple(layers), widths=widths).write(partial / _PART_RECORD)
         try:
@@ -277,13 +322,14 @@ def _part_tensors(
     dtype: torch.dtype,
     part: Part,
     note: Callable[[str, Layout], None],
+    device: torch.device = CPU,
 ) -> Iterator[tuple[str, Tensor | ByRows]]:
     """Names and tensors of one part, made one by one; `note` is told the layout of each MLP."""
     for name in part.names:
         yield name, _cast(original.tensor(name), dtype)
     for mlp in part.mlps:
         stacked = expansions.layout(mlp.path, plan)
-        for name, tensor in _mlp_tensors(original.weights(mlp), stacked, dtype).items():
+        for name, tensor in mlp_tensors_by_rows(original.weights(mlp), stacked, dtype, device).items():
             yield f"{mlp.path}.{name}", tensor
         note(mlp.path, stacked)
     if original.mlps[0] in part.mlps:
@@ -300,11 +346,14 @@ def is_bundle(folder: Path) -> bool:
 
 def mlp_tensors(weights: MlpWeights, stacked: Layout, dtype: torch.dtype) -> dict[str, Tensor]:
     """Tensors of one Taylor MLP by name: input layers in the new order of neurons, terms and intervals."""
-    tensors = _mlp_tensors(weights, stacked, dtype)
+    tensors = mlp_tensors_by_rows(weights, stacked, dtype)
     return {name: tensor.whole() if isinstance(tensor, ByRows) else tensor for name, tensor in tensors.items()}
 
 
-def _mlp_tensors(weights: MlpWeights, stacked: Layout, dtype: torch.dtype) -> dict[str, Tensor | ByRows]:
+def mlp_tensors_by_rows(
+    weights: MlpWeights, stacked: Layout, dtype: torch.dtype, device: torch.device = CPU
+) -> dict[str, Tensor | ByRows]:
+    """The same with the terms a few rows at a time, made on `device`."""
     inputs = {
         "gate.weight": weights.gate,
         "gate.bias": weights.gate_bias,
@@ -314,42 +363,10 @@ def _mlp_tensors(weights: MlpWeights, stacked: Layout, dtype: torch.dtype) -> di
     tensors: dict[str, Tensor | ByRows] = {
         name: _cast(tensor[stacked.permutation], dtype) for name, tensor in inputs.items() if tensor is not None
     }
-    tensors["terms.weight"] = terms(weights.down, stacked, dtype)
+    tensors["terms.weight"] = terms(weights.down, stacked, dtype, device)
     if weights.down_bias is not None:
         tensors["terms.bias"] = _cast(weights.down_bias, dtype)
     return tensors | {name: getattr(stacked, name).to(dtype) for name in INTERVAL_PARAMETERS}
-
-
-def convert_in_memory(
-    model: Any, original: Original, expansions: Expansions, plan: Plan, mapped: Path | None = None
-) -> Any:
-    """Put Taylor MLPs under `plan` into a loaded original, in place: what a candidate of the calibration is.
-
-    mapped: folder for files from which its tensors are mapped, as those of a loaded model on the CPU are: the pages
-    of a file may be larger than others, and are then read faster. The files may be removed afterwards.
-    """
-    dtype, device = model.dtype, model.device
-    stacked = {mlp.path: expansions.layout(mlp.path, plan) for mlp in original.mlps}
-    with torch.device("meta"):
-        widths = {path: one.widths for path, one in stacked.items()}
-        install(model, taylor_entry(original, plan, widths, {path: one.clear for path, one in stacked.items()}))
-    for mlp in original.mlps:
-        weights, layout = original.weights(mlp), stacked[mlp.path]
-        if mapped is None:
-            tensors = mlp_tensors(weights, layout, dtype)
-            on_device = {name: tensor.contiguous().to(device) for name, tensor in tensors.items()}
-        else:
-            file = mapped / f"{mlp.path}.safetensors"
-            write_tensors(_mlp_tensors(weights, layout, dtype), file)
-            on_device = load_file(file)
-        model.get_submodule(mlp.path).load_state_dict(on_device, assign=True, strict=False)
-    path, _, name = original.guard.rpartition(".")
-    guard = torch.nn.Parameter(torch.zeros(1, dtype=dtype, device=device), requires_grad=False)
-    model.get_submodule(path).register_parameter(name, guard)
-    unfilled = [name for name, parameter in model.named_parameters() if parameter.is_meta]
-    if unfilled:
-        raise WorkFailed(f"tensor {unfilled[0]} of a candidate was not made", "this is a defect of the conversion")
-    return model.eval()
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:

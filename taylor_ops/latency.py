@@ -21,8 +21,9 @@ from typing import Any
 import torch
 
 from taylor_ops.calibration import Pairs, Progress, Sample, Trial, search
+from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config import Conversion, Latency
-from taylor_ops.convert import convert_in_memory, expansions_of
+from taylor_ops.convert import expansions_of
 from taylor_ops.errors import BadInput
 from taylor_ops.files import disk_errors_explained
 from taylor_ops.models import DTYPES, load_original, room_for_weights
@@ -337,14 +338,14 @@ class _Clock:
         self._device = device
         self._seconds = 0.0
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-        if device.type == "cuda":
-            # What that GPU is still at belongs to no step.
-            torch.cuda.synchronize(device)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count what the block takes; a GPU is not waited for."""
+        """Count what the block takes. A GPU has nothing else to do when it begins."""
         if self._device.type == "cuda":
+            # Each token of a text waits for the one before. Else the steps of the original would queue up behind those
+            # of the bundle, and be timed without the gaps that launching leaves in them.
+            torch.cuda.synchronize(self._device)
             begin = self._now()
             yield
             self._events.append((begin, self._now()))

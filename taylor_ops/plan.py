@@ -23,9 +23,11 @@ from taylor_ops.config import Basis, Conversion
 from taylor_ops.errors import BadInput
 from taylor_ops.expansion import Expansion, coefficients
 from taylor_ops.fitted_layer import FittedLayer, counts_rounding, fit_layer
+from taylor_ops.host_copies import on_host
 from taylor_ops.ranges import LayerRange, read_ranges
 from taylor_ops.records import Record
 
+CPU = torch.device("cpu")
 _RUNGS_PER_DECADE = 20
 _TIGHTEST = 1e-10
 _CLEAR_STEP = 0.005
@@ -272,27 +274,27 @@ def layout(expansion: Expansion, orders: Tensor) -> Layout:
     )
 
 
-def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype) -> ByRows:
+def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype, device: torch.device = CPU) -> ByRows:
     """Theta [H, K] in `dtype` from output weights [H, F]: column k is `coefficient[k] * weight[:, neuron[k]]`.
 
     The weights are those of the original in `dtype`, with which the bundle is compared. Products are worked in float64
-    and rounded once, on the device where the weights are.
+    on `device` and rounded once, by the rules of IEEE 754: the bytes are those of any other. The blocks are on the CPU.
     """
-    device = weight.device
-    permutation, coefficient = stacked.permutation.to(device), stacked.coefficient.to(device)
     height, width = weight.shape[0], len(stacked.neuron)
     ends = list(accumulate(stacked.widths, initial=0))
     at_once = max(1, _VALUES_AT_ONCE // width)
 
     def blocks() -> Iterator[Tensor]:
+        permutation, coefficient = stacked.permutation.to(device), stacked.coefficient.to(device)
+        there = weight.to(device)
         buffers = cycle([torch.empty(min(at_once, height), width, dtype=dtype, device=device) for _ in range(2)])
         for start, buffer in zip(range(0, height, at_once), buffers, strict=False):
             # The neurons of every order are the first ones of this arrangement: they are fetched once, not per column.
-            rows = weight[start : start + at_once].to(dtype).index_select(1, permutation).double()
+            rows = there[start : start + at_once].to(dtype).index_select(1, permutation).double()
             block = buffer[: len(rows)]
             for begin, end in pairwise(ends):
                 torch.mul(rows[:, : end - begin], coefficient[begin:end], out=block[:, begin:end])
             block[:, ends[-1] :] = rows[:, stacked.widths[0] :]
             yield block
 
-    return ByRows((height, width), dtype, blocks)
+    return ByRows((height, width), dtype, blocks if device.type == "cpu" else lambda: on_host(blocks(), device))

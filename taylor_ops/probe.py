@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from taylor_ops.calibration import Progress, slowdown_of
+from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config import Latency, ReleaseConfig
-from taylor_ops.convert import convert_in_memory, expansions_of, mlp_tensors
+from taylor_ops.convert import expansions_of, mlp_tensors
 from taylor_ops.errors import BadInput
 from taylor_ops.latency import (
     cost_of_a_column,

@@ -52,6 +52,10 @@ class ResolvedSource(Record):
         """The content alone: the same files in another folder are the same source."""
         return {"sha256": self.sha256}
 
+    def missing(self) -> list[str]:
+        """Names of its files that are not in its folder any more: a cache of the Hub may be gone, or another's."""
+        return [name for name in self.sha256 if not (self.folder / name).is_file()]
+
     def portable(self) -> dict[str, Any]:
         """What may be published: everything but the place on this machine."""
         values = self.plain()

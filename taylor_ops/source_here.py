@@ -90,7 +90,8 @@ def _resolved_before(config: ReleaseConfig, stages: Path) -> ResolvedSource | No
     if not memory.exists():
         return None
     key = stage_key("taylor_ops.source", inputs_of_resolve(config, stages))
-    return recall(memory, key, ResolvedSource, stages / "resolve")
+    found = recall(memory, key, ResolvedSource, stages / "resolve")
+    return None if found is None or found.missing() else found
 
 
 def _captured_before(

@@ -43,7 +43,8 @@ def _relu2(z: Tensor) -> Tensor:
 KINKED: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "relu2": _relu2}
 """The activations that are 0 left of 0 and a polynomial right of it."""
 
-_FEATURE_BYTES = 32 << 20
+_FEATURE_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
+"""How much of features is made at once: all terms are read again for every so much, which a GPU would wait for."""
 
 _FEW_FEATURES = {"cpu": 1 << 16, "cuda": 1 << 22}
 """Up to so many features a layer the number of calls takes longer than the work in them."""
@@ -219,7 +220,7 @@ class TaylorMLP(nn.Module):
 
     def _in_chunks(self, z: Tensor, factor: Tensor | None, dtype: torch.dtype) -> Tensor:
         """The output for rows of `z` a few at a time, through one buffer: features are many times the input."""
-        rows = max(1, min(len(z), _FEATURE_BYTES // (4 * sum(self.widths))))
+        rows = max(1, min(len(z), _FEATURE_BYTES.get(z.device.type, _FEATURE_BYTES["cpu"]) // (4 * sum(self.widths))))
         buffer = torch.empty(rows, sum(self.widths), device=z.device, dtype=torch.float32)
         parts: list[Tensor] = []
         for start in range(0, max(1, len(z)), rows):
@@ -237,6 +238,8 @@ class TaylorExperts(nn.ModuleList):
         output = torch.zeros_like(hidden_states)
         for number, expert in enumerate(self):
             token, place = torch.where(top_k_index == number)
+            if not len(token):
+                continue
             said = expert(hidden_states[token]) * top_k_weights[token, place, None]
             output.index_add_(0, token, said.to(output.dtype))
         return output

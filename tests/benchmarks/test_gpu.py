@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from benchmarks import gpu
-from benchmarks.forward import ORDER, Shape, random_layer
+from benchmarks.forward import ORDER, Shape
 from taylor_ops.files import canonical_json
-from taylor_ops.plan import terms
 
 Found = dict[str, dict[str, dict[str, Any]]]
 
@@ -70,15 +68,6 @@ def test_ratios_are_those_of_the_seconds(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["decode"]["slowdown"] == 5.0
     assert found["decode"]["seconds"]["released"] == [20.0]
     assert found["decode"]["gigabytes_per_second"] == pytest.approx(4 * VALUES["released"] / 15e9)
-
-
-def test_every_block_comes_to_the_host_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("taylor_ops.plan._VALUES_AT_ONCE", 3 * 40 * (ORDER + 1))
-    weights, stacked, taylor = random_layer(SMALL, seed=0)
-    rows: list[Tensor] = []
-    gpu.to_host(terms(weights.down, stacked, torch.float32).blocks(), CPU, lambda block: rows.append(block.clone()))
-    assert len(rows) == 8
-    assert torch.equal(torch.cat(rows), taylor.terms.weight)
 
 
 def test_what_is_shown_has_a_row_a_dtype(found: Found, capsys: pytest.CaptureFixture[str]) -> None:

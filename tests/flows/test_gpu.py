@@ -95,6 +95,17 @@ def test_a_reused_stage_and_a_stage_on_the_cpu_hold_no_slot(tiny_config: Path, t
 
 
 @pytest.mark.usefixtures("one_gpu")
+def test_what_torch_keeps_of_the_gpu_goes_back_before_the_slot(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_then: list[int] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held_then.append(held()))
+    stage_of(open_release(str(tiny_config), {}, str(tmp_path / "a")), lambda *_given: Done(holders=0), CUDA)
+    assert held_then == [1]
+    assert held() == 0
+
+
+@pytest.mark.usefixtures("one_gpu")
 def test_a_stage_that_fails_gives_its_slot_back(tiny_config: Path, tmp_path: Path) -> None:
     def fails(_folder: Path, _progress: stage.Progress) -> Done:
         assert held() == 1

@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from prefect.utilities.callables import parameter_schema
 
-from flows.overrides import as_settings, overrides_schema
+from flows.overrides import as_overrides, as_settings, overrides_schema
 from flows.release import release
 from taylor_ops.config_file import read
 
@@ -30,6 +30,7 @@ def mistakes(overrides: dict[str, Any]) -> list[str]:
         ({"latency": {"target_slowdown": 0.5, "pairs": 1}}, ["latency.pairs", "latency.target_slowdown"]),
         ({"latency": {"target": 3}}, ["latency"]),
         ({"lattency": {}}, [""]),
+        ({"latency.target_slowdown": "4"}, [""]),
         ({"version": "1"}, ["version"]),
         ({"conversion": {"basis": "fourier"}}, ["conversion.basis"]),
         ({"source": {"kind": "hub", "repo_id": "a/b"}}, ["source"]),
@@ -68,7 +69,25 @@ def test_overrides_of_a_form_reach_the_config_as_they_are_typed() -> None:
 def test_settings_of_the_command_line_stay_what_they_are() -> None:
     settings = {"latency.target_slowdown": "4", "seed": "3"}
     assert as_settings(settings) == settings
-    assert mistakes({"latency.target_slowdown": "4"}) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"latency.target_slowdown": "4", "latency.pairs": "9", "version": "1.0.1", "card.contact": "'12'"},
+        {"calibration.texts": "[{name: mine, file: mine.jsonl}]", "calibration.texts.0.limit": "7"},
+        {"source.path": "model", "publish.signing": "null"},
+    ],
+    ids=["sections", "an item of a list", "a source"],
+)
+def test_settings_of_the_command_line_go_to_the_server_in_a_form_that_it_judges(
+    settings: dict[str, str], tiny_config: Path
+) -> None:
+    loaded = read(tiny_config, settings)
+    overrides = as_overrides(settings, loaded.document)
+    assert mistakes(overrides) == []
+    assert not any("." in key for key in overrides)
+    assert read(tiny_config, as_settings(overrides)).document == loaded.document
 
 
 def test_the_form_describes_every_parameter_and_every_section() -> None:

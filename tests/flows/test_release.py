@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from prefect import flow
 from torch import Tensor
 
 from flows import stages
 from flows.release import release
+from flows.stage import open_release
 from taylor_ops import convert, plan
 from taylor_ops.by_rows import ByRows
 from taylor_ops.config_file import read
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
 from taylor_ops.files import read_json, sha256_of_tree
 from taylor_ops.signing import name_of_key, read_public_key
+from taylor_ops.source import ResolvedSource
 from taylor_ops.verify import verify
 from tests.flows.keyed import key_of
 from tests.keys import write_key
@@ -31,6 +35,11 @@ DOWN = "model.layers.1.mlp.terms.weight"
 
 def run(config: Path, artifacts: Path, **overrides: str) -> Any:
     return release(str(config), {key.replace("__", "."): value for key, value in overrides.items()}, str(artifacts))
+
+
+@flow
+def resolved(config: Path, artifacts: Path, overrides: dict[str, str]) -> ResolvedSource:
+    return stages.resolve.fn(open_release(str(config), overrides, str(artifacts)))
 
 
 def published(artifacts: Path) -> list[Path]:
@@ -280,3 +289,25 @@ def test_the_audit_is_another_where_other_records_of_the_same_file_are_read(
 
     assert key("limit: 2") == key("limit: 2", "elsewhere.jsonl")
     assert key("limit: 2") != key(read_as)
+
+
+def test_a_source_of_the_hub_whose_cache_is_gone_is_fetched_again(
+    tiny_config: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, fetched = tmp_path / "cache", []
+
+    def fetch(repo_id: str, **_given: Any) -> str:
+        fetched.append(repo_id)
+        shutil.copytree(tiny_llama, cache)
+        return str(cache)
+
+    monkeypatch.setattr("taylor_ops.source.snapshot_download", fetch)
+    hub = {"source": f"{{kind: hub, repo_id: owner/tiny, revision: '{'0' * 40}'}}"}
+    first = resolved(tiny_config, tmp_path / "a", hub)
+    assert resolved(tiny_config, tmp_path / "a", hub) == first
+    assert fetched == ["owner/tiny"]
+    # As in a container, whose cache ends with it.
+    shutil.rmtree(cache)
+    assert resolved(tiny_config, tmp_path / "a", hub) == first
+    assert fetched == ["owner/tiny", "owner/tiny"]
+    assert (cache / "tokenizer_config.json").is_file()

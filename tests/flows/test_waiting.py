@@ -9,7 +9,7 @@ import pytest
 from prefect import flow, get_client
 from prefect.states import Cancelled, Suspended
 
-from flows.waiting import forget_ended
+from flows.waiting import forget_ended, this_server
 from taylor_ops.approval import note_that_it_waits, waiting
 
 
@@ -25,17 +25,18 @@ def suspended_run() -> str:
 
 @pytest.mark.usefixtures("prefect_server")
 def test_what_a_run_left_that_was_cancelled_or_deleted_goes_and_what_another_waits_with_stays(tmp_path: Path) -> None:
-    stays, cancelled, deleted = suspended_run(), suspended_run(), str(uuid4())
+    stays, cancelled, deleted, elsewhere = suspended_run(), suspended_run(), str(uuid4()), str(uuid4())
     for run in (stays, cancelled, deleted):
-        note_that_it_waits(tmp_path, run)
+        note_that_it_waits(tmp_path, run, this_server())
+    note_that_it_waits(tmp_path, elsewhere, "another server")
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(cancelled, Cancelled(), force=True)
     forget_ended(tmp_path)
-    assert waiting(tmp_path) == (stays,)
+    assert set(waiting(tmp_path)) == {stays, elsewhere}
 
 
 def test_without_a_server_all_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    note_that_it_waits(tmp_path, str(uuid4()))
+    note_that_it_waits(tmp_path, str(uuid4()), this_server())
     monkeypatch.setattr("flows.waiting.PREFECT_API_URL", Unset())
     forget_ended(tmp_path)
     assert len(waiting(tmp_path)) == 1

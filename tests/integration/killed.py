@@ -18,7 +18,7 @@ from prefect.states import Scheduled
 from flows import dead_runs, deploy
 from taylor_ops.errors import WorkFailed
 from tests.integration.documented import documented
-from tests.integration.operated import Prefect
+from tests.integration.operated import PATIENCE, Prefect
 
 STAGES = (
     "resolve",
@@ -36,8 +36,6 @@ STAGES = (
 )
 DIED = ("process", "worker", "server")
 """What is killed: the process of the run, the worker with it as when a machine dies, or the server."""
-
-_PATIENCE = 600
 
 
 def deploy_halted(prefect: Prefect, config: Path) -> str:
@@ -87,7 +85,7 @@ class Halted:
         A worker reports a death twice, the second time seconds later, and undoes a retry in between: as a person would,
         have it started once more then.
         """
-        descriptor, end = os.open(self.artifacts / "halted", os.O_RDONLY | os.O_NONBLOCK), time.monotonic() + _PATIENCE
+        descriptor, end = os.open(self.artifacts / "halted", os.O_RDONLY | os.O_NONBLOCK), time.monotonic() + PATIENCE
         try:
             while time.monotonic() < end:
                 ready, _, _ = select.select([descriptor], [], [], 1)
@@ -99,6 +97,10 @@ class Halted:
         finally:
             os.close(descriptor)
 
+    def go_on(self) -> None:
+        """Let a run go on that has halted."""
+        (self.artifacts / "go").write_text("go")
+
     def kill(self, run: str, what: str) -> None:
         """Kill -9 it where the run has halted, and start again what a person would.
 
@@ -107,7 +109,7 @@ class Halted:
         pid = self.halted(run)
         if what == "server":
             self.prefect.kill("server")
-            (self.artifacts / "go").write_text("go")
+            self.go_on()
             self.prefect.start(documented("prefect server start --host"))
             return
         if what == "worker":
@@ -120,12 +122,7 @@ class Halted:
 
     def until(self, run: str, *states: str) -> str:
         """Wait for one of these states of a run, and give it."""
-        end = time.monotonic() + _PATIENCE
-        while (state := self.prefect.state(run)) not in states:
-            if time.monotonic() > end:
-                raise WorkFailed(f"run {run} is {state}, not {' or '.join(states)}", "see the log of the worker")
-            time.sleep(0.2)
-        return state
+        return self.prefect.until(run, *states)
 
     def finished(self) -> list[str]:
         """The stages whose work came to its end, in order, again where it was done again."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import AbstractContextManager, chdir, closing, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -19,9 +20,11 @@ import urllib3
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.command_line import main
+from taylor_ops.errors import WorkFailed
 from tests.integration.documented import ROOT
 
 PROGRAMS = Path(sys.executable).parent
+PATIENCE = 600
 
 
 def free_port() -> int:
@@ -33,7 +36,7 @@ def free_port() -> int:
 def checkout(folder: Path) -> Path:
     """A folder in which commands run as in this repository, with configs and artifacts of its own."""
     folder.mkdir()
-    for name in ("flows", "taylor_ops", "tests", "containers", "prefect.yaml"):
+    for name in ("flows", "taylor_ops", "tests", "containers", "prefect.yaml", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "release_configs").mkdir()
     for config in (ROOT / "release_configs").iterdir():
@@ -150,6 +153,15 @@ class Prefect:
         """The type of the state of a run."""
         (found,) = self.asked("flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
         return str(found["state_type"])
+
+    def until(self, run: str, *states: str) -> str:
+        """Wait for one of these states of a run, and give it."""
+        end = time.monotonic() + PATIENCE
+        while (state := self.state(run)) not in states:
+            if time.monotonic() > end:
+                raise WorkFailed(f"run {run} is {state}, not {' or '.join(states)}", "see the log of the worker")
+            time.sleep(0.2)
+        return state
 
     def asked(self, what: str, question: dict[str, Any]) -> Any:
         """What the server answers to a question of its API."""

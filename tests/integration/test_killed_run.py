@@ -83,13 +83,23 @@ def test_a_release_that_is_killed_again_and_again_ends_as_one_that_was_not(
     assert same_files(converted / "00001") == parts
     assert not (killed.artifacts / "hub").exists()
 
-    # The server dies, and the run gets over that, or a retry does.
-    killed.retry(run, "publish")
+    # The server dies while a slot of a GPU is held, and gets it back all the same: else the audit would wait for ever.
+    (killed.artifacts / "gpu").touch()
+    killed.retry(run, "validate")
+    killed.halted(run)
+    prefect.kill("server")
+    prefect.start(documented("prefect server start --host"))
+    killed.halt_at("publish")
+    killed.go_on()
+
+    # It dies once more, and the run gets over that, or a retry does.
     killed.kill(run, "server")
     if killed.until(run, "COMPLETED", "FAILED", "CRASHED") != "COMPLETED":
         killed.retry(run)
         killed.until(run, "COMPLETED")
 
+    (limit,) = prefect.asked("v2/concurrency_limits/filter", {})
+    assert (limit["name"], limit["active_slots"]) == ("gpu", 0)
     hashes = sha256_of_tree(undisturbed.artifacts / "hub")
     assert sum(name.endswith(".safetensors") for name in hashes) == LAYERS + 1
     assert sha256_of_tree(killed.artifacts / "hub") == hashes

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from prefect import get_client
+from prefect.states import Cancelled
 from prefect.utilities.templating import resolve_block_document_references
 
 from flows import dead_runs
@@ -78,9 +79,12 @@ def test_there_is_one_deployment_for_each_config_and_setting_up_again_changes_no
     # By prefect.yaml, then by the command, which leaves the two slots that there are.
     prefect.typed("prefect --no-prompt deploy --all")
     assert deployed() == before
-    prefect.typed(f"{documented('prefect gcl update')} && {documented('prefect work-pool set-concurrency-limit')}")
+    prefect.typed(
+        f"{documented('prefect gcl update gpu --limit')} && {documented('prefect gcl update gpu --active-slots')} && "
+        f"{documented('prefect work-pool set-concurrency-limit')}"
+    )
     there = ["work pool local: there, of type process", "concurrency limit gpu: there, 2 at once"]
-    there += ["automation crashed releases: there\n"]
+    there += ["automation crashed releases: there", "automation releases that never began: there\n"]
     assert "\n".join(there) in prefect.called(documented("taylor-release deploy --pool local"))
     assert deployed() == before
 
@@ -190,6 +194,11 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
         GITHUB_STEP_SUMMARY=str(summary),
     )
     run = suspended(submitted)
+    twin = prefect.begun(documented("taylor-release submit"))
+    cancelled = suspended(twin)
+    with prefect.settings(), get_client(sync_client=True) as client:
+        client.set_flow_run_state(cancelled, Cancelled(), force=True)
+    twin.communicate()
     assert not out.exists()
     prefect.called(told("taylor-release approve", run))
     said, _ = submitted.communicate()
@@ -199,6 +208,14 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     made_before = ("resolve", "capture", "calibrate", "transfer", "convert", "validate", "audit")
     assert all(record["stages"][stage]["cached"] for stage in made_before)
     assert "| slowdown | 1.7 within 50 % |" in summary.read_text("utf-8")
+    # A retry of the one that was cancelled asks anew, and heeds its own answer in place of that to the other.
+    prefect.typed(told("prefect flow-run retry", cancelled))
+    assert prefect.until(cancelled, "PAUSED", "COMPLETED", "FAILED", "CRASHED") == "PAUSED"
+    prefect.called(told("taylor-release reject", cancelled))
+    assert prefect.until(cancelled, "COMPLETED", "FAILED", "CRASHED") == "FAILED"
+    (ended,) = (one["state"]["message"] for one in prefect.runs() if one["id"] == cancelled)
+    assert "rejected by Ada Lovelace" in ended
+
     assert not list((place / "stages").glob("*.waiting"))
     assert "left alone" not in prefect.called(documented("taylor-release clean --keep 3"))
 

@@ -375,6 +375,6 @@ def test_of_a_thousand_calibrations_on_a_simulated_machine_none_succeeds_falsely
 def test_a_machine_too_noisy_to_tell_is_named_as_such_with_the_remedy() -> None:
     machine = Simulated(0)
     machine.noise = 0.8
-    with pytest.raises(WorkFailed, match="too noisy to calibrate: after 141 pairs") as caught:
+    with pytest.raises(WorkFailed, match="too noisy to calibrate: after 60 pairs") as caught:
         find(machine.target, machine, machine.guess)
     assert "latency.max_pairs" in caught.value.remedy

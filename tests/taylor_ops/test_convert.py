@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from taylor_ops.candidate import convert_in_memory
 from taylor_ops.checkpoint import INDEX, Checkpoint
 from taylor_ops.config import Conversion
-from taylor_ops.convert import convert, convert_in_memory, expansions_of
+from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import sha256_of_tree
 from taylor_ops.models import load_bundle, load_original

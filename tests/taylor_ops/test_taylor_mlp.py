@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.config import Basis, Conversion
@@ -122,7 +122,7 @@ def test_many_rows_in_chunks_give_what_one_chunk_gives(
     case.taylor.terms.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
         whole = case.taylor(case.inputs)
-        monkeypatch.setattr(taylor_mlp, "_FEATURE_BYTES", rows * 4 * len(case.layout.neuron))
+        monkeypatch.setitem(taylor_mlp._FEATURE_BYTES, "cpu", rows * 4 * len(case.layout.neuron))
         chunked = case.taylor(case.inputs)
     assert len(calls) == 1 + -(-TOKENS // rows)
     torch.testing.assert_close(chunked, whole, rtol=1e-5, atol=1e-5)
@@ -256,3 +256,20 @@ def test_experts_say_what_each_says_alone_weighted_as_routed() -> None:
         alone = [model.get_submodule(f"experts.{expert}")(tokens) for expert in range(3)]
         expected = sum(weights[:, k, None] * torch.stack(alone)[chosen[:, k], torch.arange(4)] for k in range(2))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_an_expert_to_which_no_token_is_routed_is_not_run() -> None:
+    class Expert(torch.nn.Module):
+        """Says twice what it hears, and whether it was asked."""
+
+        asked = 0
+
+        def forward(self, hidden_states: Tensor) -> Tensor:
+            self.asked += 1
+            return 2 * hidden_states
+
+    experts = taylor_mlp.TaylorExperts([Expert() for _ in range(4)])
+    hidden_states, routed = torch.randn(3, 5), torch.tensor([[0, 3], [3, 0], [0, 3]])
+    found = experts(hidden_states, routed, torch.full((3, 2), 0.5))
+    torch.testing.assert_close(found, 2 * hidden_states)
+    assert [expert.asked for expert in experts] == [1, 0, 0, 1]

@@ -1,0 +1,49 @@
+"""A candidate of the calibration: an original in memory that becomes a bundle without being written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from taylor_ops.checkpoint import write_tensors
+from taylor_ops.convert import mlp_tensors, mlp_tensors_by_rows
+from taylor_ops.errors import WorkFailed
+from taylor_ops.loadable import taylor_entry
+from taylor_ops.modeling.taylor_mlp import install
+from taylor_ops.original import Original
+from taylor_ops.plan import Expansions, Plan
+
+
+def convert_in_memory(
+    model: Any, original: Original, expansions: Expansions, plan: Plan, mapped: Path | None = None
+) -> Any:
+    """Put Taylor MLPs under `plan` into a loaded original, in place: what a candidate of the calibration is.
+
+    mapped: folder for files from which its tensors are mapped, as those of a loaded model on the CPU are: the pages
+    of a file may be larger than others, and are then read faster. The files may be removed afterwards.
+    """
+    dtype, device = model.dtype, model.device
+    stacked = {mlp.path: expansions.layout(mlp.path, plan) for mlp in original.mlps}
+    with torch.device("meta"):
+        widths = {path: one.widths for path, one in stacked.items()}
+        install(model, taylor_entry(original, plan, widths, {path: one.clear for path, one in stacked.items()}))
+    for mlp in original.mlps:
+        weights, layout = original.weights(mlp), stacked[mlp.path]
+        if mapped is None:
+            tensors = mlp_tensors(weights, layout, dtype)
+            on_device = {name: tensor.contiguous().to(device) for name, tensor in tensors.items()}
+        else:
+            file = mapped / f"{mlp.path}.safetensors"
+            write_tensors(mlp_tensors_by_rows(weights, layout, dtype), file)
+            on_device = load_file(file)
+        model.get_submodule(mlp.path).load_state_dict(on_device, assign=True, strict=False)
+    path, _, name = original.guard.rpartition(".")
+    guard = torch.nn.Parameter(torch.zeros(1, dtype=dtype, device=device), requires_grad=False)
+    model.get_submodule(path).register_parameter(name, guard)
+    unfilled = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    if unfilled:
+        raise WorkFailed(f"tensor {unfilled[0]} of a candidate was not made", "this is a defect of the conversion")
+    return model.eval()

@@ -1,0 +1,87 @@
+"""Conversion on several GPUs, for which the processor stands in: parts in turn, at once, with the same bytes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from taylor_ops import convert as conversion
+from taylor_ops.convert import convert
+from taylor_ops.errors import WorkFailed
+from taylor_ops.files import sha256_of_tree
+from taylor_ops.plan import terms
+from tests.taylor_ops.conftest import Sample, silent
+
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture
+def made_on(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Two GPUs, one layer a part: the device of every matrix of terms, which the processor makes in its place."""
+    found: list[str] = []
+
+    def here(weight: Any, stacked: Any, dtype: Any, device: torch.device) -> Any:
+        found.append(str(device))
+        return terms(weight, stacked, dtype)
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(conversion, "terms", here)
+    monkeypatch.setattr(conversion, "_PART_VALUES", 0)
+    return found
+
+
+def converted(sample: Sample, folder: Path, device: torch.device, progress: Any = silent) -> dict[str, str]:
+    convert(sample.original, sample.ranges, sample.plan, sample.conversion, folder, progress, device=device)
+    return sha256_of_tree(folder)
+
+
+def test_each_gpu_makes_its_share_at_the_same_time_with_the_bytes_of_one_device(
+    llama: Sample, made_on: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = converted(llama, tmp_path / "alone", torch.device("cpu"))
+    assert set(made_on) == {"cpu"}
+    made_on.clear()
+
+    both, usual = threading.Barrier(2, timeout=120), conversion.convert_part
+    threads, told = torch.get_num_threads(), []
+
+    def together(job: conversion.Job) -> None:
+        # The parts before the last have one another for company; who comes too late waits for ever.
+        if job.number < 2:
+            both.wait()
+        assert torch.get_num_threads() == 1
+        usual(job)
+
+    monkeypatch.setattr(conversion, "convert_part", together)
+    assert converted(llama, tmp_path / "both", CUDA, lambda *done: told.append(done)) == alone
+    assert sorted(made_on) == ["cuda:0", "cuda:1"]
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert torch.get_num_threads() == threads
+
+
+def test_a_gpu_that_is_named_makes_all(llama: Sample, made_on: list[str], tmp_path: Path) -> None:
+    converted(llama, tmp_path / "converted", torch.device("cuda:1"))
+    assert set(made_on) == {"cuda:1"}
+
+
+def test_a_failure_on_one_gpu_ends_the_conversion_and_begins_no_further_part(
+    llama: Sample, made_on: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped, begun = threading.Event(), []
+
+    def fails(job: conversion.Job) -> None:
+        begun.append(job.number)
+        if job.number == 1:
+            raise WorkFailed("the GPU fell off the bus", "put it back")
+        assert stopped.wait(timeout=120)
+
+    monkeypatch.setattr(conversion, "convert_part", fails)
+    monkeypatch.setattr(conversion, "Event", lambda: stopped)
+    with pytest.raises(WorkFailed, match="fell off the bus"):
+        converted(llama, tmp_path / "converted", CUDA)
+    assert sorted(begun) == [0, 1]
+    assert not (tmp_path / "converted").exists()
