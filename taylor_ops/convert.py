@@ -135,7 +135,7 @@ def parts_of(original: Original, plan: Plan) -> list[Part]:
     for mlp in original.mlps:
         part = layers.setdefault(_decoder_layer(mlp.module), Part())
         part.mlps.append(mlp)
-        part.values += original.down_values(mlp) * plan.columns / plan.neurons
+        part.values += original.input_values(mlp) + original.down_values(mlp) * plan.columns / plan.neurons
     for name in original.names():
         part = layers.get(_decoder_layer(name), layers[""])
         part.names.append(name)

@@ -16,12 +16,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from taylor_ops.checkpoint import INDEX, Checkpoint
 from taylor_ops.config import Conversion
-from taylor_ops.convert import convert, convert_in_memory, expansions_of
+from taylor_ops.convert import convert, convert_in_memory, expansions_of, parts_of
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import sha256_of_tree
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original, model_config
-from tests.taylor_ops.conftest import CPU, Sample, converted, silent
+from tests.taylor_ops.conftest import CPU, Sample, converted, sample, silent
 
 DOWN = {"llama": "down_proj", "phi": "fc2"}
 ROLES = {"gate_proj": "gate", "up_proj": "up", "fc1": "gate"}
@@ -209,6 +209,13 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=2 * needed))
     convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "there", silent)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "phi", "phi3", "gpt2", "mixtral"])
+def test_parts_are_about_as_large_as_what_is_written_of_them(tmp_path: Path, model_type: str) -> None:
+    made = sample(tmp_path, model_type)
+    values = sum(part.values for part in parts_of(Original(made.original), made.plan))
+    assert made.record.bytes / 4 == pytest.approx(values, rel=0.02)
 
 
 # Other plans
