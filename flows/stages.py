@@ -47,7 +47,7 @@ from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
 from taylor_ops.signers import Signer, require_signer, signer_of
 from taylor_ops.source import ResolvedSource
-from taylor_ops.stage_inputs import ELSEWHERE, inputs_of_capture, inputs_of_resolve
+from taylor_ops.stage_inputs import ELSEWHERE, inputs_of_capture, inputs_of_resolve, processor
 from taylor_ops.texts import require_readable, text_hashes
 from taylor_ops.transfer import require_devices
 from taylor_ops.verify import Verified
@@ -105,7 +105,13 @@ def convert(release: Release, source: ResolvedSource, ranges: CapturedRanges, la
         "convert",
         "taylor_ops.convert",
         ConvertedModel,
-        {"source": source, "ranges": ranges, "plan": latency.plan, "conversion": release.config.conversion},
+        {
+            "source": source,
+            "ranges": ranges,
+            "plan": latency.plan,
+            "conversion": release.config.conversion,
+            "processor": processor(device_named("cpu")),
+        },
         lambda folder, progress: conversion.convert(
             source.folder,
             _ranges_file(release, ranges),

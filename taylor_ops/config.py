@@ -53,7 +53,7 @@ class FolderSource(ModelSource):
 
 
 class GgufSource(ModelSource):
-    """A GGUF file, dequantised on reading. It comes from a path, or out of an installed Python package."""
+    """A GGUF file, of a path or an installed Python package. As float32 all of it has to fit into memory at once."""
 
     kind: Literal["gguf"]
     file: Path

@@ -148,7 +148,7 @@ def parts_of(original: Original, plan: Plan) -> list[Part]:
     for mlp in original.mlps:
         part = layers.setdefault(_decoder_layer(mlp.module), Part())
         part.mlps.append(mlp)
-        part.values += original.down_values(mlp) * plan.columns / plan.neurons
+        part.values += original.input_values(mlp) + original.down_values(mlp) * plan.columns / plan.neurons
     for name in original.names():
         part = layers.get(_decoder_layer(name), layers[""])
         part.names.append(name)
@@ -200,7 +200,7 @@ def convert(
         ]
         for begun in work.glob(".*"):
             shutil.rmtree(begun, ignore_errors=True)
-        require_free(work, int(sum(job.part.values for job in jobs)) * DTYPES[conversion.dtype].itemsize)
+        require_free(work, sum(_bytes_of(job) for job in jobs))
 
         # Here, too: where workers see another disk, none of them makes it.
         with disk_errors_explained(work):
@@ -271,6 +271,11 @@ def convert_part(job: Job) -> None:
     _convert_part(job, original, expansions_of(original, job.ranges_file, job.conversion))
 
 
+def _bytes_of(job: Job) -> int:
+    """About how many bytes are written for a part."""
+    return int(job.part.values) * DTYPES[job.conversion.dtype].itemsize
+
+
 def _convert_part(job: Job, original: Original, expansions: Expansions) -> None:
     folder, plan, dtype = job.folder, job.plan, DTYPES[job.conversion.dtype]
     layers: list[LayerConversion] = []
@@ -281,7 +286,7 @@ def _convert_part(job: Job, original: Original, expansions: Expansions) -> None:
         layers.append(_summary(path, stacked, expansions.bound(path, plan)))
 
     # A scratch folder of its own: a worker that outlived a killed run may be at work on the same part.
-    with disk_errors_explained(folder), scratch_beside(folder) as scratch:
+    with disk_errors_explained(folder, _bytes_of(job)), scratch_beside(folder) as scratch:
         partial = Path(scratch) / folder.name
         partial.mkdir()
         tensors = _part_tensors(original, expansions, plan, dtype, job.part, note, job.place)

@@ -20,6 +20,8 @@ _CHUNK_BYTES = 8 << 20
 FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a disk that takes no more."""
 
+_MAKE_ROOM = "free some space or point --artifacts at another disk, then run again: finished stages are reused"
+
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
@@ -70,14 +72,15 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def folder_that_appears_whole(target: Path) -> Iterator[Path]:
+def folder_that_appears_whole(target: Path, needed: int | None = None) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on a clean exit it becomes `target`, on any error it is removed.
 
     What stood at `target` is moved away before and removed after. What a killed process left behind is cleared first.
+    needed: as `disk_errors_explained` has it.
     """
     partial = target.parent / f".{target.name}.partial"
     replaced = target.parent / f".{target.name}.replaced"
-    with disk_errors_explained(target):
+    with disk_errors_explained(target, needed):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
@@ -94,12 +97,19 @@ def folder_that_appears_whole(target: Path) -> Iterator[Path]:
 
 def require_free(folder: Path, needed: int) -> None:
     """Raise `WorkFailed` where the disk of `folder` has not `needed` bytes free: better now than after hours."""
-    free = shutil.disk_usage(next(parent for parent in [folder, *folder.parents] if parent.exists())).free
+    free = _free(folder)
     if free < needed:
-        raise WorkFailed(
-            f"cannot write {folder}: about {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free",
-            "free some space or point --artifacts at another disk, then run again: finished stages are reused",
-        )
+        cause = f"cannot write {folder}: about {size_in_words(needed)} are needed, {size_in_words(free)} are free"
+        raise WorkFailed(cause, _MAKE_ROOM)
+
+
+def _free(place: Path) -> int:
+    return shutil.disk_usage(next(parent for parent in [place, *place.parents] if parent.exists())).free
+
+
+def size_in_words(amount: int) -> str:
+    """Bytes in decimal megabytes or gigabytes."""
+    return f"{amount / 1e9:.2f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"
 
 
 @contextmanager
@@ -111,20 +121,24 @@ def scratch_beside(target: Path) -> Iterator[str]:
 
 
 @contextmanager
-def disk_errors_explained(target: Path) -> Iterator[None]:
-    """Turn a full disk, a quota or a read-only place into an error that says what there is and what to do."""
+def disk_errors_explained(target: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn a full disk, a quota or a read-only place into an error that says what there is and what to do.
+
+    needed: about how many bytes are to be written in all, where that is known.
+    """
     try:
         yield
     except OSError as error:
         elsewhere = not str(error.filename or target).startswith(str(target.parent))
         if error.errno not in FULL_OR_CLOSED or (error.errno == errno.EACCES and elsewhere):
             raise
-        existing = next(parent for parent in [target, *target.parents] if parent.exists())
-        free = shutil.disk_usage(existing).free
-        raise WorkFailed(
-            f"cannot write {target}: {os.strerror(error.errno)} ({free / 1e9:.2f} GB free)",
-            "free some space or point --artifacts at another disk, then run again: finished stages are reused",
-        ) from error
+        there = f"{size_in_words(_free(target))} free"
+        if needed is not None:
+            there = f"about {size_in_words(needed)} needed, {there}"
+        remedy = _MAKE_ROOM
+        if error.errno == errno.EDQUOT:
+            there, remedy = f"{there}; a quota ended it, not the disk", f"have the quota raised, {_MAKE_ROOM}"
+        raise WorkFailed(f"cannot write {target}: {os.strerror(error.errno)} ({there})", remedy) from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:

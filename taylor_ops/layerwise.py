@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from taylor_ops.architectures import Mlp
 from taylor_ops.checkpoint import save_tensors
+from taylor_ops.device_errors import is_of_the_device
 from taylor_ops.errors import BadInput
 from taylor_ops.original import Original
 
@@ -204,9 +205,9 @@ def _with_stand_ins(
             layer.forward = partial(noted.forward, number)
         try:
             base(input_ids=ids, use_cache=False)
-        except torch.OutOfMemoryError:
-            raise
         except (_NotOneByOne, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+            if is_of_the_device(error):
+                raise
             # Some models take a tuple from their layers; what a tensor in its place leads to can be any of these.
             if as_tuple:
                 raise _NotOneByOne from error

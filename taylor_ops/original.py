@@ -211,6 +211,15 @@ class Original:
             return math.prod(self.shapes[f"{mlp.module}.{mlp.kind.down}"][1:])
         return math.prod(self.shapes[f"{mlp.module}.{mlp.kind.down}.weight"])
 
+    def input_values(self, mlp: Mlp) -> int:
+        """How many weights and biases the layers have that make z and u of an MLP."""
+        kind = mlp.kind
+        if kind.experts:
+            return math.prod(self.shapes[f"{mlp.module}.{kind.gate}"][1:])
+        layers = {kind.gate, kind.up} - {None}
+        names = [f"{mlp.module}.{layer}.{tensor}" for layer in layers for tensor in ("weight", "bias")]
+        return sum(math.prod(self.shapes[name]) for name in names if name in self.shapes)
+
     def biases(self, mlp: Mlp) -> list[str]:
         """Which layers of the Taylor MLP in place of `mlp` have a bias: some of gate, up, terms."""
         layers = {"gate": mlp.kind.gate, "up": mlp.kind.up, "terms": mlp.kind.down}

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import disk_errors_explained, folder_that_appears_whole, sha256_of_tree
+from taylor_ops.files import folder_that_appears_whole, sha256_of_tree
 from taylor_ops.hub import Progress, publish_to_hub
 from taylor_ops.hub_repository import repository_on_the_hub
 from taylor_ops.publish_config import Publish
@@ -67,7 +67,8 @@ def _refuse_other_bytes(place: Path, files: dict[str, str], repo_id: str, versio
 
 
 def _copy(bundle: Path, files: dict[str, str], place: Path) -> None:
-    with disk_errors_explained(place), folder_that_appears_whole(place) as partial:
+    needed = sum(path.stat().st_size for path in map(bundle.joinpath, files) if path.is_file())
+    with folder_that_appears_whole(place, needed) as partial:
         for name in files:
             if not (bundle / name).is_file():
                 raise WorkFailed(f"{bundle / name} is missing; nothing was published", "run again to assemble it anew")

@@ -16,7 +16,8 @@ from taylor_ops.architectures import Mlp
 from taylor_ops.bound import OutputWeights
 from taylor_ops.checkpoint import save_tensors
 from taylor_ops.config import Calibration
-from taylor_ops.errors import WorkFailed
+from taylor_ops.device_errors import device_errors_explained
+from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import folder_that_appears_whole, scratch_beside, sha256_of
 from taylor_ops.layerwise import Layerwise
 from taylor_ops.models import DTYPES, load_tokenizer
@@ -28,6 +29,7 @@ from taylor_ops.watch import Role, watched
 
 Progress = Callable[[int, int], None]
 
+_LESS_AT_ONCE = "lower `calibration.batch_size` or `calibration.sequence_tokens`"
 _SHOWN_TO_ALL = 16
 _KEYS = ("low", "high", "factor", "output_norm", "norms", "peaks", "rows", "alignment")
 
@@ -75,15 +77,18 @@ def capture(
 
     One decoder layer at a time is in memory; progress is over all batches of all layers. kept: folder in which finished
     layers stay, so that a run that was killed goes on at the next one. It belongs to these inputs alone; the caller
-    sees to that. layers: only so many, the first ones.
+    sees to that. layers: only so many, the first ones. Raises `BadInput` for sequences that are too long for the model,
+    `WorkFailed` where the device fails or has no room.
     """
     source, tokenizer = Original(original), load_tokenizer(original)
+    _require_positions(source, calibration.sequence_tokens)
     if layers is not None:
         source = source.first_layers(layers)
     texts = sequences(calibration.texts, tokenizer, calibration.tokens, calibration.sequence_tokens)
     with ExitStack() as stack:
         work = kept or Path(stack.enter_context(scratch_beside(folder)))
-        tensors = _captured(source, dtype, batches_of(texts, calibration.batch_size), device, work, progress)
+        with device_errors_explained(device, "capture", _LESS_AT_ONCE):
+            tensors = _captured(source, dtype, batches_of(texts, calibration.batch_size), device, work, progress)
         with folder_that_appears_whole(folder) as partial:
             save_tensors(tensors, partial / "ranges.safetensors")
     low = [value for name, value in tensors.items() if name.endswith(".low")]
@@ -94,6 +99,18 @@ def capture(
         neurons=sum(value.numel() for value in low),
         tokens=sum(map(len, texts)),
     )
+
+
+def _require_positions(source: Original, tokens: int) -> None:
+    """Raise `BadInput` where the model has not so many positions; of some models the config does not say how many."""
+    names = ("max_position_embeddings", "n_positions")
+    most = next((value for name in names if isinstance(value := getattr(source.config, name, None), int)), 0)
+    if 0 < most < tokens:
+        raise BadInput(
+            f"`calibration.sequence_tokens` is {tokens:,}, but the model has {most:,} positions "
+            "(`max_position_embeddings` of its config)",
+            f"set `calibration.sequence_tokens` to {most} or less",
+        )
 
 
 @torch.inference_mode()

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from taylor_ops.errors import WorkFailed
 from taylor_ops.files import canonical_json, sha256_of_tree, write_text
 from taylor_ops.records import Record
 
@@ -97,13 +98,25 @@ def kept_for(key: str, folder: Path) -> Iterator[None]:
     """Let a stage go on with what an earlier run of it kept under the same key; what another key left is removed.
 
     On a clean exit nothing is kept any more; after an error, or a kill, all of it is.
+    Raises `WorkFailed` where what another key left cannot be removed: a stage would take it for its own.
     """
     kept = kept_beside(folder)
     note = kept / _KEY
     if not note.is_file() or note.read_text(encoding="utf-8") != key:
-        shutil.rmtree(kept, ignore_errors=True)
+        _remove(kept)
+        if kept.exists():
+            raise WorkFailed(
+                f"{kept}, which an earlier run left, cannot be removed",
+                "end what still works in it, or remove it by hand, then run again",
+            )
         write_text(note, key)
     yield
+    _remove(kept)
+
+
+def _remove(kept: Path) -> None:
+    """Remove what was kept, its key first: a kill on the way leaves parts under no key, which nothing goes on with."""
+    (kept / _KEY).unlink(missing_ok=True)
     shutil.rmtree(kept, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import torch
+from gguf import GGUFReader
 from huggingface_hub import HfApi, ModelInfo, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -25,7 +26,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from taylor_ops.architectures import ARCHITECTURES
 from taylor_ops.config import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
-from taylor_ops.files import FULL_OR_CLOSED, folder_that_appears_whole, sha256_of
+from taylor_ops.files import FULL_OR_CLOSED, folder_that_appears_whole, sha256_of, size_in_words
+from taylor_ops.models import free_memory
 from taylor_ops.original import Original
 from taylor_ops.records import Record
 
@@ -208,12 +210,16 @@ def gguf_file(source: GgufSource) -> Path:
 
 
 def _dequantise(file: Path, place: Path) -> None:
-    """Write the model of a GGUF file as float32 safetensors, with its tokenizer and chat template."""
+    """Write the model of a GGUF file as float32 safetensors, with its tokenizer and chat template.
+
+    transformers has all of it in memory at once: a GGUF file that does not fit there as float32 is `BadInput`.
+    """
     options = {"gguf_file": file.name, "local_files_only": True}
     try:
+        _require_memory(file)
         model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
-    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+    except (ValueError, KeyError, IndexError, OSError, NotImplementedError) as error:
         raise BadInput(
             f"{file.name} cannot be read as a GGUF model: {_first_line(error)}",
             "use a GGUF file of an architecture and quantisation that transformers reads",
@@ -224,6 +230,17 @@ def _dequantise(file: Path, place: Path) -> None:
     with folder_that_appears_whole(place) as partial:
         model.save_pretrained(partial, max_shard_size="2GB")
         tokenizer.save_pretrained(partial)
+
+
+def _require_memory(file: Path) -> None:
+    needed = torch.float32.itemsize * sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors)
+    free = free_memory(torch.device("cpu"))
+    if free < needed:
+        raise BadInput(
+            f"{file.name} has to fit into memory as float32: {size_in_words(needed)} are needed, "
+            f"{size_in_words(free)} are free",
+            "end other programs, run where there is more memory, or release the unquantised checkpoint",
+        )
 
 
 def _finite_values(original: Original, progress: Progress) -> int:

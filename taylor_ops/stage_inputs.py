@@ -18,6 +18,16 @@ ELSEWHERE = {"also", "also_pairs", "devices"}
 """Keys of `latency` that say where else the chosen plan is timed, and do not choose it."""
 
 
+def processor(device: torch.device) -> str:
+    """What decides the last bits of what a device computes: the model of a GPU, the instructions of a CPU.
+
+    Not the number of threads, though it may move a last bit: it is no reason to repeat hours of work.
+    """
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
+
+
 def inputs_of_resolve(config: ReleaseConfig, stages: Path) -> dict[str, Any]:
     """Of resolve, which writes below `stages`. Every file of a local source is read for its hash."""
     return {"source": config.source, "files": stamp(config.source), "place": str(stages)}
@@ -30,7 +40,7 @@ def inputs_of_capture(config: ReleaseConfig, source: ResolvedSource, device: tor
         "texts": text_hashes(config.calibration.texts),
         "calibration": config.calibration,
         "dtype": config.conversion.dtype,
-        "device": device.type,
+        "device": processor(device),
     }
 
 

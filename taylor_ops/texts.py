@@ -78,14 +78,22 @@ def _hash_of(source: TextSource) -> str:
 
 
 def sequences(sources: tuple[TextSource, ...], tokenizer: Any, tokens: int, length: int) -> list[tuple[int, ...]]:
-    """Token sequences of `length`, cut from the joined texts, until `tokens` are taken or all is read."""
+    """Token sequences of `length`, cut from the joined texts, until `tokens` are taken or all is read.
+
+    A rest of one token is left out. Raises `BadInput` where nothing else is there, and as `prompts` does.
+    """
     joined: list[int] = []
     for source in sources:
         for prompt in prompts(source, tokenizer):
             joined.extend(prompt.tokens)
     joined = joined[:tokens]
     cuts = [tuple(joined[start : start + length]) for start in range(0, len(joined), length)]
-    return [cut for cut in cuts if len(cut) > 1]
+    whole = [cut for cut in cuts if len(cut) > 1]
+    if not whole:
+        places = ", ".join(map(origin_of, sources))
+        names = ", ".join(f"`{source.name}`" for source in sources)
+        raise BadInput(f"{places}: fewer than two tokens, no sequence to run", f"use a longer text for {names}")
+    return whole
 
 
 def _text_or_chat(record: TextRecord, source: TextSource) -> str | list[_Turn]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from taylor_ops.files import size_in_words
+
 
 def environment(autoescape: bool) -> Environment:
     """The templates of this package, with figures worded alike in all of them; an unknown name is an error."""
@@ -68,7 +70,7 @@ def percent(share: float | str) -> str:
 
 def size(amount: int) -> str:
     """Bytes in decimal megabytes or gigabytes."""
-    return f"{amount / 1e9:.2f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"
+    return size_in_words(amount)
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -52,13 +52,14 @@ def mark_bundle(
         raise BadInput(f"{folder} lies inside the bundle", "name a folder beside it")
     if folder.exists():
         raise BadInput(f"{folder} is there already", "name a folder that is not")
-    require_free(folder, sum(path.stat().st_size for path in bundle.iterdir() if path.is_file()))
+    needed = sum(path.stat().st_size for path in bundle.iterdir() if path.is_file())
+    require_free(folder, needed)
     said = {key: value for key, value in manifest.items() if key not in ("signature", "files")}
     said |= marked_statement()
     if signing_key is not None:
         said["signature"] = {"file": SIGNATURE, "public_key_sha256": name_of_key(public_key_of(signing_key))}
     copy = Copy(key, recipient, str(manifest["version"]), strength)
-    with folder_that_appears_whole(folder) as partial:
+    with folder_that_appears_whole(folder, needed) as partial:
         written = MarkedModel(bundle, copy).write(partial, progress)
         for changed in (CARD, MANIFEST, SIGNATURE):
             (partial / changed).unlink(missing_ok=True)

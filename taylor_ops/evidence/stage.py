@@ -47,7 +47,7 @@ def mark(
     source, ranges_file, range_margin: what the a-priori bound of the mark is made from, see `marking_bound`.
     """
     require_free(folder, converted.bytes)
-    with folder_that_appears_whole(folder) as partial:
+    with folder_that_appears_whole(folder, converted.bytes) as partial:
         MarkedModel(model, copy).write(partial, progress)
     original, ranges = Original(source), read_ranges(ranges_file)
     bounds = {

@@ -17,12 +17,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.checkpoint import INDEX, Checkpoint
 from taylor_ops.config import Conversion
-from taylor_ops.convert import convert, expansions_of
+from taylor_ops.convert import convert, expansions_of, parts_of
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import sha256_of_tree
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original, model_config
-from tests.taylor_ops.conftest import CPU, Sample, converted, silent
+from tests.taylor_ops.conftest import CPU, Sample, converted, sample, silent
 
 DOWN = {"llama": "down_proj", "phi": "fc2"}
 ROLES = {"gate_proj": "gate", "up_proj": "up", "fc1": "gate"}
@@ -205,11 +205,18 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     needed = llama.record.bytes
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=needed // 2))
-    with pytest.raises(WorkFailed, match=r"about 0\.00 GB are needed, 0\.00 GB are free"):
+    with pytest.raises(WorkFailed, match=r"about \d\.\d MB are needed, \d\.\d MB are free"):
         convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "never", silent)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=2 * needed))
     convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "there", silent)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "phi", "phi3", "gpt2", "mixtral"])
+def test_parts_are_about_as_large_as_what_is_written_of_them(tmp_path: Path, model_type: str) -> None:
+    made = sample(tmp_path, model_type)
+    values = sum(part.values for part in parts_of(Original(made.original), made.plan))
+    assert made.record.bytes / 4 == pytest.approx(values, rel=0.02)
 
 
 # Other plans

@@ -23,6 +23,7 @@ from taylor_ops.files import (
     folder_that_appears_whole,
     link_or_copy,
     read_json,
+    require_free,
     sha256_of,
     sha256_of_tree,
     write_text,
@@ -160,7 +161,7 @@ def test_a_disk_that_fills_while_a_text_is_written_leaves_the_old_file(
 ) -> None:
     write_text(tmp_path / "note.txt", "old")
     monkeypatch.setattr(step, fails_with(disk_error(errno.ENOSPC)))
-    with pytest.raises(WorkFailed, match=r"note\.txt: No space left on device \(.* GB free\)"):
+    with pytest.raises(WorkFailed, match=r"note\.txt: No space left on device \(.* [GM]B free\)"):
         write_text(tmp_path / "note.txt", "new")
     assert contents(tmp_path) == {"note.txt": "old"}
 
@@ -262,7 +263,7 @@ def test_a_removal_of_the_old_folder_that_fails_midway_never_leaves_a_part_of_it
 # Errors of the disk
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_place_that_cannot_be_written_is_named_with_the_reason_and_the_free_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -275,6 +276,32 @@ def test_a_place_that_cannot_be_written_is_named_with_the_reason_and_the_free_sp
     assert "--artifacts" in caught.value.remedy
     assert caught.value.exit_status == 1
     assert asked == [tmp_path]
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [
+        (errno.ENOSPC, "(about 2.50 GB needed, 12.3 MB free)"),
+        (errno.EDQUOT, "(about 2.50 GB needed, 12.3 MB free; a quota ended it, not the disk)"),
+    ],
+)
+def test_a_full_disk_is_explained_with_what_was_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, cause: str
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(9, 9, 12_345_678))
+    with pytest.raises(WorkFailed) as caught, folder_that_appears_whole(tmp_path / "target", 2_500_000_000):
+        raise disk_error(number)
+    assert caught.value.cause == f"cannot write {tmp_path / 'target'}: {os.strerror(number)} {cause}"
+    assert ("quota" in caught.value.remedy) == (number == errno.EDQUOT)
+
+
+def test_a_disk_with_too_little_room_is_refused_with_what_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(9, 9, 12_345_678))
+    require_free(tmp_path, 12_345_678)
+    with pytest.raises(WorkFailed, match=r"about 2\.50 GB are needed, 12\.3 MB are free"):
+        require_free(tmp_path / "not" / "there", 2_500_000_000)
 
 
 @pytest.mark.parametrize(

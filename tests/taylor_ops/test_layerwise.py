@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from taylor_ops import ranges, unfinished
-from taylor_ops.errors import BadInput
+from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import sha256_of_tree, write_text
 from taylor_ops.layerwise import Layerwise, State
 from taylor_ops.original import Original
@@ -89,6 +89,26 @@ def test_only_the_weights_of_the_layer_at_work_are_there(tmp_path: Path) -> None
     assert loaded() == set()
 
 
+@pytest.mark.parametrize(
+    ("model_type", "changes"),
+    [("llama", {"max_position_embeddings": 64}), ("gpt2", {"n_positions": 64, "max_position_embeddings": 64})],
+)
+def test_sequences_of_more_tokens_than_the_model_has_positions_are_refused_before_any_work(
+    tmp_path: Path, model_type: str, changes: dict[str, Any]
+) -> None:
+    original = save_tiny_model(tmp_path / "original", model_type, **changes)
+    folder = tmp_path / "work" / "ranges"
+
+    def capture_of(length: int) -> CapturedRanges:
+        calibration = CALIBRATION.model_copy(update={"sequence_tokens": length})
+        return capture(original, "float32", calibration, CPU, folder, silent)
+
+    with pytest.raises(BadInput, match=r"`calibration.sequence_tokens` is 65, but the model has 64 positions"):
+        capture_of(65)
+    assert not folder.parent.exists()
+    assert capture_of(64).tokens == CALIBRATION.tokens
+
+
 # Layers that cannot be run one at a time
 
 
@@ -98,15 +118,62 @@ def changed(
     return arguments, named | changes
 
 
-def test_a_device_without_room_is_not_taken_for_an_architecture_that_cannot_be_run(tmp_path: Path) -> None:
+FAILURES = [
+    torch.AcceleratorError("CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA"),
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+    RuntimeError("an operation failed: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+]
+NO_ROOM = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore about it"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", [*FAILURES, *NO_ROOM])
+def test_a_device_that_fails_is_not_taken_for_an_architecture_that_cannot_be_run(
+    tmp_path: Path, error: Exception
+) -> None:
     run = Layerwise(Original(save_tiny_model(tmp_path / "original")), torch.float32, CPU)
 
-    def full(*_given: Any) -> None:
-        raise torch.OutOfMemoryError("no room")
+    def fails(*_given: Any) -> None:
+        raise error
 
-    run.model.model.embed_tokens.register_forward_pre_hook(full)
-    with pytest.raises(torch.OutOfMemoryError, match="no room"), torch.inference_mode():
+    run.model.model.embed_tokens.register_forward_pre_hook(fails)
+    with pytest.raises(type(error)) as caught, torch.inference_mode():
         list(run.enter([IDS], tmp_path))
+    assert caught.value is error
+
+
+def failed_capture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> WorkFailed:
+    def fails(*_given: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Layerwise, "run", fails)
+    with pytest.raises(WorkFailed) as caught:
+        captured(save_tiny_model(tmp_path / "original"), tmp_path / "ranges")
+    assert len(str(caught.value).splitlines()) == 2
+    assert str(error).partition("\n")[0] in caught.value.cause
+    return caught.value
+
+
+@pytest.mark.parametrize("error", FAILURES)
+def test_a_device_that_fails_in_a_capture_is_named_with_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    failed = failed_capture(tmp_path, monkeypatch, error)
+    assert failed.cause.startswith("device `cpu` failed in capture: ")
+
+
+@pytest.mark.parametrize("error", NO_ROOM)
+def test_a_capture_without_room_on_its_device_says_which_settings_take_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    failed = failed_capture(tmp_path, monkeypatch, error)
+    assert failed.cause.startswith("capture ran out of the memory of device `cpu`: ")
+    assert failed.remedy.startswith("lower `calibration.batch_size` or `calibration.sequence_tokens`")
 
 
 @pytest.mark.parametrize(

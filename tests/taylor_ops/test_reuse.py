@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 import taylor_ops
 from taylor_ops import reuse
 from taylor_ops.config import Calibration, FolderSource
-from taylor_ops.files import write_text
+from taylor_ops.errors import WorkFailed
+from taylor_ops.files import sha256_of_tree, write_text
 from taylor_ops.plan import Plan
 from taylor_ops.records import Record
 from taylor_ops.reuse import code_of, kept_beside, kept_for, kept_under_key, recall, remember, stage_key
@@ -290,3 +292,37 @@ def test_what_another_key_left_is_removed(tmp_path: Path) -> None:
         interrupted(folder)
     with kept_for("two", folder):
         assert not (kept_beside(folder) / "part").exists()
+
+
+@pytest.mark.parametrize("removed_by", ["one", "two"])
+def test_a_removal_that_is_killed_midway_leaves_nothing_to_go_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed_by: str
+) -> None:
+    folder = tmp_path / "stage"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(folder)
+    (kept_beside(folder) / "other part").write_text("made")
+
+    def killed_midway(kept: Path, ignore_errors: bool = False) -> None:
+        (kept / "other part").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed_midway)
+        with pytest.raises(KeyboardInterrupt), kept_for(removed_by, folder):
+            pass
+    with kept_for("one", folder):
+        assert sha256_of_tree(kept_beside(folder)).keys() == {"key"}
+
+
+def test_what_another_key_left_and_cannot_be_removed_is_an_error_and_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "stage"
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(folder)
+    monkeypatch.setattr(shutil, "rmtree", lambda _kept, ignore_errors=False: None)
+    for _again in range(2):
+        with pytest.raises(WorkFailed, match="cannot be removed") as caught, kept_for("two", folder):
+            pytest.fail("the stage began")
+        assert str(kept_beside(folder)) in caught.value.cause

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -363,13 +363,24 @@ def test_sequences_are_the_joined_texts_cut_at_the_length_up_to_the_total(
         for name, some in (("one", texts[:half]), ("two", texts[half:]))
         if some
     ]
-    cuts = sequences(tuple(sources), TOKENIZER, tokens, length)
     joined = "".join(texts)[:tokens]
+    assume(len(joined) > 1)
+    cuts = sequences(tuple(sources), TOKENIZER, tokens, length)
     # A rest of one token has nothing to predict and is left out.
     rest = len(joined) % length == 1
     assert "".join(map(TOKENIZER.decode, cuts)) == joined[: len(joined) - rest]
     assert all(len(cut) == length for cut in cuts[:-1])
     assert all(1 < len(cut) <= length for cut in cuts)
+
+
+def test_texts_of_a_single_token_are_named(tmp_path: Path) -> None:
+    short = source(jsonl(tmp_path / "short.jsonl", {"text": "a"}), name="short")
+    with pytest.raises(BadInput, match="fewer than two tokens") as caught:
+        sequences((short,), TOKENIZER, 256, 128)
+    assert str(tmp_path / "short.jsonl") in caught.value.cause
+    assert "`short`" in caught.value.remedy
+    other = source(jsonl(tmp_path / "other.jsonl", {"text": "b"}), name="other")
+    assert len(sequences((short, other), TOKENIZER, 256, 128)) == 1
 
 
 # Hashes
