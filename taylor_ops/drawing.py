@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -74,8 +75,29 @@ def shortened(name: str) -> str:
     return name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…"
 
 
+def places_in_row(row: float, number: int, reach: float = 0.3) -> list[float]:
+    """Heights in one row, up to `reach` from its middle, for so many samples in the order in which they were taken.
+
+    So a drift shows.
+    """
+    return [row + reach * (2 * (index + 0.5) / number - 1) for index in range(number)]
+
+
+def samples_in_row(axes: Axes, row: int, samples: Sequence[float], color: str) -> None:
+    """Every sample as a dot, the first at the top, and a line at their median."""
+    axes.vlines(statistics.median(samples), row - 0.4, row + 0.4, color=color, linewidth=2)
+    axes.plot(samples, places_in_row(row, len(samples)), "o", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
+
+
 def png(canvas: Figure) -> bytes:
     """A figure as a PNG file, which names no program and no date."""
     stream = io.BytesIO()
     canvas.savefig(stream, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def svg(canvas: Figure) -> str:
+    """A figure as the text of an SVG file, which names no program and no date."""
+    stream = io.StringIO()
+    canvas.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return stream.getvalue()

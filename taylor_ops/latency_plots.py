@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from taylor_ops.drawing import BUNDLE, GREY, ORIGINAL, TARGET, WIDTH, drawable, legend_above, name_rows
+from taylor_ops.drawing import (
+    BUNDLE,
+    GREY,
+    ORIGINAL,
+    TARGET,
+    WIDTH,
+    drawable,
+    legend_above,
+    name_rows,
+    samples_in_row,
+)
 
 
 class Candidate(NamedTuple):
@@ -63,10 +72,7 @@ def time_per_token(original: Sequence[float], bundle: Sequence[float], new_token
     for row, (color, seconds) in enumerate(((ORIGINAL, original), (BUNDLE, bundle))):
         samples = [1000 * value / new_tokens for value in seconds if math.isfinite(value)]
         if samples:
-            # In the order in which they were taken, so that a drift shows.
-            places = [row + 0.3 * (2 * (index + 0.5) / len(samples) - 1) for index in range(len(samples))]
-            axes.vlines(statistics.median(samples), row - 0.4, row + 0.4, color=color, linewidth=2)
-            axes.plot(samples, places, "o", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
+            samples_in_row(axes, row, samples, color)
     name_rows(axes, ["original", "bundle"])
     axes.set(xlabel="milliseconds per token", xlim=(0, None))
     return canvas

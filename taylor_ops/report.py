@@ -5,7 +5,6 @@ Equal records give equal bytes: plots carry no date, and the identifiers inside 
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -25,7 +24,7 @@ from taylor_ops.drawing import ORIGINAL as _ORIGINAL
 from taylor_ops.drawing import TARGET as _TARGET
 from taylor_ops.drawing import WIDTH as _WIDTH
 from taylor_ops.drawing import drawable as _drawable
-from taylor_ops.drawing import in_style, name_rows
+from taylor_ops.drawing import in_style, name_rows, svg
 from taylor_ops.drawing import legend_above as _legend_above
 from taylor_ops.exactness import Comparison, DataSetExactness
 from taylor_ops.files import write_text
@@ -244,9 +243,7 @@ def _log_axis(axes: Axes, direction: str, values: Iterable[float]) -> float:
 
 def _svg(canvas: Figure) -> Markup:
     """The figure as an SVG element that takes the width of its place on the page."""
-    stream = io.StringIO()
-    canvas.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = stream.getvalue()
+    text = svg(canvas)
     text = text[text.index("<svg") :]
     text = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
     # Numbered names are the same in every figure, and on one page an id must be one element's.
