@@ -56,6 +56,7 @@ def main() -> None:
                 rows.append(_killed(Halted(prefect, deployment, place / f"{died}-{stage}"), died, stage, wanted))
                 print(*rows[-1].values(), flush=True)
                 _write(given.result, rows, queued)
+            _write(given.result, rows, queued)
         finally:
             prefect.stop()
     count = sum(map(_as_asked, rows))

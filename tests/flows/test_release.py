@@ -183,10 +183,10 @@ def test_terms_that_say_other_tokens_are_rejected_though_stored_as_planned(
 ) -> None:
     right = plan.terms
 
-    def wrong(weight: Tensor, stacked: plan.Layout, dtype: torch.dtype) -> ByRows:
-        theta = right(weight, stacked, dtype).whole()
+    def wrong(weight: Tensor, stacked: plan.Layout, *given: Any) -> ByRows:
+        theta = right(weight, stacked, *given).whole()
         theta[:, :48] *= -1
-        return ByRows(tuple(theta.shape), dtype, lambda: iter([theta]))
+        return ByRows(tuple(theta.shape), theta.dtype, lambda: iter([theta]))
 
     # The calibration measures bytes alone, and inspection repeats the mistake: only the tokens can tell.
     monkeypatch.setattr(convert, "terms", wrong)
