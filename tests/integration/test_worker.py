@@ -6,13 +6,14 @@ import asyncio
 import re
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from prefect import get_client
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Pending
 from prefect.utilities.templating import resolve_block_document_references
 
 from flows import dead_runs
@@ -112,6 +113,16 @@ def test_a_pool_of_containers_is_made_from_its_template_and_gets_a_token_from_th
 
     with prefect.settings():
         assert asyncio.run(filled_in()) == {"HF_TOKEN": "hf_a-token"}
+
+
+def test_a_run_that_a_worker_took_and_that_never_began_is_marked_as_crashed(prefect: Prefect) -> None:
+    with prefect.settings(), get_client(sync_client=True) as client:
+        (found,) = client.read_automations_by_name(dead_runs.NEVER_BEGAN)
+        client.update_automation(found.id, dead_runs.never_began(timedelta(seconds=10)))
+        deployment = client.read_deployment_by_name("release/llama").id
+        # As its machine leaves it that dies before the process is there.
+        run = str(client.create_flow_run_from_deployment(deployment, state=Pending()).id)
+    assert prefect.until(run, "CRASHED", "RUNNING", "FAILED") == "CRASHED"
 
 
 def test_wrong_parameters_and_broken_configs_are_refused_with_the_reason_before_a_run_is_created(
