@@ -16,6 +16,7 @@ from flows.gpu import gpu_slot
 from flows.progress import StageProgress
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.config_file import LoadedConfig, read
+from taylor_ops.device_errors import device_errors_explained
 from taylor_ops.files import disk_errors_explained
 from taylor_ops.lock import alone_in
 from taylor_ops.records import Record
@@ -24,6 +25,8 @@ from taylor_ops.resources import Cost, measured
 from taylor_ops.reuse import kept_for, recall, remember, stage_key
 
 R = TypeVar("R", bound=Record)
+_LESS_AT_ONCE = "lower the batch size or the number of tokens that the config has for this stage"
+
 Progress = Callable[[int, int], None]
 Work = Callable[[Path, Progress], R]
 
@@ -85,7 +88,12 @@ class Release:
             self._note(stage, cost, cached=True)
             return record
         progress = StageProgress(stage, self.label, self.key(stage))
-        with gpu_slot(device), self.measured(stage), kept_for(key, folder):
+        with (
+            gpu_slot(device),
+            device_errors_explained(device or torch.device("cpu"), stage, _LESS_AT_ONCE),
+            self.measured(stage),
+            kept_for(key, folder),
+        ):
             record = work(folder, progress)
             remember(memory, key, record, folder)
         progress.finish()

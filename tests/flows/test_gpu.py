@@ -15,6 +15,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
 from flows import gpu, stage
 from flows.stage import Release, open_release
+from taylor_ops.errors import WorkFailed
 from taylor_ops.records import Record
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -114,6 +115,17 @@ def test_a_stage_that_fails_gives_its_slot_back(tiny_config: Path, tmp_path: Pat
     with pytest.raises(RuntimeError, match="broken"):
         stage_of(open_release(str(tiny_config), {}, str(tmp_path / "a")), fails, CUDA)
     assert held() == 0
+
+
+def test_a_gpu_without_room_is_told_in_two_lines(tiny_config: Path, tmp_path: Path) -> None:
+    def fails(_folder: Path, _progress: stage.Progress) -> Done:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand much more")
+
+    with pytest.raises(WorkFailed) as caught:
+        stage_of(open_release(str(tiny_config), {}, str(tmp_path / "a")), fails, CUDA)
+    assert caught.value.cause.startswith("capture ran out of the memory of device `cuda`")
+    assert caught.value.cause.endswith("Tried to allocate 2.00 GiB.")
+    assert "batch size" in caught.value.remedy
 
 
 def test_a_server_without_the_limit_lets_a_stage_in(tiny_config: Path, tmp_path: Path) -> None:
