@@ -78,7 +78,7 @@ def test_a_release_that_a_run_is_at_work_on_is_left_alone(tmp_path: Path) -> Non
 
 def test_a_release_that_waits_for_approval_is_left_alone_until_it_has_an_answer(tmp_path: Path) -> None:
     stages = cache(tmp_path, "a", 1)
-    note_that_it_waits(stages, "a-flow-run")
+    note_that_it_waits(stages, "a-flow-run", "a server")
     found = clean(tmp_path, 0)
     assert (found.removed, found.busy) == ((), ("a",))
     assert stages.exists()
