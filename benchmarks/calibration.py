@@ -41,7 +41,7 @@ from taylor_ops.source import resolve
 
 RESULT = Path(__file__).parent / "results" / "calibration.json"
 TARGETS = (1.5, 2.0, 3.0, 4.0, 6.0)
-# Pairs are short there, and it takes all that are allowed to tell that a machine is too noisy.
+# Pairs are short there, and it takes many of them to tell that a machine is too noisy.
 LOADED_TARGET = 2.0
 LEAST_PROTECTED = 0.05
 # On for as long as off: what a neighbour on a shared machine does, and long enough to cover several pairs.

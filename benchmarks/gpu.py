@@ -5,10 +5,9 @@
 Random weights, every neuron of order 12, once in float32 and once in bfloat16. In each round everything takes its turn
 once. Converting: output weights go to the device, terms are made there, and come to the host a block at a time while
 the next is made; beside it, as many bytes are copied from the device to the host and nothing else. A release writes
-what it makes to a disk as well; here is what the device allows. Decoding: one
-token through the released layer, through the plain MLP that it stands for, and plain reading of as many bytes as the
-released layer has. Two minutes and 12 GB of the GPU. Ends with 2 where there is none. With `--rounds` it only tries,
-and writes nothing.
+what it makes to a disk as well; here is what the device allows. Decoding: one token through the released layer, through
+the plain MLP that it stands for, and plain reading of as many bytes as the released layer has. Two minutes and 12 GB of
+the GPU. Ends with 2 where there is none. With `--rounds` it only tries, and writes nothing.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def require_free(folder: Path, needed: int) -> None:
     """Raise `WorkFailed` where the disk of `folder` has not `needed` bytes free: better now than after hours."""
     free = _free(folder)
     if free < needed:
-        cause = f"cannot write {folder}: about {size_in_words(needed)} are needed, {size_in_words(free)} are free"
+        cause = f"cannot write {folder}: about {size(needed)} are needed, {size(free)} are free"
         raise WorkFailed(cause, _MAKE_ROOM)
 
 
@@ -107,7 +107,7 @@ def _free(place: Path) -> int:
     return shutil.disk_usage(next(parent for parent in [place, *place.parents] if parent.exists())).free
 
 
-def size_in_words(amount: int) -> str:
+def size(amount: int) -> str:
     """Bytes in decimal megabytes or gigabytes."""
     return f"{amount / 1e9:.2f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"
 
@@ -132,9 +132,9 @@ def disk_errors_explained(target: Path, needed: int | None = None) -> Iterator[N
         elsewhere = not str(error.filename or target).startswith(str(target.parent))
         if error.errno not in FULL_OR_CLOSED or (error.errno == errno.EACCES and elsewhere):
             raise
-        there = f"{size_in_words(_free(target))} free"
+        there = f"{size(_free(target))} free"
         if needed is not None:
-            there = f"about {size_in_words(needed)} needed, {there}"
+            there = f"about {size(needed)} needed, {there}"
         remedy = _MAKE_ROOM
         if error.errno == errno.EDQUOT:
             there, remedy = f"{there}; a quota ended it, not the disk", f"have the quota raised, {_MAKE_ROOM}"

@@ -13,6 +13,7 @@ from taylor_ops.calibration import Progress
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput
+from taylor_ops.files import size
 from taylor_ops.latency import bytes_side_by_side, cost_of_a_column, most_expected
 from taylor_ops.models import DTYPES, device_named, free_memory, load_tokenizer, room_in
 from taylor_ops.original import Original
@@ -22,7 +23,6 @@ from taylor_ops.source import origin_of
 from taylor_ops.source_here import SourceHere, source_here
 from taylor_ops.texts import require_readable
 from taylor_ops.transfer import require_devices
-from taylor_ops.wording import size
 
 # The cost of a column is this uncertain: a target just outside of what it gives may still be met.
 _DOUBT = 0.2

@@ -103,9 +103,8 @@ def capture(
 
 def _require_positions(source: Original, tokens: int) -> None:
     """Raise `BadInput` where the model has not so many positions; of some models the config does not say how many."""
-    names = ("max_position_embeddings", "n_positions")
-    most = next((value for name in names if isinstance(value := getattr(source.config, name, None), int)), 0)
-    if 0 < most < tokens:
+    most = getattr(source.config, "max_position_embeddings", None)
+    if isinstance(most, int) and 0 < most < tokens:
         raise BadInput(
             f"`calibration.sequence_tokens` is {tokens:,}, but the model has {most:,} positions "
             "(`max_position_embeddings` of its config)",

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx2
 import torch
-from gguf import GGUFReader
 from huggingface_hub import HfApi, ModelInfo, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -26,7 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from taylor_ops.architectures import ARCHITECTURES
 from taylor_ops.config import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
-from taylor_ops.files import FULL_OR_CLOSED, folder_that_appears_whole, sha256_of, size_in_words
+from taylor_ops.files import FULL_OR_CLOSED, folder_that_appears_whole, sha256_of, size
 from taylor_ops.models import free_memory
 from taylor_ops.original import Original
 from taylor_ops.records import Record
@@ -233,12 +232,14 @@ def _dequantise(file: Path, place: Path) -> None:
 
 
 def _require_memory(file: Path) -> None:
+    # Slow to load, and needed for this kind of source alone.
+    from gguf import GGUFReader
+
     needed = torch.float32.itemsize * sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors)
     free = free_memory(torch.device("cpu"))
     if free < needed:
         raise BadInput(
-            f"{file.name} has to fit into memory as float32: {size_in_words(needed)} are needed, "
-            f"{size_in_words(free)} are free",
+            f"{file.name} has to fit into memory as float32: {size(needed)} are needed, {size(free)} are free",
             "end other programs, run where there is more memory, or release the unquantised checkpoint",
         )
 

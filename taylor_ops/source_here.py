@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from taylor_ops.config import GgufSource, HubSource, ReleaseConfig
 from taylor_ops.errors import BadInput
+from taylor_ops.files import size
 from taylor_ops.original import Original
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.reuse import recall, stage_key
@@ -31,7 +32,6 @@ from taylor_ops.source import (
     told_by_the_hub,
 )
 from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
-from taylor_ops.wording import size
 
 _NONE_STATED = "none stated"
 _SAMPLE_BYTES = 64 << 20

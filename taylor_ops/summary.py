@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from taylor_ops.audit.result import AttackResult, Rebuilt
+from taylor_ops.files import size
 from taylor_ops.preflight import Preflight
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.remeasure import Remeasured
-from taylor_ops.wording import count, figure, fixed, percent, size
+from taylor_ops.wording import count, figure, fixed, percent
 
 
 def summary(record: ReleaseRecord) -> Group:
@@ -106,9 +107,15 @@ def preflight_table(estimate: Preflight) -> Group:
         ("slowdowns within reach", _within_reach(estimate)),
         ("cheapest plan", _cheapest(estimate)),
         ("target", f"{figure(estimate.target, 3)}, at a mean order of about {fixed(estimate.mean_order, 1)}"),
-        ("to read, to write", f"{size(estimate.read_bytes)}, a bundle of about {size(estimate.bundle_bytes)}"),
+        (
+            "to read, to write",
+            f"{size(estimate.read_bytes)}, a bundle of about {size(estimate.bundle_bytes)}",
+        ),
         ("disk", f"about {size(estimate.disk_needed)} needed, {size(estimate.disk_free)} free"),
-        ("memory", f"about {size(estimate.peak_bytes)} for both models, {least}; {size(estimate.memory_free)} free"),
+        (
+            "memory",
+            f"about {size(estimate.peak_bytes)} for both models, {least}; {size(estimate.memory_free)} free",
+        ),
     ):
         _row(table, [name, value])
     table.show_header = False

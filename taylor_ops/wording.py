@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from taylor_ops.files import size_in_words
+from taylor_ops.files import size
 
 
 def environment(autoescape: bool) -> Environment:
@@ -66,11 +66,6 @@ def percent(share: float | str) -> str:
     if "." in text:
         text = text.rstrip("0").removesuffix(".")
     return f"{text} %"
-
-
-def size(amount: int) -> str:
-    """Bytes in decimal megabytes or gigabytes."""
-    return size_in_words(amount)
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
