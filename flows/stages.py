@@ -39,6 +39,8 @@ from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.leaked_texts import this_machine
 from taylor_ops.leaks import NoLeak, public_texts, require_no_leak
 from taylor_ops.models import device_named, load_tokenizer
+from taylor_ops.original import Original
+from taylor_ops.positions import require_readable
 from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
@@ -48,7 +50,7 @@ from taylor_ops.reuse import kept_beside, kept_under_key
 from taylor_ops.signers import Signer, require_signer, signer_of
 from taylor_ops.source import ResolvedSource
 from taylor_ops.stage_inputs import ELSEWHERE, inputs_of_capture, inputs_of_resolve, processor
-from taylor_ops.texts import require_readable, text_hashes
+from taylor_ops.texts import text_hashes
 from taylor_ops.transfer import require_devices
 from taylor_ops.verify import Verified
 
@@ -69,8 +71,7 @@ def resolve(release: Release) -> ResolvedSource:
         lambda folder, progress: sources.resolve(source, folder, progress),
         still=lambda found: not found.missing(),
     )
-    texts = (*config.calibration.texts, *config.exactness.prompts, *config.exactness.running_text)
-    require_readable(texts, load_tokenizer(resolved.folder))
+    require_readable(config, Original(resolved.folder), load_tokenizer(resolved.folder))
     publishing.require_access(config.publish, token_of(config.publish))
     return resolved
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from taylor_ops.config import Latency
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
-from taylor_ops.looks import ends, looks, ranks_of_looks, ratio_interval, walsh_averages
+from taylor_ops.looks import ends, looks, median_rank, ranks_of_looks, ratio_interval, walsh_averages
 from taylor_ops.plan import Plan
 from taylor_ops.records import Record
 
@@ -148,7 +148,8 @@ def judged_pairs(
         averages = walsh_averages(np.log(ratios))
         slowdown = math.log(float(np.median(ratios)))
         least, most = ends(averages, meets[number])
-        if low <= least and most <= high and low <= slowdown <= high:
+        enough = samples == settings.max_pairs or sum(original) + sum(bundle) >= settings.min_seconds
+        if enough and low <= least and most <= high and low <= slowdown <= high:
             return original, bundle, "met"
         least, most = ends(averages, misses[number])
         if (most < low and slowdown < low) or (high < least and high < slowdown):
@@ -202,11 +203,16 @@ def timed_pairs(
 
 
 def slowdown_of(original: Sequence[float], bundle: Sequence[float], seed: int) -> tuple[float, tuple[float, float]]:
-    """Median of the paired ratios bundle / original, and its bootstrap 95 % interval (percentile method)."""
-    ratios = np.asarray(bundle) / np.asarray(original)
+    """Median of the paired ratios bundle / original, and its 95 % interval: bootstrap, percentile method.
+
+    Of few pairs that method gives one that is too narrow (of 7 it holds the median in 87.5 % of cases): it is widened to
+    that of the sign test where that reaches further. Fewer than 6 pairs give neither; all of them is then the interval.
+    """
+    ratios = np.sort(np.asarray(bundle) / np.asarray(original))
     draws = np.random.default_rng(seed).choice(ratios, size=(_RESAMPLES, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return float(np.median(ratios)), (float(low), float(high))
+    rank = max(1, median_rank(len(ratios), _CONFIDENCE))
+    return float(np.median(ratios)), (min(float(low), float(ratios[rank - 1])), max(float(high), float(ratios[-rank])))
 
 
 def _corrected(seen: Sequence[tuple[Plan, float]]) -> Callable[[Plan], float]:

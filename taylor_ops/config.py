@@ -267,6 +267,8 @@ class Latency(Section):
     """Pairs of samples a candidate gets at least: so many can tell that it misses the target, 11 that it meets it."""
     max_pairs: int = Field(default=141, ge=11, validate_default=True)
     """Most pairs a candidate gets on a noisy machine, before the release ends with what to do about it."""
+    min_seconds: float = Field(default=2.0, ge=0, le=3600)
+    """How long the samples of a candidate last at least, all together, before it is said to meet the target."""
     warmup: int = Field(default=1, ge=1)
     """Pairs that are run before any is counted."""
     max_trials: int = Field(default=4, ge=1)

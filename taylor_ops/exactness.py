@@ -27,7 +27,7 @@ from taylor_ops.models import load_both, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.ranges import read_ranges
 from taylor_ops.records import Record
-from taylor_ops.texts import Prompt, prompts, sequences
+from taylor_ops.texts import SEQUENCE_TOKENS, Prompt, prompts, sequences
 
 Progress = Callable[[int, int], None]
 
@@ -266,7 +266,7 @@ def _plain_attention(model: Any) -> Iterator[None]:
 
 
 def _perplexities(source: config.TextSource, original: Any, bundle: Any, tokenizer: Any, tokens: int) -> Perplexity:
-    texts = sequences((source,), tokenizer, tokens, 512)
+    texts = sequences((source,), tokenizer, tokens, SEQUENCE_TOKENS)
     total = sum(len(text) - 1 for text in texts)
     losses = [sum(float(_loss(model, text)) for text in texts) / total for model in (original, bundle)]
     return Perplexity(name=source.name, tokens=total, original=_perplexity(losses[0]), bundle=_perplexity(losses[1]))

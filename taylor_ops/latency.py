@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,7 @@ It only makes the first guess of the calibration; what is reported is measured.
 """
 
 _PREDICTION_OFF = 2
+_CANDIDATE = ".candidate-"
 
 
 class ShapeSlowdown(Pairs):
@@ -112,6 +114,8 @@ class Candidates:
         self.layers, self._times, self._seed = layers, every / layers, seed
         self._source = source if layers == every else source.first_layers(layers)
         self._expansions, self._scratch = expansions, scratch or Path(tempfile.gettempdir())
+        for left in scratch.glob(f"{_CANDIDATE}*") if scratch else ():
+            shutil.rmtree(left, ignore_errors=True)
         expansions.keep(mlp.path for mlp in self._source.mlps)
         self._original, self._bundle = (
             load_original(source.folder, dtype, device, self._source.config) for _ in range(2)
@@ -125,7 +129,7 @@ class Candidates:
             return
         with (
             disk_errors_explained(self._scratch),
-            tempfile.TemporaryDirectory(prefix=".candidate-", dir=self._scratch) as folder,
+            tempfile.TemporaryDirectory(prefix=_CANDIDATE, dir=self._scratch) as folder,
         ):
             convert_in_memory(*given, mapped=Path(folder))
 
@@ -147,7 +151,8 @@ def calibrate(
 ) -> LatencyRecord:
     """Choose the plan whose measured slowdown meets the target; nothing stays written.
 
-    scratch: folder on a disk that holds a bundle, that of the system for temporary files where none is named.
+    scratch: folder on a disk that holds a bundle, and of nobody else meanwhile: what a killed process left of a candidate
+    there is removed. That of the system for temporary files where none is named.
 
     Raises `BadInput` when the target cannot be reached at the tolerance that was asked for, `WorkFailed` where the
     machine is too noisy to tell.

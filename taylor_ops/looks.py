@@ -7,6 +7,7 @@ logarithms of the ratios lie symmetrically about that of the slowdown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -58,6 +59,19 @@ def ratio_interval(ratios: Sequence[float] | NDArray[np.float64], confidence: fl
     rank = int(np.searchsorted(_chances(len(ratios)), (1 - confidence) / 2, side="right"))
     low, high = np.exp(ends(walsh_averages(np.log(ratios)), rank))
     return float(low), float(high)
+
+
+@cache
+def median_rank(samples: int, confidence: float) -> int:
+    """Which smallest and largest of so many samples hold the median of what they are drawn from; 0 where none do.
+
+    By the sign test, which asks nothing of the noise.
+    """
+    rank, beyond = 0, 1
+    while 2 * beyond / 2**samples <= 1 - confidence:
+        rank += 1
+        beyond += math.comb(samples, rank)
+    return rank
 
 
 @cache

@@ -17,11 +17,11 @@ from taylor_ops.files import size
 from taylor_ops.latency import bytes_side_by_side, cost_of_a_column, most_expected
 from taylor_ops.models import DTYPES, device_named, free_memory, load_tokenizer, room_in
 from taylor_ops.original import Original
+from taylor_ops.positions import require_readable
 from taylor_ops.probe import Orders, Times, orders_of, times_of
 from taylor_ops.records import Record
 from taylor_ops.source import origin_of
 from taylor_ops.source_here import SourceHere, source_here
-from taylor_ops.texts import require_readable
 from taylor_ops.transfer import require_devices
 
 # The cost of a column is this uncertain: a target just outside of what it gives may still be met.
@@ -98,8 +98,7 @@ def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Pre
         here = source_here(config, artifacts, device, scratch / "source")
         if here.to_fetch:
             return _judged(config, artifacts, here, free, None, None)
-        texts = (*config.calibration.texts, *config.exactness.prompts, *config.exactness.running_text)
-        require_readable(texts, load_tokenizer(here.original.folder))
+        require_readable(config, here.original, load_tokenizer(here.original.folder))
         orders = orders_of(config, here, scratch, progress)
         return _judged(config, artifacts, here, free, orders, times_of(config, here.original, orders))
 

@@ -22,6 +22,7 @@ from taylor_ops.files import folder_that_appears_whole, scratch_beside, sha256_o
 from taylor_ops.layerwise import Layerwise
 from taylor_ops.models import DTYPES, load_tokenizer
 from taylor_ops.original import Original
+from taylor_ops.positions import require_positions
 from taylor_ops.records import Record
 from taylor_ops.texts import sequences
 from taylor_ops.unfinished import Unfinished
@@ -81,7 +82,7 @@ def capture(
     `WorkFailed` where the device fails or has no room.
     """
     source, tokenizer = Original(original), load_tokenizer(original)
-    _require_positions(source, calibration.sequence_tokens)
+    require_positions(source, "`calibration.sequence_tokens`", calibration.sequence_tokens)
     if layers is not None:
         source = source.first_layers(layers)
     texts = sequences(calibration.texts, tokenizer, calibration.tokens, calibration.sequence_tokens)
@@ -99,17 +100,6 @@ def capture(
         neurons=sum(value.numel() for value in low),
         tokens=sum(map(len, texts)),
     )
-
-
-def _require_positions(source: Original, tokens: int) -> None:
-    """Raise `BadInput` where the model has not so many positions; of some models the config does not say how many."""
-    most = getattr(source.config, "max_position_embeddings", None)
-    if isinstance(most, int) and 0 < most < tokens:
-        raise BadInput(
-            f"`calibration.sequence_tokens` is {tokens:,}, but the model has {most:,} positions "
-            "(`max_position_embeddings` of its config)",
-            f"set `calibration.sequence_tokens` to {most} or less",
-        )
 
 
 @torch.inference_mode()

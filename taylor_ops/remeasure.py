@@ -8,7 +8,7 @@ import torch
 from pydantic import ConfigDict, Field, ValidationError
 
 from taylor_ops.bundle import MANIFEST
-from taylor_ops.calibration import Progress, judged_pairs, slowdown_of
+from taylor_ops.calibration import Progress, judged_pairs, slowdown_of, timed_pairs
 from taylor_ops.config import DtypeName, Latency
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import sha256_of
@@ -23,12 +23,14 @@ class Remeasured(Record):
     """The slowdown of a bundle here, beside what its manifest states. seconds_*: raw samples of the pairs.
 
     target, tolerance: what the manifest states for the device `stated_for`: this one, or that of the calibration where
-    nothing is stated for this one. as_stated: whether the slowdown is within that tolerance; the samples tell either.
+    nothing is stated for this one. as_stated: whether the slowdown is within that tolerance, as the samples tell; None
+    where nothing is stated for this device. settled: whether the interval is as narrow as that tolerance asks for.
     """
 
     slowdown: float
     ci95: tuple[float, float]
-    as_stated: bool
+    as_stated: bool | None
+    settled: bool
     device: str
     target: float
     tolerance: float
@@ -73,8 +75,12 @@ class _Stated(_Part):
     exactness: _Exactness
 
 
-def remeasure(bundle: Path, original: Path, device: torch.device, seed: int, progress: Progress) -> Remeasured:
-    """Time `bundle` and `original` in turn, at the batch size and lengths of the release.
+def remeasure(
+    bundle: Path, original: Path, device: torch.device, seed: int, progress: Progress, max_pairs: int | None = None
+) -> Remeasured:
+    """Time `bundle` and `original` in turn, at the batch size and lengths of the release, in `max_pairs` pairs at most.
+
+    On a device for which the manifest states nothing there is nothing to hold the slowdown to: it is what it is.
 
     Raises `BadInput` where the manifest lacks what it should state, the original is another one or memory does not hold
     both, `WorkFailed` where the machine is too noisy to tell whether the slowdown is as stated.
@@ -88,6 +94,7 @@ def remeasure(bundle: Path, original: Path, device: torch.device, seed: int, pro
         batch_size=stated.slowdown.batch_size,
         prompt_tokens=stated.slowdown.prompt_tokens,
         new_tokens=stated.slowdown.new_tokens,
+        max_pairs=max_pairs or Latency().max_pairs,
     )
     first, second = load_both(original, bundle, stated.exactness.dtype, device)
     if hasattr(first, "hf_device_map"):
@@ -95,20 +102,24 @@ def remeasure(bundle: Path, original: Path, device: torch.device, seed: int, pro
             "memory does not hold original and bundle side by side: what would be timed is the disk",
             "run on a device with more memory",
         )
-    seconds_original, seconds_bundle, verdict = judged_pairs(
-        pairs_of(first, second, settings, seed), settings, progress
-    )
+    sample, verdict = pairs_of(first, second, settings, seed), None
+    if target.device == name:
+        seconds_original, seconds_bundle, verdict = judged_pairs(sample, settings, progress)
+        settled = verdict in ("met", "missed")
+    else:
+        seconds_original, seconds_bundle, settled = timed_pairs(sample, settings, progress)
     slowdown, interval = slowdown_of(seconds_original, seconds_bundle, seed)
-    if verdict not in ("met", "missed"):
+    if verdict is not None and not settled:
         raise WorkFailed(
             f"{len(seconds_bundle)} pairs do not tell whether the slowdown is {settings.target_slowdown:g} within "
             f"{settings.tolerance:.0%}: it is {slowdown:.2f} (95 % interval {interval[0]:.2f} to {interval[1]:.2f})",
-            "end what else runs on this machine, then run again",
+            "end what else runs on this machine or raise `--max-pairs`, then run again",
         )
     return Remeasured(
         slowdown=slowdown,
         ci95=interval,
-        as_stated=verdict == "met",
+        as_stated=None if verdict is None else verdict == "met",
+        settled=settled,
         device=name,
         target=settings.target_slowdown,
         tolerance=settings.tolerance,

@@ -66,7 +66,7 @@ def inputs_of_transfer(
     devices: Sequence[torch.device],
 ) -> dict[str, Any]:
     """Of transfer to `devices`, that of the calibration first: the plan, not how it was found."""
-    timing = {"batch_size", "prompt_tokens", "new_tokens", "pairs", "max_pairs", "warmup", *ELSEWHERE}
+    timing = {"batch_size", "prompt_tokens", "new_tokens", "pairs", "max_pairs", "min_seconds", "warmup", *ELSEWHERE}
     return {
         "source": source,
         "ranges": ranges,

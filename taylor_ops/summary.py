@@ -168,13 +168,16 @@ def _cheapest(estimate: Preflight) -> str:
 
 def remeasured_table(found: Remeasured) -> Table:
     """A slowdown that was measured again, beside what the manifest states."""
-    other = "" if found.device == found.stated_for else "; nothing is stated for the device here"
+    as_stated = "nothing is stated for the device here"
+    if found.as_stated is not None:
+        as_stated = "yes" if found.as_stated else "no"
+    noisy = "" if found.settled else "; the machine is too noisy to tell it better"
     table = _table("Slowdown, measured again", ["", ""])
     for name, value in (
-        ("here", f"{fixed(found.slowdown, 2)} (95 % interval {_interval(found.ci95)})"),
+        ("here", f"{fixed(found.slowdown, 2)} (95 % interval {_interval(found.ci95)}){noisy}"),
         ("device", found.device),
-        ("stated", f"{figure(found.target, 3)} within {percent(found.tolerance)}, on {found.stated_for}{other}"),
-        ("as stated", "yes" if found.as_stated else "no"),
+        ("stated", f"{figure(found.target, 3)} within {percent(found.tolerance)}, on {found.stated_for}"),
+        ("as stated", as_stated),
         ("pairs", f"{len(found.seconds_bundle)}, of {found.new_tokens} tokens each, batch size {found.batch_size}"),
     ):
         _row(table, [name, value])

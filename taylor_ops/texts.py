@@ -24,6 +24,9 @@ class _Turn(TypedDict):
     content: str
 
 
+SEQUENCE_TOKENS = 512
+"""Length of the sequences over which a perplexity is reported."""
+
 _CHAT = TypeAdapter(Annotated[list[_Turn], Len(min_length=1)])
 
 
@@ -60,10 +63,9 @@ def prompts(source: TextSource, tokenizer: Any) -> list[Prompt]:
     return result
 
 
-def require_readable(sources: Iterable[TextSource], tokenizer: Any) -> None:
-    """Read every text once, so that a mistake in one ends a release before its long work. Raises as `prompts` does."""
-    for source in sources:
-        prompts(source, tokenizer)
+def longest(source: TextSource, tokenizer: Any) -> int:
+    """Tokens of the longest prompt of a source. Raises as `prompts` does."""
+    return max(len(prompt.tokens) for prompt in prompts(source, tokenizer))
 
 
 def text_hashes(sources: Iterable[TextSource]) -> list[str]:

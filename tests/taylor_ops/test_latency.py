@@ -251,7 +251,11 @@ def test_a_candidate_has_the_tensors_that_are_released_whatever_was_measured_bef
     monkeypatch.setattr(plan, "fit_layer", lambda *given: fits.append(given) or fit(*given))
     expansions = sample.expansions
     ladder = expansions.ladder()
+    killed = tmp_path / ".candidate-of-a-killed-run" / "tensor"
+    killed.parent.mkdir()
+    killed.write_bytes(bytes(8))
     candidates = Candidates(Original(sample.original), expansions, "float32", CPU, 2, 0, tmp_path)
+    assert not killed.parent.exists()
     assert len(fits) == 4
     for dearer in (ladder[-1], ladder[1], sample.plan):
         candidates.take(dearer)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from taylor_ops.calibration import Sample, judged_pairs
 from taylor_ops.config import Latency
-from taylor_ops.looks import ends, looks, ranks_of_looks, ratio_interval, walsh_averages
+from taylor_ops.looks import ends, looks, median_rank, ranks_of_looks, ratio_interval, walsh_averages
 from tests.clocks import restless
 
 BAND = Latency(target_slowdown=4.0, tolerance=0.03)
@@ -100,6 +100,11 @@ def test_an_interval_is_that_of_the_tables_of_the_signed_rank_test() -> None:
     assert ratio_interval([1.0, 2.0, 3.0], 0.95) == (0.0, math.inf)
 
 
+def test_the_median_lies_between_the_samples_of_the_tables_of_the_sign_test() -> None:
+    ranks = {5: 0, 6: 1, 7: 1, 8: 1, 9: 2, 12: 3, 20: 6, 100: 40, 2000: 956}
+    assert {samples: median_rank(samples, 0.95) for samples in ranks} == ranks
+
+
 def of(ratios: Iterable[float]) -> Sample:
     numbers = iter(ratios)
     return lambda: (1.0, next(numbers))
@@ -139,6 +144,16 @@ def test_off_the_middle_another_plan_is_tried_where_one_is_nearer() -> None:
     asked.clear()
     assert judged_pairs(of(restless(INSIDE, 0.02)), BAND, another=another)[2] == "met"
     assert asked == []
+
+
+def test_a_target_is_not_met_before_the_samples_have_lasted_as_long_as_is_asked_for() -> None:
+    # A pair at the target lasts 1 + 4 seconds: 100 seconds are 20 pairs, one a look, the next of which is at 26.
+    for least, pairs in ((0, 11), (55, 11), (56, 15), (101, 26), (3600, 141)):
+        settings = BAND.model_copy(update={"min_seconds": float(least)})
+        _, bundle, verdict = judged_pairs(of(itertools.repeat(INSIDE)), settings)
+        assert (len(bundle), verdict) == (pairs, "met")
+        # That it is missed may be said at once.
+        assert len(judged_pairs(of(itertools.repeat(ABOVE)), settings)[1]) == 7
 
 
 def test_progress_is_told_of_every_pair() -> None:

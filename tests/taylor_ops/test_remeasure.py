@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def manifest_of(sample: Sample, target: float) -> dict[str, Any]:
-    stated = {"target": target, "tolerance": 0.03, "device": "Example GPU", "layers": 2}
+    stated = {"target": target, "tolerance": 0.03, "device": latency.device_description(CPU), "layers": 2}
     return {
         "format": 1,
         "files": {},
@@ -59,11 +59,26 @@ def test_a_slowdown_is_as_stated_within_the_tolerance_of_the_manifest(
     found = again(llama, tmp_path, target)
     assert found.slowdown == TRUE
     assert found.as_stated == as_stated
-    assert (found.stated_for, found.new_tokens) == ("Example GPU", 5)
+    assert (found.stated_for, found.new_tokens) == (found.device, 5)
     assert set(found.seconds_original) == {5.0}
     cells = [str(cell) for column in remeasured_table(found).columns for cell in column.cells]
     assert ("yes" if as_stated else "no") in cells
-    assert any("nothing is stated for the device here" in cell for cell in cells)
+
+
+@pytest.mark.parametrize(("spread", "settled"), [(0.0, True), (0.5, False)])
+def test_a_device_for_which_nothing_is_stated_is_held_to_nothing(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spread: float, settled: bool
+) -> None:
+    ratios = restless(1.6, spread)
+    monkeypatch.setattr(remeasuring, "pairs_of", lambda *_given: lambda: (1.0, next(ratios)))
+    stated = manifest_of(llama, TRUE)["slowdown"] | {"device": "Example GPU"}
+    found = again(llama, tmp_path, slowdown=stated)
+    assert found.slowdown == pytest.approx(1.6, rel=0.2)
+    assert (found.as_stated, found.settled, found.stated_for) == (None, settled, "Example GPU")
+    assert len(found.seconds_bundle) == (7 if settled else 141)
+    cells = [str(cell) for column in remeasured_table(found).columns for cell in column.cells]
+    assert "nothing is stated for the device here" in cells
+    assert any("too noisy" in cell for cell in cells) != settled
 
 
 @pytest.mark.parametrize(

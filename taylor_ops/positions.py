@@ -1,0 +1,48 @@
+"""Whether a model has a position for every token that a release runs through it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from taylor_ops.config import ReleaseConfig
+from taylor_ops.errors import BadInput
+from taylor_ops.original import Original
+from taylor_ops.texts import SEQUENCE_TOKENS, longest
+
+
+def require_positions(source: Original, key: str, tokens: int) -> None:
+    """Raise `BadInput` where a model has fewer positions; of some models the config does not say how many."""
+    most = getattr(source.config, "max_position_embeddings", None)
+    if isinstance(most, int) and 0 < most < tokens:
+        raise BadInput(
+            f"{key}: {tokens:,} tokens at once, but the model has {most:,} positions (`max_position_embeddings` of its "
+            "config)",
+            f"change that to {most:,} or less",
+        )
+
+
+def require_readable(config: ReleaseConfig, source: Original, tokenizer: Any) -> None:
+    """Read every text of a release once, so that a mistake in one ends it before its long work.
+
+    Raises `BadInput` as `texts.prompts` does, and where the model has too few positions for what is run.
+    """
+    for key, tokens in _run_at_once(config, tokenizer):
+        require_positions(source, key, tokens)
+
+
+def _run_at_once(config: ReleaseConfig, tokenizer: Any) -> Iterator[tuple[str, int]]:
+    calibration, latency, exactness = config.calibration, config.latency, config.exactness
+    for text in calibration.texts:
+        longest(text, tokenizer)
+    yield "`calibration.sequence_tokens`", calibration.sequence_tokens
+    yield "`latency.prompt_tokens` and `latency.new_tokens`", latency.prompt_tokens + latency.new_tokens
+    for number, shape in enumerate(latency.also):
+        key = f"`prompt_tokens` of entry {number + 1} of `latency.also`, and `latency.new_tokens`"
+        yield key, shape.prompt_tokens + latency.new_tokens
+    for text in exactness.prompts:
+        key = f"the longest prompt of `{text.name}`, and `exactness.new_tokens`"
+        yield key, longest(text, tokenizer) + exactness.new_tokens
+    for text in exactness.running_text:
+        at_once = min(SEQUENCE_TOKENS, exactness.running_tokens, longest(text, tokenizer))
+        yield f"`exactness.running_tokens`, of `{text.name}`", at_once
