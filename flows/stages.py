@@ -38,7 +38,7 @@ from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.leaked_texts import this_machine
 from taylor_ops.leaks import NoLeak, public_texts, require_no_leak
-from taylor_ops.models import device_named, load_tokenizer
+from taylor_ops.models import device_named, load_tokenizer, processor
 from taylor_ops.original import Original
 from taylor_ops.positions import require_readable
 from taylor_ops.published import Published
@@ -49,7 +49,7 @@ from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
 from taylor_ops.signers import Signer, require_signer, signer_of
 from taylor_ops.source import ResolvedSource
-from taylor_ops.stage_inputs import ELSEWHERE, inputs_of_capture, inputs_of_resolve, processor
+from taylor_ops.stage_inputs import ELSEWHERE, inputs_of_capture, inputs_of_resolve
 from taylor_ops.texts import text_hashes
 from taylor_ops.transfer import require_devices
 from taylor_ops.verify import Verified

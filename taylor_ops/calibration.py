@@ -26,6 +26,7 @@ Sample = Callable[[], tuple[float, float]]
 Verdict = Literal["met", "missed", "edge", "noisy"]
 
 _RESAMPLES = 2000
+_FEW = 15
 # Over all looks. A false success would be repeated to users, a false miss costs one more candidate.
 _FALSELY_MET = 0.001
 _FALSELY_MISSED = 0.05
@@ -203,16 +204,19 @@ def timed_pairs(
 
 
 def slowdown_of(original: Sequence[float], bundle: Sequence[float], seed: int) -> tuple[float, tuple[float, float]]:
-    """Median of the paired ratios bundle / original, and its 95 % interval: bootstrap, percentile method.
+    """Median of the paired ratios bundle / original, and its bootstrap 95 % interval (percentile method).
 
-    Of few pairs that method gives one that is too narrow (of 7 it holds the median in 87.5 % of cases): it is widened to
-    that of the sign test where that reaches further. Fewer than 6 pairs give neither; all of them is then the interval.
+    From few pairs that would be too narrow, from 7 it holds the median in 87.5 % of cases: there it is that of the sign
+    test, and of fewer than 6 pairs, which give no such interval, from the least to the most.
     """
     ratios = np.sort(np.asarray(bundle) / np.asarray(original))
-    draws = np.random.default_rng(seed).choice(ratios, size=(_RESAMPLES, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    rank = max(1, median_rank(len(ratios), _CONFIDENCE))
-    return float(np.median(ratios)), (min(float(low), float(ratios[rank - 1])), max(float(high), float(ratios[-rank])))
+    if len(ratios) < _FEW:
+        rank = max(1, median_rank(len(ratios), _CONFIDENCE))
+        low, high = ratios[rank - 1], ratios[-rank]
+    else:
+        draws = np.random.default_rng(seed).choice(ratios, size=(_RESAMPLES, len(ratios)))
+        low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
+    return float(np.median(ratios)), (float(low), float(high))
 
 
 def _corrected(seen: Sequence[tuple[Plan, float]]) -> Callable[[Plan], float]:

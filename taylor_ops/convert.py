@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, Lock
+from queue import SimpleQueue
+from threading import Event
 
 import torch
 from torch import Tensor
 
-from taylor_ops.architectures import Mlp
 from taylor_ops.bound import Bound
 from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import gather_shards, write_shards
@@ -32,6 +30,7 @@ from taylor_ops.loadable import write_code, write_config
 from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS
 from taylor_ops.models import DTYPES
 from taylor_ops.original import MlpWeights, Original
+from taylor_ops.parts import Carry, Job, Part, parts_of
 from taylor_ops.plan import CPU, Expansions, Layout, Plan, terms
 from taylor_ops.records import Record
 from taylor_ops.source import tokenizer_files
@@ -39,7 +38,6 @@ from taylor_ops.threads import threads_restored, use_threads
 
 Progress = Callable[[int, int], None]
 
-_PART_VALUES = 64 << 20
 _PART_RECORD = "part.json"
 
 
@@ -88,85 +86,11 @@ def expansions_of(original: Original, ranges_file: Path, conversion: Conversion)
     return Expansions(ranges_file, original.activation, conversion)
 
 
-@dataclass
-class Part:
-    """Tensors that are made together: those of some decoder layers, or those outside of all layers.
-
-    names: of the tensors that are taken as they are. mlps: those that become Taylor MLPs. values: about how many
-    numbers it will hold. Only the part at work is in memory.
-    """
-
-    names: list[str] = field(default_factory=list)
-    mlps: list[Mlp] = field(default_factory=list)
-    values: float = 0.0
-
-    def take(self, other: Part) -> None:
-        """Take over the tensors of another part."""
-        self.names += other.names
-        self.mlps += other.mlps
-        self.values += other.values
-
-
-@dataclass(frozen=True)
-class Job:
-    """One part to be converted into `folder`, by whichever process: paths and small records, no tensors.
-
-    device: where terms are made; of several GPUs the one whose turn it is, by the `number` of the part.
-    """
-
-    source: Path
-    ranges_file: Path
-    plan: Plan
-    conversion: Conversion
-    part: Part
-    folder: Path
-    number: int = 0
-    device: torch.device = CPU
-
-    @property
-    def place(self) -> torch.device:
-        """The one device that this part has, on the machine that asks."""
-        if self.device.type == "cpu" or self.device.index is not None:
-            return self.device
-        return torch.device(self.device.type, self.number % torch.cuda.device_count())
-
-
-Carry = Callable[[Sequence[Job], Callable[[int], None]], None]
-"""Has `convert_part` called once for every job, in any order and process, and says how many are done."""
-
-
 class _Converted(Record):
     """What is known of a part that is finished."""
 
     layers: tuple[LayerConversion, ...]
     widths: dict[str, list[int]]
-
-
-def parts_of(original: Original, plan: Plan) -> list[Part]:
-    """The parts of a converted model, in the order of its layers: as many layers together as are still small."""
-    layers: dict[str, Part] = {"": Part()}
-    for mlp in original.mlps:
-        part = layers.setdefault(_decoder_layer(mlp.module), Part())
-        part.mlps.append(mlp)
-        part.values += original.input_values(mlp) + original.down_values(mlp) * plan.columns / plan.neurons
-    for name in original.names():
-        part = layers.get(_decoder_layer(name), layers[""])
-        part.names.append(name)
-        part.values += math.prod(original.shapes[name])
-    parts: list[Part] = []
-    for part in layers.values():
-        if parts and parts[-1].values + part.values <= _PART_VALUES:
-            parts[-1].take(part)
-        else:
-            parts.append(part)
-    return parts
-
-
-def _decoder_layer(name: str) -> str:
-    """The module of the decoder layer of a name: its path up to the first number, the whole name where it has none."""
-    names = name.split(".")
-    number = next((place for place, part in enumerate(names) if part.isdigit()), len(names))
-    return ".".join(names[: number + 1])
 
 
 def convert(
@@ -242,31 +166,44 @@ def _on_all_devices(jobs: Sequence[Job], report: Callable[[int], None]) -> None:
     of_device: dict[torch.device, list[Job]] = {}
     for job in jobs:
         of_device.setdefault(job.place, []).append(job)
-    done, counted, failed = 0, Lock(), Event()
+    made: SimpleQueue[bool] = SimpleQueue()
+    stop = Event()
 
     def convert_all(share: list[Job]) -> None:
-        nonlocal done
-        for job in share:
-            if failed.is_set():
-                return
-            try:
+        try:
+            for job in share:
+                if stop.is_set():
+                    return
                 convert_part(job)
-            except BaseException:
-                failed.set()
-                raise
-            with counted:
-                done += 1
-                report(done)
+                made.put(True)
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            made.put(False)
 
     with threads_restored(), ThreadPoolExecutor(len(of_device)) as pool:
         # The setting is one of the whole process: threads that changed it under each other would change bytes.
         use_threads(1)
-        for _ in pool.map(convert_all, of_device.values()):
-            pass
+        shares = [pool.submit(convert_all, share) for share in of_device.values()]
+        done, at_work = 0, len(shares)
+        try:
+            # Told from this thread, which knows the run that it belongs to.
+            while at_work:
+                if made.get():
+                    done += 1
+                    report(done)
+                else:
+                    at_work -= 1
+        finally:
+            stop.set()
+        for share in shares:
+            share.result()
 
 
 def convert_part(job: Job) -> None:
     """Write the shards of one part into its folder, whole or not at all: what a worker does."""
+    job.require_able()
     original = Original(job.source)
     _convert_part(job, original, expansions_of(original, job.ranges_file, job.conversion))
 

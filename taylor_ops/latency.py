@@ -25,6 +25,7 @@ from taylor_ops.calibration import Pairs, Progress, Sample, Trial, search
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config import Conversion, Latency
 from taylor_ops.convert import expansions_of
+from taylor_ops.disturbance import Undisturbed
 from taylor_ops.errors import BadInput
 from taylor_ops.files import disk_errors_explained
 from taylor_ops.models import DTYPES, load_original, room_for_weights
@@ -67,7 +68,8 @@ class LatencyRecord(Record):
 
     layers_measured of layers, in every trial: where memory did not hold the whole models, fewer were timed, and the
     seconds of the trials are those for all of them: the rest of a decode step but the head is taken to grow with the
-    layers. shapes, devices: what `transfer` finds of the plan elsewhere; empty before.
+    layers. disturbed: pairs that were timed again because other programs had the processor. shapes, devices: what
+    `transfer` finds of the plan elsewhere; empty before.
     """
 
     plan: Plan
@@ -82,6 +84,7 @@ class LatencyRecord(Record):
     layers: int
     layers_measured: int
     trials: tuple[Trial, ...]
+    disturbed: int = 0
     shapes: tuple[ShapeSlowdown, ...] = ()
     devices: tuple[DeviceSlowdown, ...] = ()
 
@@ -116,10 +119,16 @@ class Candidates:
         self._expansions, self._scratch = expansions, scratch or Path(tempfile.gettempdir())
         for left in scratch.glob(f"{_CANDIDATE}*") if scratch else ():
             shutil.rmtree(left, ignore_errors=True)
+        self._timed: list[Undisturbed] = []
         expansions.keep(mlp.path for mlp in self._source.mlps)
         self._original, self._bundle = (
             load_original(source.folder, dtype, device, self._source.config) for _ in range(2)
         )
+
+    @property
+    def disturbed(self) -> int:
+        """How many pairs were timed again so far, because other programs had the processor."""
+        return sum(sample.disturbed for sample in self._timed)
 
     def take(self, plan: Plan) -> None:
         """Put the candidate of `plan` in the place of the one before."""
@@ -136,6 +145,7 @@ class Candidates:
     def sample(self, settings: Latency) -> Sample:
         """What times pairs of the original and the candidate as `settings` say, for all layers."""
         sample = pairs_of(self._original, self._bundle, settings, self._seed)
+        self._timed.append(sample)
         return sample if self._times == 1 else scaled(sample, self._original, settings, self._times)
 
 
@@ -151,8 +161,8 @@ def calibrate(
 ) -> LatencyRecord:
     """Choose the plan whose measured slowdown meets the target; nothing stays written.
 
-    scratch: folder on a disk that holds a bundle, and of nobody else meanwhile: what a killed process left of a candidate
-    there is removed. That of the system for temporary files where none is named.
+    scratch: folder on a disk that holds a bundle, and of nobody else meanwhile: what a killed process left of a
+    candidate there is removed. That of the system for temporary files where none is named.
 
     Raises `BadInput` when the target cannot be reached at the tolerance that was asked for, `WorkFailed` where the
     machine is too noisy to tell.
@@ -196,6 +206,7 @@ def calibrate(
         layers=int(source.config.num_hidden_layers),
         layers_measured=measured,
         trials=tuple(trials),
+        disturbed=candidates.disturbed,
     )
 
 
@@ -230,10 +241,10 @@ def cost_of_a_column(source: Original, dtype: torch.dtype) -> float:
     return READ_SHARE * dtype.itemsize * int(source.config.hidden_size) / source.bytes(dtype)
 
 
-def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Sample:
+def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Undisturbed:
     """Let both models read a prompt and warm up; each call of what is returned gives the seconds of both behind it.
 
-    They are those of `new_tokens` decode steps, A B A B.
+    They are those of `new_tokens` decode steps, A B A B, with no more than `disturbance` of them.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = (settings.batch_size, settings.prompt_tokens)
@@ -247,7 +258,7 @@ def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Sample:
 
     for _ in range(settings.warmup):
         pair()
-    return pair
+    return Undisturbed(pair, settings.disturbance)
 
 
 def bytes_side_by_side(source: Original, columns: float, dtype: torch.dtype, layers: int) -> int:

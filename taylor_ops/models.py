@@ -116,3 +116,13 @@ def load_tokenizer(folder: Path) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def processor(device: torch.device) -> str:
+    """What decides the last bits of what a device computes: the model of a GPU, the instructions of a CPU.
+
+    Not the number of threads, though it may move a last bit: it is no reason to repeat hours of work.
+    """
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"

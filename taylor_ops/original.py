@@ -269,8 +269,10 @@ def model_config(place: Path) -> Any:
 def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that the model must find, tied ones left out; `BadInput` for no causal LM."""
     try:
+        # transformers sets the dtype of the model for the whole process meanwhile: two threads that do so at once would
+        # leave it set. It puts it into the config, too.
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32)
     except ValueError as error:
         raise BadInput(
             f"architecture `{config.model_type}` is no causal language model of transformers",

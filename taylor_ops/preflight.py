@@ -19,6 +19,7 @@ from taylor_ops.models import DTYPES, device_named, free_memory, load_tokenizer,
 from taylor_ops.original import Original
 from taylor_ops.positions import require_readable
 from taylor_ops.probe import Orders, Times, orders_of, times_of
+from taylor_ops.ranges import states_bytes
 from taylor_ops.records import Record
 from taylor_ops.source import origin_of
 from taylor_ops.source_here import SourceHere, source_here
@@ -185,7 +186,7 @@ def _disk(config: ReleaseConfig, original: Original, bundle: int) -> int:
 
     The bundle before the last of those is made of links.
     """
-    states = 2 * config.calibration.tokens * int(original.config.hidden_size) * DTYPES[config.conversion.dtype].itemsize
+    states = states_bytes(original, config.calibration.tokens, config.conversion.dtype)
     models = 2 if config.evidence is None else 3
     return states + models * bundle
 

@@ -183,7 +183,7 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
     heads = _without_head(first), _without_head(second)
     candidate = convert_in_memory(second, part, orders.expansions, orders.plan)
     extra = sum(_extra_columns(orders, mlp.path) for mlp in part.mlps)
-    short = config.latency.model_copy(update={"new_tokens": _STEPS})
+    short = config.latency.model_copy(update={"new_tokens": _STEPS, "disturbance": 1.0})
     pair = _with_head(pairs_of(first, candidate, short, config.seed), heads[0], short, scale)
     pairs = [pair() for _ in range(_LEAST_PAIRS)]
     while _wide(pairs, config.seed) and len(pairs) < _MOST_PAIRS:

@@ -17,8 +17,14 @@ from taylor_ops.bound import OutputWeights
 from taylor_ops.checkpoint import save_tensors
 from taylor_ops.config import Calibration
 from taylor_ops.device_errors import device_errors_explained
-from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.files import folder_that_appears_whole, scratch_beside, sha256_of
+from taylor_ops.errors import WorkFailed
+from taylor_ops.files import (
+    disk_errors_explained,
+    folder_that_appears_whole,
+    require_free,
+    scratch_beside,
+    sha256_of,
+)
 from taylor_ops.layerwise import Layerwise
 from taylor_ops.models import DTYPES, load_tokenizer
 from taylor_ops.original import Original
@@ -86,8 +92,11 @@ def capture(
     if layers is not None:
         source = source.first_layers(layers)
     texts = sequences(calibration.texts, tokenizer, calibration.tokens, calibration.sequence_tokens)
+    needed = states_bytes(source, sum(map(len, texts)), dtype)
     with ExitStack() as stack:
         work = kept or Path(stack.enter_context(scratch_beside(folder)))
+        require_free(work, needed)
+        stack.enter_context(disk_errors_explained(work, needed))
         with device_errors_explained(device, "capture", _LESS_AT_ONCE):
             tensors = _captured(source, dtype, batches_of(texts, calibration.batch_size), device, work, progress)
         with folder_that_appears_whole(folder) as partial:
@@ -100,6 +109,11 @@ def capture(
         neurons=sum(value.numel() for value in low),
         tokens=sum(map(len, texts)),
     )
+
+
+def states_bytes(source: Original, tokens: int, dtype: str) -> int:
+    """Bytes that a capture has on the disk at once: what its tokens bring to one layer, and to the next."""
+    return 2 * tokens * int(source.config.hidden_size) * DTYPES[dtype].itemsize
 
 
 @torch.inference_mode()

@@ -23,9 +23,10 @@ from huggingface_hub.errors import (
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from taylor_ops.architectures import ARCHITECTURES
+from taylor_ops.checkpoint import os_errors_of_safetensors
 from taylor_ops.config import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
-from taylor_ops.files import FULL_OR_CLOSED, folder_that_appears_whole, sha256_of, size
+from taylor_ops.files import FULL_OR_CLOSED, folder_that_appears_whole, require_free, sha256_of, size
 from taylor_ops.models import free_memory
 from taylor_ops.original import Original
 from taylor_ops.records import Record
@@ -215,7 +216,7 @@ def _dequantise(file: Path, place: Path) -> None:
     """
     options = {"gguf_file": file.name, "local_files_only": True}
     try:
-        _require_memory(file)
+        needed = _require_memory(file)
         model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
     except (ValueError, KeyError, IndexError, OSError, NotImplementedError) as error:
@@ -226,12 +227,14 @@ def _dequantise(file: Path, place: Path) -> None:
     # transformers marks the model as quantised and then refuses to save what it has just dequantised.
     del model.config.quantization_config
     model.hf_quantizer = None
-    with folder_that_appears_whole(place) as partial:
+    require_free(place, needed)
+    with folder_that_appears_whole(place, needed) as partial, os_errors_of_safetensors(partial):
         model.save_pretrained(partial, max_shard_size="2GB")
         tokenizer.save_pretrained(partial)
 
 
-def _require_memory(file: Path) -> None:
+def _require_memory(file: Path) -> int:
+    """Bytes of a GGUF file as float32; `BadInput` where they do not fit into memory."""
     # Slow to load, and needed for this kind of source alone.
     from gguf import GGUFReader
 
@@ -242,6 +245,7 @@ def _require_memory(file: Path) -> None:
             f"{file.name} has to fit into memory as float32: {size(needed)} are needed, {size(free)} are free",
             "end other programs, run where there is more memory, or release the unquantised checkpoint",
         )
+    return needed
 
 
 def _finite_values(original: Original, progress: Progress) -> int:

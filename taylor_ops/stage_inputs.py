@@ -10,22 +10,13 @@ import torch
 
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.latency import LatencyRecord, device_description
+from taylor_ops.models import processor
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.source import ResolvedSource, stamp
 from taylor_ops.texts import text_hashes
 
 ELSEWHERE = {"also", "also_pairs", "devices"}
 """Keys of `latency` that say where else the chosen plan is timed, and do not choose it."""
-
-
-def processor(device: torch.device) -> str:
-    """What decides the last bits of what a device computes: the model of a GPU, the instructions of a CPU.
-
-    Not the number of threads, though it may move a last bit: it is no reason to repeat hours of work.
-    """
-    if device.type == "cuda":
-        return f"cuda {torch.cuda.get_device_name(device)}"
-    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def inputs_of_resolve(config: ReleaseConfig, stages: Path) -> dict[str, Any]:
@@ -66,14 +57,14 @@ def inputs_of_transfer(
     devices: Sequence[torch.device],
 ) -> dict[str, Any]:
     """Of transfer to `devices`, that of the calibration first: the plan, not how it was found."""
-    timing = {"batch_size", "prompt_tokens", "new_tokens", "pairs", "max_pairs", "min_seconds", "warmup", *ELSEWHERE}
+    chosen_by = {"target_slowdown", "tolerance", "max_trials", "columns", "compiled"}
     return {
         "source": source,
         "ranges": ranges,
         "conversion": config.conversion,
         "plan": latency.plan,
         "layers_measured": latency.layers_measured,
-        "latency": config.latency.model_dump(mode="json", include=timing),
+        "latency": config.latency.model_dump(mode="json", exclude=chosen_by),
         "devices": [device_description(device) for device in devices],
         "seed": config.seed,
     }

@@ -42,7 +42,8 @@ def timed(first: Any, second: Any, conditions: Conditions) -> Timed | None:
         return None
     latency, seed = conditions.latency, conditions.seed
     most = max(latency.pairs, min(latency.max_pairs, _MOST_PAIRS))
-    settings = latency.model_copy(update={"tolerance": max(latency.tolerance, _TOLERANCE), "max_pairs": most})
+    lenient = {"tolerance": max(latency.tolerance, _TOLERANCE), "max_pairs": most, "disturbance": 1.0}
+    settings = latency.model_copy(update=lenient)
     original, other, settled = timed_pairs(pairs_of(first, second, settings, seed), settings)
     slowdown, interval = slowdown_of(original, other, seed)
     return Timed(

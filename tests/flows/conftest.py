@@ -29,7 +29,12 @@ def write_tiny_config(path: Path, model: Path) -> Path:
         "source": {"kind": "folder", "path": str(model)},
         "calibration": {"tokens": 4096},
         "conversion": {"tolerance": 1e-4},
-        "latency": {"target_slowdown": 6.0, "pairs": 11, "also": [{"batch_size": 2, "prompt_tokens": 8}]},
+        "latency": {
+            "target_slowdown": 6.0,
+            "pairs": 11,
+            "disturbance": 1.0,
+            "also": [{"batch_size": 2, "prompt_tokens": 8}],
+        },
         "exactness": {
             "prompts": [{"name": "project", "builtin": "held_out", "limit": 8}],
             "new_tokens": 12,

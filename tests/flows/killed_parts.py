@@ -14,7 +14,7 @@ import psutil
 from prefect import flow
 
 from flows.runners import carried_by
-from taylor_ops import convert
+from taylor_ops import convert, parts
 from taylor_ops.config import Conversion, Execution
 from taylor_ops.plan import Plan
 
@@ -30,7 +30,7 @@ def after_two(done: int, _total: int) -> None:
 def killed() -> None:
     """Convert, one layer a part."""
     request = json.load(sys.stdin)
-    convert._PART_VALUES = 0
+    parts._PART_VALUES = 0
     convert.convert(
         Path(request["original"]),
         Path(request["ranges"]),

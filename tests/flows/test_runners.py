@@ -23,11 +23,13 @@ from flows import runners
 from flows.errors_in_logs import without_tracebacks
 from flows.runners import carried_by
 from taylor_ops import convert as conversion
+from taylor_ops import parts
 from taylor_ops.config import Calibration, Conversion, Execution
-from taylor_ops.convert import Carry, ConvertedModel, Job
+from taylor_ops.convert import ConvertedModel
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.files import read_json, sha256_of_tree
 from taylor_ops.original import Original
+from taylor_ops.parts import Carry, Job
 from taylor_ops.plan import Plan
 from taylor_ops.ranges import capture
 from tests.flows import killed_parts
@@ -56,7 +58,7 @@ class Sample:
 
 @pytest.fixture
 def one_layer_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "_PART_VALUES", 0)
+    monkeypatch.setattr(parts, "_PART_VALUES", 0)
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +70,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     ranges = root / "ranges" / captured.file
     plan = conversion.expansions_of(Original(original), ranges, CONVERSION).ladder()[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conversion, "_PART_VALUES", 0)
+        patch.setattr(parts, "_PART_VALUES", 0)
         record = conversion.convert(original, ranges, plan, CONVERSION, root / "converted", silent)
     return Sample(original, ranges, plan, record, root / "converted")
 

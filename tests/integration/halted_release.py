@@ -22,7 +22,7 @@ from flows import release as released
 from flows import stage, stages
 from flows.expected import Expected
 from flows.overrides import Overrides
-from taylor_ops import checkpoint, convert, latency
+from taylor_ops import checkpoint, convert, latency, parts
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.unfinished import Unfinished
 from tests.flows.conftest import decode_seconds
@@ -111,6 +111,6 @@ def release(
     """The release, watched."""
     watch_stages(Path(artifacts))
     watch_parts(Path(artifacts))
-    convert._PART_VALUES = 0
+    parts._PART_VALUES = 0
     latency.decode_seconds = decode_seconds
     return released.release.fn(config, overrides, artifacts, expected)

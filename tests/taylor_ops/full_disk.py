@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from taylor_ops import convert
+from taylor_ops import convert, parts
 from taylor_ops.config import Conversion
 from taylor_ops.errors import WorkFailed
 from taylor_ops.files import sha256_of_tree
@@ -21,7 +21,7 @@ def main() -> None:
     """Convert, one layer a part, beside what an earlier conversion left and what was published of it."""
     request = json.load(sys.stdin)
     disk, left = Path(request["disk"]), request["left"]
-    convert._PART_VALUES = 0
+    parts._PART_VALUES = 0
     for name in ("converted", "published"):
         (disk / name).mkdir()
         (disk / name / "model.safetensors").write_bytes(b"of an earlier run")

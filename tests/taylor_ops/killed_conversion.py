@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from taylor_ops import checkpoint, convert
+from taylor_ops import checkpoint, convert, parts
 from taylor_ops.config import Conversion
 from taylor_ops.plan import Plan
 
@@ -19,7 +19,7 @@ from taylor_ops.plan import Plan
 def main() -> None:
     """Convert, one layer a part."""
     request = json.load(sys.stdin)
-    convert._PART_VALUES = 0
+    parts._PART_VALUES = 0
     saved = []
 
     def save_half(tensors: Any, path: Path) -> None:

@@ -17,11 +17,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.checkpoint import INDEX, Checkpoint
 from taylor_ops.config import Conversion
-from taylor_ops.convert import convert, expansions_of, parts_of
+from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import sha256_of_tree
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original, model_config
+from taylor_ops.parts import parts_of
 from tests.taylor_ops.conftest import CPU, Sample, converted, sample, silent
 
 DOWN = {"llama": "down_proj", "phi": "fc2"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from taylor_ops import convert as conversion
+from taylor_ops import parts
 from taylor_ops.files import sha256_of_tree
 from tests.taylor_ops import full_disk
 from tests.taylor_ops.conftest import Sample, sample
@@ -97,6 +97,6 @@ def test_a_disk_that_another_program_fills_meanwhile_ends_a_conversion_that_then
     assert earlier == told["before"]
     assert not any(name.startswith("kept/.") for name in told["after"])
     assert told["then"] == {}
-    monkeypatch.setattr(conversion, "_PART_VALUES", 0)
+    monkeypatch.setattr(parts, "_PART_VALUES", 0)
     model.again(tmp_path / "undisturbed")
     assert told["converted"] == sha256_of_tree(tmp_path / "undisturbed")

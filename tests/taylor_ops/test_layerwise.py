@@ -103,7 +103,7 @@ def test_sequences_of_more_tokens_than_the_model_has_positions_are_refused_befor
         calibration = CALIBRATION.model_copy(update={"sequence_tokens": length})
         return capture(original, "float32", calibration, CPU, folder, silent)
 
-    with pytest.raises(BadInput, match=r"`calibration.sequence_tokens`: 65 tokens at once, but the model has 64 positions"):
+    with pytest.raises(BadInput, match=r"sequence_tokens`: 65 tokens at once, but the model has 64 positions"):
         capture_of(65)
     assert not folder.parent.exists()
     assert capture_of(64).tokens == CALIBRATION.tokens

@@ -43,7 +43,7 @@ FITS: dict[str, Any] = {
 def test_more_tokens_at_once_than_there_are_positions_are_refused_by_the_key_that_asks_for_them(
     tmp_path: Path, section: str, changes: dict[str, Any], asks: str
 ) -> None:
-    folder = save_tiny_model(tmp_path / "original", "gpt2", n_positions=POSITIONS)
+    folder = save_tiny_model(tmp_path / "original", "gpt2", n_positions=POSITIONS, max_position_embeddings=POSITIONS)
     prompts = tmp_path / "short.txt"
     prompts.write_text("One short prompt.\n", encoding="utf-8")
     fits = FITS | {"source": {"kind": "folder", "path": str(folder)}}

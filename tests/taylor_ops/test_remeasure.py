@@ -92,7 +92,7 @@ def test_a_device_that_has_a_target_of_its_own_is_held_to_that(
         {"device": "Another GPU", "target": 9.0, "tolerance": 0.1},
         {"device": here, "target": target, "tolerance": tolerance},
     ]
-    stated = manifest_of(llama, 3.0)["slowdown"] | {"devices": devices}
+    stated = manifest_of(llama, 3.0)["slowdown"] | {"device": "Example GPU", "devices": devices}
     found = again(llama, tmp_path, slowdown=stated)
     assert (found.target, found.tolerance, found.stated_for) == (target, tolerance, here)
     assert found.as_stated == as_stated

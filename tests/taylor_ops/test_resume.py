@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from taylor_ops import convert as conversion
+from taylor_ops import parts
 from taylor_ops.checkpoint import Checkpoint
-from taylor_ops.convert import ConvertedModel, Job, convert, convert_part
+from taylor_ops.convert import ConvertedModel, convert, convert_part
 from taylor_ops.errors import WorkFailed
 from taylor_ops.files import sha256_of_tree
+from taylor_ops.parts import Job
 from tests.taylor_ops import killed_conversion
 from tests.taylor_ops.conftest import Sample, silent
 
@@ -27,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def one_layer_a_part(llama: Sample, phi: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     """For these tests alone: the samples, which all tests of a process share, are there before."""
-    monkeypatch.setattr(conversion, "_PART_VALUES", 0)
+    monkeypatch.setattr(parts, "_PART_VALUES", 0)
 
 
 def converted(sample: Sample, folder: Path, kept: Path | None = None) -> ConvertedModel:

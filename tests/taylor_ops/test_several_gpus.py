@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from taylor_ops import convert as conversion
+from taylor_ops import parts
 from taylor_ops.convert import convert
 from taylor_ops.errors import WorkFailed
 from taylor_ops.files import sha256_of_tree
+from taylor_ops.parts import Job
 from taylor_ops.plan import terms
 from tests.taylor_ops.conftest import Sample, silent
 
@@ -30,7 +32,7 @@ def made_on(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(conversion, "terms", here)
-    monkeypatch.setattr(conversion, "_PART_VALUES", 0)
+    monkeypatch.setattr(parts, "_PART_VALUES", 0)
     return found
 
 
@@ -49,7 +51,7 @@ def test_each_gpu_makes_its_share_at_the_same_time_with_the_bytes_of_one_device(
     both, usual = threading.Barrier(2, timeout=120), conversion.convert_part
     threads, told = torch.get_num_threads(), []
 
-    def together(job: conversion.Job) -> None:
+    def together(job: Job) -> None:
         # The parts before the last have one another for company; who comes too late waits for ever.
         if job.number < 2:
             both.wait()
@@ -73,7 +75,7 @@ def test_a_failure_on_one_gpu_ends_the_conversion_and_begins_no_further_part(
 ) -> None:
     stopped, begun = threading.Event(), []
 
-    def fails(job: conversion.Job) -> None:
+    def fails(job: Job) -> None:
         begun.append(job.number)
         if job.number == 1:
             raise WorkFailed("the GPU fell off the bus", "put it back")
