@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from taylor_ops import ranges, unfinished
+from taylor_ops import files, ranges, unfinished
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import sha256_of_tree, write_text
 from taylor_ops.layerwise import Layerwise, State
@@ -22,7 +22,7 @@ from taylor_ops.original import Original
 from taylor_ops.ranges import CapturedRanges, capture
 from taylor_ops.reuse import kept_beside, kept_for
 from tests.taylor_ops import killed_capture
-from tests.taylor_ops.conftest import CALIBRATION, CPU, captured, silent
+from tests.taylor_ops.conftest import CALIBRATION, CPU, Sample, captured, silent
 from tests.taylor_ops.whole_model import ranges_of_whole_model
 from tests.tiny_models import save_tiny_model
 
@@ -107,6 +107,16 @@ def test_sequences_of_more_tokens_than_the_model_has_positions_are_refused_befor
         capture_of(65)
     assert not folder.parent.exists()
     assert capture_of(64).tokens == CALIBRATION.tokens
+
+
+def test_a_disk_without_room_for_what_batches_bring_is_refused_before_any_layer(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 2 * CALIBRATION.tokens * int(Original(llama.original).config.hidden_size) * 4
+    monkeypatch.setattr(ranges, "_captured", lambda *_given: pytest.fail("a layer was run"))
+    monkeypatch.setattr(files, "_free", lambda _place: needed - 1)
+    with pytest.raises(WorkFailed, match="are needed"):
+        capture(llama.original, "float32", CALIBRATION, CPU, tmp_path / "ranges", silent)
 
 
 # Layers that cannot be run one at a time

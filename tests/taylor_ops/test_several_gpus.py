@@ -11,9 +11,10 @@ import torch
 
 from taylor_ops import convert as conversion
 from taylor_ops import parts
-from taylor_ops.convert import convert
+from taylor_ops.convert import convert, convert_part
 from taylor_ops.errors import WorkFailed
 from taylor_ops.files import sha256_of_tree
+from taylor_ops.original import Original
 from taylor_ops.parts import Job
 from taylor_ops.plan import terms
 from tests.taylor_ops.conftest import Sample, silent
@@ -87,3 +88,52 @@ def test_a_failure_on_one_gpu_ends_the_conversion_and_begins_no_further_part(
         converted(llama, tmp_path / "converted", CUDA)
     assert sorted(begun) == [0, 1]
     assert not (tmp_path / "converted").exists()
+
+
+def test_progress_is_told_from_the_thread_that_converts(llama: Sample, made_on: list[str], tmp_path: Path) -> None:
+    threads: list[threading.Thread] = []
+    converted(llama, tmp_path / "converted", CUDA, lambda *_done: threads.append(threading.current_thread()))
+    assert threads == 3 * [threading.current_thread()]
+
+
+def test_a_progress_that_fails_begins_no_further_part(llama: Sample, made_on: list[str], tmp_path: Path) -> None:
+    def interrupt(*_done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        converted(llama, tmp_path / "converted", CUDA, interrupt)
+    assert not (tmp_path / "converted").exists()
+
+
+# Workers on other machines
+
+
+def job_on(sample: Sample, folder: Path, **changes: Any) -> Job:
+    part = parts.parts_of(Original(sample.original), sample.plan)[0]
+    return Job(sample.original, sample.ranges, sample.plan, sample.conversion, part, folder, **changes)
+
+
+def test_a_worker_with_another_kind_of_processor_refuses_a_part(llama: Sample, tmp_path: Path) -> None:
+    job = job_on(llama, tmp_path / "part", processor="cpu Z80")
+    with pytest.raises(WorkFailed, match=r"another kind of processor \(cpu \w+\) than .* begun on \(cpu Z80\)"):
+        convert_part(job)
+    assert not job.folder.exists()
+
+
+def test_a_worker_without_a_gpu_makes_terms_on_its_processor(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sums = []
+    for name, device in (("gpu", CUDA), ("processor", torch.device("cpu"))):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+        job = job_on(llama, tmp_path / name, device=device)
+        assert job.place == torch.device("cpu")
+        convert_part(job)
+        sums.append(sha256_of_tree(job.folder))
+    assert sums[0] == sums[1]
+
+
+def test_a_worker_that_lacks_the_gpu_that_is_named_says_so(llama: Sample, tmp_path: Path) -> None:
+    job = job_on(llama, tmp_path / "part", device=torch.device("cuda:7"))
+    with pytest.raises(WorkFailed, match="has no device cuda:7"):
+        convert_part(job)

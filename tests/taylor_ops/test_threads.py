@@ -15,9 +15,12 @@ from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import write_tensors
 from taylor_ops.config import Basis, Conversion
 from taylor_ops.expansion import coefficients
+from taylor_ops.files import canonical_json, read_json, write_text
 from taylor_ops.fitted_layer import fit_layer
+from taylor_ops.original import Original
 from taylor_ops.ranges import LayerRange
 from taylor_ops.threads import on_one_thread, threads_restored, use_threads
+from tests.tiny_models import save_tiny_model
 
 NEURONS = 1003
 
@@ -77,3 +80,23 @@ def test_rows_are_made_on_one_thread_while_others_are_written(tmp_path: Path) ->
     write_tensors({"x": ByRows((3, 4), torch.float32, blocks)}, tmp_path / "x.safetensors")
     assert threads == [1, 1, 1]
     assert torch.get_num_threads() == 3
+
+
+def test_models_of_several_threads_leave_the_dtype_of_torch_as_it_was(tmp_path: Path) -> None:
+    # transformers sets the dtype of a model for the whole process while it makes one.
+    original = save_tiny_model(tmp_path / "original")
+    config = read_json(original / "config.json") | {"dtype": "bfloat16"}
+    write_text(original / "config.json", canonical_json(config))
+    seen: set[torch.dtype] = set()
+    usual = torch.set_default_dtype
+
+    def noting(dtype: torch.dtype) -> None:
+        seen.add(dtype)
+        usual(dtype)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "set_default_dtype", noting)
+        read = Original(original)
+        assert read.shapes
+    assert seen <= {torch.float32}
+    assert read.config.dtype == torch.bfloat16

