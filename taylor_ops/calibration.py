@@ -37,6 +37,9 @@ _LOOKS_BEFORE_HOPELESS = 8
 _HOPELESS = 1.25
 # Two measurements nearer than this say little about the slope between them.
 _FAR_APART = 0.05
+# Two slowdowns that differ by more than this part of them differ by more than noise: the slope between them is
+# believed, however far from that of the line through no extra columns.
+_CLEARLY_APART = 0.05
 
 
 class Pairs(Record):
@@ -68,12 +71,14 @@ def search(
     settings: Latency,
     seed: int,
     progress: Progress,
+    remedy: str,
 ) -> tuple[Plan, list[Trial]]:
     """Measure plans of the ladder until one meets the target; returns it and all trials, its own last.
 
     The first guess comes from `predict`. One that misses is corrected through the line from (no extra columns, slowdown
-    1) to what was measured, later ones by the secant of the two last. Raises `BadInput` where the target is out of
-    reach and `WorkFailed` where the machine is too noisy to tell.
+    1) to what was measured, later ones by the secant through the trial whose slowdown is farthest from it. Raises
+    `BadInput` where the target is out of reach, with `remedy` for what to do, and `WorkFailed` where the machine is too
+    noisy to tell.
     """
     target, most = settings.target_slowdown, settings.max_trials
     trials: list[Trial] = []
@@ -118,7 +123,7 @@ def search(
             left.append(plan)
         seen.append((plan, slowdown))
         estimate = _corrected(seen)
-    raise _refusal(ladder, estimate, trials, settings)
+    raise _refusal(ladder, estimate, trials, settings, remedy)
 
 
 def judged_pairs(
@@ -223,14 +228,15 @@ def _corrected(seen: Sequence[tuple[Plan, float]]) -> Callable[[Plan], float]:
     """The slowdown of a plan by the line through what was measured: plans and their slowdowns."""
     last, slowdown = seen[-1]
     extra = last.columns - last.neurons
-    slope, apart = (slowdown - 1) / extra, 0
-    if len(seen) > 1:
-        before, slowdown_before = seen[-2]
-        apart = last.columns - before.columns
+    slope = (slowdown - 1) / extra
+    # Of all before the last, noise is least of what lies between these two.
+    other, slowdown_of_other = max(seen, key=lambda one: abs(one[1] - slowdown))
+    apart = last.columns - other.columns
     if abs(apart) > _FAR_APART * extra:
-        secant = (slowdown - slowdown_before) / apart
-        # Beyond twice or half the slope from the origin it is noise that the secant follows.
-        slope = min(max(secant, slope / 2), slope * 2)
+        secant = (slowdown - slowdown_of_other) / apart
+        # What costs time beside the columns flattens the secant as far as it likes; so does noise between near ones.
+        told = secant > 0 and abs(slowdown - slowdown_of_other) > _CLEARLY_APART * slowdown
+        slope = secant if told else min(max(secant, slope / 2), slope * 2)
     return lambda plan: slowdown + slope * (plan.columns - last.columns)
 
 
@@ -246,7 +252,11 @@ def _noisy(trial: Trial, settings: Latency) -> WorkFailed:
 
 
 def _refusal(
-    ladder: Sequence[Plan], estimate: Callable[[Plan], float], trials: Sequence[Trial], settings: Latency
+    ladder: Sequence[Plan],
+    estimate: Callable[[Plan], float],
+    trials: Sequence[Trial],
+    settings: Latency,
+    remedy: str,
 ) -> ReleaseError:
     target = settings.target_slowdown
     measured = [trial.slowdown for trial in trials]
@@ -262,11 +272,7 @@ def _refusal(
     if not least <= target <= most and not min(measured) <= target <= max(measured):
         protected = min(rung.protected for rung in ladder)
         how = "with every neuron protected" if protected == 1 else f"with at least {protected:.1%} of neurons protected"
-        return BadInput(
-            f"target slowdown {target:g} cannot be reached: {least:.2f} to {most:.2f} can, {how}",
-            "set `latency.target_slowdown` inside; for less loosen `conversion.tolerance`, narrow "
-            "`conversion.range_margin` or lower `conversion.min_protected`, for more raise `conversion.max_order`",
-        )
+        return BadInput(f"target slowdown {target:g} cannot be reached: {least:.2f} to {most:.2f} can, {how}", remedy)
     if nearest.ci95[0] <= target * (1 + settings.tolerance) and target * (1 - settings.tolerance) <= nearest.ci95[1]:
         return _noisy(nearest, settings)
     return BadInput(

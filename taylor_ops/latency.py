@@ -31,6 +31,7 @@ from taylor_ops.files import disk_errors_explained
 from taylor_ops.models import DTYPES, load_original, room_for_weights
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan
+from taylor_ops.reach import out_of_reach, remedy_out_of_reach
 from taylor_ops.records import Record
 
 READ_SHARE = 0.55
@@ -41,6 +42,8 @@ It only makes the first guess of the calibration; what is reported is measured.
 
 _PREDICTION_OFF = 2
 _CANDIDATE = ".candidate-"
+# What a bundle may cost beside its bytes, over a decode step of the original: launching its kernels, on a fast GPU.
+_MOST_FIXED = 3
 
 
 class ShapeSlowdown(Pairs):
@@ -176,6 +179,10 @@ def calibrate(
     def predict(plan: Plan) -> float:
         return 1 + per_column * (plan.columns - plan.neurons)
 
+    reachable = predict(ladder[0]), predict(ladder[-1])
+    # The search would begin with the dearest plan, which may take many gigabytes.
+    if settings.columns is None and settings.target_slowdown > most_expected(reachable[1]) + _MOST_FIXED:
+        raise out_of_reach(settings, reachable, conversion, source.activation, by_bytes=True)
     # Chosen once: slowdowns of different parts of a model lie on no common line.
     roomy = _dearest_expected(ladder, predict, settings.target_slowdown)
     room = room_for_weights(device)
@@ -192,12 +199,13 @@ def calibrate(
         candidates.take(plan)
         return candidates.sample(settings)
 
-    plan, trials = search(ladder, predict, trial, settings, seed, progress)
+    remedy = remedy_out_of_reach(conversion, source.activation)
+    plan, trials = search(ladder, predict, trial, settings, seed, progress, remedy)
     return LatencyRecord(
         plan=plan,
         target=settings.target_slowdown,
         tolerance=settings.tolerance,
-        reachable=(predict(ladder[0]), predict(ladder[-1])),
+        reachable=reachable,
         device=device_description(device),
         threads=torch.get_num_threads(),
         batch_size=settings.batch_size,
@@ -210,9 +218,12 @@ def calibrate(
     )
 
 
-def most_expected(target: float) -> float:
-    """The predicted slowdown up to which there must be room for candidates: columns may cost less than predicted."""
-    return 1 + _PREDICTION_OFF * (target - 1)
+def most_expected(slowdown: float) -> float:
+    """A slowdown as far above `slowdown` as predictions may be off.
+
+    Of a target: the predicted one up to which there must be room for candidates, as columns may cost less than that.
+    """
+    return 1 + _PREDICTION_OFF * (slowdown - 1)
 
 
 def _dearest_expected(ladder: list[Plan], predict: Callable[[Plan], float], target: float) -> Plan:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from taylor_ops.calibration import Progress
 from taylor_ops.config import ReleaseConfig
+from taylor_ops.cost import Cost
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput
 from taylor_ops.files import size
@@ -20,12 +21,13 @@ from taylor_ops.original import Original
 from taylor_ops.positions import require_readable
 from taylor_ops.probe import Orders, Times, orders_of, times_of
 from taylor_ops.ranges import states_bytes
+from taylor_ops.reach import out_of_reach
 from taylor_ops.records import Record
 from taylor_ops.source import origin_of
 from taylor_ops.source_here import SourceHere, source_here
 from taylor_ops.transfer import require_devices
 
-# The cost of a column is this uncertain: a target just outside of what it gives may still be met.
+# What a bundle costs is this uncertain: a target just outside of what that gives may still be met.
 _DOUBT = 0.2
 
 
@@ -111,22 +113,22 @@ def _judged(
     original, dtype = here.original, DTYPES[config.conversion.dtype]
     hidden, layers = int(original.config.hidden_size), int(original.config.num_hidden_layers)
     neurons = sum(original.down_values(mlp) for mlp in original.mlps) // hidden
-    per_column = times.per_column if times else cost_of_a_column(original, dtype)
-    low, high = (times.low, times.high) if times else (per_column, per_column)
+    cost = times.cost if times else Cost(cost_of_a_column(original, dtype))
+    bounds = times.bounds if times else (cost,)
     whole = orders.columns if orders else 2.0 * neurons
-    fewest = orders.least_columns if orders else (1.0 + config.conversion.min_protected) * neurons
-    most = orders.most_columns if orders else (1.0 + config.conversion.max_order) * neurons
+    lowest, highest = _orders_by_config(config, original)
+    fewest = orders.least_columns if orders else (1.0 + lowest * config.conversion.min_protected) * neurons
+    most = orders.most_columns if orders else (1.0 + highest) * neurons
     pinned = config.latency.columns
     least, most = (fewest, most) if pinned is None else (float(pinned), float(pinned))
 
-    def slowdown(columns: float, cost: float) -> float:
-        return 1 + cost * (columns - neurons)
-
-    reachable = slowdown(least, per_column), slowdown(most, per_column)
-    doubted = slowdown(least, low * (1 - _DOUBT)), slowdown(most, high * (1 + _DOUBT))
-    _require_reachable(config, reachable, doubted, by_bytes=here.to_fetch > 0)
+    reachable = cost.slowdown(least - neurons), cost.slowdown(most - neurons)
+    low = min(bound.slowdown(least - neurons) for bound in bounds)
+    high = max(bound.slowdown(most - neurons) for bound in bounds)
+    doubted = 1 + (low - 1) * (1 - _DOUBT), 1 + (high - 1) * (1 + _DOUBT)
+    _require_reachable(config, original, reachable, doubted, by_bytes=here.to_fetch > 0)
     target = config.latency.target_slowdown
-    columns = min(max(neurons + (target - 1) / per_column, least), most)
+    columns = min(max(neurons + cost.extra(target), least), most)
     protected = config.conversion.min_protected
     if columns >= whole:
         protected = 1.0
@@ -148,7 +150,7 @@ def _judged(
         target=target,
         reachable=reachable,
         cheapest=orders.columns / neurons - 1 if orders else None,
-        cheapest_slowdown=slowdown(whole, per_column),
+        cheapest_slowdown=cost.slowdown(whole - neurons),
         least_protected=config.conversion.min_protected,
         protected=protected,
         mean_order=max(columns, whole) / neurons - 1,
@@ -165,6 +167,12 @@ def _judged(
     )
     _require_room(estimate, artifacts)
     return estimate
+
+
+def _orders_by_config(config: ReleaseConfig, original: Original) -> tuple[int, int]:
+    """The lowest and the highest order of any plan, as far as the config and the activation alone tell."""
+    degree, conversion = original.activation.degree, config.conversion
+    return (degree, degree) if degree is not None else (conversion.order or 1, conversion.max_order)
 
 
 def _sample(orders: Orders | None, times: Times | None, here: SourceHere) -> Sample | None:
@@ -192,28 +200,15 @@ def _disk(config: ReleaseConfig, original: Original, bundle: int) -> int:
 
 
 def _require_reachable(
-    config: ReleaseConfig, reachable: tuple[float, float], doubted: tuple[float, float], by_bytes: bool
+    config: ReleaseConfig,
+    original: Original,
+    reachable: tuple[float, float],
+    doubted: tuple[float, float],
+    by_bytes: bool,
 ) -> None:
     """reachable: slowdowns as they are estimated. doubted: outside of these a target is refused."""
-    target, conversion = config.latency.target_slowdown, config.conversion
-    if doubted[0] <= target <= doubted[1]:
-        return
-    if config.latency.columns is not None:
-        raise BadInput(
-            f"target slowdown {target:g} cannot be reached: about {reachable[0]:.2f} can, by the plan of "
-            f"`latency.columns` {config.latency.columns:,}" + (", going by bytes alone" if by_bytes else ""),
-            "leave `latency.columns` out, or set `latency.target_slowdown` to what that plan gives",
-        )
-    raise BadInput(
-        f"target slowdown {target:g} cannot be reached: about {reachable[0]:.2f} to {reachable[1]:.2f} can, "
-        + (f"at least {conversion.min_protected:.1%} of" if conversion.min_protected < 1 else "all")
-        + " neurons protected"
-        + (", going by bytes alone" if by_bytes else ""),
-        f"set `latency.target_slowdown` inside; for less loosen `conversion.tolerance` from "
-        f"{conversion.tolerance:g}, narrow `conversion.range_margin` from {conversion.range_margin:g} or lower "
-        f"`conversion.min_protected` from {conversion.min_protected:g}, "
-        f"for more raise `conversion.max_order` from {conversion.max_order}",
-    )
+    if not doubted[0] <= config.latency.target_slowdown <= doubted[1]:
+        raise out_of_reach(config.latency, reachable, config.conversion, original.activation, by_bytes)
 
 
 def _require_room(estimate: Preflight, artifacts: Path) -> None:

@@ -2,8 +2,8 @@
 
 Orders come from the ranges that an earlier run captured or, where there are none, from a part of the calibration text
 through the layers of a small model or the first ones of a large one. Ranges grow with the text: columns go on to grow
-with every doubling of it as they did with the last. The cost of a column comes from original and candidate, layer
-against layer, timed in turn.
+with every doubling of it as they did with the last. What a bundle costs comes from original and candidate, layer
+against layer, timed in turn: the cheapest candidate and a dearer one, which tell the cost of columns from all else.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from taylor_ops.calibration import Progress, slowdown_of
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config import Latency, ReleaseConfig
 from taylor_ops.convert import expansions_of, mlp_tensors
+from taylor_ops.cost import LEAST_COST, ORIGINAL, Cost, Timed, costs_of
 from taylor_ops.errors import BadInput
 from taylor_ops.latency import (
+    bytes_side_by_side,
     cost_of_a_column,
     decode_seconds,
     head_seconds,
@@ -47,20 +49,23 @@ _STEPS = 8
 _LEAST_PAIRS, _MOST_PAIRS = 5, 15
 # An interval this wide, to either side and relative to the cost, says that something else was at work.
 _WIDE = 0.25
-# A bundle that the probe finds to be no slower is one that the machine was too noisy to time.
-_LEAST_COST = 0.01
+# So many times the extra columns of the cheapest candidate has the dearer one: fewer tell little of what one costs,
+# more take long to make.
+_LEAST_DEARER, _MOST_DEARER = 2, 3
 
 
 @dataclass(frozen=True)
 class Orders:
     """What the cheapest and the dearest plan need, scaled to all layers.
 
-    plan, columns: of the cheapest that protects every neuron. least_columns: of the one that protects fewest. layers:
-    that were looked at. tokens of total_tokens: of the calibration text, all of them where ranges were captured before.
-    capture_seconds: for all of the text, 0 where that is done. ladder_seconds: of finding what each plan needs.
+    ladder: of the layers that were looked at. plan, columns: of the cheapest that protects every neuron. least_columns:
+    of the one that protects fewest. layers: that were looked at. tokens of total_tokens: of the calibration text, all
+    of them where ranges were captured before. capture_seconds: for all of the text, 0 where that is done.
+    ladder_seconds: of finding what each plan needs.
     """
 
     expansions: Expansions
+    ladder: list[Plan]
     plan: Plan
     columns: float
     least_columns: float
@@ -76,15 +81,14 @@ class Orders:
 class Times:
     """What decode steps take, scaled to all layers.
 
-    per_column: what one column more than one a neuron adds to the slowdown; low, high: between which it surely is.
-    busy: whether the machine was too busy to tell, so that what bytes alone say is in that interval too. layers: that
-    were timed. step_seconds: of one decode step of the original as latency is measured, at `step_size` sequences,
-    batch_seconds: at the `batch_size` of the validation. converted_bytes_per_second: of one MLP.
+    cost: of any plan; bounds: between which its slowdown surely is. busy: whether the machine was too busy to tell, so
+    that what bytes alone say is among those bounds. layers: that were timed. pairs: with the cheapest candidate and
+    with a dearer one together. step_seconds: of one decode step of the original as latency is measured, at `step_size`
+    sequences, batch_seconds: at the `batch_size` of the validation. converted_bytes_per_second: of one MLP.
     """
 
-    per_column: float
-    low: float
-    high: float
+    cost: Cost
+    bounds: tuple[Cost, ...]
     busy: bool
     layers: int
     pairs: int
@@ -115,7 +119,7 @@ def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: 
         found = time.monotonic() - start
         plan = cheapest_whole(ladder)
         columns, least, most = (float(rung.columns) for rung in (plan, ladder[0], ladder[-1]))
-        return Orders(expansions, plan, columns, least, most, every, here.tokens, here.tokens, 0.0, found)
+        return Orders(expansions, ladder, plan, columns, least, most, every, here.tokens, here.tokens, 0.0, found)
     small = original.bytes(DTYPES["float32"]) <= _SMALL_BYTES
     probed = every if small else _whole_periods(original, _LAYERS)
     tokenizer, settings = load_tokenizer(original.folder), config.calibration
@@ -144,6 +148,7 @@ def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: 
     a_token = max(0.0, seconds[1] - seconds[0]) / (whole - whole // 2)
     return Orders(
         expansions,
+        ladders[1],
         plan,
         grown(cheapest_whole(ladders[0]), plan),
         grown(ladders[0][0], ladders[1][0]),
@@ -164,48 +169,51 @@ def _ladder(expansions: Expansions, tokens: int, total: int) -> list[Plan]:
 
 
 def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times:
-    """Time decode steps of the original and of its cheapest candidate in turn, on as many layers as tell.
+    """Time decode steps of the original in turn with its cheapest candidate and a dearer one.
 
-    Heads are left out and timed alone, so that their time does not hide that of a few layers. Raises `BadInput` where
-    memory does not hold even one layer.
+    On as many layers as tell. Heads are left out and timed alone, so that their time does not hide that of a few
+    layers. Raises `BadInput` where memory does not hold even one layer.
     """
     device, name = device_named(config.device), config.conversion.dtype
     dtype, every = DTYPES[name], int(original.config.num_hidden_layers)
-    plan = orders.plan.model_copy(update={"columns": round(orders.plan.columns * every / orders.layers)})
+    room = room_for_weights(device)
     telling = _whole_periods(original, -(-_TIMED_BYTES * every // original.layer_bytes(dtype)))
-    timed = min(orders.layers, layers_that_fit(original, plan, dtype, room_for_weights(device)), telling)
-    part, scale = original.first_layers(timed), every / timed
+    whole = _of_all_layers(orders.plan, orders, every)
+    layers = min(orders.layers, layers_that_fit(original, whole, dtype, room), telling)
+    part, scale = original.first_layers(layers), every / layers
     mlp = part.mlps[0]
     start = time.monotonic()
     made = mlp_tensors(part.weights(mlp), orders.expansions.layout(mlp.path, orders.plan), dtype)
     converted = sum(tensor.nbytes for tensor in made.values()) / max(time.monotonic() - start, 1e-9)
     first, second = (load_original(original.folder, name, device, part.config) for _ in range(2))
     heads = _without_head(first), _without_head(second)
-    candidate = convert_in_memory(second, part, orders.expansions, orders.plan)
-    extra = sum(_extra_columns(orders, mlp.path) for mlp in part.mlps)
     short = config.latency.model_copy(update={"new_tokens": _STEPS, "disturbance": 1.0})
-    pair = _with_head(pairs_of(first, candidate, short, config.seed), heads[0], short, scale)
-    pairs = [pair() for _ in range(_LEAST_PAIRS)]
-    while _wide(pairs, config.seed) and len(pairs) < _MOST_PAIRS:
-        pairs.append(pair())
-    slowdown, (low, high) = slowdown_of([a for a, _ in pairs], [b for _, b in pairs], config.seed)
-    per_column, low, high = (max(_LEAST_COST, value - 1) / (extra * scale) for value in (slowdown, low, high))
-    busy = _wide(pairs, config.seed)
-    if busy:
-        by_bytes = cost_of_a_column(original, dtype)
-        low, high = min(low, by_bytes), max(high, by_bytes)
+
+    def fits(plan: Plan) -> bool:
+        columns = _of_all_layers(plan, orders, every).columns
+        return bytes_side_by_side(original, columns, dtype, layers) <= room
+
+    timed, busy, seconds = [ORIGINAL], False, []
+    for plan in (orders.plan, *_dearer(orders, fits)):
+        candidate = convert_in_memory(second, part, orders.expansions, plan)
+        pair = _with_head(pairs_of(first, candidate, short, config.seed), heads[0], short, scale)
+        pairs = _enough(pair, config.seed)
+        slowdown, (low, high) = _slowdown(pairs, config.seed)
+        timed.append(Timed(scale * _extra_columns(orders, plan, part), slowdown, low, high))
+        busy |= _wide(pairs, config.seed)
+        seconds += [original_seconds for original_seconds, _ in pairs]
+    cost, bounds = costs_of(*timed[-2:])
     size = config.exactness.batch_size
     prompt = torch.zeros(size, 16, dtype=torch.int64, device=device)
     (decoded,) = decode_seconds([first], [read_prompt(first, prompt)], _STEPS)
     together = head_seconds(heads[0], size, _STEPS) + scale * decoded
     return Times(
-        per_column,
-        low,
-        high,
+        cost,
+        (*bounds, Cost(cost_of_a_column(original, dtype))) if busy else bounds,
         busy,
-        timed,
-        len(pairs),
-        statistics.median(a for a, _ in pairs) / _STEPS,
+        layers,
+        len(seconds),
+        statistics.median(seconds) / _STEPS,
         config.latency.batch_size,
         together / _STEPS,
         size,
@@ -213,14 +221,35 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
     )
 
 
+def _of_all_layers(plan: Plan, orders: Orders, every: int) -> Plan:
+    """A plan of the layers that were looked at, with the columns of all."""
+    return plan.model_copy(update={"columns": round(plan.columns * every / orders.layers)})
+
+
+def _dearer(orders: Orders, fits: Callable[[Plan], bool]) -> list[Plan]:
+    """The dearest plan that fits and is not much dearer than the cheapest, if that tells more; else none."""
+    extra = orders.plan.columns - orders.plan.neurons
+    few, many = (orders.plan.neurons + times * extra for times in (_LEAST_DEARER, _MOST_DEARER))
+    return [plan for plan in orders.ladder if few <= plan.columns <= many and fits(plan)][-1:]
+
+
+def _enough(pair: Callable[[], tuple[float, float]], seed: int) -> list[tuple[float, float]]:
+    """Pairs of seconds, more of them on a busy machine."""
+    pairs = [pair() for _ in range(_LEAST_PAIRS)]
+    while _wide(pairs, seed) and len(pairs) < _MOST_PAIRS:
+        pairs.append(pair())
+    return pairs
+
+
 def _whole_periods(original: Original, layers: int) -> int:
     """So many of its decoder layers, or as few more as make a model."""
     return min(-(-layers // original.period) * original.period, int(original.config.num_hidden_layers))
 
 
-def _extra_columns(orders: Orders, path: str) -> int:
-    stacked = orders.expansions.layout(path, orders.plan)
-    return len(stacked.neuron) - len(stacked.permutation)
+def _extra_columns(orders: Orders, plan: Plan, part: Original) -> int:
+    """Columns of a plan more than one a neuron, in the layers of `part`."""
+    stacked = (orders.expansions.layout(mlp.path, plan) for mlp in part.mlps)
+    return sum(len(layout.neuron) - len(layout.permutation) for layout in stacked)
 
 
 def _without_head(model: Any) -> Any:
@@ -245,6 +274,10 @@ def _with_head(
     return pair
 
 
+def _slowdown(pairs: list[tuple[float, float]], seed: int) -> tuple[float, tuple[float, float]]:
+    return slowdown_of([a for a, _ in pairs], [b for _, b in pairs], seed)
+
+
 def _wide(pairs: list[tuple[float, float]], seed: int) -> bool:
-    slowdown, (low, high) = slowdown_of([a for a, _ in pairs], [b for _, b in pairs], seed)
-    return max(high - slowdown, slowdown - low) > _WIDE * max(_LEAST_COST, slowdown - 1)
+    slowdown, (low, high) = _slowdown(pairs, seed)
+    return max(high - slowdown, slowdown - low) > _WIDE * max(LEAST_COST, slowdown - 1)

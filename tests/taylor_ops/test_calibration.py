@@ -1,13 +1,8 @@
-"""Calibration without a clock: the search over plans, its intervals, and a thousand runs on a simulated machine.
-
-The simulated machine stands in for a clock: what it answers is a known slowdown with noise, drift and outliers.
-"""
+"""Calibration without a clock: the search over plans, and its intervals."""
 
 from __future__ import annotations
 
 import itertools
-import math
-import random
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -16,42 +11,9 @@ from hypothesis import strategies as st
 
 from taylor_ops.calibration import Sample, Trial, search
 from taylor_ops.config import Latency
-from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
+from taylor_ops.errors import BadInput, ReleaseError
 from taylor_ops.plan import Plan
-from tests.taylor_ops.conftest import silent
-
-NEURONS = 100
-Slowdown = Callable[[Plan], float]
-
-
-def plan_of(columns: int) -> Plan:
-    return Plan(basis="chebyshev", tolerance=1e-4, least_order=1, columns=columns, neurons=NEURONS)
-
-
-LADDER = [plan_of(columns) for columns in range(8 * NEURONS, 65 * NEURONS, NEURONS // 2)]
-
-
-def line(slope: float, overhead: float = 0.0) -> Slowdown:
-    """Slowdowns that grow by `slope` with each column above one a neuron."""
-    return lambda rung: 1 + overhead + slope * (rung.columns - rung.neurons)
-
-
-class Machine:
-    """Measures without a clock: pairs whose ratio is what `slowdown` says. It remembers what it was asked."""
-
-    def __init__(self, slowdown: Slowdown) -> None:
-        self.slowdown = slowdown
-        self.asked: list[Plan] = []
-
-    def __call__(self, plan: Plan) -> Sample:
-        self.asked.append(plan)
-        slowdown, numbers = self.slowdown(plan), itertools.count()
-
-        def pair() -> tuple[float, float]:
-            seconds = 0.5 + 0.01 * next(numbers)
-            return seconds, seconds * slowdown
-
-        return pair
+from tests.taylor_ops.machine_example import LADDER, NEURONS, REMEDY, Machine, Slowdown, find, line, plan_of
 
 
 class Moody(Machine):
@@ -70,17 +32,15 @@ def refusal_of(search_for: Callable[[], object]) -> str | None:
     return None
 
 
-def find(target: float, machine: Machine, guess: Slowdown, ladder: Sequence[Plan] = LADDER) -> tuple[Plan, list[Trial]]:
-    return search(ladder, guess, machine, Latency(target_slowdown=target), 0, silent)
-
-
 def found_within_tolerance(target: float, machine: Machine, guess: Slowdown) -> tuple[Plan, list[Trial]]:
     """The search's answer, held to its promises: its own trial last and inside, none twice, no more than allowed."""
     chosen, trials = find(target, machine, guess)
     limits = Latency(target_slowdown=target)
     assert trials[-1].plan == chosen
-    assert abs(trials[-1].slowdown / target - 1) <= limits.tolerance
-    assert all(abs(trial.slowdown / target - 1) > limits.tolerance for trial in trials[:-1])
+    off = [abs(trial.slowdown / target - 1) for trial in trials]
+    # The search compares logarithms, which round otherwise at the very edge.
+    assert off[-1] <= limits.tolerance + 1e-12
+    assert all(missed > limits.tolerance - 1e-12 for missed in off[:-1])
     assert [trial.plan for trial in trials] == machine.asked
     assert len({trial.plan.columns for trial in trials}) == len(trials) <= limits.max_trials
     return chosen, trials
@@ -117,6 +77,28 @@ def test_the_search_converges_where_the_features_cost_something_beside_the_bytes
     columns = LADDER[0].columns + share * (LADDER[-1].columns - LADDER[0].columns)
     slope = (target - 1 - overhead) / (columns - NEURONS)
     found_within_tolerance(target, Machine(line(slope, overhead)), line(slope * guess))
+
+
+@given(
+    target=st.floats(2, 10),
+    share=st.floats(0.2, 0.8),
+    guess=st.floats(0.5, 2.0),
+    fixed=st.floats(0.3, 0.85),
+)
+@settings(deadline=None, max_examples=200)
+def test_the_search_converges_where_most_of_the_cost_is_fixed(
+    target: float, share: float, guess: float, fixed: float
+) -> None:
+    columns = LADDER[0].columns + share * (LADDER[-1].columns - LADDER[0].columns)
+    overhead = fixed * (target - 1)
+    slope = (target - 1 - overhead) / (columns - NEURONS)
+    found_within_tolerance(target, Machine(line(slope, overhead)), line(slope * guess))
+
+
+def test_a_secant_that_measurements_tell_apart_is_believed_however_flat() -> None:
+    chosen, trials = found_within_tolerance(4.0, Machine(line(2.5e-4, 2.5)), line(5e-4))
+    assert [trial.plan.columns for trial in trials] == [6100, 4600, 2100]
+    assert chosen.columns == 2100
 
 
 @given(
@@ -165,6 +147,7 @@ def test_progress_is_told_of_every_trial() -> None:
         Latency(target_slowdown=4.0, max_trials=3),
         0,
         lambda *step: told.append(step),
+        REMEDY,
     )
     assert told == [(1, 3), (2, 3)]
 
@@ -182,7 +165,7 @@ def test_a_target_out_of_reach_is_refused_with_what_can_be_reached(
     with pytest.raises(BadInput, match="cannot be reached") as caught:
         find(target, machine, line(slope * guess))
     assert f"{least:.2f} to {most:.2f} can" in caught.value.cause
-    assert "latency.target_slowdown" in caught.value.remedy
+    assert caught.value.remedy == REMEDY
     assert machine.asked[-1] == (LADDER[-1] if above else LADDER[0])
 
 
@@ -206,8 +189,8 @@ def test_a_refusal_names_the_nearest_of_all_trials() -> None:
     with pytest.raises(BadInput) as caught:
         find(3.0, machine, line(1e-3))
     measured = replayed(machine)
-    assert measured == pytest.approx([3.9, 1.92, 4.16, 2.24])
-    assert "the nearest measured 2.24" in caught.value.cause
+    assert measured == pytest.approx([3.9, 1.92, 3.575, 2.12])
+    assert f"the nearest measured {measured[2]:.2f}" in caught.value.cause
 
 
 def test_a_target_between_two_measurements_is_not_called_out_of_reach() -> None:
@@ -260,60 +243,3 @@ def test_a_plan_that_was_left_for_a_neighbour_is_come_back_to_where_the_neighbou
     assert chosen == ladder[1]
     left, _, met = trials
     assert len(left.seconds_bundle) < len(met.seconds_bundle)
-
-
-# A simulated machine
-
-
-class Simulated(Machine):
-    """A machine with random true costs, on which samples are noisy, drift, and are now and then far too long."""
-
-    def __init__(self, seed: int) -> None:
-        chance = random.Random(seed)
-        slope, overhead, bend = chance.uniform(3e-4, 3e-3), chance.uniform(0, 0.15), chance.uniform(-0.1, 0.1)
-        most = LADDER[-1].columns - NEURONS
-
-        def true(rung: Plan) -> float:
-            extra = rung.columns - rung.neurons
-            return 1 + overhead + slope * extra * (1 + bend * extra / most)
-
-        super().__init__(true)
-        self.target = true(chance.choice(LADDER[8:-8]))
-        self.guess = line(slope * chance.uniform(0.6, 1.6))
-        self.noise, self.drift = 10 ** chance.uniform(-3, -1.5), chance.uniform(-0.3, 0.3) / 200
-        self.outliers = chance.choice([0.0, 0.02, 0.1])
-        self.chance, self.samples = chance, 0
-
-    def __call__(self, plan: Plan) -> Sample:
-        self.asked.append(plan)
-        return lambda: (self._seconds(1.0), self._seconds(self.slowdown(plan)))
-
-    def _seconds(self, true: float) -> float:
-        self.samples += 1
-        late = self.chance.uniform(1.5, 4) if self.chance.random() < self.outliers else 1.0
-        return true * late * math.exp(self.chance.gauss(0, self.noise)) * (1 + self.drift * self.samples)
-
-
-def test_of_a_thousand_calibrations_on_a_simulated_machine_none_succeeds_falsely() -> None:
-    ended: dict[str, int] = {"met": 0, "noisy": 0, "false": 0, "other": 0}
-    for seed in range(1000):
-        machine = Simulated(seed)
-        try:
-            plan, trials = find(machine.target, machine, machine.guess)
-        except ReleaseError as refused:
-            ended["noisy" if isinstance(refused, WorkFailed) and "too noisy" in refused.cause else "other"] += 1
-        else:
-            met = abs(machine.slowdown(plan) / machine.target - 1) <= Latency().tolerance
-            ended["met" if met else "false"] += 1
-            assert len(trials) <= 4
-    assert ended["false"] == 0, ended
-    assert ended["other"] == 0, ended
-    assert ended["met"] >= 980, ended
-
-
-def test_a_machine_too_noisy_to_tell_is_named_as_such_with_the_remedy() -> None:
-    machine = Simulated(0)
-    machine.noise = 0.8
-    with pytest.raises(WorkFailed, match="too noisy to calibrate: after 60 pairs") as caught:
-        find(machine.target, machine, machine.guess)
-    assert "latency.max_pairs" in caught.value.remedy

@@ -139,6 +139,29 @@ def test_a_plan_that_is_named_by_its_columns_is_the_only_candidate(llama: Sample
         chosen(llama, columns=ladder[-1] + 1)
 
 
+def test_a_target_far_beyond_the_dearest_plan_is_refused_before_any_candidate_is_made(
+    llama: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class MadeError(Exception):
+        """A candidate is made."""
+
+    def made(*_given: Any) -> None:
+        raise MadeError
+
+    monkeypatch.setattr(Candidates, "take", made)
+    monkeypatch.setattr(latency, "READ_SHARE", 0.2)
+    ladder, original = llama.expansions.ladder(), Original(llama.original)
+    per_column = latency.cost_of_a_column(original, torch.float32)
+    cheapest, dearest = (1 + per_column * (plan.columns - plan.neurons) for plan in (ladder[0], ladder[-1]))
+    farthest = 1 + 2 * (dearest - 1) + 3
+    with pytest.raises(BadInput, match="cannot be reached") as caught:
+        chosen(llama, target_slowdown=farthest + 0.1)
+    assert f"about {cheapest:.2f} to {dearest:.2f} can, all neurons protected, going by bytes" in caught.value.cause
+    assert "conversion.max_order" in caught.value.remedy
+    with pytest.raises(MadeError):
+        chosen(llama, target_slowdown=farthest - 0.1)
+
+
 def test_seconds_are_scaled_but_for_those_of_the_head(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_original(llama.original, "float32", CPU)
     monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.5)

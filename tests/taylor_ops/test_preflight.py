@@ -29,6 +29,7 @@ from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
 from tests.clocks import of_each
 from tests.taylor_ops.conftest import CPU, Sample, seconds_of_bytes, silent
 from tests.taylor_ops.preflight_example import config_of, estimate, shown
+from tests.tiny_models import save_tiny_model
 
 pytestmark = pytest.mark.usefixtures("clock_of_bytes")
 
@@ -179,13 +180,13 @@ def test_a_busy_machine_is_named_and_refuses_no_target_that_bytes_allow(
     quiet = estimate(llama, tmp_path)
     assert quiet.sample is not None
     assert not quiet.sample.busy
-    assert quiet.sample.pairs == 5
+    assert quiet.sample.pairs == 2 * 5
     target = quiet.reachable[1] * 0.9
     monkeypatch.setattr(latency, "decode_seconds", of_each(Clock([0.1, 0.9, 0.2])))
     busy = estimate(llama, tmp_path, target_slowdown=target)
     assert busy.sample is not None
     assert busy.sample.busy
-    assert busy.sample.pairs == 15
+    assert busy.sample.pairs == 2 * 15
     assert busy.reachable[1] < target
     assert "too busy" in shown(busy)
     # The same figures from a machine that is steady are believed.
@@ -206,6 +207,38 @@ def test_the_head_is_counted_once_however_few_layers_are_timed(
     layers = _layer_bytes(llama) / 1e9
     slower = 1 + (without.reachable[0] - 1) * layers / (layers + 1e-4)
     assert with_head.reachable[0] == pytest.approx(slower, rel=1e-3)
+
+
+def test_what_is_fixed_beside_the_columns_is_no_cost_of_a_column(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = estimate(llama, tmp_path)
+
+    def with_overhead(model: Any, _behind: latency.Behind, new_tokens: int) -> float:
+        taylor = any(isinstance(module, TaylorMLP) for module in model.modules())
+        return seconds_of_bytes(model, new_tokens) + taylor * 0.8 * new_tokens * _layer_bytes(llama) / 1e9
+
+    monkeypatch.setattr(latency, "decode_seconds", of_each(with_overhead))
+    found = estimate(llama, tmp_path)
+    assert found.reachable == pytest.approx([slowdown + 0.8 for slowdown in bare.reachable], rel=0.01)
+    with pytest.raises(BadInput, match="cannot be reached"):
+        estimate(llama, tmp_path, target_slowdown=1.3 * found.reachable[1])
+
+
+@pytest.mark.parametrize("missing", ["memory", "ladder"])
+def test_without_room_or_a_dearer_plan_only_the_cheapest_is_timed(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    both = estimate(llama, tmp_path)
+    if missing == "memory":
+        monkeypatch.setattr(probe, "bytes_side_by_side", lambda *_given: 10**15)
+    else:
+        monkeypatch.setattr(probe, "_LEAST_DEARER", 1000)
+    one = estimate(llama, tmp_path)
+    assert both.sample is not None
+    assert one.sample is not None
+    assert (both.sample.pairs, one.sample.pairs) == (10, 5)
+    assert one.reachable[0] == pytest.approx(both.reachable[0], rel=0.01)
 
 
 def test_a_source_that_is_not_there_is_refused(llama: Sample, tmp_path: Path) -> None:
@@ -296,6 +329,16 @@ def test_of_a_source_on_the_hub_a_target_that_bytes_rule_out_is_refused(
     Hub(monkeypatch, llama.original)
     with pytest.raises(BadInput, match=r"cannot be reached: .* going by bytes alone"):
         preflight.preflight(on_the_hub(llama, target), tmp_path, silent)
+
+
+def test_of_a_source_on_the_hub_with_a_kinked_activation_one_plan_is_within_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, llama: Sample
+) -> None:
+    original = save_tiny_model(tmp_path / "original", "llama", hidden_act="relu")
+    Hub(monkeypatch, original)
+    with pytest.raises(BadInput, match=r"about (\d+\.\d\d) to \1 can") as caught:
+        preflight.preflight(on_the_hub(llama, 6.0), tmp_path, silent)
+    assert "`relu` is exact at one order" in caught.value.remedy
 
 
 def test_a_gated_source_without_access_is_refused(

@@ -12,6 +12,7 @@ import torch
 
 from taylor_ops import latency, models, preflight
 from taylor_ops.config import ReleaseConfig
+from taylor_ops.cost import Cost
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput
 from taylor_ops.original import Original
@@ -41,14 +42,15 @@ def ladder(llama: Sample) -> list[Plan]:
 def orders(llama: Sample, ladder: list[Plan]) -> Orders:
     """What a probe of the whole text would find."""
     least, most = (float(rung.columns) for rung in (ladder[0], ladder[-1]))
-    return Orders(llama.expansions, ladder[0], least, least, most, 2, 100, 100, 0.0, 3.0)
+    return Orders(llama.expansions, ladder, ladder[0], least, least, most, 2, 100, 100, 0.0, 3.0)
 
 
 @pytest.fixture
 def times(ladder: list[Plan]) -> Times:
     """A machine on which the middle of the ladder has a slowdown of 12; a step takes 20 ms, one of a batch 90 ms."""
     per_column = (12 - 1) / (ladder[len(ladder) // 2].columns - NEURONS)
-    return Times(per_column, per_column, per_column, False, 2, 5, 0.02, 1, 0.09, 36, 1e9)
+    cost = Cost(per_column)
+    return Times(cost, (cost,), False, 2, 5, 0.02, 1, 0.09, 36, 1e9)
 
 
 @pytest.fixture

@@ -1,0 +1,56 @@
+"""What a bundle costs beside its original: slowdowns on a line over columns, from one plan that was timed or two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+# A bundle that is found to be no slower than this is one that the machine was too noisy to time.
+LEAST_COST = 0.01
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The slowdown of any plan: 1 + fixed + per_column * extra. extra: columns more than one a neuron.
+
+    fixed: what no column makes dearer, such as launching the kernels of a layer, over a decode step of the original.
+    """
+
+    per_column: float
+    fixed: float = 0.0
+
+    def slowdown(self, extra: float) -> float:
+        """The slowdown with so many extra columns."""
+        return 1 + self.fixed + self.per_column * extra
+
+    def extra(self, slowdown: float) -> float:
+        """The extra columns that give a slowdown; below 0 where none would be too many."""
+        return (slowdown - 1 - self.fixed) / self.per_column
+
+
+class Timed(NamedTuple):
+    """A plan that was timed: its extra columns, its slowdown, and the interval in which that surely is."""
+
+    extra: float
+    slowdown: float
+    low: float
+    high: float
+
+
+# No extra column and nothing fixed: what stands for a second plan where one was timed.
+ORIGINAL = Timed(0.0, 1.0, 1.0, 1.0)
+
+
+def costs_of(cheap: Timed, dear: Timed) -> tuple[Cost, tuple[Cost, Cost]]:
+    """The line through both, and the flattest and the steepest through their intervals: any plan is between those."""
+    flattest = _line((cheap.extra, cheap.high), (dear.extra, dear.low))
+    steepest = _line((cheap.extra, cheap.low), (dear.extra, dear.high))
+    return _line((cheap.extra, cheap.slowdown), (dear.extra, dear.slowdown)), (flattest, steepest)
+
+
+def _line(cheap: tuple[float, float], dear: tuple[float, float]) -> Cost:
+    """The line through two slowdowns or, where a column or all else would cost less than nothing, as near as can be."""
+    (few, low), (many, high) = cheap, dear
+    whole = max(LEAST_COST, high - 1)
+    per_column = min(max((high - low) / (many - few), LEAST_COST / many), whole / many)
+    return Cost(per_column, max(0.0, whole - per_column * many))

@@ -1,0 +1,50 @@
+"""A machine without a clock, on which a calibration searches: its slowdowns are known."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+from taylor_ops.calibration import Sample, Trial, search
+from taylor_ops.config import Latency
+from taylor_ops.plan import Plan
+from tests.taylor_ops.conftest import silent
+
+NEURONS = 100
+REMEDY = "what moves the slowdowns of this model"
+Slowdown = Callable[[Plan], float]
+
+
+def plan_of(columns: int) -> Plan:
+    return Plan(basis="chebyshev", tolerance=1e-4, least_order=1, columns=columns, neurons=NEURONS)
+
+
+LADDER = [plan_of(columns) for columns in range(8 * NEURONS, 65 * NEURONS, NEURONS // 2)]
+
+
+def line(slope: float, overhead: float = 0.0) -> Slowdown:
+    """Slowdowns that grow by `slope` with each column above one a neuron."""
+    return lambda rung: 1 + overhead + slope * (rung.columns - rung.neurons)
+
+
+class Machine:
+    """Measures without a clock: pairs whose ratio is what `slowdown` says. It remembers what it was asked."""
+
+    def __init__(self, slowdown: Slowdown) -> None:
+        self.slowdown = slowdown
+        self.asked: list[Plan] = []
+
+    def __call__(self, plan: Plan) -> Sample:
+        self.asked.append(plan)
+        slowdown, numbers = self.slowdown(plan), itertools.count()
+
+        def pair() -> tuple[float, float]:
+            seconds = 0.5 + 0.01 * next(numbers)
+            return seconds, seconds * slowdown
+
+        return pair
+
+
+def find(target: float, machine: Machine, guess: Slowdown, ladder: Sequence[Plan] = LADDER) -> tuple[Plan, list[Trial]]:
+    """The search of a calibration to `target` with a first guess."""
+    return search(ladder, guess, machine, Latency(target_slowdown=target), 0, silent, REMEDY)
