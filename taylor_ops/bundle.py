@@ -1,7 +1,7 @@
 """Assemble the bundle: the converted model with its card and its manifest.
 
 It states the claims that were checked (the target slowdown and its tolerance, an upper bound on the seconds of an
-attack) and, unless `card.measured` is off, the timings of the calibration: those alone differ between two runs.
+attack) and, unless `card.measured` is off, the timings of calibration and audit: those alone differ between two runs.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def _statements(findings: Findings, measured: bool) -> dict[str, Any]:
             }
             | ({"measured": _timed(latency)} if measured else {}),
             "exactness": exactness.plain(),
-            "audit": claims(findings.audit),
+            "audit": claims(findings.audit, measured),
         }
         | ({"approval": findings.approval.plain()} if findings.approval else {})
         | marked_statement(converted.mark is not None)

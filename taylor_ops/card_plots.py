@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +20,9 @@ PLOTS = {name: f"{name}.png" for name in ("layers", "slowdown", "calibration", "
 def card_plots(statements: Mapping[str, Any]) -> dict[str, bytes]:
     """PNG files by name.
 
-    Order and coverage of each layer, and the slowdown on each device with its interval; where the bundle states what
-    was timed, the candidates of the calibration and the samples of both models too.
+    Order and coverage of each layer, and the slowdown on each device: as it was measured, with its interval, where the
+    bundle states what was timed, else the target with its tolerance. Where it does, the candidates of the calibration
+    and the samples of both models too.
     """
     slowdown = statements["slowdown"]
     with in_style():
@@ -55,16 +57,26 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _slowdown(slowdown: Mapping[str, Any]) -> Figure:
-    """Bars of the time per token over that of the original, with the interval in which the measured median lay."""
+    """Bars of the time per token over that of the original: measured, before the band of the target, or the target."""
     targets = [slowdown, *slowdown["devices"]]
+    timed = slowdown.get("measured")
+    measured = [timed, *timed["devices"]] if timed else [None] * len(targets)
+    ours = "this release" if timed else "target"
     canvas = Figure(figsize=(WIDTH, 1.1 + 0.5 * len(targets)))
     axes = canvas.subplots()
-    for row, target in enumerate(targets):
-        factor, tolerance = float(target["target"]), float(target["tolerance"])
+    for row, (target, found) in enumerate(zip(targets, measured, strict=True)):
+        wanted, reach = float(target["target"]), float(target["target"]) * float(target["tolerance"])
+        factor, low, high = (wanted, wanted - reach, wanted + reach) if found is None else _interval(found)
         axes.barh(row - 0.2, 1, height=0.3, color=ORIGINAL, label="" if row else "original")
-        axes.barh(row + 0.2, factor, height=0.3, color=BUNDLE, label="" if row else "this release")
-        axes.errorbar(factor, row + 0.2, xerr=factor * tolerance, color="black", capsize=3, linewidth=1)
-        axes.text(factor * (1 + tolerance), row + 0.2, f"  {figure(factor, 3)}", size=8, va="center")
+        if found is not None:
+            band = "" if row else "target"
+            axes.barh(row + 0.2, 2 * reach, 0.42, wanted - reach, color=TARGET, alpha=0.35, label=band)
+        axes.barh(row + 0.2, factor, height=0.3, color=BUNDLE, label="" if row else ours)
+        spread = [[max(0.0, factor - low)], [max(0.0, high - factor)]]
+        axes.errorbar(factor, row + 0.2, xerr=spread, color="black", capsize=3, linewidth=1)
+        end = max(high, wanted + reach)
+        if math.isfinite(end):
+            axes.text(end, row + 0.2, f"  {figure(factor, 3)}", size=8, va="center")
     axes.set_yticks(range(len(targets)), [shortened(target["device"]) for target in targets])
     axes.set_ylim(len(targets) - 0.5, -0.6)
     axes.grid(False, axis="y")
@@ -72,3 +84,9 @@ def _slowdown(slowdown: Mapping[str, Any]) -> Figure:
     axes.set(xlabel="time per token, the original's = 1", xlim=(0, None))
     legend_above(axes)
     return canvas
+
+
+def _interval(measured: Mapping[str, Any]) -> tuple[float, float, float]:
+    """A measured slowdown and the ends of its interval."""
+    slowdown, low, high = drawable(map(float, (measured["slowdown"], *measured["ci95"])))
+    return slowdown, low, high

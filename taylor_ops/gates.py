@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit_config import Audit
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord
-from taylor_ops.latency import LatencyRecord
+from taylor_ops.latency import DeviceSlowdown, LatencyRecord
 from taylor_ops.layer_checks import LayerError
 from taylor_ops.leaks import NoLeak
 from taylor_ops.records import Record
@@ -30,6 +31,7 @@ def gates(record: ReleaseRecord) -> tuple[Gate, ...]:
     return (
         _protected(coverage.neurons_protected, coverage.neurons_total),
         _slowdown(slowdown.target, slowdown.tolerance, slowdown.achieved, slowdown.ci95),
+        *_devices(slowdown.devices),
         *map(_exact, record.exactness.values()),
         *_layers(record.layer_errors, [layer.bound for layer in record.coverage.layers]),
         *_attacks(tuple(record.audit.values()), record.audit_policy, record.audit_thresholds),
@@ -49,6 +51,7 @@ def gates_before_publication(
     achieved = latency.achieved
     return (
         _slowdown(latency.target, latency.tolerance, achieved.slowdown, achieved.ci95),
+        *_devices(latency.devices),
         *map(_exact, exactness.data_sets),
         *_attacks(attacks.attacks, audit.policy, audit.thresholds.model_dump()),
         _leaks(None),
@@ -65,9 +68,23 @@ def _protected(protected: int, total: int) -> Gate:
     return Gate(gate="neurons withheld", required="as planned", found=f"{count(protected)} of {count(total)} ({share})")
 
 
-def _slowdown(target: float, tolerance: float, achieved: float, ci95: tuple[float, float]) -> Gate:
+def _devices(devices: Sequence[DeviceSlowdown]) -> list[Gate]:
+    seen: Counter[str] = Counter()
+    found = []
+    for there in devices:
+        seen[there.device] += 1
+        # Two GPUs of one kind have one description, and gates of a release are told apart by their names.
+        number = "" if seen[there.device] == 1 else f" ({seen[there.device]})"
+        name = f"slowdown, {there.device}{number}"
+        found.append(_slowdown(there.target, there.tolerance, there.slowdown, there.ci95, name))
+    return found
+
+
+def _slowdown(
+    target: float, tolerance: float, achieved: float, ci95: tuple[float, float], name: str = "slowdown"
+) -> Gate:
     return Gate(
-        gate="slowdown",
+        gate=name,
         required=f"{figure(target, 3)} within {percent(tolerance)}",
         found=f"{fixed(achieved, 2)} (95 % interval {fixed(ci95[0], 2)} to {fixed(ci95[1], 2)})",
     )

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from taylor_ops.audit.result import AttackResult
-from taylor_ops.audit.wording import conclusion, in_words
+from taylor_ops.audit.wording import conclusion, in_words, left_in_words
 from taylor_ops.drawing import BUNDLE as _BUNDLE
 from taylor_ops.drawing import GREY as _GREY
 from taylor_ops.drawing import ORIGINAL as _ORIGINAL
@@ -76,13 +76,7 @@ def _percent(share: float) -> str:
 
 def _in_words(attack: AttackResult) -> str:
     timed = attack.rebuilt and attack.rebuilt.residual
-    residual = None
-    if timed:
-        low, high = (fixed(end, 2) for end in timed.ci95)
-        residual = f"{fixed(timed.slowdown, 2)} times (95 % interval {low} to {high})"
-        residual += "" if timed.settled else ", on a machine too noisy to tell better,"
-        residual += " as long as"
-    return in_words(attack.plain(), f"in {duration(attack.seconds)}", residual)
+    return in_words(attack.plain(), f"in {duration(attack.seconds)}", left_in_words(timed) if timed else None)
 
 
 def _conclusion(attacks: Iterable[AttackResult]) -> str:

@@ -45,7 +45,8 @@ TRAININGS: dict[str, Training] = {module.TRAINING.name: module.TRAINING for modu
 class AuditRecord(Record):
     """The results of all attacks that were run; `skipped` when none was.
 
-    compiled: what compiling leaves of the slowdown, None where the config does not ask for it.
+    compiled: what compiling leaves of the slowdown, whether or not there were attacks; None where the config does not
+    ask for it or memory does not hold both models.
     """
 
     attacks: tuple[AttackResult, ...]
@@ -96,5 +97,5 @@ def audit(
             if folder is not None:
                 rebuilt = measured_against(original, folder, target.dtype, settings, conditions)
             results.append(run.result(rebuilt))
-    compiled = timed_compiled(original, bundle, conditions) if conditions.latency.compiled and results else None
+    compiled = timed_compiled(original, bundle, conditions) if conditions.latency.compiled else None
     return AuditRecord(attacks=tuple(results), skipped=not results, compiled=compiled)

@@ -1,4 +1,7 @@
-"""What a bundle states of its audit: round bounds well above every time measured, equal from run to run."""
+"""What a bundle states of its audit: round bounds well above every time measured, equal from run to run.
+
+Where it may state what was timed, that stands beside them: a bound alone flatters what is left of the slowdown.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult, Timed
-from taylor_ops.audit.wording import conclusion, in_words
+from taylor_ops.audit.wording import conclusion, in_words, left_in_words
 from taylor_ops.wording import figure
 
 _SECONDS = (600, 36_000)
@@ -20,9 +23,9 @@ _SLOWDOWN_MARGIN = 1.2
 _LOSS_DECIMALS = 2
 
 
-def claims(record: AuditRecord) -> dict[str, Any]:
-    """The audit as manifest and card have it."""
-    attacks = [_claim(attack) for attack in record.attacks]
+def claims(record: AuditRecord, measured: bool = False) -> dict[str, Any]:
+    """The audit as manifest and card have it. measured: with what was timed, which differs from run to run."""
+    attacks = [_claim(attack, measured) for attack in record.attacks]
     known = [_known(attack) for attack in attacks]
     stated = {
         "skipped": record.skipped,
@@ -33,7 +36,14 @@ def claims(record: AuditRecord) -> dict[str, Any]:
     if record.compiled is not None:
         alone, both = (_bound(timed, _COMPILED) for timed in (record.compiled.alone, record.compiled.both))
         stated["compiled"] = {"alone_at_most": alone, "both_at_most": both}
-    return stated
+    return stated | ({"measured": _measured(record)} if measured else {})
+
+
+def _measured(record: AuditRecord) -> dict[str, Any]:
+    """What is left of the slowdown as it was timed; without what was not."""
+    compiled = {} if record.compiled is None else {"compiled": record.compiled.plain()}
+    residuals = {attack.attack: attack.rebuilt.residual for attack in record.attacks if attack.rebuilt is not None}
+    return compiled | {"rebuilt": {name: timed.plain() for name, timed in residuals.items() if timed is not None}}
 
 
 def _known(claim: dict[str, Any]) -> dict[str, Any]:
@@ -42,7 +52,7 @@ def _known(claim: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in claim.items() if name not in silent or value is not None}
 
 
-def _claim(attack: AttackResult) -> dict[str, Any]:
+def _claim(attack: AttackResult, measured: bool) -> dict[str, Any]:
     claim = attack.plain()
     claim.pop("peak_rss_bytes")
     seconds = claim.pop("seconds")
@@ -55,17 +65,20 @@ def _claim(attack: AttackResult) -> dict[str, Any]:
     residual = None
     if attack.rebuilt is not None:
         claim["rebuilt"].pop("residual")
-        claim["rebuilt"]["slowdown_at_most"] = at_most = _bound(attack.rebuilt.residual, _RESIDUALS)
-        if at_most is not None:
-            residual = f"at most {figure(at_most)} times as long as"
-        elif attack.rebuilt.residual is not None:
-            residual = "longer than any bound stated here beside"
+        timed = attack.rebuilt.residual
+        if timed is not None:
+            claim["rebuilt"]["slowdown_at_most"] = at_most = _bound(timed, _RESIDUALS)
+            residual = left_in_words(timed) if measured else _bound_in_words(at_most)
     within = "after longer than any bound stated here" if bound is None else f"in at most {bound} seconds"
     return claim | {"seconds_at_most": bound, "in_words": in_words(claim, within, residual)}
 
 
-def _bound(timed: Timed | None, limits: Sequence[float]) -> float | None:
-    """A round bound on a slowdown, None where it was not timed or is above all of them."""
-    if timed is None:
-        return None
+def _bound_in_words(at_most: float | None) -> str:
+    if at_most is None:
+        return "longer than any bound stated here beside"
+    return f"at most {figure(at_most)} times as long as"
+
+
+def _bound(timed: Timed, limits: Sequence[float]) -> float | None:
+    """A round bound on a slowdown, None where it is above all of them."""
     return next((limit for limit in limits if max(timed.slowdown * _SLOWDOWN_MARGIN, timed.ci95[1]) <= limit), None)

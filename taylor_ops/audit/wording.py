@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taylor_ops.audit.result import Task
+from taylor_ops.audit.result import Task, Timed
 from taylor_ops.wording import count, figure, fixed, percent
 
 _NEARLY_ALL = 0.9
@@ -36,6 +36,13 @@ def in_words(attack: Mapping[str, Any], within: str, residual: str | None) -> st
         )
         words += ", whose speed was not measured." if residual is None else f" and takes {residual} the original."
     return words
+
+
+def left_in_words(timed: Timed) -> str:
+    """What was measured of the slowdown that is left, as `in_words` takes it."""
+    low, high = (fixed(end, 2) for end in timed.ci95)
+    noisy = "" if timed.settled else ", on a machine too noisy to tell better,"
+    return f"{fixed(timed.slowdown, 2)} times (95 % interval {low} to {high}){noisy} as long as"
 
 
 def _of_the_intervals(found: float | None, asked: float | None) -> str:

@@ -141,6 +141,18 @@ def test_what_compiling_leaves_is_measured_where_the_config_asks_for_it(
     assert record.compiled.both.slowdown == TAYLOR
 
 
+def test_what_compiling_leaves_is_measured_also_where_no_attack_is_run(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "compiled", stands_in_for_compiling)
+    settings = Audit(attacks=())
+    record = audit(llama.original, llama.converted, settings, silent, conditions(tmp_path, compiled=True))
+    assert record.skipped
+    assert record.compiled is not None
+    assert record.compiled.alone.slowdown == TAYLOR * COMPILED
+    assert audit(llama.original, llama.converted, settings, silent, conditions(tmp_path)).compiled is None
+
+
 def test_a_machine_that_cannot_compile_ends_with_what_to_do(
     llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

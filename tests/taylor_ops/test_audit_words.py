@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,23 @@ from tests.taylor_ops import release_example as example
 BLOCK = Audit(policy="block")
 
 
+def card_of(record: AuditRecord, measured: bool = True) -> str:
+    """The card of a release with this audit. measured: whether it may state what was timed."""
+    statements = example.statements(audit=record)
+    if not measured:
+        statements["audit"] = claims(record)
+        del statements["slowdown"]["measured"]
+    return render_card(statements, example.config())
+
+
 def words_of(record: AuditRecord) -> str:
-    text = render_card(example.statements(audit=record), example.config())
-    return " ".join(text.split())
+    return " ".join(card_of(record).split())
+
+
+def left_of(record: AuditRecord, measured: bool = True) -> list[str]:
+    """Rows of the card's table of what is left of the slowdown."""
+    _, _, section = card_of(record, measured).partition("\n## What is left of the slowdown\n")
+    return re.findall(r"^\| (?:this|the model).*$", section.partition("\n## ")[0], re.MULTILINE)
 
 
 # The gate
@@ -97,6 +112,7 @@ def test_a_bound_is_never_below_what_was_measured() -> None:
     assert "and takes longer than any bound stated here beside the original" in far["attacks"][0]["in_words"]
     untimed = example.rebuilt().model_copy(update={"residual": None})
     silent = claims(example.audit(example.attack(rebuilt=untimed)))
+    assert "slowdown_at_most" not in silent["attacks"][0]["rebuilt"]
     assert "whose speed was not measured" in silent["attacks"][0]["in_words"]
 
 
@@ -107,6 +123,25 @@ def test_the_bound_on_a_compiled_bundle_is_the_same_all_around_a_round_target(ta
         for timed in (example.timed(0.93 * target), example.timed(1.07 * target))
     ]
     assert stated[0] == stated[1]
+
+
+def test_a_bundle_that_may_state_it_has_what_was_measured_with_every_sample() -> None:
+    compiled = Compiled(alone=example.timed(1.4), both=example.timed(2.2))
+    untimed = example.rebuilt().model_copy(update={"residual": None})
+    attacks = (
+        example.attack(rebuilt=example.rebuilt()),
+        example.attack(attack="ratios", rebuilt=untimed),
+        example.attack(attack="collapse"),
+    )
+    record = example.audit(*attacks).model_copy(update={"compiled": compiled})
+    stated = claims(record, measured=True)
+    assert stated["measured"] == {
+        "compiled": {"alone": example.timed(1.4).plain(), "both": example.timed(2.2).plain()},
+        "rebuilt": {"rank_one": example.timed().plain()},
+    }
+    assert "takes 1.03 times (95 % interval 1.01 to 1.05) as long as the original" in stated["attacks"][0]["in_words"]
+    assert "measured" not in claims(record)
+    assert claims(example.audit(skipped=True), measured=True)["measured"] == {"rebuilt": {}}
 
 
 def test_what_a_training_did_is_stated_with_its_loss_and_not_as_recovered_weights() -> None:
@@ -150,13 +185,58 @@ def test_the_card_says_that_an_attack_could_not_tell_all() -> None:
     assert "That is what was tried, not a limit" in text
 
 
-def test_the_card_says_what_compiling_leaves() -> None:
-    compiled = Compiled(alone=example.timed(2.3), both=example.timed(40.0))
-    text = words_of(example.audit().model_copy(update={"compiled": compiled}))
-    assert (
-        "the bundle takes at most 8.4 times as long as the original as it is, and takes longer than any bound" in text
+HERE = "11 | Example CPU 7, 2 threads |"
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_the_card_says_what_compiling_leaves_as_it_was_measured(skipped: bool) -> None:
+    compiled = Compiled(alone=example.timed(1.4), both=example.timed(2.2))
+    bundle, alone, both, rebuilt = left_of(example.audit(skipped=skipped).model_copy(update={"compiled": compiled}))
+    assert bundle == "| this bundle | the original | 2.97 | 2.92 to 3.05 | 9 | Example CPU 7, 2 threads |"
+    assert alone == f"| this bundle, compiled | the original | 1.40 | 1.38 to 1.42 | {HERE}"
+    assert both == f"| this bundle, compiled | the original, compiled | 2.20 | 2.18 to 2.22 | {HERE}"
+    assert "| not measured |" in rebuilt
+
+
+def test_the_card_says_what_each_attack_leaves_as_it_was_measured() -> None:
+    untimed = example.rebuilt().model_copy(update={"residual": None})
+    record = example.audit(
+        example.attack(attack="collapse", rebuilt=example.rebuilt(example.timed(1.2, settled=False))),
+        example.attack(attack="ratios", rebuilt=example.rebuilt()),
+        example.attack(attack="lora", rebuilt=untimed),
+        example.attack(),
     )
-    assert "torch.compile" not in words_of(example.audit())
+    noisy = "1.18 to 1.22, too noisy a machine to tell better"
+    assert left_of(record)[3:] == [
+        f"| the model that collapse rebuilds | the original | 1.20 | {noisy} | {HERE}",
+        f"| the model that ratios rebuilds | the original | 1.03 | 1.01 to 1.05 | {HERE}",
+        "| the model that lora rebuilds | the original | not measured | | | |",
+    ]
+    assert left_of(record, measured=False)[3:] == [
+        "| the model that collapse rebuilds | the original | at most 1.5 |",
+        "| the model that ratios rebuilds | the original | at most 1.5 |",
+        "| the model that lora rebuilds | the original | not measured |",
+    ]
+
+
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("skipped", [False, True])
+def test_the_card_says_what_was_not_measured_of_what_is_left(skipped: bool, measured: bool) -> None:
+    rows = left_of(example.audit(skipped=skipped), measured)
+    assert "bounds are round" not in card_of(example.audit(skipped=skipped), measured)
+    assert ["not measured" in row for row in rows] == [False, True, True, True]
+
+
+def test_a_card_without_what_was_timed_has_bounds_and_says_that_less_may_be_left() -> None:
+    compiled = Compiled(alone=example.timed(1.4), both=example.timed(40.0))
+    record = example.audit().model_copy(update={"compiled": compiled})
+    assert left_of(record, measured=False)[:3] == [
+        "| this bundle | the original | 2.70 to 3.30 |",
+        "| this bundle, compiled | the original | at most 8.4 |",
+        "| this bundle, compiled | the original, compiled | above any bound stated here |",
+    ]
+    assert "much less may be" in card_of(record, measured=False)
+    assert "much less may be" not in card_of(record)
 
 
 # In the report

@@ -12,6 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 from jinja2 import UndefinedError
 
+from taylor_ops.audit.timing import Compiled
 from taylor_ops.card import render_card
 from taylor_ops.card_config import Card
 from taylor_ops.wording import figure, percent
@@ -117,6 +118,22 @@ def test_the_card_follows_every_statement_that_it_shows(path: Path) -> None:
     assert card(changed(statements, path)) != card(statements)
 
 
+def audited() -> dict[str, Any]:
+    """What a bundle states where all that is left of the slowdown was measured."""
+    compiled = Compiled(alone=example.timed(1.4), both=example.timed(2.2))
+    record = example.audit(example.attack(rebuilt=example.rebuilt()))
+    return example.statements(audit=record.model_copy(update={"compiled": compiled}))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in leaves(audited()) if path[:2] == ("audit", "measured") and is_on_the_card(path)],
+    ids=lambda path: ".".join(map(str, path)),
+)
+def test_the_card_follows_what_was_measured_of_what_is_left(path: Path) -> None:
+    assert card(changed(audited(), path)) != card(audited())
+
+
 def test_a_statement_that_is_missing_is_an_error_and_no_gap() -> None:
     statements = example.statements()
     del statements["slowdown"]["device"]
@@ -182,6 +199,24 @@ def test_a_long_list_of_divergences_is_cut_and_says_so() -> None:
     assert "gsm8k: 30 more are in `taylor_release.json`" in text
 
 
+# Speed
+
+
+def test_the_card_says_that_another_loading_may_be_faster_or_slower() -> None:
+    for statements in (example.statements(), untimed(example.statements())):
+        words = " ".join(card(statements).split())
+        assert "every interval here are of one loading of the models" in words
+        assert "another loading may differ by a few percent" in words
+
+
+def test_the_card_says_which_samples_are_in_the_manifest_and_which_are_not() -> None:
+    words = " ".join(card().split())
+    assert "All samples" not in words
+    assert "Those of the candidates that were not chosen are in the release record (`release.json`)" in words
+    trials = example.statements()["slowdown"]["measured"]["trials"]
+    assert not any(name.startswith("seconds") for trial in trials for name in trial)
+
+
 # Audit
 
 
@@ -231,7 +266,8 @@ def test_equal_evidence_gives_equal_bytes_whatever_was_measured_on_the_way() -> 
 
 def untimed(statements: dict[str, Any]) -> dict[str, Any]:
     """What a bundle states whose config says `card.measured: false`."""
-    del statements["slowdown"]["measured"]
+    for section in ("slowdown", "audit"):
+        del statements[section]["measured"]
     return statements
 
 

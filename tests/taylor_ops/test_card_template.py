@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from taylor_ops.audit import AuditRecord
+from taylor_ops.audit.timing import Compiled
 from taylor_ops.bundle import MANIFEST, Findings, assemble
 from taylor_ops.card import card_template, render_card
 from taylor_ops.card_config import Card
@@ -186,6 +189,9 @@ def test_plots_follow_orders_coverage_target_and_devices() -> None:
         ("latency.png", "seconds_original", [1.0, 1.1]),
         ("latency.png", "seconds_bundle", [3.0, 3.3]),
         ("calibration.png", "trials", [{"columns": 9_000, "predicted": 2.0, "slowdown": 2.5, "ci95": [2.4, 2.6]}]),
+        ("slowdown.png", "slowdown", 3.2),
+        ("slowdown.png", "ci95", [2.8, 3.4]),
+        ("slowdown.png", "devices", [{"slowdown": 2.5, "ci95": [2.4, 2.6]}]),
     ],
 )
 def test_plots_follow_what_was_timed(plot: str, name: str, value: Any) -> None:
@@ -193,6 +199,30 @@ def test_plots_follow_what_was_timed(plot: str, name: str, value: Any) -> None:
     statements["slowdown"]["measured"][name] = value
     plots = card_plots(statements)
     assert {changed for changed in plots if plots[changed] != usual[changed]} == {plot}
+
+
+def test_the_slowdown_is_drawn_as_measured_or_else_as_the_target_and_the_card_says_which() -> None:
+    statements = example.statements()
+    measured = card_plots(statements)["slowdown.png"]
+    assert "as measured, with its 95 % interval, before the band of the target](slowdown.png)" in render_card(
+        statements, example.config()
+    )
+    for section in ("slowdown", "audit"):
+        del statements[section]["measured"]
+    target = card_plots(statements)["slowdown.png"]
+    assert target != measured
+    assert "![Target of the time per token over that of the original, with its tolerance](slowdown.png)" in render_card(
+        statements, example.config()
+    )
+    statements["slowdown"]["tolerance"] = 0.2
+    assert card_plots(statements)["slowdown.png"] != target
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_slowdown_that_is_no_number_is_drawn_without_a_bar() -> None:
+    statements = example.statements()
+    statements["slowdown"]["measured"] |= {"slowdown": "NaN", "ci95": ["NaN", "Infinity"]}
+    assert card_plots(statements)["slowdown.png"].startswith(PNG)
 
 
 def test_what_was_timed_stays_out_of_a_bundle_that_is_to_have_the_same_bytes_again(
@@ -212,16 +242,33 @@ def test_what_was_timed_stays_out_of_a_bundle_that_is_to_have_the_same_bytes_aga
     assert not {"latency.png", "calibration.png"} & first.keys()
     first, again = files[True]
     differ = {name for name in first.keys() | again.keys() if first.get(name) != again.get(name)}
-    assert differ == {"README.md", "taylor_release.json", "latency.png", "calibration.png"}
+    assert differ == {"README.md", "taylor_release.json", "latency.png", "calibration.png", "slowdown.png"}
 
 
-def evidence_with(latency: LatencyRecord) -> Findings:
+def test_what_is_left_of_the_slowdown_is_in_a_manifest_that_may_state_it(llama: Sample, tmp_path: Path) -> None:
+    manifests: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+    for measured, slowdown in itertools.product(manifests, (1.4, 1.5)):
+        compiled = Compiled(alone=example.timed(slowdown), both=example.timed(slowdown))
+        audit = example.audit().model_copy(update={"compiled": compiled})
+        config = example.config(card=example.config().card.model_copy(update={"measured": measured}))
+        folder = tmp_path / f"{measured}-{slowdown}"
+        assemble(llama.converted, config, example.document(), evidence_with(example.latency(), audit), folder)
+        manifests[measured].append(read_json(folder / MANIFEST))
+    first, again = manifests[False]
+    assert first == again
+    assert [manifest["audit"]["measured"]["compiled"]["alone"]["slowdown"] for manifest in manifests[True]] == [
+        1.4,
+        1.5,
+    ]
+
+
+def evidence_with(latency: LatencyRecord, audit: AuditRecord | None = None) -> Findings:
     return Findings(
         source=example.source(),
         converted=example.converted(),
         latency=latency,
         exactness=example.exactness(),
-        audit=example.audit(),
+        audit=audit or example.audit(),
     )
 
 

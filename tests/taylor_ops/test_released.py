@@ -148,6 +148,7 @@ def test_what_is_to_be_approved_has_the_gates_known_by_then() -> None:
     of_all = gates(example.record())
     assert [gate.gate for gate in known] == [
         "slowdown",
+        "slowdown, Example GPU 9",
         "exactness, project",
         "exactness, gsm8k",
         "audit, rank_one",
@@ -155,6 +156,24 @@ def test_what_is_to_be_approved_has_the_gates_known_by_then() -> None:
     ]
     assert set(known[:-1]) <= set(of_all)
     assert "before anything goes up" in known[-1].found
+
+
+def test_each_device_with_a_target_of_its_own_is_a_gate_of_its_own() -> None:
+    latency = example.latency()
+    (there,) = latency.devices
+    twice = latency.model_copy(update={"devices": (there, there.model_copy(update={"target": 2.1}))})
+    found = {gate.gate: gate for gate in gates(example.record(latency=twice)) if gate.gate.startswith("slowdown, ")}
+    assert list(found) == ["slowdown, Example GPU 9", "slowdown, Example GPU 9 (2)"]
+    assert [gate.required for gate in found.values()] == ["2 within 15 %", "2.1 within 15 %"]
+    assert found["slowdown, Example GPU 9"].found == "2.06 (95 % interval 2.03 to 2.10)"
+    assert (
+        found.items()
+        <= {
+            gate.gate: gate for gate in gates_before_publication(twice, example.exactness(), example.audit(), Audit())
+        }.items()
+    )
+    differs = [one.what for one in compare(example.record(), example.record(latency=twice)) if not one.same]
+    assert differs == ["slowdown, Example GPU 9 (2)", "slowdown, Example GPU 9 (2), required"]
 
 
 def test_what_is_to_be_approved_has_the_share_that_an_attack_may_recover() -> None:

@@ -123,6 +123,18 @@ def test_the_page_says_what_the_record_says(tmp_path: Path, changes: dict[str, A
     assert said not in usual or said == "reused"
 
 
+def test_the_page_has_the_slowdown_at_every_other_shape_and_on_every_other_device(tmp_path: Path) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", report(tmp_path))
+    cells = [[re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+    assert ["4", "900", "5.51", "5.48 to 5.55", "3"] in cells
+    assert ["Example GPU 9", "2 within 15\N{NO-BREAK SPACE}%", "2.06", "2.03 to 2.10", "4", "9"] in cells
+    nowhere = report(
+        tmp_path, example.record(latency=example.latency().model_copy(update={"shapes": (), "devices": ()}))
+    )
+    assert "other batch sizes" not in nowhere
+    assert "other devices" not in nowhere
+
+
 def test_nothing_is_claimed_of_an_audit_that_was_skipped(tmp_path: Path) -> None:
     words = _Page(report(tmp_path, example.record(audit=example.audit(skipped=True)))).words
     assert "No attack was run against this release." in words
