@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,10 +219,17 @@ def _number(folder: Path, shards: list[_Shard], put: Callable[[Path, Path], Any]
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write named tensors as one safetensors file; a full disk is an `OSError`, as it is for every other file."""
-    try:
+    """Write named tensors as one safetensors file; errors as `disk_errors_as_elsewhere` has them."""
+    with disk_errors_as_elsewhere(path):
         save_file(tensors, path, metadata={"format": "pt"})
-        path.chmod(0o644)
+    path.chmod(0o644)
+
+
+@contextmanager
+def disk_errors_as_elsewhere(path: Path) -> Iterator[None]:
+    """Have a full disk end safetensors with an `OSError` about `path`, as it ends whatever else writes files."""
+    try:
+        yield
     except SafetensorError as error:
         number = re.search(r"\(os error (\d+)\)", str(error))
         if number is None:
