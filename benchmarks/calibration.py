@@ -35,7 +35,7 @@ from taylor_ops.convert import convert
 from taylor_ops.errors import ReleaseError
 from taylor_ops.files import canonical_json, read_json, write_text
 from taylor_ops.latency import LatencyRecord, calibrate, device_description, pairs_of
-from taylor_ops.models import load_both
+from taylor_ops.models import load_in_memory
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve
 
@@ -144,9 +144,11 @@ def _row(target: float, record: LatencyRecord, seconds: float) -> dict[str, Any]
 
 def _measured_alone(original: Path, bundle: Path, target: float) -> dict[str, Any]:
     """The slowdown of a bundle on disk, in this process, by as many pairs as settle it."""
-    first, second = load_both(original, bundle, "float32", CPU)
+    loaded = load_in_memory(original, bundle, "float32", CPU)
+    if loaded is None:
+        sys.exit("memory does not hold original and bundle")
     settings = _settings(target)
-    seconds = steady_pairs(pairs_of(first, second, settings, seed=1), settings, _silent)
+    seconds = steady_pairs(pairs_of(*loaded, settings, seed=1), settings, _silent)
     slowdown, ci95 = slowdown_of(*seconds, seed=1)
     return {"slowdown": slowdown, "ci95": ci95, "seconds_original": seconds[0], "seconds_bundle": seconds[1]}
 

@@ -136,7 +136,7 @@ def validate(
     config, device = release.config, device_named(release.config.device)
     bundle, copy = model_of(release), copy_of(release)
 
-    def compare(_folder: Path, progress: Progress) -> ExactnessRecord:
+    def compare(folder: Path, progress: Progress) -> ExactnessRecord:
         unmarked = release.stages / "convert"
         require_as_planned(source.folder, _ranges_file(release, ranges), converted.plan, config.conversion, unmarked)
         if copy is not None:
@@ -149,6 +149,7 @@ def validate(
             config.exactness,
             device,
             progress,
+            kept_under_key(folder) / "offloaded",
         )
 
     record = release.perform(
@@ -181,7 +182,12 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
 
     def run(folder: Path, progress: Progress) -> AuditRecord:
         conditions = Conditions(
-            config.exactness.prompts, config.latency, device, config.seed, folder, config.exactness.running_text
+            config.exactness.prompts,
+            config.latency,
+            device,
+            config.seed,
+            kept_under_key(folder) / "rebuilt",
+            config.exactness.running_text,
         )
         return attack(source.folder, model_of(release), config.audit, progress, conditions)
 

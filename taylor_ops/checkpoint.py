@@ -219,15 +219,15 @@ def _number(folder: Path, shards: list[_Shard], put: Callable[[Path, Path], Any]
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write named tensors as one safetensors file."""
-    with os_errors_of_safetensors(path):
+    """Write named tensors as one safetensors file; errors as `disk_errors_as_elsewhere` has them."""
+    with disk_errors_as_elsewhere(path):
         save_file(tensors, path, metadata={"format": "pt"})
     path.chmod(0o644)
 
 
 @contextmanager
-def os_errors_of_safetensors(path: Path) -> Iterator[None]:
-    """Let a full disk be an `OSError`, as it is for every other file, where safetensors writes `path`."""
+def disk_errors_as_elsewhere(path: Path) -> Iterator[None]:
+    """Have a full disk end safetensors with an `OSError` about `path`, as it ends whatever else writes files."""
     try:
         yield
     except SafetensorError as error:

@@ -9,8 +9,9 @@ there.
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -174,11 +175,31 @@ def validate(
     settings: config.Exactness,
     device: torch.device,
     progress: Progress,
+    scratch: Path | None = None,
 ) -> ExactnessRecord:
-    """Compare the bundle with the original on every data set. Judging is `require_exact`'s."""
+    """Compare the bundle with the original on every data set. Judging is `require_exact`'s.
+
+    scratch: where `load_both` may put what memory does not hold, for the caller to remove; a temporary folder where
+    none is given.
+    """
+    with ExitStack() as stack:
+        work = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taylor-validate-")))
+        models = load_both(original, bundle, conversion.dtype, device, work)
+        return _compared(original, models, ranges_file, conversion, settings, progress)
+
+
+def _compared(
+    original: Path,
+    models: tuple[Any, Any],
+    ranges_file: Path,
+    conversion: config.Conversion,
+    settings: config.Exactness,
+    progress: Progress,
+) -> ExactnessRecord:
+    """What `validate` finds of the original and the bundle that are loaded."""
+    first, second = models
     tokenizer = load_tokenizer(original)
     data_sets = {source.name: prompts(source, tokenizer) for source in settings.prompts}
-    first, second = load_both(original, bundle, conversion.dtype, device)
     mlps, captured = Original(original).mlps, read_ranges(ranges_file)
     rounds = sum(len(batches(held_out, settings.batch_size)) for held_out in data_sets.values())
     done = 0

@@ -12,6 +12,7 @@ import psutil
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from taylor_ops.checkpoint import disk_errors_as_elsewhere
 from taylor_ops.config import DEVICE
 from taylor_ops.errors import BadInput
 from taylor_ops.original import Original
@@ -44,25 +45,32 @@ def device_named(name: str) -> torch.device:
 
 def load_original(folder: Path, dtype: str, device: torch.device, config: Any = None) -> Any:
     """The original model in `dtype`, for inference; with another `config` only as many of its layers as that has."""
-    model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=DTYPES[dtype], local_files_only=True)
-    return model.to(device).eval()
+    return _loaded(folder, {"": device}, config=config, dtype=DTYPES[dtype])
 
 
 def load_bundle(folder: Path, device: torch.device) -> Any:
     """A bundle as its consumers load it, through its own modeling code."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", trust_remote_code=True, local_files_only=True)
-    return model.to(device).eval()
+    return _loaded(folder, {"": device}, dtype="auto", trust_remote_code=True)
 
 
-def load_both(original: Path, bundle: Path, dtype: str, device: torch.device) -> tuple[Any, Any]:
+def load_in_memory(original: Path, bundle: Path, dtype: str, device: torch.device) -> tuple[Any, Any] | None:
+    """Original and bundle side by side; None where memory does not hold both."""
+    if sum(_sizes(original, bundle, dtype)) > room_for_weights(device):
+        return None
+    return load_original(original, dtype, device), load_bundle(bundle, device)
+
+
+def load_both(original: Path, bundle: Path, dtype: str, device: torch.device, scratch: Path) -> tuple[Any, Any]:
     """Original and bundle side by side. Where memory does not hold both, layers of each stay on the disk.
 
-    Those are read whenever they are at work: slow, but the same numbers.
+    Those are read whenever they are at work: slow, but the same numbers. scratch: a folder that is made for those that
+    a source stores in another form than the model has them, as the experts of a mixture one by one. It must stay until
+    the models are gone, and is then the caller's to remove.
     """
-    sizes = Original(original).bytes(DTYPES[dtype]), sum(file.stat().st_size for file in bundle.glob("*.safetensors"))
-    room = room_for_weights(device)
-    if sum(sizes) <= room:
-        return load_original(original, dtype, device), load_bundle(bundle, device)
+    loaded = load_in_memory(original, bundle, dtype, device)
+    if loaded is not None:
+        return loaded
+    sizes, room = _sizes(original, bundle, dtype), room_for_weights(device)
     logging.getLogger(__name__).warning(
         "original and bundle (%.1f GB) do not fit into %.1f GB of memory: layers are read from disk as they are needed",
         sum(sizes) / 1e9,
@@ -70,23 +78,40 @@ def load_both(original: Path, bundle: Path, dtype: str, device: torch.device) ->
     )
     first, second = (room * size // sum(sizes) for size in sizes)
     return (
-        _partly_on_disk(original, first, device, dtype=DTYPES[dtype]),
-        _partly_on_disk(bundle, second, device, dtype="auto", trust_remote_code=True),
+        _partly_on_disk(original, first, device, scratch / "original", dtype=DTYPES[dtype]),
+        _partly_on_disk(bundle, second, device, scratch / "bundle", dtype="auto", trust_remote_code=True),
     )
 
 
-def _partly_on_disk(folder: Path, room: int, device: torch.device, **how: Any) -> Any:
+def is_partly_on_disk(model: Any) -> bool:
+    """Whether a loaded model reads layers from the disk whenever they are at work."""
+    return "disk" in getattr(model, "hf_device_map", {}).values()
+
+
+def _sizes(original: Path, bundle: Path, dtype: str) -> tuple[int, int]:
+    """Bytes of the weights of original and bundle."""
+    return Original(original).bytes(DTYPES[dtype]), sum(file.stat().st_size for file in bundle.glob("*.safetensors"))
+
+
+def _loaded(folder: Path, places: dict[str, torch.device] | str, **how: Any) -> Any:
+    """A model for inference, each weight put where it belongs as it is read: memory of the host need not hold them all.
+
+    `how` it is loaded goes to transformers.
+    """
+    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, device_map=places, **how).eval()
+
+
+def _partly_on_disk(folder: Path, room: int, device: torch.device, scratch: Path, **how: Any) -> Any:
     """A model that gets `room` bytes of the memory of a device; `how` it is loaded goes to transformers."""
     place = "cpu" if device.type == "cpu" else device.index or 0
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, local_files_only=True, device_map="auto", max_memory={place: room}, **how
-    )
+    with disk_errors_as_elsewhere(scratch):
+        model = _loaded(folder, "auto", max_memory={place: room}, offload_folder=scratch, **how)
     if model.device.type == "meta":
         raise BadInput(
             f"{room / 1e9:.1f} GB of memory do not hold even the embeddings of {folder}",
             "end other programs, or run where there is more memory",
         )
-    return model.eval()
+    return model
 
 
 def room_for_weights(device: torch.device) -> int:

@@ -13,7 +13,7 @@ from taylor_ops.config import DtypeName, Latency
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.files import sha256_of
 from taylor_ops.latency import device_description, pairs_of
-from taylor_ops.models import load_both
+from taylor_ops.models import load_in_memory
 from taylor_ops.records import Record
 from taylor_ops.source import is_read
 from taylor_ops.verify import read_manifest
@@ -96,13 +96,13 @@ def remeasure(
         new_tokens=stated.slowdown.new_tokens,
         max_pairs=max_pairs or Latency().max_pairs,
     )
-    first, second = load_both(original, bundle, stated.exactness.dtype, device)
-    if hasattr(first, "hf_device_map"):
+    loaded = load_in_memory(original, bundle, stated.exactness.dtype, device)
+    if loaded is None:
         raise BadInput(
             "memory does not hold original and bundle side by side: what would be timed is the disk",
             "run on a device with more memory",
         )
-    sample, verdict = pairs_of(first, second, settings, seed), None
+    sample, verdict = pairs_of(*loaded, settings, seed), None
     if target.device == name:
         seconds_original, seconds_bundle, verdict = judged_pairs(sample, settings, progress)
         settled = verdict in ("met", "missed")

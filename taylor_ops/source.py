@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from taylor_ops.architectures import ARCHITECTURES
-from taylor_ops.checkpoint import os_errors_of_safetensors
+from taylor_ops.checkpoint import disk_errors_as_elsewhere
 from taylor_ops.config import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.files import FULL_OR_CLOSED, folder_that_appears_whole, require_free, sha256_of, size
@@ -228,7 +228,7 @@ def _dequantise(file: Path, place: Path) -> None:
     del model.config.quantization_config
     model.hf_quantizer = None
     require_free(place, needed)
-    with folder_that_appears_whole(place, needed) as partial, os_errors_of_safetensors(partial):
+    with folder_that_appears_whole(place, needed) as partial, disk_errors_as_elsewhere(partial):
         model.save_pretrained(partial, max_shard_size="2GB")
         tokenizer.save_pretrained(partial)
 

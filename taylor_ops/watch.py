@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from taylor_ops.architectures import Mlp
@@ -90,14 +91,16 @@ def _on_experts(experts: list[Mlp], see: See, padded: _Padding, shown_to_all: in
         sample = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
         if shown_to_all:
             sample[::shown_to_all] = True
-        for mlp in experts:
-            assert mlp.expert is not None
-            seen = tokens[torch.eq(chosen, mlp.expert).any(-1) | sample]
-            gate, down = (getattr(module, name)[mlp.expert] for name in (mlp.kind.gate, mlp.kind.down))
-            z, factor = nn.functional.linear(seen, gate).chunk(2, dim=-1)
-            see(mlp.path, "input", seen)
-            see(mlp.path, "pre_activation", z)
-            see(mlp.path, "factor", factor)
-            see(mlp.path, "output", nn.functional.linear(module.act_fn(z) * factor, down))
+        # Weights that stay on the disk are there in the forward pass of their module alone, which begins after this.
+        with align_module_device(module):
+            for mlp in experts:
+                assert mlp.expert is not None
+                seen = tokens[torch.eq(chosen, mlp.expert).any(-1) | sample]
+                gate, down = (getattr(module, name)[mlp.expert] for name in (mlp.kind.gate, mlp.kind.down))
+                z, factor = nn.functional.linear(seen, gate).chunk(2, dim=-1)
+                see(mlp.path, "input", seen)
+                see(mlp.path, "pre_activation", z)
+                see(mlp.path, "factor", factor)
+                see(mlp.path, "output", nn.functional.linear(module.act_fn(z) * factor, down))
 
     return hook

@@ -28,10 +28,13 @@ def held_out(original: Path, sources: Sequence[TextSource], most: int) -> list[P
 
 
 def measured_against(original: Path, rebuilt: Path, dtype: str, settings: Audit, conditions: Conditions) -> Rebuilt:
-    """Continue held-out prompts by both models and compare, then time them in turn."""
+    """Continue held-out prompts by both models and compare, then time them in turn.
+
+    What memory does not hold of them is put into the folder `rebuilt`, which goes away with all that is in it.
+    """
     asked = held_out(original, conditions.sources, settings.prompts)
     pad_token = load_tokenizer(original).pad_token_id
-    first, second = load_both(original, rebuilt, dtype, conditions.device)
+    first, second = load_both(original, rebuilt, dtype, conditions.device, rebuilt / "offloaded")
     tally = Tally()
     for batch in batches(asked, _BATCH_SIZE):
         said, says = (

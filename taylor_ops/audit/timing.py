@@ -13,7 +13,7 @@ from taylor_ops.calibration import slowdown_of, timed_pairs
 from taylor_ops.errors import WorkFailed
 from taylor_ops.files import read_json
 from taylor_ops.latency import device_description, pairs_of
-from taylor_ops.models import load_both
+from taylor_ops.models import is_partly_on_disk, load_in_memory
 from taylor_ops.records import Record
 
 # What is left is one figure among others; settling it as finely as the promised slowdown would take minutes.
@@ -38,7 +38,7 @@ def timed(first: Any, second: Any, conditions: Conditions) -> Timed | None:
     None where layers lie on the disk, which would be what is timed. On a noisy machine the interval stays wide: no
     promise rests on it, so that it does not end a release.
     """
-    if any(hasattr(model, "hf_device_map") for model in (first, second)):
+    if any(map(is_partly_on_disk, (first, second))):
         return None
     latency, seed = conditions.latency, conditions.seed
     most = max(latency.pairs, min(latency.max_pairs, _MOST_PAIRS))
@@ -62,7 +62,10 @@ def timed_compiled(original: Path, bundle: Path, conditions: Conditions) -> Comp
     Raises `WorkFailed` where `torch.compile` does not work here.
     """
     dtype = read_json(bundle / "config.json")["dtype"]
-    plain, bundled = load_both(original, bundle, dtype, conditions.device)
+    loaded = load_in_memory(original, bundle, dtype, conditions.device)
+    if loaded is None:
+        return None
+    plain, bundled = loaded
     try:
         alone = timed(plain, compiled(bundled), conditions)
         both = timed(compiled(plain), bundled, conditions)

@@ -236,11 +236,10 @@ class TaylorExperts(nn.ModuleList):
     def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
         """Output [T, H] for tokens [T, H], each routed to experts [T, k] with weights [T, k]."""
         output = torch.zeros_like(hidden_states)
-        for number, expert in enumerate(self):
+        # To look for the tokens of an expert is to wait for a GPU: that is done for those alone that have some.
+        for number in torch.unique(top_k_index).tolist():
             token, place = torch.where(top_k_index == number)
-            if not len(token):
-                continue
-            said = expert(hidden_states[token]) * top_k_weights[token, place, None]
+            said = self[number](hidden_states[token]) * top_k_weights[token, place, None]
             output.index_add_(0, token, said.to(output.dtype))
         return output
 

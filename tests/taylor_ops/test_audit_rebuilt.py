@@ -20,7 +20,7 @@ from taylor_ops.audit_config import Audit
 from taylor_ops.config import Latency, TextSource
 from taylor_ops.errors import WorkFailed
 from tests.clocks import of_each, restless
-from tests.taylor_ops.conftest import CPU, Sample, silent
+from tests.taylor_ops.conftest import CPU, Sample, sample, silent
 
 TAYLOR, DENSE, COMPILED = 4.0, 1.0, 0.5
 SETTINGS = Audit(attacks=("collapse",), prompts=6, new_tokens=8)
@@ -88,14 +88,18 @@ def test_an_attack_that_is_not_to_be_rebuilt_is_not(llama: Sample, tmp_path: Pat
     assert record.compiled is None
 
 
+@pytest.mark.parametrize("model_type", ["llama", "mixtral"])
 def test_what_memory_does_not_hold_is_compared_but_not_timed(
-    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str
 ) -> None:
-    monkeypatch.setattr(models, "free_memory", lambda _device: int(1.5 * llama.record.original_bytes / models._ROOM))
-    rebuilt = collapsed(llama, tmp_path).rebuilt
+    made, work = sample(tmp_path, model_type), tmp_path / "work"
+    monkeypatch.setattr(models, "free_memory", lambda _device: int(1.5 * made.record.original_bytes / models._ROOM))
+    rebuilt = collapsed(made, work).rebuilt
     assert rebuilt is not None
     assert rebuilt.prompts_equal == 6
     assert rebuilt.residual is None
+    assert timed_compiled(made.original, made.converted, conditions(work)) is None
+    assert list(work.iterdir()) == []
 
 
 def test_a_noisy_machine_is_told_by_the_record_and_ends_nothing(

@@ -6,6 +6,7 @@ import copy
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.config import Basis, Conversion
@@ -273,3 +275,55 @@ def test_an_expert_to_which_no_token_is_routed_is_not_run() -> None:
     found = experts(hidden_states, routed, torch.full((3, 2), 0.5))
     torch.testing.assert_close(found, 2 * hidden_states)
     assert [expert.asked for expert in experts] == [1, 0, 0, 1]
+
+
+class WaitsForTheDevice(TorchDispatchMode):
+    """Counts the searches for tokens, at each of which a processor waits for its GPU."""
+
+    searches = 0
+
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.searches += func is torch.ops.aten.nonzero.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_tokens_are_looked_for_of_those_experts_alone_that_have_some() -> None:
+    experts = taylor_mlp.TaylorExperts([nn.Identity() for _ in range(128)])
+    with WaitsForTheDevice() as waits:
+        experts(torch.randn(2, 5), torch.tensor([[3, 90], [90, 17]]), torch.full((2, 2), 0.5))
+    assert waits.searches == 3
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 5, 200])
+def test_experts_add_up_to_the_bytes_of_a_loop_over_all(tokens: int) -> None:
+    generator = torch.Generator().manual_seed(tokens)
+    experts = taylor_mlp.TaylorExperts([nn.Linear(6, 6) for _ in range(16)])
+    hidden_states, scores = (torch.randn(tokens, size, generator=generator) for size in (6, 16))
+    weights, routed = scores.softmax(-1).topk(4)
+    expected = torch.zeros_like(hidden_states)
+    with torch.no_grad():
+        for number, expert in enumerate(experts):
+            token, place = torch.where(routed == number)
+            expected.index_add_(0, token, expert(hidden_states[token]) * weights[token, place, None])
+        assert torch.equal(experts(hidden_states, routed, weights), expected)
+
+
+def test_compiled_experts_are_not_compiled_again_for_every_routing() -> None:
+    graphs: list[Any] = []
+
+    def counting(graph: Any, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    experts = taylor_mlp.TaylorExperts([nn.Linear(6, 6) for _ in range(16)])
+    compiled = torch.compile(experts, backend=counting, dynamic=True)
+    routings = [torch.tensor([[first, first + second]]) for first in range(8) for second in range(1, 8)]
+    hidden_states, weights = torch.randn(1, 6), torch.tensor([[0.75, 0.25]])
+    made = []
+    with torch.inference_mode():
+        for routed in routings:
+            torch.testing.assert_close(
+                compiled(hidden_states, routed, weights), experts(hidden_states, routed, weights)
+            )
+            made.append(len(graphs))
+    assert made[-1] == made[2]
