@@ -25,6 +25,7 @@ from taylor_ops.calibration import Pairs, Progress, Sample, Trial, search
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config import Conversion, Latency
 from taylor_ops.convert import expansions_of
+from taylor_ops.cost import cost_of_a_column
 from taylor_ops.disturbance import Undisturbed
 from taylor_ops.errors import BadInput
 from taylor_ops.files import disk_errors_explained
@@ -33,12 +34,6 @@ from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan
 from taylor_ops.reach import out_of_reach, remedy_out_of_reach
 from taylor_ops.records import Record
-
-READ_SHARE = 0.55
-"""Time to read a byte of stacked terms over the mean time per byte of the original, on two CPU cores in float32.
-
-It only makes the first guess of the calibration; what is reported is measured.
-"""
 
 _PREDICTION_OFF = 2
 _CANDIDATE = ".candidate-"
@@ -245,11 +240,6 @@ def _plans(ladder: list[Plan], columns: int | None) -> list[Plan]:
             "take the number from `coverage.columns` of the release record of the same inputs, or leave it out",
         )
     return chosen
-
-
-def cost_of_a_column(source: Original, dtype: torch.dtype) -> float:
-    """What one column more than one a neuron adds to the slowdown, going by its bytes alone."""
-    return READ_SHARE * dtype.itemsize * int(source.config.hidden_size) / source.bytes(dtype)
 
 
 def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Undisturbed:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from taylor_ops.calibration import Progress
 from taylor_ops.config import ReleaseConfig
-from taylor_ops.cost import Cost
+from taylor_ops.cost import Cost, cost_of_a_column
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput
 from taylor_ops.files import size
-from taylor_ops.latency import bytes_side_by_side, cost_of_a_column, most_expected
+from taylor_ops.latency import bytes_side_by_side, most_expected
 from taylor_ops.models import DTYPES, device_named, free_memory, load_tokenizer, room_in
 from taylor_ops.original import Original
 from taylor_ops.positions import require_readable

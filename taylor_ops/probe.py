@@ -22,11 +22,10 @@ from taylor_ops.calibration import Progress, slowdown_of
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config import Latency, ReleaseConfig
 from taylor_ops.convert import expansions_of, mlp_tensors
-from taylor_ops.cost import LEAST_COST, ORIGINAL, Cost, Timed, costs_of
+from taylor_ops.cost import LEAST_COST, ORIGINAL, Cost, Timed, cost_of_a_column, costs_of
 from taylor_ops.errors import BadInput
 from taylor_ops.latency import (
     bytes_side_by_side,
-    cost_of_a_column,
     decode_seconds,
     head_seconds,
     layers_that_fit,
@@ -185,6 +184,8 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
     start = time.monotonic()
     made = mlp_tensors(part.weights(mlp), orders.expansions.layout(mlp.path, orders.plan), dtype)
     converted = sum(tensor.nbytes for tensor in made.values()) / max(time.monotonic() - start, 1e-9)
+    # A whole released layer, beside the models that are loaded next.
+    del made
     first, second = (load_original(original.folder, name, device, part.config) for _ in range(2))
     heads = _without_head(first), _without_head(second)
     short = config.latency.model_copy(update={"new_tokens": _STEPS, "disturbance": 1.0})

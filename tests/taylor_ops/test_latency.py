@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import latency, plan
+from taylor_ops import cost, latency, plan
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config import Latency
 from taylor_ops.convert import expansions_of
@@ -107,7 +107,7 @@ def test_a_candidate_for_which_the_layers_are_too_many_is_refused(
         return new_tokens * original + (by_bytes([model], [behind], new_tokens)[0] - new_tokens * original) / 8
 
     monkeypatch.setattr(latency, "decode_seconds", of_each(cheaper))
-    monkeypatch.setattr(latency, "READ_SHARE", 1.0)
+    monkeypatch.setattr(cost, "READ_SHARE", 1.0)
     expected = latency._dearest_expected
 
     def memory_for_it(*given: Any) -> Any:
@@ -149,9 +149,9 @@ def test_a_target_far_beyond_the_dearest_plan_is_refused_before_any_candidate_is
         raise MadeError
 
     monkeypatch.setattr(Candidates, "take", made)
-    monkeypatch.setattr(latency, "READ_SHARE", 0.2)
+    monkeypatch.setattr(cost, "READ_SHARE", 0.2)
     ladder, original = llama.expansions.ladder(), Original(llama.original)
-    per_column = latency.cost_of_a_column(original, torch.float32)
+    per_column = cost.cost_of_a_column(original, torch.float32)
     cheapest, dearest = (1 + per_column * (plan.columns - plan.neurons) for plan in (ladder[0], ladder[-1]))
     farthest = 1 + 2 * (dearest - 1) + 3
     with pytest.raises(BadInput, match="cannot be reached") as caught:
