@@ -47,6 +47,7 @@ class Coverage(Record):
 class Slowdown(Record):
     """Target and achieved slowdown with the 95 % interval of the chosen plan, and every trial on the way.
 
+    disturbed: pairs of the trials that were timed again because other programs had the processor.
     shapes, devices: what the same plan gives at other batch sizes and prompt lengths, and on other devices.
     """
 
@@ -62,6 +63,7 @@ class Slowdown(Record):
     layers_measured: int
     reachable: tuple[float, float]
     trials: tuple[Trial, ...]
+    disturbed: int = 0
     shapes: tuple[ShapeSlowdown, ...]
     devices: tuple[DeviceSlowdown, ...]
 
@@ -183,6 +185,7 @@ def release_record(
             layers_measured=latency.layers_measured,
             reachable=latency.reachable,
             trials=latency.trials,
+            disturbed=latency.disturbed,
             shapes=latency.shapes,
             devices=latency.devices,
         ),

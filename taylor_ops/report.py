@@ -160,10 +160,12 @@ def _calibration(slowdown: Slowdown) -> Plot:
 
 def _time_per_token(slowdown: Slowdown) -> Plot:
     chosen = slowdown.trials[-1]
+    again = f" Pairs timed again, of all candidates: {count(slowdown.disturbed)}; other programs had the processor."
     return Plot(
         title="Time per token",
         caption="Every sample of the released candidate, first at the top, and the medians: "
-        f"{len(chosen.seconds_bundle)} pairs in turn, {slowdown.new_tokens} new tokens each.",
+        f"{len(chosen.seconds_bundle)} pairs in turn, {slowdown.new_tokens} new tokens each."
+        + (again if slowdown.disturbed else ""),
         svg=_svg(time_per_token(chosen.seconds_original, chosen.seconds_bundle, slowdown.new_tokens)),
     )
 
