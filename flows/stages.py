@@ -49,7 +49,7 @@ from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
 from taylor_ops.signers import Signer, require_signer, signer_of
 from taylor_ops.source import ResolvedSource
-from taylor_ops.stage_inputs import ELSEWHERE, inputs_of_capture, inputs_of_resolve
+from taylor_ops.stage_inputs import TIMED_ALONE, inputs_of_capture, inputs_of_resolve
 from taylor_ops.texts import text_hashes
 from taylor_ops.transfer import require_devices
 from taylor_ops.verify import Verified
@@ -202,7 +202,7 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
             "texts": text_hashes(texts),
             "read": [text.model_dump(mode="json", exclude={"file"}) for text in texts],
             "audit": config.audit.model_dump(mode="json", exclude={"policy", "thresholds"}),
-            "latency": config.latency.model_dump(mode="json", exclude=ELSEWHERE),
+            "latency": config.latency.model_dump(mode="json", include=TIMED_ALONE),
             "device": latencies.device_description(device),
             "seed": config.seed,
         },

@@ -8,7 +8,7 @@ from typing import Any
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.errors import BadInput
 from taylor_ops.original import Original
-from taylor_ops.texts import SEQUENCE_TOKENS, longest
+from taylor_ops.texts import SEQUENCE_TOKENS, longest, sequences
 
 
 def require_positions(source: Original, key: str, tokens: int) -> None:
@@ -40,9 +40,12 @@ def _run_at_once(config: ReleaseConfig, tokenizer: Any) -> Iterator[tuple[str, i
     for number, shape in enumerate(latency.also):
         key = f"`prompt_tokens` of entry {number + 1} of `latency.also`, and `latency.new_tokens`"
         yield key, shape.prompt_tokens + latency.new_tokens
+    new_tokens = exactness.new_tokens
+    if config.audit.rebuild:
+        new_tokens = max(new_tokens, config.audit.new_tokens)
     for text in exactness.prompts:
-        key = f"the longest prompt of `{text.name}`, and `exactness.new_tokens`"
-        yield key, longest(text, tokenizer) + exactness.new_tokens
+        key = f"the longest prompt of `{text.name}`, and `new_tokens` of `exactness` or `audit`"
+        yield key, longest(text, tokenizer) + new_tokens
     for text in exactness.running_text:
-        at_once = min(SEQUENCE_TOKENS, exactness.running_tokens, longest(text, tokenizer))
-        yield f"`exactness.running_tokens`, of `{text.name}`", at_once
+        cuts = sequences((text,), tokenizer, exactness.running_tokens, SEQUENCE_TOKENS)
+        yield f"`exactness.running_tokens`, of `{text.name}`", max(map(len, cuts))

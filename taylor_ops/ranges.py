@@ -95,10 +95,11 @@ def capture(
     needed = states_bytes(source, sum(map(len, texts)), dtype)
     with ExitStack() as stack:
         work = kept or Path(stack.enter_context(scratch_beside(folder)))
-        require_free(work, needed)
         stack.enter_context(disk_errors_explained(work, needed))
+        unfinished = Unfinished(work, device)
+        require_free(work, needed - unfinished.bytes)
         with device_errors_explained(device, "capture", _LESS_AT_ONCE):
-            tensors = _captured(source, dtype, batches_of(texts, calibration.batch_size), device, work, progress)
+            tensors = _captured(source, dtype, batches_of(texts, calibration.batch_size), device, unfinished, progress)
         with folder_that_appears_whole(folder) as partial:
             save_tensors(tensors, partial / "ranges.safetensors")
     low = [value for name, value in tensors.items() if name.endswith(".low")]
@@ -118,12 +119,16 @@ def states_bytes(source: Original, tokens: int, dtype: str) -> int:
 
 @torch.inference_mode()
 def _captured(
-    source: Original, dtype: str, batches: Sequence[Tensor], device: torch.device, work: Path, progress: Progress
+    source: Original,
+    dtype: str,
+    batches: Sequence[Tensor],
+    device: torch.device,
+    unfinished: Unfinished,
+    progress: Progress,
 ) -> dict[str, Tensor]:
     """Run batches of ids [B, T] through one layer after the other; what is kept of each MLP, by name in the file."""
-    unfinished = Unfinished(work, device)
     run = Layerwise(source, DTYPES[dtype], device)
-    for number, state in enumerate(run.enter(batches, work)):
+    for number, state in enumerate(run.enter(batches, unfinished.folder)):
         if unfinished.layers == 0:
             unfinished.write(0, number, state)
     for layer in range(unfinished.layers, run.layers):

@@ -227,8 +227,9 @@ def _dequantise(file: Path, place: Path) -> None:
     # transformers marks the model as quantised and then refuses to save what it has just dequantised.
     del model.config.quantization_config
     model.hf_quantizer = None
-    require_free(place, needed)
     with folder_that_appears_whole(place, needed) as partial, disk_errors_as_elsewhere(partial):
+        # What a killed run left is cleared by now.
+        require_free(place, needed)
         model.save_pretrained(partial, max_shard_size="2GB")
         tokenizer.save_pretrained(partial)
 

@@ -19,6 +19,10 @@ ELSEWHERE = {"also", "also_pairs", "devices"}
 """Keys of `latency` that say where else the chosen plan is timed, and do not choose it."""
 
 
+TIMED_ALONE = {"batch_size", "prompt_tokens", "new_tokens", "pairs", "max_pairs", "tolerance", "warmup", "compiled"}
+"""Keys of `latency` that say how the audit times what is left of the slowdown."""
+
+
 def inputs_of_resolve(config: ReleaseConfig, stages: Path) -> dict[str, Any]:
     """Of resolve, which writes below `stages`. Every file of a local source is read for its hash."""
     return {"source": config.source, "files": stamp(config.source), "place": str(stages)}

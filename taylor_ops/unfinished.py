@@ -33,6 +33,11 @@ class Unfinished:
             if states != self._states(self.layers):
                 shutil.rmtree(states)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of what batches bring to the layer at work, as far as that is written."""
+        return sum(file.stat().st_size for file in self._states(self.layers).glob("*"))
+
     def _found(self, layer: int) -> Path:
         return self.folder / f"found-{layer}.safetensors"
 

@@ -118,6 +118,14 @@ def test_a_disk_without_room_for_what_batches_bring_is_refused_before_any_layer(
     with pytest.raises(WorkFailed, match="are needed"):
         capture(llama.original, "float32", CALIBRATION, CPU, tmp_path / "ranges", silent)
 
+    # What a killed run has written of the layer at work is there already.
+    kept = tmp_path / "kept"
+    (kept / "states-0").mkdir(parents=True)
+    (kept / "states-0" / "0.safetensors").write_bytes(bytes(needed // 2))
+    monkeypatch.setattr(files, "_free", lambda _place: needed // 2)
+    with pytest.raises(pytest.fail.Exception, match="a layer was run"):
+        capture(llama.original, "float32", CALIBRATION, CPU, tmp_path / "ranges", silent, kept)
+
 
 # Layers that cannot be run one at a time
 

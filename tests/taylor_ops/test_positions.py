@@ -15,12 +15,14 @@ from taylor_ops.positions import require_readable
 from tests.tiny_models import save_tiny_model
 
 POSITIONS = 128
+LONGEST = "the longest prompt of `short`, and `new_tokens` of `exactness` or `audit`: "
 FITS: dict[str, Any] = {
     "name": "tiny",
     "version": "1.0.0",
     "calibration": {"sequence_tokens": 128},
     "latency": {"prompt_tokens": 120, "new_tokens": 8, "also": [{"batch_size": 2, "prompt_tokens": 120}]},
     "exactness": {"running_text": [], "new_tokens": 8},
+    "audit": {"new_tokens": 8},
     "card": {"license": "mit"},
     "publish": {"repo_id": "example-org/tiny"},
 }
@@ -36,8 +38,14 @@ FITS: dict[str, Any] = {
             {"also": [{"batch_size": 1, "prompt_tokens": 8}, {"batch_size": 1, "prompt_tokens": 512}]},
             "entry 2 of `latency.also`, and `latency.new_tokens`: 520 tokens",
         ),
-        ("exactness", {"new_tokens": 128}, "the longest prompt of `short`, and `exactness.new_tokens`: "),
-        ("exactness", {"running_text": [{"name": "long", "builtin": "running_text"}]}, "`exactness.running_tokens`"),
+        (
+            "exactness",
+            {"new_tokens": 128},
+            LONGEST,
+        ),
+        ("audit", {"new_tokens": 128}, LONGEST),
+        # Each of its lines is short; what is run is cut out of all of them.
+        ("exactness", {"running_text": [{"name": "long", "builtin": "held_out"}]}, "`exactness.running_tokens`"),
     ],
 )
 def test_more_tokens_at_once_than_there_are_positions_are_refused_by_the_key_that_asks_for_them(

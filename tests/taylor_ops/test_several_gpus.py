@@ -96,12 +96,25 @@ def test_progress_is_told_from_the_thread_that_converts(llama: Sample, made_on: 
     assert threads == 3 * [threading.current_thread()]
 
 
-def test_a_progress_that_fails_begins_no_further_part(llama: Sample, made_on: list[str], tmp_path: Path) -> None:
+def test_a_progress_that_fails_begins_no_further_part(
+    llama: Sample, made_on: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped, begun = threading.Event(), []
+
+    def part(job: Job) -> None:
+        begun.append(job.number)
+        # The second GPU is done at once and has no other part; the first goes on when the progress has failed.
+        if job.number == 0:
+            assert stopped.wait(timeout=120)
+
     def interrupt(*_done: int) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(conversion, "convert_part", part)
+    monkeypatch.setattr(conversion, "Event", lambda: stopped)
     with pytest.raises(KeyboardInterrupt):
         converted(llama, tmp_path / "converted", CUDA, interrupt)
+    assert sorted(begun) == [0, 1]
     assert not (tmp_path / "converted").exists()
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
 
-from taylor_ops import latency, transfer
+from taylor_ops import disturbance, latency, transfer
 from taylor_ops.config import Latency
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.latency import Behind, LatencyRecord, calibrate
@@ -75,6 +76,15 @@ def test_no_more_layers_are_timed_than_the_target_was_met_with(
     part = found.model_copy(update={"layers_measured": 1})
     elsewhere(llama, part, also=[{"batch_size": 1, "prompt_tokens": 2}])
     assert set(layers) == {1}
+
+
+def test_a_shape_without_a_target_is_timed_on_a_busy_machine_too(
+    llama: Sample, found: LatencyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = itertools.count()
+    monkeypatch.setattr(disturbance, "waited", lambda: {"one": float(next(waits))})
+    (shape,) = elsewhere(llama, found, also=[{"batch_size": 1, "prompt_tokens": 2}]).shapes
+    assert len(shape.seconds_bundle) == SETTINGS.also_pairs
 
 
 def test_where_nothing_else_is_asked_for_nothing_is_loaded(
