@@ -10,6 +10,8 @@ from taylor_ops.errors import BadInput
 from taylor_ops.original import Original
 from taylor_ops.texts import SEQUENCE_TOKENS, longest, sequences
 
+_TABLES = ("wpe.weight", "embed_positions.weight")
+
 
 def require_positions(source: Original, key: str, tokens: int) -> None:
     """Raise `BadInput` where a model has fewer positions; of some models the config does not say how many."""
@@ -25,10 +27,13 @@ def require_positions(source: Original, key: str, tokens: int) -> None:
 def require_readable(config: ReleaseConfig, source: Original, tokenizer: Any) -> None:
     """Read every text of a release once, so that a mistake in one ends it before its long work.
 
-    Raises `BadInput` as `texts.prompts` does, and where the model has too few positions for what is run.
+    Raises `BadInput` as `texts.prompts` does, and where the model has learned each of its positions, and has too few
+    for what is run: it cannot go on where their table ends. Rotary positions have no end.
     """
+    learned = any(name.endswith(_TABLES) for name in source.shapes)
     for key, tokens in _run_at_once(config, tokenizer):
-        require_positions(source, key, tokens)
+        if learned:
+            require_positions(source, key, tokens)
 
 
 def _run_at_once(config: ReleaseConfig, tokenizer: Any) -> Iterator[tuple[str, int]]:

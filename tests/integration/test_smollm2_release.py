@@ -39,6 +39,7 @@ SETTINGS = {
     "latency.target_slowdown": "2.3",
     # Wide, so that a busy machine does not decide what is tested here.
     "latency.tolerance": "0.5",
+    "latency.disturbance": "1",
     "latency.prompt_tokens": "16",
     "latency.new_tokens": "4",
     "latency.also": "[]",

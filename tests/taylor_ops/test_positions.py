@@ -48,10 +48,18 @@ FITS: dict[str, Any] = {
         ("exactness", {"running_text": [{"name": "long", "builtin": "held_out"}]}, "`exactness.running_tokens`"),
     ],
 )
-def test_more_tokens_at_once_than_there_are_positions_are_refused_by_the_key_that_asks_for_them(
-    tmp_path: Path, section: str, changes: dict[str, Any], asks: str
+@pytest.mark.parametrize(
+    ("model_type", "sizes"),
+    [
+        ("gpt2", {"n_positions": POSITIONS, "max_position_embeddings": POSITIONS}),
+        ("opt", {"max_position_embeddings": POSITIONS}),
+        ("llama", {"max_position_embeddings": POSITIONS}),
+    ],
+)
+def test_more_tokens_at_once_than_learned_positions_are_refused_by_the_key_that_asks_for_them(
+    tmp_path: Path, model_type: str, sizes: dict[str, int], section: str, changes: dict[str, Any], asks: str
 ) -> None:
-    folder = save_tiny_model(tmp_path / "original", "gpt2", n_positions=POSITIONS, max_position_embeddings=POSITIONS)
+    folder = save_tiny_model(tmp_path / "original", model_type, **sizes)
     prompts = tmp_path / "short.txt"
     prompts.write_text("One short prompt.\n", encoding="utf-8")
     fits = FITS | {"source": {"kind": "folder", "path": str(folder)}}
@@ -62,6 +70,10 @@ def test_more_tokens_at_once_than_there_are_positions_are_refused_by_the_key_tha
         require_readable(config, Original(folder), load_tokenizer(folder))
 
     read(fits)
+    if model_type == "llama":
+        # Rotary positions go on.
+        read(fits | {section: fits[section] | changes})
+        return
     with pytest.raises(BadInput, match=asks) as caught:
         read(fits | {section: fits[section] | changes})
     assert "the model has 128 positions" in caught.value.cause
