@@ -269,9 +269,10 @@ class Latency(Section):
     """Most pairs a candidate gets on a noisy machine, before the release ends with what to do about it."""
     min_seconds: float = Field(default=2.0, ge=0, le=3600)
     """How long the samples of a candidate last at least, all together, before it is said to meet the target."""
-    disturbance: float = Field(default=0.05, ge=0, le=1)
+    disturbance: float = Field(default=0.15, ge=0, le=1)
     """Largest share of the time of a pair for which a thread may wait for a processor that other programs have; a pair
-    above is timed again. 1 lets all pass, and the slowdown is then that of a busy machine. Of Linux alone."""
+    above is timed again. A Prefect server beside the run takes a part of what is allowed. 1 lets all pass, and the
+    slowdown is then that of a busy machine. Of Linux alone."""
     warmup: int = Field(default=1, ge=1)
     """Pairs that are run before any is counted."""
     max_trials: int = Field(default=4, ge=1)
