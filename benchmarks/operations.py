@@ -5,8 +5,8 @@
 A Prefect server, a work pool and a worker of its own on loopback; `prefect deployment run release/smollm2 --watch` once
 with nothing cached and then again, unchanged. The machinery is all the time of the command that no stage took: the
 command itself, the worker that looks for work, the process that it starts, the imports, what is asked of the server,
-and the report. Half an hour; `--reduced` has the stages do much less: then it is the seconds of the machinery that tell,
-beside those that a whole release took by `python -m benchmarks.release`.
+and the report. Half an hour. `--reduced` has the stages do much less: then it is the seconds of the machinery that
+tell, beside those that a whole release took by `python -m benchmarks.release`.
 """
 
 from __future__ import annotations
