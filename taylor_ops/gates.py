@@ -59,8 +59,8 @@ def gates_before_publication(
 
 
 def gates_in_markdown(found: Iterable[Gate]) -> str:
-    """Gates as a table in Markdown."""
-    return markdown_table(["gate", "required", "found"], [(one.gate, one.required, one.found) for one in found])
+    """Gates as a table in Markdown: what was found first, for the form of an approval shows two columns."""
+    return markdown_table(["gate", "found", "required"], [(one.gate, one.found, one.required) for one in found])
 
 
 def _protected(protected: int, total: int) -> Gate:
