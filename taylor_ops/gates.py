@@ -21,8 +21,8 @@ class Gate(Record):
     """One promise of a release. required: what the gate asks for; found: what was measured."""
 
     gate: str
-    required: str
     found: str
+    required: str
 
 
 def gates(record: ReleaseRecord) -> tuple[Gate, ...]:
