@@ -206,8 +206,9 @@ def _require_reachable(
     doubted: tuple[float, float],
     by_bytes: bool,
 ) -> None:
-    """reachable: slowdowns as they are estimated. doubted: outside of these a target is refused."""
-    if not doubted[0] <= config.latency.target_slowdown <= doubted[1]:
+    """reachable: slowdowns as they are estimated. doubted: a target is refused whose band lies outside of these."""
+    low, high = (config.latency.target_slowdown * (1 + side * config.latency.tolerance) for side in (-1, 1))
+    if high < doubted[0] or doubted[1] < low:
         raise out_of_reach(config.latency, reachable, config.conversion, original.activation, by_bytes)
 
 

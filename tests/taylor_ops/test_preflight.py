@@ -209,6 +209,19 @@ def test_the_head_is_counted_once_however_few_layers_are_timed(
     assert with_head.reachable[0] == pytest.approx(slower, rel=1e-3)
 
 
+@pytest.mark.parametrize(("tolerance", "within"), [(0.03, False), (0.5, True)])
+def test_a_target_is_within_reach_where_its_band_is(
+    llama: Sample, tmp_path: Path, tolerance: float, within: bool
+) -> None:
+    reachable = estimate(llama, tmp_path).reachable
+    target = 1.6 * reachable[1]
+    if within:
+        assert estimate(llama, tmp_path, target_slowdown=target, tolerance=tolerance).target == target
+    else:
+        with pytest.raises(BadInput, match="cannot be reached"):
+            estimate(llama, tmp_path, target_slowdown=target, tolerance=tolerance)
+
+
 def test_what_is_fixed_beside_the_columns_is_no_cost_of_a_column(
     llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
