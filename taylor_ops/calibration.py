@@ -40,6 +40,8 @@ _FAR_APART = 0.05
 # Two slowdowns that differ by more than this part of them differ by more than noise: the slope between them is
 # believed, however far from that of the line through no extra columns.
 _CLEARLY_APART = 0.05
+# Of its slowdown, how much a bundle is taken to owe to its columns at least.
+_LEAST_RISE = 0.1
 
 
 class Pairs(Record):
@@ -228,7 +230,8 @@ def _corrected(seen: Sequence[tuple[Plan, float]]) -> Callable[[Plan], float]:
     """The slowdown of a plan by the line through what was measured: plans and their slowdowns."""
     last, slowdown = seen[-1]
     extra = last.columns - last.neurons
-    slope = (slowdown - 1) / extra
+    # With few columns a bundle may be no slower than its original: that is no line to climb.
+    slope = max(slowdown - 1, _LEAST_RISE * slowdown) / extra
     # Of all before the last, noise is least of what lies between these two.
     other, slowdown_of_other = max(seen, key=lambda one: abs(one[1] - slowdown))
     apart = last.columns - other.columns

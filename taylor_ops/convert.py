@@ -138,9 +138,7 @@ def convert(
         elif len({job.place for job in jobs}) > 1:
             _on_all_devices(jobs, report)
         else:
-            for done, job in enumerate(jobs, start=1):
-                _convert_part(job, original, expansions)
-                report(done)
+            _in_order(jobs, original, expansions, report)
         made = _finished(folders)
         layers = [layer for one in made for layer in one.layers]
         widths = {path: width for one in made for path, width in one.widths.items()}
@@ -159,6 +157,16 @@ def convert(
         original_bytes=original.bytes(DTYPES[conversion.dtype]),
         layers=tuple(layers),
     )
+
+
+def _in_order(jobs: Sequence[Job], original: Original, expansions: Expansions, report: Callable[[int], None]) -> None:
+    """Convert every job, one after the other; the next layer is fitted while the terms of one are written."""
+    paths = [mlp.path for job in jobs for mlp in job.part.mlps]
+    with threads_restored(), expansions.fitted_ahead(paths):
+        use_threads(1)
+        for done, job in enumerate(jobs, start=1):
+            _convert_part(job, original, expansions)
+            report(done)
 
 
 def _on_all_devices(jobs: Sequence[Job], report: Callable[[int], None]) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from taylor_ops.original import Original
 
-READ_SHARE = 0.55
+READ_SHARE = 0.38
 """Time to read a byte of stacked terms over the mean time per byte of the original, on two CPU cores in float32.
 
 It only makes the first guess of the calibration; what is reported is measured.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, cycle, pairwise
 from pathlib import Path
@@ -100,6 +102,14 @@ class _Candidate(NamedTuple):
     clear_share: float = 0.0
 
 
+class _Ahead(NamedTuple):
+    """Which layer follows which, and the fits of layers whose turn has not come."""
+
+    pool: ThreadPoolExecutor
+    following: dict[str, str]
+    begun: dict[str, Future[FittedLayer]]
+
+
 class Expansions:
     """The expansions of all layers of one model, fitted on demand from its captured ranges."""
 
@@ -109,6 +119,7 @@ class Expansions:
         self._conversion = conversion
         self._last: tuple[str, FittedLayer] | None = None
         self._kept: dict[str, FittedLayer] = {}
+        self._ahead: _Ahead | None = None
 
     @property
     def paths(self) -> list[str]:
@@ -119,12 +130,32 @@ class Expansions:
         """Fit these layers once for all plans to come, which end their series at other orders; 2.6 kB a neuron."""
         self._kept = {path: self[path] for path in paths}
 
+    @contextmanager
+    def fitted_ahead(self, paths: Sequence[str]) -> Iterator[None]:
+        """Within the block a thread fits each of these layers while the one before it in `paths` is at work.
+
+        Torch should compute on one thread there: its setting is one of the whole process.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            self._ahead = _Ahead(pool, dict(pairwise(paths)), {})
+            try:
+                yield
+            finally:
+                self._ahead = None
+
     def __getitem__(self, path: str) -> FittedLayer:
         if path in self._kept:
             return self._kept[path]
         if self._last is None or self._last[0] != path:
-            self._last = path, fit_layer(self._activation, self._ranges[path], self._conversion)
+            begun = self._ahead.begun.pop(path, None) if self._ahead else None
+            self._last = path, self._fitted(path) if begun is None else begun.result()
+            if self._ahead is not None and path in self._ahead.following:
+                following = self._ahead.following[path]
+                self._ahead.begun[following] = self._ahead.pool.submit(self._fitted, following)
         return self._last[1]
+
+    def _fitted(self, path: str) -> FittedLayer:
+        return fit_layer(self._activation, self._ranges[path], self._conversion)
 
     def ladder(self) -> list[Plan]:
         """The plans to choose from, by rising number of columns; the first is the cheapest that was asked for.

@@ -10,9 +10,10 @@ feature `phi(z) * u` and their output weights, as they are, behind the terms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,22 @@ _FEATURE_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
 
 _FEW_FEATURES = {"cpu": 1 << 16, "cuda": 1 << 22}
 """Up to so many features a layer the number of calls takes longer than the work in them."""
+
+FEW_ROWS = 64
+"""Up to so many tokens the terms are read in pieces, see `product`."""
+
+_PIECE_ROWS = 32
+"""Rows of a piece; where the hidden size is no multiple of it, the largest power of two in both."""
+
+_FEWEST_PIECE_ROWS = 8
+
+_MKL: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+
+
+def _is_exporting() -> bool:
+    """Whether the layer is exported; one graph is to hold for every number of tokens then."""
+    asked = getattr(torch.compiler, "is_exporting", None)
+    return asked is not None and bool(asked())
 
 
 def basis_features(
@@ -108,6 +125,46 @@ def closed_form_features(basis: str, columns: Columns, t: Tensor, factor: Tensor
         return torch.pow(t.index_select(-1, columns.neuron), columns.order).mul_(factor)
     psi = torch.asin(t).index_select(-1, columns.neuron)
     return torch.addcmul(columns.turn, columns.order, psi).cos_().sub_(columns.offset).mul_(factor)
+
+
+def product(layer: nn.Module, features: Tensor) -> Tensor:
+    """What `layer` gives for features [T, K]: a linear layer in pieces, where all cores can then read its weights.
+
+    On an AMD processor MKL works a product with few rows in float32 on one thread, which reads half as fast as the
+    memory is; many small products it shares out. Whatever else was made of the layer (quantized, adapted, hooked) is
+    called as it is, and so is one that has to give gradients, which would take memory for every piece.
+    """
+    if not _is_read_in_pieces(layer, features):
+        called: Tensor = layer(features)
+        return called
+    weight, bias = layer.weight, layer.bias
+    pieces = weight.view(-1, math.gcd(len(weight), _PIECE_ROWS), weight.shape[1]).mT
+    tokens = features.expand(len(pieces), -1, -1)
+    if torch.compiler.is_compiling():
+        # Of `bmm` the compiler makes something else, in which every row computes all features anew.
+        output = torch.baddbmm(features.new_zeros(1), tokens, pieces)
+    else:
+        output = torch.bmm(tokens, pieces)
+    output = output.transpose(0, 1).reshape(features.shape[0], len(weight))
+    return output if bias is None else output + bias
+
+
+def _is_read_in_pieces(layer: nn.Module, features: Tensor) -> TypeGuard[nn.Linear]:
+    """Whether `layer` is a plain linear layer of many rows in float32 on a CPU, and `features` are few and float32."""
+    return (
+        _MKL
+        and type(layer) is nn.Linear
+        and type(layer.weight) in (Tensor, nn.Parameter)
+        and not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))
+        and features.device.type == "cpu"
+        and features.dtype == layer.weight.dtype == torch.float32
+        and features.shape[-1] == layer.weight.shape[1]
+        and math.gcd(layer.weight.shape[0], _PIECE_ROWS) >= _FEWEST_PIECE_ROWS
+        and not torch.is_autocast_enabled("cpu")
+        and not (torch.is_grad_enabled() and (features.requires_grad or layer.weight.requires_grad))
+        and not _is_exporting()
+        and features.shape[0] <= FEW_ROWS
+    )
 
 
 class TaylorMLP(nn.Module):
@@ -205,7 +262,7 @@ class TaylorMLP(nn.Module):
         z = self.gate(flat)
         factor = None if self.up is None else self.up(flat)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            output: Tensor = self.terms(self._stored(self.features(z, factor), flat.dtype))
+            output = product(self.terms, self._stored(self.features(z, factor), flat.dtype))
         else:
             output = self._in_chunks(z, factor, flat.dtype)
         return output.reshape(*hidden_states.shape[:-1], output.shape[-1])
@@ -226,7 +283,7 @@ class TaylorMLP(nn.Module):
         for start in range(0, max(1, len(z)), rows):
             chunk = z[start : start + rows]
             gates = None if factor is None else factor[start : start + rows]
-            parts.append(self.terms(self._stored(self.features(chunk, gates, buffer[: len(chunk)]), dtype)))
+            parts.append(product(self.terms, self._stored(self.features(chunk, gates, buffer[: len(chunk)]), dtype)))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

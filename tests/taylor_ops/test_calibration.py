@@ -95,6 +95,14 @@ def test_the_search_converges_where_most_of_the_cost_is_fixed(
     found_within_tolerance(target, Machine(line(slope, overhead)), line(slope * guess))
 
 
+def test_the_search_climbs_from_a_first_candidate_that_is_no_slower_than_the_original() -> None:
+    machine = Machine(line(3e-4, overhead=-0.25))
+    plan, trials = find(1.3, machine, line(4e-4))
+    assert trials[0].slowdown < 1
+    assert machine.slowdown(plan) == pytest.approx(1.3, rel=0.03)
+    assert len(trials) <= 4
+
+
 def test_a_secant_that_measurements_tell_apart_is_believed_however_flat() -> None:
     chosen, trials = found_within_tolerance(4.0, Machine(line(2.5e-4, 2.5)), line(5e-4))
     assert [trial.plan.columns for trial in trials] == [6100, 4600, 2100]

@@ -315,9 +315,9 @@ class Hub:
         raise LocalEntryNotFoundError("nothing")
 
 
-def on_the_hub(sample: Sample, target: float) -> ReleaseConfig:
+def on_the_hub(sample: Sample, target: float, tolerance: float = 0.03) -> ReleaseConfig:
     source = {"kind": "hub", "repo_id": "owner/tiny", "revision": "0" * 40}
-    return config_of(sample, source=source, latency={"target_slowdown": target})
+    return config_of(sample, source=source, latency={"target_slowdown": target, "tolerance": tolerance})
 
 
 def test_of_a_source_on_the_hub_no_weight_is_fetched_and_what_bytes_tell_is_told(
@@ -341,7 +341,7 @@ def test_of_a_source_on_the_hub_a_target_that_bytes_rule_out_is_refused(
 ) -> None:
     Hub(monkeypatch, llama.original)
     with pytest.raises(BadInput, match=r"cannot be reached: .* going by bytes alone"):
-        preflight.preflight(on_the_hub(llama, target), tmp_path, silent)
+        preflight.preflight(on_the_hub(llama, target, tolerance=0.01), tmp_path, silent)
 
 
 def test_of_a_source_on_the_hub_with_a_kinked_activation_one_plan_is_within_reach(

@@ -36,7 +36,7 @@ class Simulated(Machine):
 
     def __init__(self, seed: int) -> None:
         chance = random.Random(seed)
-        slope, overhead, bend = chance.uniform(3e-4, 3e-3), chance.uniform(0, 1.0), chance.uniform(-0.1, 0.1)
+        slope, overhead, bend = chance.uniform(3e-4, 3e-3), chance.uniform(-0.25, 1.0), chance.uniform(-0.1, 0.1)
         most = LADDER[-1].columns - NEURONS
 
         def true(rung: Plan) -> float:
@@ -44,7 +44,7 @@ class Simulated(Machine):
             return 1 + overhead + slope * extra * (1 + bend * extra / most)
 
         super().__init__(true)
-        self.target = chance.uniform(true(LADDER[8]), true(LADDER[-9]))
+        self.target = chance.uniform(max(1.1, true(LADDER[8])), true(LADDER[-9]))
         self.guess = line(slope * chance.uniform(0.6, 1.6))
         self.noise, self.drift = 10 ** chance.uniform(-3, -1.5), chance.uniform(-0.3, 0.3) / 200
         self.outliers = chance.choice([0.0, 0.02, 0.1])
