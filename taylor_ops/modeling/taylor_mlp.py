@@ -50,7 +50,7 @@ _FEATURE_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
 _FEW_FEATURES = {"cpu": 1 << 16, "cuda": 1 << 22}
 """Up to so many features a layer the number of calls takes longer than the work in them."""
 
-FEW_ROWS = 64
+FEW_ROWS = 16
 """Up to so many tokens the terms are read in pieces, see `product`."""
 
 _PIECE_ROWS = 32
@@ -153,6 +153,7 @@ def _is_read_in_pieces(layer: nn.Module, features: Tensor) -> TypeGuard[nn.Linea
     """Whether `layer` is a plain linear layer of many rows in float32 on a CPU, and `features` are few and float32."""
     return (
         _MKL
+        and (torch.compiler.is_compiling() or torch.get_num_threads() > 1)
         and type(layer) is nn.Linear
         and type(layer.weight) in (Tensor, nn.Parameter)
         and not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,12 +12,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from taylor_ops.modeling import taylor_mlp
 from taylor_ops.modeling.taylor_mlp import TaylorMLP, product
+from taylor_ops.threads import threads_restored, use_threads
 
 
 @pytest.fixture
-def with_mkl(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where torch was built with MKL: the pieces give the same anywhere."""
+def with_mkl(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As where torch was built with MKL and has two threads: the pieces give the same anywhere."""
     monkeypatch.setattr(taylor_mlp, "_MKL", True)
+    with threads_restored():
+        use_threads(2)
+        yield
 
 
 class Products(TorchDispatchMode):
@@ -103,8 +107,13 @@ def test_a_product_is_not_in_pieces_where_that_gains_nothing() -> None:
         assert product(plain(), few).dtype == torch.bfloat16
 
 
-def test_without_mkl_a_product_is_not_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taylor_mlp, "_MKL", False)
+@pytest.mark.usefixtures("with_mkl")
+@pytest.mark.parametrize(("mkl", "threads"), [(False, 2), (True, 1)])
+def test_without_mkl_or_on_one_thread_a_product_is_not_in_pieces(
+    monkeypatch: pytest.MonkeyPatch, mkl: bool, threads: int
+) -> None:
+    monkeypatch.setattr(taylor_mlp, "_MKL", mkl)
+    use_threads(threads)
     layer = nn.Linear(128, 64, bias=False).requires_grad_(False)
     assert products_of(layer, torch.ones(1, 128)) == ["mm"]
 
