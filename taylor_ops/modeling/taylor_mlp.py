@@ -57,6 +57,7 @@ _PIECE_ROWS = 32
 """Rows of a piece; where the hidden size is no multiple of it, the largest power of two in both."""
 
 _FEWEST_PIECE_ROWS = 8
+"""Of a hidden size that gives smaller pieces the terms are read as one product."""
 
 _MKL: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
 
