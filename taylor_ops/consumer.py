@@ -10,20 +10,25 @@ from typing import Any
 
 
 def main() -> None:
-    """Load the bundle and continue all prompts greedily, as one batch padded on the left."""
+    """Answer the request, with the packages that it names and no others on the path."""
     request: dict[str, Any] = json.load(sys.stdin)
     sys.path.append(request["packages"])
+    tokens = continued(request["bundle"], request["prompts"], request["new_tokens"])
+    modules = sorted({name.partition(".")[0] for name in sys.modules})
+    print(json.dumps({"tokens": tokens, "modules": modules}))
 
+
+def continued(bundle: str, prompts: list[list[int]], new: int) -> list[list[int]]:
+    """Load the bundle and continue all prompts greedily by `new` tokens, as one batch padded on the left."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(request["bundle"], trust_remote_code=True)
-    model = AutoModelForCausalLM.from_pretrained(request["bundle"], trust_remote_code=True, dtype="auto").eval()
+    tokenizer = AutoTokenizer.from_pretrained(bundle, trust_remote_code=True)
+    model = AutoModelForCausalLM.from_pretrained(bundle, trust_remote_code=True, dtype="auto").eval()
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    length = max(map(len, request["prompts"]))
-    ids = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in request["prompts"]])
-    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in request["prompts"]])
-    new = request["new_tokens"]
+    length = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     with torch.inference_mode():
         output = model.generate(
             input_ids=ids,
@@ -33,8 +38,8 @@ def main() -> None:
             do_sample=False,
             pad_token_id=pad,
         )
-    modules = sorted({name.partition(".")[0] for name in sys.modules})
-    print(json.dumps({"tokens": output[:, length:].tolist(), "modules": modules}))
+    tokens: list[list[int]] = output[:, length:].tolist()
+    return tokens
 
 
 if __name__ == "__main__":

@@ -96,7 +96,10 @@ def layer_errors(
     margin: float,
     prompts: Sequence[Sequence[int]],
 ) -> tuple[LayerError, ...]:
-    """Run about 1024 tokens of `prompts` through the original and give the input of each MLP to the bundle's too."""
+    """Run about 1024 tokens of `prompts` through the original and give the input of each MLP to the bundle's too.
+
+    The last token of every prompt is also given on its own; the larger error counts.
+    """
     limits = {path: _Limits.of(one, margin, original.device) for path, one in captured.items()}
     inputs: dict[str, Tensor] = {}
     inside: dict[str, Tensor] = {}
@@ -111,9 +114,11 @@ def layer_errors(
         elif role == "factor":
             inside[path] &= (values.abs() <= limit.factor).all(-1)
         else:
-            apart = bundle.get_submodule(path)(inputs.pop(path)).float() - values.float()
-            error = torch.linalg.vector_norm(apart, dim=-1) / captured[path].output_norm
-            found[path].append((error, inside.pop(path)))
+            given, mlp = inputs.pop(path), bundle.get_submodule(path)
+            error = _apart(mlp(given), values)
+            # The last token also on its own: a decode step may take another way through the layer.
+            error[-1:] = torch.maximum(error[-1:], _apart(mlp(given[-1:]), values[-1:]))
+            found[path].append((error / captured[path].output_norm, inside.pop(path)))
 
     left = _TOKENS
     with watched(original, mlps, see), torch.inference_mode():
@@ -124,6 +129,12 @@ def layer_errors(
             original(input_ids=ids, use_cache=False, logits_to_keep=1)
             left -= ids.shape[1]
     return tuple(_layer_error(path, *map(torch.cat, zip(*pairs, strict=True))) for path, pairs in found.items())
+
+
+def _apart(said: Tensor, values: Tensor) -> Tensor:
+    """Norms [T] of the differences between outputs [T, H], in float32."""
+    norms: Tensor = torch.linalg.vector_norm(said.float() - values.float(), dim=-1)
+    return norms
 
 
 def _layer_error(path: str, error: Tensor, inside: Tensor) -> LayerError:

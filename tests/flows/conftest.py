@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prefect.testing.utilities import prefect_test_harness
 
-from taylor_ops import latency
+from taylor_ops import consumer, latency, verify
 from tests.clocks import of_each
 from tests.tiny_models import save_tiny_model
 
@@ -63,6 +63,16 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def simulated_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """`decode_seconds` in place of the clock."""
     monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+
+
+@pytest.fixture
+def consumer_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bundles say their tokens here, in place of a process of their own: to start one takes longer than a release."""
+
+    def continuations_of(bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+        return consumer.continued(str(bundle), [list(prompt) for prompt in prompts], new_tokens)
+
+    monkeypatch.setattr(verify, "continuations_of", continuations_of)
 
 
 @pytest.fixture

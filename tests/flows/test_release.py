@@ -27,7 +27,7 @@ from tests.flows.keyed import key_of
 from tests.keys import write_key
 from tests.taylor_ops import release_example as example
 
-pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock")
+pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock", "consumer_in_this_process")
 
 Tensors = Iterable[tuple[str, Tensor | ByRows]]
 DOWN = "model.layers.1.mlp.terms.weight"

@@ -29,7 +29,7 @@ from taylor_ops.publish import publish
 from tests.keys import write_key
 from tests.taylor_ops import release_example as example
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.usefixtures("prefect_server", "consumer_in_this_process")
 FINDINGS = Findings(
     source=example.source(),
     converted=example.converted(),

@@ -37,7 +37,7 @@ from tests.flows.test_release import published
 from tests.flows.test_release import run as released
 from tests.tiny_models import save_tiny_model
 
-pytestmark = pytest.mark.usefixtures("prefect_server", "one_layer_a_part")
+pytestmark = pytest.mark.usefixtures("prefect_server", "one_layer_a_part", "consumer_in_this_process")
 
 ROOT = Path(__file__).parents[2]
 CONVERSION = Conversion(tolerance=1e-4)

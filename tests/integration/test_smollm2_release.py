@@ -36,7 +36,8 @@ SETTINGS = {
     "publish.target": "hub",
     "calibration.tokens": "1024",
     "conversion.tolerance": "0.01",
-    "latency.target_slowdown": "2.3",
+    "conversion.min_protected": "1",
+    "latency.target_slowdown": "1.8",
     # Wide, so that a busy machine does not decide what is tested here.
     "latency.tolerance": "0.5",
     "latency.disturbance": "1",

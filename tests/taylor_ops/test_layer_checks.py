@@ -18,12 +18,21 @@ from tests.taylor_ops.conftest import CPU, Sample
 PROMPTS = torch.randint(32, 127, (8, 24), generator=torch.Generator().manual_seed(3)).tolist()
 
 
-def errors_of(sample: Sample, scaled: dict[str, float] | None = None, **narrowed: float) -> tuple[LayerError, ...]:
-    """The measured errors; `scaled` multiplies tensors of the bundle, `narrowed` scales what was captured."""
+def errors_of(
+    sample: Sample, scaled: dict[str, float] | None = None, alone: dict[str, float] | None = None, **narrowed: float
+) -> tuple[LayerError, ...]:
+    """The measured errors; `scaled` multiplies tensors of the bundle, `narrowed` scales what was captured.
+
+    alone: multiplies the outputs of MLPs that are given one token.
+    """
     bundle = load_bundle(sample.converted, CPU)
     with torch.no_grad():
         for name, factor in (scaled or {}).items():
             bundle.get_parameter(name).mul_(factor)
+    for path, factor in (alone or {}).items():
+        bundle.get_submodule(path).register_forward_hook(
+            lambda _mlp, given, output, factor=factor: output * factor if len(given[0]) == 1 else output
+        )
     ranges = read_ranges(sample.ranges)
     for key, scale in narrowed.items():
         ranges = {path: replace(one, **{key: getattr(one, key) * scale}) for path, one in ranges.items()}
@@ -55,6 +64,14 @@ def test_a_layer_that_computes_nan_is_rejected(llama: Sample) -> None:
     errors = errors_of(llama, {"model.layers.1.mlp.terms.weight": math.nan})
     with pytest.raises(GateRejected, match=r"model\.layers\.1\.mlp"):
         require_within_bounds(errors, llama.record.layers)
+
+
+@pytest.mark.parametrize("factor", [1.1, math.nan])
+def test_a_layer_that_is_wrong_about_one_token_alone_is_rejected_by_name(gated_or_plain: Sample, factor: float) -> None:
+    path = "model.layers.1.mlp"
+    errors = errors_of(gated_or_plain, alone={path: factor})
+    with pytest.raises(GateRejected, match=rf"{path}: its output is wrong by .* a-priori bound and arithmetic allow"):
+        require_within_bounds(errors, gated_or_plain.record.layers)
 
 
 @pytest.mark.parametrize("narrowed", [{"high": 1e-3, "low": 1e-3}, {"factor": 1e-3}], ids=["inputs", "factors"])
