@@ -20,6 +20,7 @@ from flows.errors_in_logs import without_tracebacks
 from taylor_ops import convert as conversion
 from taylor_ops.config import Execution
 from taylor_ops.errors import BadInput, WorkFailed
+from taylor_ops.freed_memory import keep_freed_memory
 from taylor_ops.parts import Carry, Job
 from taylor_ops.threads import threads_restored, use_threads
 
@@ -46,6 +47,7 @@ def carried_by(execution: Execution) -> Carry | None:
 def convert_part(job: Job, threads: int) -> None:
     """Convert one part, in whichever process the runner starts this."""
     without_tracebacks()
+    keep_freed_memory()
     use_threads(threads)
     conversion.convert_part(job)
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from taylor_ops.config import Basis
-from taylor_ops.expansion import Expansion, coefficients, errors, evaluate, offsets, signs
+from taylor_ops.expansion import Expansion, coefficients, evaluate, offsets, signs
 from taylor_ops.threads import on_one_thread
 
 _FAILURE = 1e-9
@@ -96,10 +96,10 @@ def layer_bound(
     factor: [..., F], |u_j| at most. output_norm: what the error is relative to, a typical ||y||_2 (above 0).
     low, high: [..., F], the range of z_j; None where none leaves its interval.
 
-    Truncation. The activation of neuron j is wrong by at most d_j = `errors` at its order, outside its interval too: a
-    smooth phi goes on with phi(z) - phi(end) there, a kinked one is 0 to the left and its series to the right. With s_j
-    = ||w_j|| |u_j| d_j the output is wrong by at most sum_j s_j, and by at most alignment * ||s||_2, as sum_j w_j x_j =
-    W' (||w_j|| x_j)_j with the scaled columns W'. The smaller counts.
+    Truncation. The activation of neuron j is wrong by at most d_j = `errors` of the expansion at its order, outside its
+    interval too: a smooth phi goes on with phi(z) - phi(end) there, a kinked one is 0 to the left and its series to the
+    right. With s_j = ||w_j|| |u_j| d_j the output is wrong by at most sum_j s_j, and by at most alignment * ||s||_2, as
+    sum_j w_j x_j = W' (||w_j|| x_j)_j with the scaled columns W'. The smaller counts.
 
     Rounding. An entry x is stored with an error of at most v |x| + v m, v the unit roundoff and m the smallest normal
     number, so neuron j adds at most b_j = |u_j| sum_n (v ||w_j|| |c_nj| + sqrt(H) v m) |P_n|. In the interval
@@ -115,7 +115,7 @@ def layer_bound(
     least = math.sqrt(weights.rows) * v * torch.finfo(dtype).smallest_normal
     size = coefficients(expansion, orders).abs()
     leading = size[:2].amax(0)
-    activation_error = errors(expansion).gather(0, orders[None])[0]
+    activation_error = expansion.errors.gather(0, orders[None])[0]
     stored = torch.where(torch.arange(len(size))[:, None] <= orders, v * weights.norms * size + least, 0.0)
     neuron_error = _largest(expansion.basis, stored, torch.ones_like(leading))
     if low is not None and high is not None and expansion.kinked:

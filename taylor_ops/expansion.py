@@ -13,7 +13,7 @@ For neuron j with local embedding z0_j and radius r_j, `phi(z) ~ sum_n c[n, j] P
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -55,8 +55,26 @@ class Expansion:
         """The basis in which this expansion is evaluated."""
         return "chebyshev" if self.taylor is None else "taylor"
 
+    @cached_property
+    def errors(self) -> Tensor:
+        """Bound [D, F] on the error of phi on each interval when the series ends at order 0 .. D - 1.
+
+        The sum of the magnitudes of what is left out up to degree 160: |P_n(t)| <= 1 on |t| <= 1 in both bases. What
+        lies beyond is of the size of float64 rounding for every interval that a release uses.
+        """
+        series = self.chebyshev
+        if self.taylor is not None:
+            series = torch.where(self.taylor.isnan(), series, self.taylor)
+        left_out = series[1:].abs()
+        # Row by row: `cumsum` goes down one column after another, and misses the cache at every step.
+        for order in range(len(left_out) - 2, -1, -1):
+            left_out[order] += left_out[order + 1]
+        return left_out
+
     def of(self, kept: Tensor) -> Expansion:
         """The expansions of the neurons where `kept` [F] is true."""
+        if bool(kept.all()):
+            return self
         taylor = None if self.taylor is None else self.taylor[:, kept]
         return Expansion(self.center[kept], self.radius[kept], self.chebyshev[:, kept], taylor, self.kinked)
 
@@ -126,26 +144,10 @@ def fit(activation: Activation, center: Tensor, radius: Tensor, basis: Basis) ->
     return Expansion(center, radius, chebyshev, scaled, kinked)
 
 
-def errors(expansion: Expansion) -> Tensor:
-    """Bound [D, F] on the error of phi on each interval when the series ends at order 0 .. D - 1.
-
-    The sum of the magnitudes of what is left out up to degree 160: |P_n(t)| <= 1 on |t| <= 1 in both bases. What lies
-    beyond is of the size of float64 rounding for every interval that a release uses.
-    """
-    series = expansion.chebyshev
-    if expansion.taylor is not None:
-        series = torch.where(expansion.taylor.isnan(), series, expansion.taylor)
-    left_out = series[1:].abs()
-    # Row by row: `cumsum` goes down one column after another, and misses the cache at every step.
-    for order in range(len(left_out) - 2, -1, -1):
-        left_out[order] += left_out[order + 1]
-    return left_out
-
-
 def orders_for(bounds: Tensor, tolerance: Tensor | float, max_order: int) -> Tensor:
     """Smallest order [F] (int64, at least 1) with an error of at most `tolerance`, one for all neurons or [F].
 
-    bounds: [D, F] of `errors`. `max_order + 1` where no order does.
+    bounds: [D, F] of `Expansion.errors`. `max_order + 1` where no order does.
     """
     return (bounds[: max_order + 1] > tolerance).sum(0).clamp_min(1)
 

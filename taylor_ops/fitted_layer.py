@@ -11,7 +11,7 @@ from torch import Tensor
 from taylor_ops.activations import Activation
 from taylor_ops.bound import Bound, OutputWeights, equal_shares, layer_bound
 from taylor_ops.config import Conversion
-from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for, right_of_the_kink
+from taylor_ops.expansion import Expansion, coefficients, fit, intervals, orders_for, right_of_the_kink
 from taylor_ops.models import DTYPES
 from taylor_ops.ranges import LayerRange, widened
 from taylor_ops.threads import on_one_thread
@@ -45,20 +45,16 @@ class FittedLayer:
         """
         asked = tightening, max_order
         if asked not in self._orders:
-            self._orders[asked] = orders_for(self._errors, self.allowed * tightening, max_order)
+            self._orders[asked] = orders_for(self.expansion.errors, self.allowed * tightening, max_order)
         return self._orders[asked]
 
     @cached_property
     def _orders(self) -> dict[tuple[float, int], Tensor]:
         return {}
 
-    @cached_property
-    def _errors(self) -> Tensor:
-        return errors(self.expansion)
-
     def error_at(self, orders: Tensor) -> Tensor:
         """Bound [F] on the error of phi on the interval of each neuron when its series ends at its order."""
-        return self._errors.gather(0, orders[None])[0]
+        return self.expansion.errors.gather(0, orders[None])[0]
 
     def longest_first(self, orders: Tensor) -> Tensor:
         """Neurons [F] by falling order; those of one order by how much they add to the truncation of the layer.

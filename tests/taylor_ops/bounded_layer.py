@@ -11,7 +11,7 @@ from torch import Tensor
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.bound import Bound, OutputWeights, layer_bound
 from taylor_ops.config import Basis
-from taylor_ops.expansion import Expansion, coefficients, errors, fit, intervals, orders_for
+from taylor_ops.expansion import Expansion, coefficients, fit, intervals, orders_for
 from taylor_ops.modeling.taylor_mlp import basis_features
 from taylor_ops.plan import layout, terms
 
@@ -86,7 +86,7 @@ def random_layer(
     middle = torch.randn(neurons, generator=generator).double() * 3
     place = intervals(middle - width / 2, middle + width / 2, 0.25, torch.tensor(14.0).double())
     expansion = fit(ACTIVATIONS[name], *place, basis)
-    orders = orders_for(errors(expansion), 10 ** -float(torch.rand(1, generator=generator) * 5), 64).clamp_max(64)
+    orders = orders_for(expansion.errors, 10 ** -float(torch.rand(1, generator=generator) * 5), 64).clamp_max(64)
     # What a bundle is compared with is the original in the released dtype.
     return Layer(name, weight.to(dtype).float(), expansion, orders, factor, dtype)
 

@@ -29,7 +29,7 @@ from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.target import Target
 from taylor_ops.audit_config import AttackName, Audit, Thresholds
 from taylor_ops.errors import BadInput
-from taylor_ops.expansion import coefficients, errors, evaluate, fit, orders_for
+from taylor_ops.expansion import coefficients, evaluate, fit, orders_for
 from taylor_ops.models import load_original
 from tests.taylor_ops.conftest import CPU, Sample, captured, converted, sample, silent
 
@@ -167,7 +167,7 @@ def test_intervals_are_found_in_powers_whether_or_not_the_own_series_converges(r
     fitted = fit(phi, center, torch.full_like(center, radius), "taylor")
     assert fitted.taylor is not None
     assert bool(fitted.taylor[0].isnan().all()) == (radius > 3)
-    orders = orders_for(errors(fitted), 1e-3, 64)
+    orders = orders_for(fitted.errors, 1e-3, 64)
     terms = (-3 * coefficients(fitted, orders)).float().double()
     found, wide = intervals.intervals_of(terms, orders, "taylor", phi)
     assert torch.allclose(found, center, atol=0.01 * radius)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.bound import OutputWeights, _largest, equal_shares, layer_bound, unit_roundoff
 from taylor_ops.config import Basis
-from taylor_ops.expansion import errors, evaluate, fit
+from taylor_ops.expansion import evaluate, fit
 from taylor_ops.plan import layout, terms
 from tests.taylor_ops.bounded_layer import (
     BASES,
@@ -102,7 +102,7 @@ def test_orthogonal_columns_exceed_half_the_truncation_that_their_alignment_allo
     orders = torch.full((64,), 6)
     layer = Layer("silu", torch.eye(64), expansion, orders, torch.ones(64).double(), torch.float64)
     truncation = float(layer.bound().truncation)
-    assert truncation == pytest.approx(8 * float(errors(expansion)[6, 0]))
+    assert truncation == pytest.approx(8 * float(expansion.errors[6, 0]))
     assert truncation / 2 < float(layer.apart(*one_aligned_input(layer, exact_terms=True))) <= truncation
 
 
@@ -212,7 +212,7 @@ def test_orders_chosen_by_equal_shares_keep_the_tolerance_of_the_layer(layer: La
     weights = OutputWeights.of(layer.weight)
     rounding = float(layer.bound().rounding) / norm
     shares = equal_shares(tolerance, rounding, weights, layer.factor, norm)
-    enough = errors(layer.expansion)[:129] <= shares
+    enough = layer.expansion.errors[:129] <= shares
     if not bool(enough[1:].any(0).all()):
         return
     orders = enough.int().argmax(0).clamp_min(1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.config import Basis
-from taylor_ops.expansion import Expansion, coefficients, errors, evaluate, fit, intervals, offsets, orders_for, signs
+from taylor_ops.expansion import Expansion, coefficients, evaluate, fit, intervals, offsets, orders_for, signs
 from tests.taylor_ops.exact_activations import ORACLES, exact_chebyshev
 
 SATURATION = torch.tensor(14.0, dtype=torch.float64)
@@ -95,7 +95,7 @@ def test_a_reachable_tolerance_is_kept_on_the_whole_interval(
 ) -> None:
     place = intervals(*columns(captured), margin, ACTIVATIONS[name].saturation(torch.tensor(tolerance / 10).double()))
     expansion = fit(ACTIVATIONS[name], *place, basis)
-    orders = orders_for(errors(expansion), tolerance, MAX_ORDER)
+    orders = orders_for(expansion.errors, tolerance, MAX_ORDER)
     reachable = orders <= MAX_ORDER
     error, rounding = sampled_error(name, expansion, orders.clamp_max(MAX_ORDER))
     assert bool((error <= tolerance + rounding)[reachable].all())
@@ -107,7 +107,7 @@ def test_a_reachable_tolerance_is_kept_on_the_whole_interval(
 def test_the_bound_is_never_below_the_error_at_any_order(basis: Basis, name: str, captured: list[Any]) -> None:
     place = intervals(*columns(captured), 0.5, ACTIVATIONS[name].saturation(torch.tensor(1e-5).double()))
     expansion = fit(ACTIVATIONS[name], *place, basis)
-    bound = errors(expansion)
+    bound = expansion.errors
     for order in (1, 3, 8, 21, 64):
         error, rounding = sampled_error(name, expansion, torch.full((len(captured),), order))
         assert bool((error <= bound[order] + rounding).all()), order
@@ -120,8 +120,8 @@ def test_orders_are_the_smallest_whose_bound_keeps_the_tolerance(
     basis: Basis, name: str, captured: list[Any], tolerance: float, max_order: int
 ) -> None:
     expansion = fit(ACTIVATIONS[name], *intervals(*columns(captured), 0.5, SATURATION), basis)
-    bound = errors(expansion)
-    for neuron, order in enumerate(orders_for(errors(expansion), tolerance, max_order).tolist()):
+    bound = expansion.errors
+    for neuron, order in enumerate(orders_for(expansion.errors, tolerance, max_order).tolist()):
         assert 1 <= order <= max_order + 1
         if order <= max_order:
             assert bound[order, neuron] <= tolerance
@@ -195,9 +195,9 @@ def test_an_own_series_that_converges_too_slowly_gives_way_to_one_that_does_not(
     center = torch.linspace(-4, 4, 9, dtype=torch.float64)
     radius = ACTIVATIONS[name].convergence_radius(center) * 0.95
     powers, plain = (fit(ACTIVATIONS[name], center, radius, basis) for basis in ("taylor", "chebyshev"))
-    orders = orders_for(errors(powers), 1e-4, MAX_ORDER)
+    orders = orders_for(powers.errors, 1e-4, MAX_ORDER)
     assert int(orders.max()) <= MAX_ORDER
-    assert torch.equal(orders, orders_for(errors(plain), 1e-4, MAX_ORDER))
+    assert torch.equal(orders, orders_for(plain.errors, 1e-4, MAX_ORDER))
 
 
 def test_coefficients_above_the_order_of_a_neuron_are_zero() -> None:
