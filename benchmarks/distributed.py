@@ -30,8 +30,8 @@ from taylor_ops.files import canonical_json, sha256_of_tree, write_text
 RESULT = Path(__file__).parent / "results" / "distributed.json"
 WORKERS = (1, 2)
 ROUNDS = 5
-LAYERS = 16
-HIDDEN, NEURONS = 64, 16_384
+LAYERS = 312
+HIDDEN, NEURONS = 16, 4096
 
 
 def main() -> None:

@@ -74,13 +74,23 @@ def _carry(execution: Execution, jobs: Sequence[Job], report: Callable[[int], No
         for done, part in enumerate(parts, start=1):
             try:
                 part.result()
+            except ImportError as error:
+                raise WorkFailed(
+                    f"a worker of runner `{execution.runner}` cannot load what a part needs: {_on_one_line(error)}",
+                    "install this version of taylor-release on every machine of the cluster, then run again: finished "
+                    "parts are kept",
+                ) from error
             except deaths as error:
                 raise WorkFailed(
-                    f"a worker of runner `{execution.runner}` died: {' '.join(str(error).split())}",
+                    f"a worker of runner `{execution.runner}` died, or its cluster did: {_on_one_line(error)}",
                     "the usual cause is too little memory for a part a worker: lower `execution.workers`, then run "
                     "again: finished parts are kept",
                 ) from error
             report(done)
+
+
+def _on_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _threads(execution: Execution) -> int:
@@ -107,6 +117,7 @@ def _processes(execution: Execution) -> _Chosen:
 
 def _dask(execution: Execution) -> _Chosen:
     from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
     from prefect_dask import DaskTaskRunner
 
     # Dask would kill a worker for taking more than its share of the memory, however much is free.
@@ -117,7 +128,7 @@ def _dask(execution: Execution) -> _Chosen:
         "dashboard_address": "127.0.0.1:0",
     }
     there = {"address": execution.address} if execution.address else {"cluster_kwargs": local}
-    return DaskTaskRunner(**there), (KilledWorker,)
+    return DaskTaskRunner(**there), (KilledWorker, FutureCancelledError)
 
 
 def _ray(execution: Execution) -> _Chosen:
@@ -126,9 +137,23 @@ def _ray(execution: Execution) -> _Chosen:
     # Not `from ray.exceptions`: prefect_ray imports ray lazily, and its modules would be loaded a second time.
     from ray import exceptions
 
-    local = {"num_cpus": execution.workers, "include_dashboard": False, "logging_level": "warning"}
+    # Without `local` Ray would look for a cluster on this machine, to which no number of workers can be given.
+    local = {
+        "address": "local",
+        "num_cpus": execution.workers,
+        "include_dashboard": False,
+        "logging_level": "warning",
+    }
     there = {"address": execution.address} if execution.address else {"init_kwargs": local}
-    return RayTaskRunner(**there), (exceptions.RayError,)
+    # Not their base class, of which the error that a part raised by itself is one too.
+    deaths = (
+        exceptions.WorkerCrashedError,
+        exceptions.NodeDiedError,
+        exceptions.LocalRayletDiedError,
+        exceptions.OutOfMemoryError,
+        exceptions.ObjectLostError,
+    )
+    return RayTaskRunner(**there), deaths
 
 
 _RUNNERS: dict[str, Callable[[Execution], _Chosen]] = {

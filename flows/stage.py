@@ -73,11 +73,13 @@ class Release:
         folder: Path | None = None,
         device: torch.device | None = None,
         still: Callable[[R], bool] = lambda _record: True,
+        less: str = _LESS_AT_ONCE,
     ) -> R:
         """Run `work` into the stage's folder, or reuse what an earlier run made of the same inputs and code.
 
         device: what the work computes on. A slot of a GPU is held for the work alone; waiting for it is no cost. still:
-        whether what lies elsewhere, and the record speaks of, is there as it was.
+        whether what lies elsewhere, and the record speaks of, is there as it was. less: what to do where the device has
+        too little memory.
         """
         folder = folder or self.stages / stage
         memory = self.stages / f"{stage}.json"
@@ -90,7 +92,7 @@ class Release:
         progress = StageProgress(stage, self.label, self.key(stage))
         with (
             gpu_slot(device),
-            device_errors_explained(device or torch.device("cpu"), stage, _LESS_AT_ONCE),
+            device_errors_explained(device or torch.device("cpu"), stage, less),
             self.measured(stage),
             kept_for(key, folder),
         ):

@@ -125,6 +125,7 @@ def convert(release: Release, source: ResolvedSource, ranges: CapturedRanges, la
             device,
         ),
         device=device,
+        less="set `device: cpu`, which makes the same bytes, or lower `execution.workers`",
     )
 
 

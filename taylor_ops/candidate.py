@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from taylor_ops.checkpoint import write_tensors
 from taylor_ops.convert import mlp_tensors, mlp_tensors_by_rows
 from taylor_ops.errors import WorkFailed
+from taylor_ops.files import disk_errors_explained, require_free
 from taylor_ops.loadable import taylor_entry
 from taylor_ops.modeling.taylor_mlp import install
 from taylor_ops.original import Original
@@ -25,11 +26,15 @@ def convert_in_memory(
     mapped: folder for files from which its tensors are mapped, as those of a loaded model on the CPU are: the pages
     of a file may be larger than others, and are then read faster. The files may be removed afterwards.
     """
-    dtype, device = model.dtype, model.device
+    dtype, device, hidden = model.dtype, model.device, int(original.config.hidden_size)
     stacked = {mlp.path: expansions.layout(mlp.path, plan) for mlp in original.mlps}
     with torch.device("meta"):
         widths = {path: one.widths for path, one in stacked.items()}
         install(model, taylor_entry(original, plan, widths, {path: one.clear for path, one in stacked.items()}))
+    values = sum(original.input_values(mlp) + len(stacked[mlp.path].neuron) * hidden for mlp in original.mlps)
+    needed = dtype.itemsize * values
+    if mapped is not None:
+        require_free(mapped, needed)
     for mlp in original.mlps:
         weights, layout = original.weights(mlp), stacked[mlp.path]
         if mapped is None:
@@ -37,7 +42,8 @@ def convert_in_memory(
             on_device = {name: tensor.contiguous().to(device) for name, tensor in tensors.items()}
         else:
             file = mapped / f"{mlp.path}.safetensors"
-            write_tensors(mlp_tensors_by_rows(weights, layout, dtype), file)
+            with disk_errors_explained(mapped, needed):
+                write_tensors(mlp_tensors_by_rows(weights, layout, dtype), file)
             on_device = load_file(file)
         model.get_submodule(mlp.path).load_state_dict(on_device, assign=True, strict=False)
     path, _, name = original.guard.rpartition(".")

@@ -7,13 +7,12 @@ from typing import NamedTuple
 
 import torch
 
+from taylor_ops.modeling.taylor_mlp import READS_IN_PIECES
 from taylor_ops.original import Original
 
-READ_SHARE = 0.38
-"""Time to read a byte of stacked terms over the mean time per byte of the original, on two CPU cores in float32.
-
-It only makes the first guess of the calibration; what is reported is measured.
-"""
+# Time to read a byte of stacked terms over the mean time per byte of the original, on two CPU cores: in pieces, which
+# all cores share, and as one product. A GPU reads every byte alike.
+_READ_IN_PIECES, _READ_AS_ONE, _READ_BY_A_GPU = 0.38, 0.55, 1.0
 
 # A bundle that is found to be no slower than this is one that the machine was too noisy to time.
 LEAST_COST = 0.01
@@ -66,6 +65,23 @@ def _line(cheap: tuple[float, float], dear: tuple[float, float]) -> Cost:
     return Cost(per_column, max(0.0, whole - per_column * many))
 
 
-def cost_of_a_column(source: Original, dtype: torch.dtype) -> float:
+def read_share(dtype: torch.dtype, device: torch.device) -> float:
+    """Time to read a byte of stacked terms over the mean time per byte of the original.
+
+    It makes the first guess of a calibration, and what is expected where nothing can be timed; what is reported is
+    measured.
+    """
+    if device.type != "cpu":
+        return _READ_BY_A_GPU
+    in_pieces = READS_IN_PIECES and dtype == torch.float32 and torch.get_num_threads() > 1
+    return _READ_IN_PIECES if in_pieces else _READ_AS_ONE
+
+
+def cost_of_a_column(source: Original, dtype: torch.dtype, device: torch.device) -> float:
     """What one column more than one a neuron adds to the slowdown, going by its bytes alone."""
-    return READ_SHARE * dtype.itemsize * int(source.config.hidden_size) / source.bytes(dtype)
+    return read_share(dtype, device) * bytes_of_a_column(source, dtype)
+
+
+def bytes_of_a_column(source: Original, dtype: torch.dtype) -> float:
+    """The bytes of one column over those of the original: what it adds where all bytes are read equally fast."""
+    return dtype.itemsize * int(source.config.hidden_size) / source.bytes(dtype)

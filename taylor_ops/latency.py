@@ -38,7 +38,7 @@ from taylor_ops.records import Record
 _PREDICTION_OFF = 2
 _CANDIDATE = ".candidate-"
 # What a bundle may cost beside its bytes, over a decode step of the original: launching its kernels, on a fast GPU.
-_MOST_FIXED = 3
+MOST_FIXED = 3
 
 
 class ShapeSlowdown(Pairs):
@@ -169,14 +169,14 @@ def calibrate(
     expansions = expansions_of(source, ranges_file, conversion)
     ladder = _plans(expansions.ladder(), settings.columns)
     dtype = DTYPES[conversion.dtype]
-    per_column = cost_of_a_column(source, dtype)
+    per_column = cost_of_a_column(source, dtype, device)
 
     def predict(plan: Plan) -> float:
         return 1 + per_column * (plan.columns - plan.neurons)
 
     reachable = predict(ladder[0]), predict(ladder[-1])
     # The search would begin with the dearest plan, which may take many gigabytes.
-    if settings.columns is None and settings.target_slowdown > most_expected(reachable[1]) + _MOST_FIXED:
+    if settings.columns is None and settings.target_slowdown > most_expected(reachable[1]) + MOST_FIXED:
         raise out_of_reach(settings, reachable, conversion, source.activation, by_bytes=True)
     # Chosen once: slowdowns of different parts of a model lie on no common line.
     roomy = _dearest_expected(ladder, predict, settings.target_slowdown)

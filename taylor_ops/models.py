@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import platform
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from taylor_ops.checkpoint import disk_errors_as_elsewhere
 from taylor_ops.config import DEVICE
 from taylor_ops.errors import BadInput
+from taylor_ops.files import disk_errors_explained
 from taylor_ops.original import Original
 
 _ROOM = 0.8
@@ -77,10 +80,11 @@ def load_both(original: Path, bundle: Path, dtype: str, device: torch.device, sc
         room / 1e9,
     )
     first, second = (room * size // sum(sizes) for size in sizes)
-    return (
-        _partly_on_disk(original, first, device, scratch / "original", dtype=DTYPES[dtype]),
-        _partly_on_disk(bundle, second, device, scratch / "bundle", dtype="auto", trust_remote_code=True),
-    )
+    with disk_errors_explained(scratch, Original(original).saved_again(DTYPES[dtype]) or None):
+        return (
+            _partly_on_disk(original, first, device, scratch / "original", dtype=DTYPES[dtype]),
+            _partly_on_disk(bundle, second, device, scratch / "bundle", dtype="auto", trust_remote_code=True),
+        )
 
 
 def is_partly_on_disk(model: Any) -> bool:
@@ -144,10 +148,21 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def processor(device: torch.device) -> str:
-    """What decides the last bits of what a device computes: the model of a GPU, the instructions of a CPU.
+    """What decides the last bits of what a device computes: the model of a GPU, maker and instructions of a CPU.
 
     Not the number of threads, though it may move a last bit: it is no reason to repeat hours of work.
     """
     if device.type == "cuda":
         return f"cuda {torch.cuda.get_device_name(device)}"
-    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
+    return f"{device.type} {_maker()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+@cache
+def _maker() -> str:
+    """Who made the CPU, by which a BLAS chooses how it multiplies; the kind of machine where that is not known."""
+    try:
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.machine()
+    found = re.search(r"^(?:vendor_id|CPU implementer)\s*:\s*(\S+)", described, re.MULTILINE)
+    return found[1] if found else platform.machine()

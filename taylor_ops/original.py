@@ -182,6 +182,14 @@ class Original:
     def _stacked(self, mlp: Mlp) -> str:
         return f"{mlp.module}.{mlp.kind.down}"
 
+    def saved_again(self, dtype: torch.dtype) -> int:
+        """Bytes of the experts that the files have one by one, not stacked as the model takes them.
+
+        Where layers stay on the disk, those are saved there in the form of the model.
+        """
+        apart = [mlp for mlp in self.mlps if mlp.expert is not None and self._stacked(mlp) not in self._stored]
+        return dtype.itemsize * sum(self.input_values(mlp) + self.down_values(mlp) for mlp in apart)
+
     def read_from(self, checkpoint: Checkpoint) -> Original:
         """The same architecture with the tensors of another checkpoint, whole or not, by the same names."""
         other = copy.copy(self)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from taylor_ops.calibration import Progress
 from taylor_ops.config import ReleaseConfig
-from taylor_ops.cost import Cost, cost_of_a_column
+from taylor_ops.cost import Cost, bytes_of_a_column, cost_of_a_column
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput
 from taylor_ops.files import size
-from taylor_ops.latency import bytes_side_by_side, most_expected
+from taylor_ops.latency import MOST_FIXED, bytes_side_by_side, most_expected
 from taylor_ops.models import DTYPES, device_named, free_memory, load_tokenizer, room_in
 from taylor_ops.original import Original
 from taylor_ops.positions import require_readable
@@ -89,14 +90,16 @@ class Preflight(Record):
 def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Preflight:
     """Look at the source of a release, probe it where its weights are here, and estimate.
 
-    Nothing is written but a temporary folder, which is gone in the end. Raises `BadInput` for a source or a text that
-    cannot be read, a target that cannot be reached, and a disk or memory that is too small.
+    Nothing is written but a temporary folder beside `artifacts`, which is gone in the end. Raises `BadInput` for a
+    source or a text that cannot be read, a target that cannot be reached, and a disk or memory that is too small.
     """
     device = device_named(config.device)
     require_devices(config.latency)
-    # Before the probe: what it loads is gone again when the release begins.
-    free = free_memory(device)
-    with tempfile.TemporaryDirectory(prefix="taylor-plan-") as folder:
+    # Before the probe: what it loads and writes is gone again when the release begins.
+    place = _existing(artifacts)
+    free = _Free(free_memory(device), shutil.disk_usage(place).free)
+    # Where the release writes too: a GGUF file is dequantised there.
+    with tempfile.TemporaryDirectory(prefix=".taylor-plan-", dir=place) as folder:
         scratch = Path(folder)
         here = source_here(config, artifacts, device, scratch / "source")
         if here.to_fetch:
@@ -106,17 +109,26 @@ def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Pre
         return _judged(config, artifacts, here, free, orders, times_of(config, here.original, orders))
 
 
+class _Free(NamedTuple):
+    """Bytes that were free before anything was probed."""
+
+    memory: int
+    disk: int
+
+
 def _judged(
-    config: ReleaseConfig, artifacts: Path, here: SourceHere, free: int, orders: Orders | None, times: Times | None
+    config: ReleaseConfig, artifacts: Path, here: SourceHere, free: _Free, orders: Orders | None, times: Times | None
 ) -> Preflight:
-    """The estimate, if nothing in it forbids the release. free: bytes of memory."""
-    original, dtype = here.original, DTYPES[config.conversion.dtype]
+    """The estimate, if nothing in it forbids the release."""
+    original, dtype, device = here.original, DTYPES[config.conversion.dtype], device_named(config.device)
     hidden, layers = int(original.config.hidden_size), int(original.config.num_hidden_layers)
     neurons = sum(original.down_values(mlp) for mlp in original.mlps) // hidden
-    cost = times.cost if times else Cost(cost_of_a_column(original, dtype))
-    bounds = times.bounds if times else (cost,)
-    whole = orders.columns if orders else 2.0 * neurons
+    by_bytes = cost_of_a_column(original, dtype, device)
+    cost = times.cost if times else Cost(by_bytes)
+    # Untimed, a bundle may cost what its bytes do where all are read equally fast, and what launching kernels takes.
+    bounds = times.bounds if times else (cost, Cost(bytes_of_a_column(original, dtype), MOST_FIXED))
     lowest, highest = _orders_by_config(config, original)
+    whole = orders.columns if orders else (1.0 + lowest) * neurons
     fewest = orders.least_columns if orders else (1.0 + lowest * config.conversion.min_protected) * neurons
     most = orders.most_columns if orders else (1.0 + highest) * neurons
     pinned = config.latency.columns
@@ -138,7 +150,7 @@ def _judged(
     added = dtype.itemsize * hidden
     bundle = original.bytes(dtype) + added * int(columns - neurons)
     # The dearest candidate for which calibration makes room, by its own first guess.
-    roomy = min(max(neurons + (most_expected(target) - 1) / cost_of_a_column(original, dtype), least), most)
+    roomy = min(max(neurons + (most_expected(target) - 1) / by_bytes, least), most)
     estimate = Preflight(
         origin=origin_of(config.source),
         access=here.access,
@@ -157,11 +169,11 @@ def _judged(
         read_bytes=here.read_bytes,
         to_fetch=here.to_fetch,
         bundle_bytes=bundle,
-        disk_needed=_disk(config, original, bundle) + here.to_write,
-        disk_free=shutil.disk_usage(_existing(artifacts)).free,
+        disk_needed=_disk(config, here, bundle, free.memory) + here.to_write,
+        disk_free=free.disk,
         peak_bytes=original.bytes(dtype) + bundle,
         least_bytes=bytes_side_by_side(original, roomy, dtype, original.period),
-        memory_free=free,
+        memory_free=free.memory,
         seconds=seconds_by_stage(config, here, orders, times, bundle) if orders and times else {},
         pinned=pinned is not None,
     )
@@ -189,14 +201,21 @@ def _sample(orders: Orders | None, times: Times | None, here: SourceHere) -> Sam
     )
 
 
-def _disk(config: ReleaseConfig, original: Original, bundle: int) -> int:
+def _disk(config: ReleaseConfig, here: SourceHere, bundle: int, memory: int) -> int:
     """Bytes that a release writes: what batches bring from layer to layer, the model converted, marked and published.
 
-    The bundle before the last of those is made of links.
+    The bundle before the last of those is made of links. Before it is published, attacks rebuild the original, and
+    experts are saved again where `memory` does not hold original and rebuilt model. Validation saves them too, which
+    takes no more than the bundle that comes later.
     """
+    original, dtype = here.original, DTYPES[config.conversion.dtype]
     states = states_bytes(original, config.calibration.tokens, config.conversion.dtype)
     models = 2 if config.evidence is None else 3
-    return states + models * bundle
+    rebuilt = original.bytes(dtype) if {*config.audit.rebuild} & {*config.audit.attacks} else 0
+    # Whether the files have experts one by one is known once they are here.
+    if rebuilt and 2 * rebuilt > room_in(memory) and not here.to_fetch:
+        rebuilt += original.saved_again(dtype)
+    return states + max(models * bundle, (models - 1) * bundle + rebuilt)
 
 
 def _require_reachable(

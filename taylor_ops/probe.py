@@ -38,6 +38,7 @@ from taylor_ops.plan import Expansions, Plan, cheapest_whole
 from taylor_ops.ranges import capture
 from taylor_ops.source_here import SourceHere
 from taylor_ops.texts import sequences
+from taylor_ops.threads import on_one_thread
 
 _TOKENS = 1024
 _SMALL_BYTES = 2_000_000_000
@@ -181,11 +182,13 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
     layers = min(orders.layers, layers_that_fit(original, whole, dtype, room), telling)
     part, scale = original.first_layers(layers), every / layers
     mlp = part.mlps[0]
+    weights, layout = part.weights(mlp), orders.expansions.layout(mlp.path, orders.plan)
     start = time.monotonic()
-    made = mlp_tensors(part.weights(mlp), orders.expansions.layout(mlp.path, orders.plan), dtype)
+    # On one thread, as a conversion makes them.
+    made = on_one_thread(mlp_tensors)(weights, layout, dtype)
     converted = sum(tensor.nbytes for tensor in made.values()) / max(time.monotonic() - start, 1e-9)
     # A whole released layer, beside the models that are loaded next.
-    del made
+    del made, weights
     first, second = (load_original(original.folder, name, device, part.config) for _ in range(2))
     heads = _without_head(first), _without_head(second)
     short = config.latency.model_copy(update={"new_tokens": _STEPS, "disturbance": 1.0})
@@ -210,7 +213,7 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
     together = head_seconds(heads[0], size, _STEPS) + scale * decoded
     return Times(
         cost,
-        (*bounds, Cost(cost_of_a_column(original, dtype))) if busy else bounds,
+        (*bounds, Cost(cost_of_a_column(original, dtype, device))) if busy else bounds,
         busy,
         layers,
         len(seconds),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from gguf import GGUFReader
-from huggingface_hub import ModelInfo, constants
+from huggingface_hub import ModelInfo, constants, try_to_load_from_cache
 from huggingface_hub.repocard import metadata_load
 from yaml import YAMLError
 
@@ -122,7 +122,9 @@ def _on_the_hub(source: HubSource, scratch: Path) -> SourceHere:
     weights = {name: size for name, size in sizes.items() if name.endswith(".safetensors")}
     if not weights:
         raise BadInput(f"{source.repo_id} at {source.revision[:12]} holds no safetensors file", "correct `source`")
-    cache, needed = Path(constants.HF_HUB_CACHE), sum(sizes.values())
+    cache = Path(constants.HF_HUB_CACHE)
+    # Files that an earlier fetch left whole are not fetched again; what is missing may be no file of these.
+    needed = max(1, sum(length for name, length in sizes.items() if not _is_cached(source, name)))
     free = shutil.disk_usage(next(place for place in (cache, *cache.parents) if place.is_dir())).free
     if free < needed:
         raise BadInput(
@@ -132,6 +134,10 @@ def _on_the_hub(source: HubSource, scratch: Path) -> SourceHere:
     original = Original(scratch)
     require_known(original, source.recognise_architecture)
     return SourceHere(original, *_told(info), sum(weights.values()), to_fetch=needed)
+
+
+def _is_cached(source: HubSource, name: str) -> bool:
+    return isinstance(try_to_load_from_cache(source.repo_id, name, revision=source.revision), str)
 
 
 def _access_and_licence(config: ReleaseConfig, folder: Path) -> tuple[str, str]:

@@ -140,7 +140,7 @@ def _rests_on(estimate: Preflight) -> str:
 def _timed_on(estimate: Preflight) -> str:
     sample = estimate.sample
     if sample is None:
-        return "bytes alone, from order 1 on"
+        return "bytes alone, from the lowest order on"
     timed = f"{count(sample.pairs)} pairs of decode steps of {count(sample.layers_timed)} layers"
     return timed + ("; the machine is too busy to time them well" if sample.busy else "")
 

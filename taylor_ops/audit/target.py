@@ -13,7 +13,15 @@ from taylor_ops.architectures import Mlp
 from taylor_ops.audit.layer import INPUTS, ProtectedLayer
 from taylor_ops.checkpoint import Checkpoint, write_shards
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import canonical_json, link_or_copy, read_json, write_text
+from taylor_ops.files import (
+    canonical_json,
+    disk_errors_explained,
+    link_or_copy,
+    read_json,
+    require_free,
+    write_text,
+)
+from taylor_ops.models import DTYPES
 from taylor_ops.original import Original
 
 _SHARD_BYTES = 500_000_000
@@ -47,7 +55,10 @@ class Target:
 
         Its neurons keep the order of the bundle, on which no output depends.
         """
-        write_shards(self._scratch, self._tensors(weights_of), _SHARD_BYTES)
+        needed = self.dense.bytes(DTYPES[self.dtype])
+        with disk_errors_explained(self._scratch, needed):
+            require_free(self._scratch, needed)
+            write_shards(self._scratch, self._tensors(weights_of), _SHARD_BYTES)
         generation = self._bundle / "generation_config.json"
         if generation.exists() and not (self._scratch / generation.name).exists():
             link_or_copy(generation, self._scratch / generation.name)

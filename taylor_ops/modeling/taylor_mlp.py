@@ -59,7 +59,8 @@ _PIECE_ROWS = 32
 _FEWEST_PIECE_ROWS = 8
 """Of a hidden size that gives smaller pieces the terms are read as one product."""
 
-_MKL: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+READS_IN_PIECES: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+"""Whether products are MKL's here; of others nothing is known that pieces would better."""
 
 
 def _is_exporting() -> bool:
@@ -153,7 +154,7 @@ def product(layer: nn.Module, features: Tensor) -> Tensor:
 def _is_read_in_pieces(layer: nn.Module, features: Tensor) -> TypeGuard[nn.Linear]:
     """Whether `layer` is a plain linear layer of many rows in float32 on a CPU, and `features` are few and float32."""
     return (
-        _MKL
+        READS_IN_PIECES
         and (torch.compiler.is_compiling() or torch.get_num_threads() > 1)
         and type(layer) is nn.Linear
         and type(layer.weight) in (Tensor, nn.Parameter)

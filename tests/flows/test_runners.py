@@ -10,14 +10,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import dask
 import psutil
 import pytest
 import torch
+from distributed.client import FutureCancelledError
 from prefect import flow
 from prefect.settings import PREFECT_API_URL
+from ray import exceptions
 
 from flows import runners
 from flows.errors_in_logs import without_tracebacks
@@ -216,6 +218,50 @@ def test_a_worker_that_dies_is_said_in_two_lines(sample: Sample, tmp_path: Path,
         carried(Execution(runner=runner), [job])
     assert "execution.workers" in caught.value.remedy
     assert len(str(caught.value).splitlines()) == 2
+
+
+class Broken:
+    """A task runner on whose workers every part ends with an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
+
+    def map(self, _task: Any, given: Any) -> list[Broken]:
+        return [self for _ in given["job"]]
+
+    def result(self) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "remedy"),
+    [
+        (ModuleNotFoundError("No module named 'taylor_ops'"), "cannot load what a part needs: No module", "install"),
+        (FutureCancelledError("part", "scheduler-connection-lost"), "or its cluster did: part cancelled", "run again"),
+    ],
+)
+def test_a_cluster_that_cannot_work_is_said_in_two_lines(
+    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: str, remedy: str
+) -> None:
+    _, deaths = runners._dask(Execution(runner="dask"))
+    monkeypatch.setitem(runners._RUNNERS, "dask", lambda _execution: (Broken(error), deaths))
+    job = Job(sample.original, sample.ranges, sample.plan, CONVERSION, parts.Part(), tmp_path / "00000")
+    with pytest.raises(WorkFailed, match=cause) as caught:
+        carried(Execution(runner="dask"), [job])
+    assert remedy in caught.value.remedy
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_ray_cluster_of_this_machine_is_not_joined_unasked() -> None:
+    runner, deaths = runners._ray(Execution(runner="ray", workers=3))
+    assert (runner.init_kwargs["address"], runner.init_kwargs["num_cpus"]) == ("local", 3)
+    assert not issubclass(exceptions.RayTaskError, deaths)
 
 
 def test_a_cluster_that_does_not_answer_is_named(sample: Sample, tmp_path: Path) -> None:

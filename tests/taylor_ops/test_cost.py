@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taylor_ops.cost import LEAST_COST, ORIGINAL, Cost, Timed, costs_of
+from taylor_ops import cost as costs
+from taylor_ops.cost import LEAST_COST, ORIGINAL, Cost, Timed, costs_of, read_share
 
 
 def timed(cost: Cost, extra: float, spread: float = 0.0) -> Timed:
@@ -57,3 +59,17 @@ def test_columns_and_slowdowns_are_turned_into_one_another() -> None:
     assert cost.slowdown(150) == pytest.approx(3.0)
     assert cost.extra(3.0) == pytest.approx(150)
     assert cost.extra(1.2) < 0
+
+
+def test_terms_are_expected_to_be_read_faster_only_where_all_cores_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    monkeypatch.setattr(costs, "READS_IN_PIECES", True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    shared, one_product = read_share(torch.float32, cpu), read_share(torch.bfloat16, cpu)
+    assert shared < one_product < 1
+    assert read_share(torch.float32, gpu) == 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert read_share(torch.float32, cpu) == one_product
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(costs, "READS_IN_PIECES", False)
+    assert read_share(torch.float32, cpu) == one_product

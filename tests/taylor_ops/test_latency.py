@@ -15,7 +15,7 @@ from taylor_ops import cost, latency, plan
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config import Latency
 from taylor_ops.convert import expansions_of
-from taylor_ops.errors import BadInput
+from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.latency import (
     Behind,
     Candidates,
@@ -107,7 +107,7 @@ def test_a_candidate_for_which_the_layers_are_too_many_is_refused(
         return new_tokens * original + (by_bytes([model], [behind], new_tokens)[0] - new_tokens * original) / 8
 
     monkeypatch.setattr(latency, "decode_seconds", of_each(cheaper))
-    monkeypatch.setattr(cost, "READ_SHARE", 1.0)
+    monkeypatch.setattr(cost, "read_share", lambda *_given: 1.0)
     expected = latency._dearest_expected
 
     def memory_for_it(*given: Any) -> Any:
@@ -125,6 +125,15 @@ def test_a_candidate_for_which_the_layers_are_too_many_is_refused(
 def chosen(llama: Sample, **changes: Any) -> LatencyRecord:
     settings = Latency.model_validate(SETTINGS.model_dump() | changes)
     return calibrate(llama.original, llama.ranges, llama.conversion, settings, CPU, 0, silent)
+
+
+def test_a_candidate_for_which_the_disk_has_no_room_says_how_much_it_takes(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = Candidates(Original(llama.original), llama.expansions, "float32", CPU, 2, 0, tmp_path)
+    monkeypatch.setattr("taylor_ops.files._free", lambda _place: 1000)
+    with pytest.raises(WorkFailed, match=r"about 0\.\d MB are needed, 0\.0 MB are free"):
+        candidates.take(llama.plan)
 
 
 @pytest.mark.usefixtures("clock_of_bytes")
@@ -149,9 +158,9 @@ def test_a_target_far_beyond_the_dearest_plan_is_refused_before_any_candidate_is
         raise MadeError
 
     monkeypatch.setattr(Candidates, "take", made)
-    monkeypatch.setattr(cost, "READ_SHARE", 0.2)
+    monkeypatch.setattr(cost, "read_share", lambda *_given: 0.2)
     ladder, original = llama.expansions.ladder(), Original(llama.original)
-    per_column = cost.cost_of_a_column(original, torch.float32)
+    per_column = cost.cost_of_a_column(original, torch.float32, CPU)
     cheapest, dearest = (1 + per_column * (plan.columns - plan.neurons) for plan in (ladder[0], ladder[-1]))
     farthest = 1 + 2 * (dearest - 1) + 3
     with pytest.raises(BadInput, match="cannot be reached") as caught:

@@ -16,6 +16,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
 from taylor_ops import latency, preflight, probe
 from taylor_ops import source as sources
+from taylor_ops import source_here as places
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import expansions_of
 from taylor_ops.errors import BadInput
@@ -333,6 +334,32 @@ def test_of_a_source_on_the_hub_no_weight_is_fetched_and_what_bytes_tell_is_told
     assert "gated, open to this account" in text
     assert "still to be fetched" in text
     assert "not known before the weights are here" in text
+
+
+def test_of_a_source_on_the_hub_what_the_cache_has_is_not_fetched_again(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Hub(monkeypatch, llama.original)
+    every = preflight.preflight(on_the_hub(llama, 6.0), tmp_path, silent).to_fetch
+    cached = next(llama.original.glob("*.safetensors"))
+    monkeypatch.setattr(
+        places, "try_to_load_from_cache", lambda _repo, name, **_more: str(cached) if name == cached.name else None
+    )
+    found = preflight.preflight(on_the_hub(llama, 6.0), tmp_path, silent)
+    assert found.to_fetch == every - cached.stat().st_size
+    monkeypatch.setattr(places, "try_to_load_from_cache", lambda *_given, **_more: str(cached))
+    assert preflight.preflight(on_the_hub(llama, 6.0), tmp_path, silent).sample is None
+
+
+def test_of_a_source_on_the_hub_an_order_that_is_fixed_is_that_of_every_plan(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Hub(monkeypatch, llama.original)
+    config = on_the_hub(llama, 1.1, tolerance=0.5)
+    fixed = config.conversion.model_copy(update={"order": 6, "min_protected": 0.3})
+    found = preflight.preflight(config.model_copy(update={"conversion": fixed}), tmp_path, silent)
+    assert found.mean_order == pytest.approx(6)
+    assert found.protected < 1
 
 
 @pytest.mark.parametrize("target", [1.01, 100.0])

@@ -18,9 +18,10 @@ from taylor_ops.errors import BadInput
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.probe import Orders, Times
-from taylor_ops.source_here import source_here
+from taylor_ops.source_here import SourceHere, source_here
 from tests.taylor_ops.conftest import CPU, Sample, silent
 from tests.taylor_ops.preflight_example import config_of, estimate, shown
+from tests.tiny_models import save_tiny_model
 
 NEURONS = 96
 
@@ -106,6 +107,49 @@ def test_memory_is_that_which_is_free_before_the_probe_takes_its_own(
     monkeypatch.setattr(preflight, "free_memory", lambda _device: free[0])
     monkeypatch.setattr(preflight, "orders_of", takes_memory)
     assert estimate(llama, tmp_path).memory_free == 10**12
+
+
+@pytest.mark.usefixtures("probed")
+def test_what_the_probe_writes_lies_beside_the_artifacts_and_takes_nothing_of_the_disk_that_is_told(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[Path] = []
+    usual, used = preflight.source_here, shutil.disk_usage
+
+    def dequantised(config: ReleaseConfig, artifacts: Path, device: torch.device, scratch: Path) -> SourceHere:
+        places.append(scratch)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _place: Usage())
+        return usual(config, artifacts, device, scratch)
+
+    monkeypatch.setattr(preflight, "source_here", dequantised)
+    found = estimate(llama, tmp_path / "artifacts")
+    monkeypatch.setattr(shutil, "disk_usage", used)
+    assert found.disk_free > Usage().free
+    assert places[0].is_relative_to(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_audit_that_rebuilds_takes_disk_for_the_original_and_for_experts_that_memory_does_not_hold(
+    llama: Sample, tmp_path: Path
+) -> None:
+    mixture = save_tiny_model(tmp_path / "mixture", "mixtral")
+    source, here = Original(mixture), source_here(mixture_config(llama, mixture), tmp_path, CPU, tmp_path / "scratch")
+    own, experts = source.bytes(torch.float32), source.saved_again(torch.float32)
+    assert 0 < experts < own
+    small, large = 1, 10**12
+
+    def needed(bundle: int, memory: int, **audit: Any) -> int:
+        return preflight._disk(mixture_config(llama, mixture, **audit), here, bundle, memory)
+
+    states = needed(0, large, rebuild=[])
+    assert needed(3 * own, large) == needed(3 * own, small) == states + 6 * own
+    assert needed(own // 2, large) == states + own // 2 + own
+    assert needed(own // 2, small) == states + own // 2 + own + experts
+    assert needed(own // 2, small, rebuild=[]) == states + own // 2 * 2
+
+
+def mixture_config(llama: Sample, folder: Path, **audit: Any) -> ReleaseConfig:
+    return config_of(llama, source={"kind": "folder", "path": str(folder)}, audit=audit)
 
 
 @pytest.mark.usefixtures("probed")

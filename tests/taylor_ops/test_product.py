@@ -18,7 +18,7 @@ from taylor_ops.threads import threads_restored, use_threads
 @pytest.fixture
 def with_mkl(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As where torch was built with MKL and has two threads: the pieces give the same anywhere."""
-    monkeypatch.setattr(taylor_mlp, "_MKL", True)
+    monkeypatch.setattr(taylor_mlp, "READS_IN_PIECES", True)
     with threads_restored():
         use_threads(2)
         yield
@@ -112,7 +112,7 @@ def test_a_product_is_not_in_pieces_where_that_gains_nothing() -> None:
 def test_without_mkl_or_on_one_thread_a_product_is_not_in_pieces(
     monkeypatch: pytest.MonkeyPatch, mkl: bool, threads: int
 ) -> None:
-    monkeypatch.setattr(taylor_mlp, "_MKL", mkl)
+    monkeypatch.setattr(taylor_mlp, "READS_IN_PIECES", mkl)
     use_threads(threads)
     layer = nn.Linear(128, 64, bias=False).requires_grad_(False)
     assert products_of(layer, torch.ones(1, 128)) == ["mm"]
