@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from taylor_ops.config import ReleaseConfig
 from taylor_ops.cost import Cost, bytes_of_a_column, cost_of_a_column
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput
-from taylor_ops.files import size
+from taylor_ops.files import disk_errors_explained, size
 from taylor_ops.latency import MOST_FIXED, bytes_side_by_side, most_expected
 from taylor_ops.models import DTYPES, device_named, free_memory, load_tokenizer, room_in
 from taylor_ops.original import Original
@@ -96,11 +97,12 @@ def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Pre
     device = device_named(config.device)
     require_devices(config.latency)
     # Before the probe: what it loads and writes is gone again when the release begins.
-    place = _existing(artifacts)
+    place = _existing(artifacts.absolute())
     free = _Free(free_memory(device), shutil.disk_usage(place).free)
-    # Where the release writes too: a GGUF file is dequantised there.
-    with tempfile.TemporaryDirectory(prefix=".taylor-plan-", dir=place) as folder:
-        scratch = Path(folder)
+    with ExitStack() as stack:
+        # Where the release writes too: a GGUF file is dequantised there.
+        with disk_errors_explained(place / ".taylor-plan"):
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".taylor-plan-", dir=place)))
         here = source_here(config, artifacts, device, scratch / "source")
         if here.to_fetch:
             return _judged(config, artifacts, here, free, None, None)

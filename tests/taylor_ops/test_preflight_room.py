@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from taylor_ops import latency, models, preflight
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.cost import Cost
 from taylor_ops.durations import seconds_by_stage
-from taylor_ops.errors import BadInput
+from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.probe import Orders, Times
@@ -127,6 +128,17 @@ def test_what_the_probe_writes_lies_beside_the_artifacts_and_takes_nothing_of_th
     assert found.disk_free > Usage().free
     assert places[0].is_relative_to(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named_in_two_lines(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(prefix: str, dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir / f"{prefix}1"))
+
+    monkeypatch.setattr(preflight.tempfile, "TemporaryDirectory", closed)
+    with pytest.raises(WorkFailed, match=rf"cannot write {tmp_path}.*: Permission denied"):
+        estimate(llama, tmp_path / "artifacts")
 
 
 def test_an_audit_that_rebuilds_takes_disk_for_the_original_and_for_experts_that_memory_does_not_hold(
