@@ -60,7 +60,7 @@ _FEWEST_PIECE_ROWS = 8
 """Of a hidden size that gives smaller pieces the terms are read as one product."""
 
 READS_IN_PIECES: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-"""Whether products are MKL's here; of others nothing is known that pieces would better."""
+"""Whether products are MKL's here: what pieces gain under another BLAS is not known."""
 
 
 def _is_exporting() -> bool:

@@ -18,7 +18,7 @@ from flows.stage import Release, open_release
 from taylor_ops.errors import WorkFailed
 from taylor_ops.records import Record
 
-pytestmark = pytest.mark.usefixtures("prefect_server", "consumer_in_this_process")
+pytestmark = pytest.mark.usefixtures("prefect_server")
 CUDA = torch.device("cuda")
 
 

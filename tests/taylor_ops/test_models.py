@@ -16,7 +16,7 @@ from transformers.integrations import accelerate as offloading
 
 from taylor_ops import models
 from taylor_ops.config import Exactness, TextSource
-from taylor_ops.errors import BadInput
+from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.exactness import ExactnessRecord, validate
 from taylor_ops.layer_checks import layer_errors, range_use
 from taylor_ops.models import (
@@ -134,7 +134,7 @@ def test_a_validation_leaves_nothing_but_what_lies_where_it_was_told(
     assert list(tmp_path.glob("scratch/original/*.safetensors"))
 
 
-def test_a_disk_that_fills_up_with_layers_is_an_error_of_the_disk(
+def test_a_disk_that_fills_up_with_layers_says_what_they_take(
     mixture: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_given: Any) -> None:
@@ -142,7 +142,7 @@ def test_a_disk_that_fills_up_with_layers_is_an_error_of_the_disk(
 
     monkeypatch.setattr(offloading, "save_file", full)
     little_memory(monkeypatch, mixture, 0.7)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(WorkFailed, match=r"No space left on device \(about 0\.\d MB needed, "):
         load_both(mixture.original, mixture.converted, "float32", CPU, tmp_path)
 
 

@@ -128,7 +128,7 @@ def job_on(sample: Sample, folder: Path, **changes: Any) -> Job:
 
 def test_a_worker_with_another_kind_of_processor_refuses_a_part(llama: Sample, tmp_path: Path) -> None:
     job = job_on(llama, tmp_path / "part", processor="cpu Z80")
-    with pytest.raises(WorkFailed, match=r"another kind of processor \(cpu \w+\) than .* begun on \(cpu Z80\)"):
+    with pytest.raises(WorkFailed, match=r"another kind of processor \(cpu [\w ]+\) than .* begun on \(cpu Z80\)"):
         convert_part(job)
     assert not job.folder.exists()
 
