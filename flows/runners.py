@@ -152,6 +152,7 @@ def _ray(execution: Execution) -> _Chosen:
         exceptions.LocalRayletDiedError,
         exceptions.OutOfMemoryError,
         exceptions.ObjectLostError,
+        exceptions.RaySystemError,
     )
     return RayTaskRunner(**there), deaths
 

@@ -125,7 +125,7 @@ def convert(release: Release, source: ResolvedSource, ranges: CapturedRanges, la
             device,
         ),
         device=device,
-        less="set `device: cpu`, which makes the same bytes, or lower `execution.workers`",
+        less="lower `execution.workers`, or set `device: cpu`, with which the release is captured and calibrated anew",
     )
 
 

@@ -14,7 +14,7 @@ def keep_freed_memory() -> None:
     """Undo that freed memory goes back to the kernel at once, where this process was started with such a limit.
 
     Dask starts its workers so. The C library then no longer adjusts its limits, every buffer is fetched anew from the
-    kernel, page by page, and a conversion takes twice as long. Nothing is changed under another C library.
+    kernel, page by page. Nothing is changed under another C library.
     """
     if "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         return
