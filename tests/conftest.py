@@ -24,6 +24,9 @@ def apart_from_what_runs_beside(tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-home")))
+        # A temporary server would report to its makers, and wait for a network that is not there.
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        patch.setenv("DO_NOT_TRACK", "1")
         scratch = str(tmp_path_factory.mktemp("modules"))
         patch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", scratch)
         # A share of a machine says nothing: what is timed here stands for a clock.
