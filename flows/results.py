@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from prefect.artifacts import (
@@ -22,12 +22,12 @@ from taylor_ops.gates import gates
 from taylor_ops.published import Published, does_not_verify
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.release_text import release_in_markdown
-from taylor_ops.report import plots
+from taylor_ops.report import Plot
 
 PUBLISHED, REJECTED, UNVERIFIED = "release.published", "release.rejected", "release.unverified"
 
 
-def show(release: Release, record: ReleaseRecord) -> None:
+def show(release: Release, record: ReleaseRecord, plots: Sequence[Plot]) -> None:
     """Leave the report, the gates, links and the plots of a finished release as artifacts."""
     label = release.label
     bundle, card = _links(release, record)
@@ -37,7 +37,7 @@ def show(release: Release, record: ReleaseRecord) -> None:
     )
     create_link_artifact(bundle, "bundle", key=release.key("bundle"), description=f"bundle of {label}")
     create_link_artifact(card, "card", key=release.key("card"), description=f"card of {label}")
-    for plot in plots(record):
+    for plot in plots:
         image = f"data:image/svg+xml;base64,{base64.b64encode(plot.svg.encode()).decode()}"
         create_image_artifact(image, key=release.key(plot.title), description=f"{plot.title}. {plot.caption}")
 

@@ -348,8 +348,7 @@ def report(
     record.write(release.folder / "release.json")
     exactness.write(release.folder / "measurements" / "exactness.json")
     latency.write(release.folder / "measurements" / "latency.json")
-    write_report(record, release.folder / "report.html")
-    show(release, record)
+    show(release, record, write_report(record, release.folder / "report.html"))
     get_run_logger().info(
         "%s is %s: %s",
         release.label,

@@ -43,18 +43,20 @@ class Plot:
     svg: Markup
 
 
-def write_report(record: ReleaseRecord, path: Path) -> None:
-    """Write the report of a release to `path`; it appears whole."""
+def write_report(record: ReleaseRecord, path: Path) -> list[Plot]:
+    """Write the report of a release to `path`, where it appears whole, and give its plots."""
+    drawn = plots(record)
     templates = environment(autoescape=True)
     templates.filters |= {"duration": duration, "percent": _percent, "with_links": _with_links}
     templates.filters |= {"in_words": _in_words, "conclusion": _conclusion}
     text = templates.get_template("report.html.j2").render(
         record=record,
-        plots=plots(record),
+        plots=drawn,
         prompts=sum(data_set.bundle.prompts for data_set in record.exactness.values()),
         prompts_equal=sum(data_set.bundle.prompts_equal for data_set in record.exactness.values()),
     )
     write_text(path, text)
+    return drawn
 
 
 def duration(seconds: float) -> str:

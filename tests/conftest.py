@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ import transformers.dynamic_module_utils
 from transformers.utils import logging as transformers_logging
 
 from taylor_ops import disturbance
+from tests.prefect_database import made_once
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,5 +36,14 @@ def apart_from_what_runs_beside(tmp_path_factory: pytest.TempPathFactory) -> Ite
         # A share of a machine says nothing: what is timed here stands for a clock.
         patch.setattr(disturbance, "waited", dict)
         transformers_logging.disable_progress_bar()
+        # What is imported stays: to look through it takes half a second, and every model asks for a collection.
+        gc.freeze()
         yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an empty Prefect database, to be copied."""
+    base = tmp_path_factory.getbasetemp()
+    return made_once(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)

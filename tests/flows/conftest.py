@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from prefect.testing.utilities import prefect_test_harness
 
 from taylor_ops import consumer, latency, verify
 from tests.clocks import of_each
+from tests.prefect_database import temporary_server
 from tests.tiny_models import save_tiny_model
 
 
@@ -49,8 +49,8 @@ def write_tiny_config(path: Path, model: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
+def prefect_server(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with temporary_server(prefect_database, tmp_path_factory.mktemp("prefect-server")):
         yield
 
 

@@ -24,6 +24,7 @@ from flows.expected import Expected
 from flows.overrides import Overrides
 from taylor_ops import checkpoint, convert, latency, parts
 from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.report import Plot
 from taylor_ops.unfinished import Unfinished
 from tests.flows.conftest import decode_seconds
 
@@ -57,9 +58,9 @@ def watch_stages(artifacts: Path) -> None:
             with (artifacts / "finished").open("a") as lines:
                 lines.write("" if reused else f"{name}\n")
 
-    def write_report(record: ReleaseRecord, path: Path) -> None:
+    def write_report(record: ReleaseRecord, path: Path) -> list[Plot]:
         halt(artifacts, "report")
-        _WRITE_REPORT(record, path)
+        return _WRITE_REPORT(record, path)
 
     @contextmanager
     def gpu_slot(device: torch.device | None) -> Iterator[None]:

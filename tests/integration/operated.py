@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -47,9 +48,13 @@ def checkout(folder: Path) -> Path:
 class Prefect:
     """A Prefect home and a checkout of their own, and the programs that were started in them."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, database: Path | None = None) -> None:
+        """In a folder; the server begins with a copy of a database, or makes its own."""
         self.place = place
         self.checkout = checkout(place / "checkout")
+        (place / "home").mkdir()
+        if database is not None:
+            shutil.copyfile(database, place / "home" / "prefect.db")
         port = free_port()
         self.environment = os.environ | {
             "PATH": f"{PROGRAMS}:{os.environ['PATH']}",

@@ -18,8 +18,8 @@ LAYERS = 3
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    running = Prefect(tmp_path_factory.mktemp("killed"))
+def prefect(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    running = Prefect(tmp_path_factory.mktemp("killed"), prefect_database)
     try:
         running.start(documented("prefect server start"))
         yield running

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import torch
 from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flows.release import release
@@ -27,6 +26,7 @@ from tests.loopback_hub.app import Hub
 from tests.loopback_hub.reader import tokens_of_a_reader
 from tests.loopback_hub.server import WRITER, running
 from tests.loopback_hub.store import Account
+from tests.prefect_database import temporary_server
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "release_configs/smollm2.yaml"
@@ -60,9 +60,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def prefect_server() -> Iterator[None]:
+def prefect_server(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One for both releases: each would start its own."""
-    with prefect_test_harness(server_startup_timeout=180):
+    with temporary_server(prefect_database, tmp_path_factory.mktemp("prefect-server")):
         yield
 
 

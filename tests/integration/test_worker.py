@@ -27,10 +27,10 @@ NAME, OWNER = "smollm2-135m-instruct-taylor", Path("example-org") / "SmolLM2-135
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+def prefect(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
     """Server, deployments and worker, in a checkout whose release/smollm2 releases a tiny model under that name."""
     place = tmp_path_factory.mktemp("operated")
-    running = Prefect(place)
+    running = Prefect(place, prefect_database)
     document = {
         "name": NAME,
         "version": "1.0.0",
