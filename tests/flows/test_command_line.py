@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.config_file import schema_text
+from tests.commands import called_here
 from tests.flows.conftest import write_tiny_config
 from tests.taylor_ops.conftest import sample
 from tests.tiny_models import save_tiny_model
@@ -51,9 +53,11 @@ def called(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def refused(*arguments: str | Path, status: int = 2) -> tuple[str, str]:
+def refused(
+    *arguments: str | Path, status: int = 2, by: Callable[..., subprocess.CompletedProcess[str]] = called_here
+) -> tuple[str, str]:
     """Cause and remedy of a command that is refused with `status`."""
-    done = called(*arguments)
+    done = by(*arguments)
     assert done.returncode == status, done.stderr
     assert done.stdout == ""
     cause, remedy = done.stderr.splitlines()
@@ -123,7 +127,7 @@ def test_the_schema_is_json_and_the_one_that_editors_are_pointed_to() -> None:
 
 
 def test_a_folder_that_is_no_bundle_is_refused_in_two_lines_with_status_2(tmp_path: Path) -> None:
-    cause, remedy = refused("verify", tmp_path)
+    cause, remedy = refused("verify", tmp_path, by=called)
     assert str(tmp_path / MANIFEST) in cause
     assert "folder of a bundle" in remedy
 
@@ -166,7 +170,7 @@ def test_an_audit_prints_a_table_or_its_record_as_json(tmp_path: Path) -> None:
         ("rank_one", 1.0),
         ("ratios", 1.0),
     ]
-    table = called(*only)
+    table = called_here(*only)
     assert table.returncode == 0
     assert "rank_one" in table.stdout
     assert "100 %" in table.stdout
@@ -191,7 +195,7 @@ def test_a_setting_without_a_value_is_refused_before_anything_is_written(config:
 def test_a_run_of_a_mistaken_config_tells_every_mistake_before_anything_is_written(
     mistaken: Path, tmp_path: Path
 ) -> None:
-    done = called("run", mistaken, "--artifacts", tmp_path / "artifacts", "--set", "seed=x")
+    done = called_here("run", mistaken, "--artifacts", tmp_path / "artifacts", "--set", "seed=x")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     told = done.stderr
@@ -251,7 +255,7 @@ def test_plan_estimates_a_release_and_writes_nothing(tmp_path: Path) -> None:
         assert 1.01 < least < most < 50
         reached = [least, most]
         assert all(key in remedy for key in ("latency.target_slowdown", "tolerance", "range_margin", "max_order"))
-    done = called("plan", config, "--artifacts", artifacts, "--set", f"latency.target_slowdown={sum(reached) / 2}")
+    done = called_here("plan", config, "--artifacts", artifacts, "--set", f"latency.target_slowdown={sum(reached) / 2}")
     assert done.returncode == 0, done.stderr
     assert "slowdowns within reach" in done.stdout
     assert "validate" in done.stdout

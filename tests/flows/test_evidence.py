@@ -46,7 +46,7 @@ def write_marked_config(path: Path, model: Path, key: Path) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("prefect_server", "simulated_clock")
+@pytest.mark.usefixtures("prefect_server", "simulated_clock", "consumer_in_this_process")
 def test_one_conversion_serves_two_recipients_and_the_key_is_in_nothing_that_is_written(
     key: Path, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from flows.release import release
 from flows.submit import _end_of, submit
 from taylor_ops.config_file import read
 from taylor_ops.errors import BadInput, WorkFailed
-from tests.flows.test_command_line import refused
+from tests.flows.test_command_line import called, refused
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -67,7 +67,7 @@ def test_a_server_that_does_not_answer_is_two_lines(
         "submit": [tiny_config],
         "deploy": ["--configs", tiny_config.parent],
     }
-    cause, remedy = refused(command, *arguments[command])
+    cause, remedy = refused(command, *arguments[command], by=called)
     assert "no Prefect server answers" in cause
     assert "PREFECT_API_URL" in remedy
 

@@ -11,17 +11,16 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager, chdir, closing, redirect_stderr, redirect_stdout
-from io import StringIO
+from contextlib import AbstractContextManager, chdir, closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-import pytest
 import urllib3
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.command_line import main
 from taylor_ops.errors import WorkFailed
+from tests.commands import called_here
 from tests.integration.documented import ROOT
 
 PROGRAMS = Path(sys.executable).parent
@@ -119,24 +118,12 @@ class Prefect:
         """Run `taylor-release ...` as `typed` does, but in this process, which has imported everything already."""
         program, *arguments = shlex.split(command)
         assert program == "taylor-release"
-        out, ended = StringIO(), None
-        with (
-            pytest.MonkeyPatch.context() as patch,
-            self.settings(),
-            chdir(self.checkout),
-            redirect_stdout(out),
-            redirect_stderr(out),
-        ):
-            for name in ("TAYLOR_RELEASE_TRACEBACKS", "PREFECT_API_URL"):
-                patch.setenv(name, self.environment.get(name, "hide"))
+        url = {"PREFECT_API_URL": self.environment["PREFECT_API_URL"]}
+        with patch.dict(os.environ, url), self.settings(), chdir(self.checkout):
             found = [sorted(map(str, Path().glob(one))) if "*" in one else [one] for one in arguments]
-            patch.setattr(sys, "argv", [program, *(one for ones in found for one in ones)])
-            try:
-                main()
-            except SystemExit as error:
-                ended = error.code
-        assert ended == status, f"{command}: {ended}\n{out.getvalue()}"
-        return out.getvalue()
+            done = called_here(*(one for ones in found for one in ones))
+        assert done.returncode == status, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
 
     def begun(self, command: str, **environment: str) -> subprocess.Popen[str]:
         """Begin a command whose output is read line by line."""

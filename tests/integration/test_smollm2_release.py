@@ -43,6 +43,7 @@ SETTINGS = {
     "latency.disturbance": "1",
     "latency.prompt_tokens": "16",
     "latency.new_tokens": "4",
+    "latency.min_seconds": "0",
     "latency.also": "[]",
     "card.measured": "false",
     "exactness.prompts": "[{name: project, builtin: held_out, limit: 3}]",

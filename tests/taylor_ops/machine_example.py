@@ -45,6 +45,9 @@ class Machine:
         return pair
 
 
-def find(target: float, machine: Machine, guess: Slowdown, ladder: Sequence[Plan] = LADDER) -> tuple[Plan, list[Trial]]:
+def find(
+    target: float, machine: Machine, guess: Slowdown, ladder: Sequence[Plan] = LADDER, max_trials: int = 8
+) -> tuple[Plan, list[Trial]]:
     """The search of a calibration to `target` with a first guess."""
-    return search(ladder, guess, machine, Latency(target_slowdown=target), 0, silent, REMEDY)
+    settings = Latency(target_slowdown=target, max_trials=max_trials)
+    return search(ladder, guess, machine, settings, 0, silent, REMEDY)

@@ -76,7 +76,7 @@ def test_of_a_thousand_calibrations_on_a_simulated_machine_none_succeeds_falsely
         else:
             met = abs(machine.slowdown(plan) / machine.target - 1) <= Latency().tolerance
             ended["met" if met else "false"] += 1
-            assert len(trials) <= 4
+            assert len(trials) <= Latency().max_trials
     assert ended["false"] == 0, ended
     assert ended["other"] == 0, ended
     assert ended["met"] >= 980, ended
