@@ -81,13 +81,15 @@ def run(
 ) -> None:
     """Run the release flow in this process."""
     quiet_tools()
-    from flows.release import release
     from taylor_ops.config_file import read
-    from taylor_ops.release_text import release_in_markdown
-    from taylor_ops.summary import summary
 
     overrides = parse_settings(settings or [])
     read(config, overrides)
+    # Loaded now: who has mistaken a key need not wait for it.
+    from flows.release import release
+    from taylor_ops.release_text import release_in_markdown
+    from taylor_ops.summary import summary
+
     try:
         record = release(str(config), overrides, str(artifacts))
     except ReleaseError as error:

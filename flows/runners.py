@@ -55,6 +55,7 @@ def convert_part(job: Job, threads: int) -> None:
 def _carry(execution: Execution, jobs: Sequence[Job], report: Callable[[int], None]) -> None:
     """Convert every job on the workers of a runner; the error of a part is raised as the part raised it."""
     runner, deaths = _RUNNERS[execution.runner](execution)
+    failures: tuple[type[Exception], ...] = (ImportError, *deaths)
     with get_client(sync_client=True) as client:
         server = {PREFECT_API_URL: str(client.api_url)}
     # Without its address every worker would start a server of its own, where this process has started a temporary one.
@@ -74,23 +75,26 @@ def _carry(execution: Execution, jobs: Sequence[Job], report: Callable[[int], No
         for done, part in enumerate(parts, start=1):
             try:
                 part.result()
-            except ImportError as error:
-                raise WorkFailed(
-                    f"a worker of runner `{execution.runner}` cannot load what a part needs: {_on_one_line(error)}",
-                    "install this version of taylor-release on every machine of the cluster, then run again: finished "
-                    "parts are kept",
-                ) from error
-            except deaths as error:
-                raise WorkFailed(
-                    f"a worker of runner `{execution.runner}` died, or its cluster did: {_on_one_line(error)}",
-                    "the usual cause is too little memory for a part a worker: lower `execution.workers`, then run "
-                    "again: finished parts are kept",
-                ) from error
+            except failures as error:
+                raise _of_a_worker(execution.runner, error) from error
             report(done)
 
 
-def _on_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _of_a_worker(runner: str, error: Exception) -> WorkFailed:
+    """What a person is told of a worker that could not begin a part or died of it."""
+    said = " ".join(str(error).split())
+    # Ray tells of a module that a machine lacks as an error of its system.
+    if isinstance(error, ImportError) or "No module named" in said:
+        return WorkFailed(
+            f"a worker of runner `{runner}` cannot load what a part needs: {said}",
+            "install this version of taylor-release on every machine of the cluster, then run again: finished parts "
+            "are kept",
+        )
+    return WorkFailed(
+        f"a worker of runner `{runner}` died, or its cluster did: {said}",
+        "the usual cause is too little memory for a part a worker: lower `execution.workers`, then run again: finished "
+        "parts are kept",
+    )
 
 
 def _threads(execution: Execution) -> int:

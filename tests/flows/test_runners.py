@@ -244,20 +244,28 @@ class Broken:
 
 
 @pytest.mark.parametrize(
-    ("error", "cause", "remedy"),
+    ("runner", "error", "cause", "remedy"),
     [
-        (ModuleNotFoundError("No module named 'taylor_ops'"), "cannot load what a part needs: No module", "install"),
-        (FutureCancelledError("part", "scheduler-connection-lost"), "or its cluster did: part cancelled", "run again"),
+        ("dask", ModuleNotFoundError("No module named 'taylor_ops'"), "what a part needs: No module", "install"),
+        ("dask", FutureCancelledError("part", "scheduler-connection-lost"), "its cluster did: part", "run again"),
+        ("ray", exceptions.RaySystemError("No module named 'taylor_ops'"), "what a part needs: System", "install"),
+        ("ray", exceptions.RaySystemError("Broken pipe"), "or its cluster did: System error: Broken", "run again"),
     ],
 )
 def test_a_cluster_that_cannot_work_is_said_in_two_lines(
-    sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, cause: str, remedy: str
+    sample: Sample,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    runner: Literal["dask", "ray"],
+    error: Exception,
+    cause: str,
+    remedy: str,
 ) -> None:
-    _, deaths = runners._dask(Execution(runner="dask"))
-    monkeypatch.setitem(runners._RUNNERS, "dask", lambda _execution: (Broken(error), deaths))
+    _, deaths = runners._RUNNERS[runner](Execution(runner=runner))
+    monkeypatch.setitem(runners._RUNNERS, runner, lambda _execution: (Broken(error), deaths))
     job = Job(sample.original, sample.ranges, sample.plan, CONVERSION, parts.Part(), tmp_path / "00000")
     with pytest.raises(WorkFailed, match=cause) as caught:
-        carried(Execution(runner="dask"), [job])
+        carried(Execution(runner=runner), [job])
     assert remedy in caught.value.remedy
     assert len(str(caught.value).splitlines()) == 2
 
