@@ -276,7 +276,7 @@ class Latency(Section):
     warmup: int = Field(default=1, ge=1)
     """Pairs that are run before any is counted."""
     max_trials: int = Field(default=8, ge=1)
-    """Most candidates that are measured; most calibrations end after two to four."""
+    """Most candidates that are measured; most calibrations need one to four."""
     columns: int | None = Field(default=None, ge=1)
     """The plan with so many stacked columns, as an earlier release of the same inputs found it, is the only candidate:
     its bundle has the same bytes, where a search may end at a neighbour from run to run."""

@@ -36,7 +36,7 @@ def apart_from_what_runs_beside(tmp_path_factory: pytest.TempPathFactory) -> Ite
         # A share of a machine says nothing: what is timed here stands for a clock.
         patch.setattr(disturbance, "waited", dict)
         transformers_logging.disable_progress_bar()
-        # What is imported stays: to look through it takes half a second, and every model asks for a collection.
+        # What is imported stays, and every model that is loaded has all that is not frozen looked through.
         gc.freeze()
         yield
     torch.set_num_threads(threads)

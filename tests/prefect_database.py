@@ -1,4 +1,4 @@
-"""Prefect servers of the tests begin with a database that is there: their first start would take most of a minute."""
+"""Prefect servers of the tests begin with a database that is there: each would make its own by every migration."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
-import pytest
 from filelock import FileLock
 from prefect.testing import utilities
 
@@ -35,7 +35,7 @@ def made_once(base: Path) -> Path:
 def temporary_server(database: Path, folder: Path) -> Iterator[None]:
     """`prefect_test_harness`, which removes its folder, with a copy of a database in place of none."""
     shutil.copyfile(database, folder / "prefect-test.db")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utilities, "mkdtemp", lambda: str(folder))
-        with utilities.prefect_test_harness(server_startup_timeout=180):
-            yield
+    with ExitStack() as stack:
+        with patch.object(utilities, "mkdtemp", lambda: str(folder)):
+            stack.enter_context(utilities.prefect_test_harness(server_startup_timeout=180))
+        yield

@@ -50,13 +50,14 @@ def test_a_release_that_is_killed_again_and_again_ends_as_one_that_was_not(
     stages = killed.artifacts / "tiny" / "stages"
     captured, conversions = stages / ".capture.kept", stages / ".convert.kept"
 
-    # The process of a run dies.
+    # The process of a run dies. What is kept under another config is not gone on with.
+    other = killed.start("in a layer", calibration={"sequence_tokens": 256})
+    killed.kill(other, "process")
     run = killed.start("in a layer")
     killed.kill(run, "process")
     assert sorted(path.name for path in captured.glob("found-*")) == ["found-0.safetensors"]
     assert len(list((captured / "states-1").iterdir())) > 1
 
-    # What is kept under another config is not gone on with.
     other = killed.start("between layers", conversion={"range_margin": 0.4})
     killed.kill(other, "process")
     assert not captured.exists()

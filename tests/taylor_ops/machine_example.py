@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from taylor_ops.calibration import Sample, Trial, search
 from taylor_ops.config import Latency
@@ -46,8 +47,7 @@ class Machine:
 
 
 def find(
-    target: float, machine: Machine, guess: Slowdown, ladder: Sequence[Plan] = LADDER, max_trials: int = 8
+    target: float, machine: Machine, guess: Slowdown, ladder: Sequence[Plan] = LADDER, **more: Any
 ) -> tuple[Plan, list[Trial]]:
-    """The search of a calibration to `target` with a first guess."""
-    settings = Latency(target_slowdown=target, max_trials=max_trials)
-    return search(ladder, guess, machine, settings, 0, silent, REMEDY)
+    """The search of a calibration to `target` with a first guess; more: other settings of `latency`."""
+    return search(ladder, guess, machine, Latency(target_slowdown=target, **more), 0, silent, REMEDY)

@@ -66,7 +66,7 @@ class Simulated(Machine):
 
 
 def test_of_a_thousand_calibrations_on_a_simulated_machine_none_succeeds_falsely() -> None:
-    ended: dict[str, int] = {"met": 0, "noisy": 0, "false": 0, "other": 0}
+    ended: dict[str, int] = {"met": 0, "late": 0, "noisy": 0, "false": 0, "other": 0}
     for seed in range(1000):
         machine = Simulated(seed)
         try:
@@ -75,7 +75,7 @@ def test_of_a_thousand_calibrations_on_a_simulated_machine_none_succeeds_falsely
             ended["noisy" if isinstance(refused, WorkFailed) and "too noisy" in refused.cause else "other"] += 1
         else:
             met = abs(machine.slowdown(plan) / machine.target - 1) <= Latency().tolerance
-            ended["met" if met else "false"] += 1
+            ended[("met" if len(trials) <= 4 else "late") if met else "false"] += 1
             assert len(trials) <= Latency().max_trials
     assert ended["false"] == 0, ended
     assert ended["other"] == 0, ended
