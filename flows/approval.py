@@ -14,11 +14,10 @@ from flows.stage import Release
 from flows.waiting import forget_ended, this_server
 from taylor_ops.approval import Approval, note_that_it_goes_on, note_that_it_waits, waiting
 from taylor_ops.bundle import Findings, stated
-from taylor_ops.card import card_template
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.gates import gates_before_publication, gates_in_markdown
-from taylor_ops.reuse import stage_key
 from taylor_ops.signers import signer_of
+from taylor_ops.stages import APPROVE, inputs_of_approve
 
 _LETTERS = 2000
 
@@ -52,12 +51,8 @@ def approve(release: Release, findings: Findings) -> Approval | None:
     if not release.config.publish.approval:
         return None
     signing = release.config.publish.signing
-    decides = {
-        "findings": findings,
-        "signer": None if signing is None else str(signer_of(signing)),
-        "config": stated(release.loaded.document),
-        "template": card_template(release.config.card),
-    }
+    signer = None if signing is None else str(signer_of(signing))
+    decides = inputs_of_approve(release.config, findings, stated(release.loaded.document), signer)
     known = gates_before_publication(findings.latency, findings.exactness, findings.audit, release.config.audit)
     shown = f"## {release.label}\n\n" + gates_in_markdown(known)
 
@@ -68,7 +63,7 @@ def approve(release: Release, findings: Findings) -> Approval | None:
         # The pause is named after what is shown: an answer holds for that, and for nothing that is made later. A retry
         # asks anew: the server has no answer to what was cancelled, and keeps a rejection.
         form = Decision.with_initial_data(description=shown)
-        key = f"{stage_key('taylor_ops.approval', decides)[:16]}-{flow_run.run_count}"
+        key = f"{APPROVE.key(decides)[:16]}-{flow_run.run_count}"
         given = suspend_flow_run(form, key=key)
         note_that_it_goes_on(release.stages, str(flow_run.id))
         if given.decision == "reject":
@@ -79,5 +74,5 @@ def approve(release: Release, findings: Findings) -> Approval | None:
         return Approval(by=given.by, comment=given.comment)
 
     if str(flow_run.id) in waiting(release.stages):
-        release.forget("approve")
-    return release.perform("approve", "taylor_ops.approval", Approval, decides, lambda _folder, _progress: ask())
+        release.forget(APPROVE)
+    return release.perform(APPROVE, decides, lambda _folder, _progress: ask())

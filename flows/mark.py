@@ -12,6 +12,7 @@ from taylor_ops.evidence import stage as marks
 from taylor_ops.evidence.marking import Copy
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.source import ResolvedSource
+from taylor_ops.stages import MARK, inputs_of_mark
 
 
 @task(task_run_name="mark {release.label}")
@@ -21,10 +22,8 @@ def mark(release: Release, source: ResolvedSource, ranges: CapturedRanges, conve
     if copy is None:
         return converted
     return release.perform(
-        "mark",
-        "taylor_ops.evidence.stage",
-        ConvertedModel,
-        {"converted": converted, "ranges": ranges, "range_margin": margin, "copy": copy.identity()},
+        MARK,
+        inputs_of_mark(release.config, ranges, converted, copy),
         lambda folder, progress: marks.mark(
             source.folder,
             release.stages / "capture" / ranges.file,

@@ -22,7 +22,8 @@ from taylor_ops.lock import alone_in
 from taylor_ops.records import Record
 from taylor_ops.release_record import StageCost
 from taylor_ops.resources import Cost, measured
-from taylor_ops.reuse import kept_for, recall, remember, stage_key
+from taylor_ops.reuse import kept_for, recall, remember
+from taylor_ops.stages import Stage
 
 R = TypeVar("R", bound=Record)
 _LESS_AT_ONCE = "lower the batch size or the number of tokens that the config has for this stage"
@@ -65,9 +66,7 @@ class Release:
 
     def perform(
         self,
-        stage: str,
-        module: str,
-        record_type: type[R],
+        stage: Stage[R],
         inputs: Mapping[str, Any],
         work: Work[R],
         folder: Path | None = None,
@@ -81,19 +80,19 @@ class Release:
         whether what lies elsewhere, and the record speaks of, is there as it was. less: what to do where the device has
         too little memory.
         """
-        folder = folder or self.stages / stage
-        memory = self.stages / f"{stage}.json"
-        key = stage_key(module, inputs)
+        folder = folder or self.stages / stage.name
+        memory = self.stages / f"{stage.name}.json"
+        key = stage.key(inputs)
         with measured() as cost, disk_errors_explained(self.stages):
-            record = recall(memory, key, record_type, folder)
+            record = recall(memory, key, stage.record, folder)
         if record is not None and still(record):
-            self._note(stage, cost, cached=True)
+            self._note(stage.name, cost, cached=True)
             return record
-        progress = StageProgress(stage, self.label, self.key(stage))
+        progress = StageProgress(stage.name, self.label, self.key(stage.name))
         with (
             gpu_slot(device),
-            device_errors_explained(device or torch.device("cpu"), stage, less),
-            self.measured(stage),
+            device_errors_explained(device or torch.device("cpu"), stage.name, less),
+            self.measured(stage.name),
             kept_for(key, folder),
         ):
             record = work(folder, progress)
@@ -101,9 +100,9 @@ class Release:
         progress.finish()
         return record
 
-    def forget(self, stage: str) -> None:
+    def forget(self, stage: Stage[R]) -> None:
         """Have a stage performed again, whatever an earlier run made."""
-        (self.stages / f"{stage}.json").unlink(missing_ok=True)
+        (self.stages / f"{stage.name}.json").unlink(missing_ok=True)
 
     @contextmanager
     def measured(self, stage: str) -> Iterator[list[str]]:

@@ -17,18 +17,16 @@ from flows.stage import Progress, Release
 from taylor_ops import bundle as bundles
 from taylor_ops import convert as conversion
 from taylor_ops import exactness as exact
-from taylor_ops import latency as latencies
 from taylor_ops import publish as publishing
 from taylor_ops import ranges as captured
 from taylor_ops import source as sources
 from taylor_ops import verify as verification
 from taylor_ops.approval import Approval
-from taylor_ops.audit import AuditRecord, texts_read
+from taylor_ops.audit import AuditRecord
 from taylor_ops.audit import audit as attack
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.gate import require_allowed
 from taylor_ops.bundle import BundleRecord, Findings
-from taylor_ops.card import card_template
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.evidence.marking import MarkedModel
 from taylor_ops.exactness import ExactnessRecord
@@ -38,7 +36,7 @@ from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.leaked_texts import this_machine
 from taylor_ops.leaks import NoLeak, public_texts, require_no_leak
-from taylor_ops.models import device_named, load_tokenizer, processor
+from taylor_ops.models import device_named, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.positions import require_readable
 from taylor_ops.published import Published
@@ -49,8 +47,24 @@ from taylor_ops.report import write_report
 from taylor_ops.reuse import kept_beside, kept_under_key
 from taylor_ops.signers import Signer, require_signer, signer_of
 from taylor_ops.source import ResolvedSource
-from taylor_ops.stage_inputs import TIMED_ALONE, inputs_of_capture, inputs_of_resolve
-from taylor_ops.texts import text_hashes
+from taylor_ops.stages import (
+    ASSEMBLE,
+    AUDIT,
+    CAPTURE,
+    CONVERT,
+    LEAKS,
+    RESOLVE,
+    VALIDATE,
+    VERIFY,
+    inputs_of_assemble,
+    inputs_of_audit,
+    inputs_of_capture,
+    inputs_of_convert,
+    inputs_of_leaks,
+    inputs_of_resolve,
+    inputs_of_validate,
+    inputs_of_verify,
+)
 from taylor_ops.transfer import require_devices
 from taylor_ops.verify import Verified
 
@@ -64,9 +78,7 @@ def resolve(release: Release) -> ResolvedSource:
     require_signer(config.publish.signing)
     copy_of(release)
     resolved = release.perform(
-        "resolve",
-        "taylor_ops.source",
-        ResolvedSource,
+        RESOLVE,
         inputs_of_resolve(config, release.stages),
         lambda folder, progress: sources.resolve(source, folder, progress),
         still=lambda found: not found.missing(),
@@ -81,9 +93,7 @@ def capture(release: Release, source: ResolvedSource) -> CapturedRanges:
     """Capture the range of every MLP pre-activation over the calibration text."""
     config, device = release.config, device_named(release.config.device)
     return release.perform(
-        "capture",
-        "taylor_ops.ranges",
-        CapturedRanges,
+        CAPTURE,
         inputs_of_capture(config, source, device),
         lambda folder, progress: captured.capture(
             source.folder,
@@ -103,16 +113,8 @@ def convert(release: Release, source: ResolvedSource, ranges: CapturedRanges, la
     """Write the model with stacked terms in place of the output weights of every MLP."""
     device = device_named(release.config.device)
     return release.perform(
-        "convert",
-        "taylor_ops.convert",
-        ConvertedModel,
-        {
-            "source": source,
-            "ranges": ranges,
-            "plan": latency.plan,
-            "conversion": release.config.conversion,
-            "processor": processor(device_named("cpu")),
-        },
+        CONVERT,
+        inputs_of_convert(release.config, source, ranges, latency),
         lambda folder, progress: conversion.convert(
             source.folder,
             _ranges_file(release, ranges),
@@ -154,19 +156,8 @@ def validate(
         )
 
     record = release.perform(
-        "validate",
-        "taylor_ops.exactness",
-        ExactnessRecord,
-        {
-            "source": source,
-            "converted": converted,
-            "ranges": ranges,
-            "range_margin": config.conversion.range_margin,
-            "texts": text_hashes((*config.exactness.prompts, *config.exactness.running_text)),
-            "exactness": config.exactness,
-            "copy": copy and copy.identity(),
-            "device": latencies.device_description(device),
-        },
+        VALIDATE,
+        inputs_of_validate(config, source, ranges, converted, copy, device),
         compare,
         device=device,
     )
@@ -179,7 +170,7 @@ def validate(
 def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -> AuditRecord:
     """Attack the converted model, record what the attacks recover, and judge where the config asks for it."""
     config, device = release.config, device_named(release.config.device)
-    copy, texts = copy_of(release), texts_read(config.audit, config.exactness)
+    copy = copy_of(release)
 
     def run(folder: Path, progress: Progress) -> AuditRecord:
         conditions = Conditions(
@@ -193,20 +184,8 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
         return attack(source.folder, model_of(release), config.audit, progress, conditions)
 
     record = release.perform(
-        "audit",
-        "taylor_ops.audit",
-        AuditRecord,
-        {
-            "source": source,
-            "converted": converted,
-            "copy": copy and copy.identity(),
-            "texts": text_hashes(texts),
-            "read": [text.model_dump(mode="json", exclude={"file"}) for text in texts],
-            "audit": config.audit.model_dump(mode="json", exclude={"policy", "thresholds"}),
-            "latency": config.latency.model_dump(mode="json", include=TIMED_ALONE),
-            "device": latencies.device_description(device),
-            "seed": config.seed,
-        },
+        AUDIT,
+        inputs_of_audit(config, source, converted, copy, device),
         run,
         device=device,
     )
@@ -218,17 +197,10 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
 def assemble(release: Release, findings: Findings, approval: Approval | None) -> BundleRecord:
     """Put model, card and manifest together in the run's folder."""
     findings = findings.model_copy(update={"approval": approval})
-    config, document = release.config, bundles.stated(release.loaded.document)
+    config, document, signer = release.config, bundles.stated(release.loaded.document), _signer(release)
     return release.perform(
-        "assemble",
-        "taylor_ops.bundle",
-        BundleRecord,
-        {
-            "findings": findings,
-            "config": document,
-            "template": card_template(config.card),
-            "key": str(_signer(release)),
-        },
+        ASSEMBLE,
+        inputs_of_assemble(config, findings, document, None if signer is None else str(signer)),
         lambda folder, _progress: bundles.assemble(model_of(release), config, document, findings, folder),
         folder=release.folder / "bundle",
     )
@@ -250,10 +222,8 @@ def refuse_leaks(
     machine = this_machine(release.artifacts, source.folder, secrets=secrets)
     public = public_texts(release.config) + said
     return release.perform(
-        "leaks",
-        "taylor_ops.leaks",
-        NoLeak,
-        {"source": source, "converted": converted, "bundle": bundle, "machine": machine.identity(), "public": public},
+        LEAKS,
+        inputs_of_leaks(source, converted, bundle, machine, public),
         lambda _folder, progress: require_no_leak(
             release.folder / bundle.folder,
             bundle.files,
@@ -305,10 +275,8 @@ def verify(release: Release, bundle: BundleRecord, published: Published) -> Veri
 
     with failed_verification_told(release, published):
         return release.perform(
-            "verify",
-            "taylor_ops.verify",
-            Verified,
-            {"bundle": bundle, "place": published.path, "commit": published.commit},
+            VERIFY,
+            inputs_of_verify(bundle, published),
             check,
         )
 

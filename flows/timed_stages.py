@@ -11,8 +11,7 @@ from taylor_ops.latency import LatencyRecord
 from taylor_ops.models import device_named
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.source import ResolvedSource
-from taylor_ops.stage_inputs import inputs_of_calibrate, inputs_of_transfer
-from taylor_ops.transfer import Transfer
+from taylor_ops.stages import CALIBRATE, TRANSFER, inputs_of_calibrate, inputs_of_transfer
 
 
 @task(task_run_name="calibrate {release.label}")
@@ -20,9 +19,7 @@ def calibrate(release: Release, source: ResolvedSource, ranges: CapturedRanges) 
     """Choose the terms of every neuron so that the measured slowdown meets the target."""
     config, device = release.config, device_named(release.config.device)
     return release.perform(
-        "calibrate",
-        "taylor_ops.latency",
-        LatencyRecord,
+        CALIBRATE,
         inputs_of_calibrate(config, source, ranges, device),
         lambda _folder, progress: latencies.calibrate(
             source.folder,
@@ -44,9 +41,7 @@ def transfer(release: Release, source: ResolvedSource, ranges: CapturedRanges, l
     config, device = release.config, device_named(release.config.device)
     others = [device_named(target.device) for target in config.latency.devices]
     found = release.perform(
-        "transfer",
-        "taylor_ops.transfer",
-        Transfer,
+        TRANSFER,
         inputs_of_transfer(config, source, ranges, latency, [device, *others]),
         lambda _folder, progress: transfers.transfer(
             source.folder,

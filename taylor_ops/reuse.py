@@ -54,15 +54,17 @@ def _described(value: Any) -> Any:
 
 @cache
 def code_of(module: str) -> str:
-    """Hash of the source of a module of taylor_ops and of every module of taylor_ops that it imports, at any depth."""
+    """Hash of the source of a module of taylor_ops and of every module of taylor_ops that it imports, at any depth.
+
+    Raises `LookupError` where one of them is not there.
+    """
     sources: dict[str, str] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        spec = importlib.util.find_spec(name)
-        if name in sources or spec is None or spec.origin is None:
+        if name in sources:
             continue
-        sources[name] = Path(spec.origin).read_text(encoding="utf-8")
+        sources[name] = _source_of(name).read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(sources[name])):
             if isinstance(node, ast.Import):
                 waiting.extend(alias.name for alias in node.names if alias.name.startswith("taylor_ops"))
@@ -70,6 +72,17 @@ def code_of(module: str) -> str:
                 waiting.append(str(node.module))
                 waiting.extend(f"{node.module}.{alias.name}" for alias in node.names if _is_module(node, alias))
     return hashlib.sha256(canonical_json(sources).encode()).hexdigest()
+
+
+def _source_of(module: str) -> Path:
+    """Its file. The hash of nothing would let a stage be reused whatever its code becomes."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise LookupError(f"the code that decides a stage names the module {module}, which does not exist")
+    return Path(spec.origin)
 
 
 def _is_module(node: ast.ImportFrom, alias: ast.alias) -> bool:

@@ -19,7 +19,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.files import size
 from taylor_ops.original import Original
 from taylor_ops.ranges import CapturedRanges
-from taylor_ops.reuse import recall, stage_key
+from taylor_ops.reuse import recall
 from taylor_ops.source import (
     ResolvedSource,
     brought_here,
@@ -31,7 +31,7 @@ from taylor_ops.source import (
     require_known,
     told_by_the_hub,
 )
-from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
+from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
 
 _NONE_STATED = "none stated"
 _SAMPLE_BYTES = 64 << 20
@@ -89,7 +89,7 @@ def _resolved_before(config: ReleaseConfig, stages: Path) -> ResolvedSource | No
     # The hashes of a large source take long: only where there may be something to reuse.
     if not memory.exists():
         return None
-    key = stage_key("taylor_ops.source", inputs_of_resolve(config, stages))
+    key = RESOLVE.key(inputs_of_resolve(config, stages))
     found = recall(memory, key, ResolvedSource, stages / "resolve")
     return None if found is None or found.missing() else found
 
@@ -97,7 +97,7 @@ def _resolved_before(config: ReleaseConfig, stages: Path) -> ResolvedSource | No
 def _captured_before(
     config: ReleaseConfig, resolved: ResolvedSource, device: torch.device, stages: Path
 ) -> tuple[Path, int] | None:
-    key = stage_key("taylor_ops.ranges", inputs_of_capture(config, resolved, device))
+    key = CAPTURE.key(inputs_of_capture(config, resolved, device))
     record = recall(stages / "capture.json", key, CapturedRanges, stages / "capture")
     return None if record is None else (stages / "capture" / record.file, record.tokens)
 

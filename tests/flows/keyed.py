@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from flows.stage import Release
 from taylor_ops.config_file import LoadedConfig
-from taylor_ops.reuse import stage_key
+from taylor_ops.stages import Stage
 
 
 class _Asked(Exception):
@@ -18,10 +18,8 @@ class _Asked(Exception):
 class Keyed(Release):
     """A release that does no work: a stage ends with its key."""
 
-    def perform(
-        self, stage: str, module: str, record_type: object, inputs: Mapping[str, Any], *_given: object, **_named: object
-    ) -> NoReturn:
-        raise _Asked(stage_key(module, inputs))
+    def perform(self, stage: Stage[Any], inputs: Mapping[str, Any], *_given: object, **_named: object) -> NoReturn:
+        raise _Asked(stage.key(inputs))
 
 
 def key_of(stage: Any, loaded: LoadedConfig, *found: Any) -> str:

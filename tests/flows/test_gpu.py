@@ -16,7 +16,9 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from flows import gpu, stage
 from flows.stage import Release, open_release
 from taylor_ops.errors import WorkFailed
+from taylor_ops.ranges import capture
 from taylor_ops.records import Record
+from taylor_ops.stages import Stage
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 CUDA = torch.device("cuda")
@@ -45,7 +47,7 @@ def held() -> int:
 
 @flow
 def stage_of(release: Release, work: stage.Work[Done], device: torch.device) -> Done:
-    return release.perform("capture", "taylor_ops.ranges", Done, {}, work, device=device)
+    return release.perform(Stage("capture", capture, Done), {}, work, device=device)
 
 
 @pytest.mark.usefixtures("one_gpu")

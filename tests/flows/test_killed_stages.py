@@ -11,7 +11,8 @@ import pytest
 from flows import stages
 from flows.stage import R, Release, Work
 from taylor_ops.config_file import read
-from taylor_ops.reuse import kept_beside, kept_for, stage_key
+from taylor_ops.reuse import kept_beside, kept_for
+from taylor_ops.stages import Stage
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import silent
 
@@ -23,11 +24,9 @@ class Killed(Exception):
 class Unmeasured(Release):
     """A release whose stages do their work under their keys, and nothing else."""
 
-    def perform(
-        self, stage: str, module: str, record_type: type[R], inputs: Mapping[str, Any], work: Work[R], **_named: object
-    ) -> R:
-        folder = self.stages / stage
-        with kept_for(stage_key(module, inputs), folder):
+    def perform(self, stage: Stage[R], inputs: Mapping[str, Any], work: Work[R], **_named: object) -> R:
+        folder = self.stages / stage.name
+        with kept_for(stage.key(inputs), folder):
             return work(folder, silent)
 
 

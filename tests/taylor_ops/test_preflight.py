@@ -24,9 +24,9 @@ from taylor_ops.files import sha256_of_tree
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.original import Original
 from taylor_ops.ranges import capture
-from taylor_ops.reuse import remember, stage_key
+from taylor_ops.reuse import remember
 from taylor_ops.source import resolve
-from taylor_ops.stage_inputs import inputs_of_capture, inputs_of_resolve
+from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
 from tests.clocks import of_each
 from tests.taylor_ops.conftest import CPU, Sample, seconds_of_bytes, silent
 from tests.taylor_ops.preflight_example import config_of, estimate, shown
@@ -144,10 +144,10 @@ def test_ranges_of_an_earlier_run_are_used_as_long_as_they_are_current(llama: Sa
     stages = tmp_path / config.name / "stages"
     source = resolve(config.source, stages / "resolve", silent)
     inputs = inputs_of_resolve(config, stages)
-    remember(stages / "resolve.json", stage_key("taylor_ops.source", inputs), source, stages / "resolve")
+    remember(stages / "resolve.json", RESOLVE.key(inputs), source, stages / "resolve")
     done = capture(llama.original, "float32", config.calibration, CPU, stages / "capture", silent)
     captured = inputs_of_capture(config, source, CPU)
-    remember(stages / "capture.json", stage_key("taylor_ops.ranges", captured), done, stages / "capture")
+    remember(stages / "capture.json", CAPTURE.key(captured), done, stages / "capture")
     before = sha256_of_tree(tmp_path)
     found = preflight.preflight(config, tmp_path, silent)
     expansions = expansions_of(Original(llama.original), stages / "capture" / done.file, config.conversion)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from taylor_ops.plan import Plan
 from taylor_ops.records import Record
 from taylor_ops.reuse import code_of, kept_beside, kept_for, kept_under_key, recall, remember, stage_key
 from taylor_ops.source import ResolvedSource
+from taylor_ops.stages import Stage
 
 STAGE = "taylor_ops.stage_of_a_test"
 PLAN = Plan(basis="chebyshev", tolerance=1e-4, least_order=1, columns=20, neurons=4)
@@ -151,8 +154,8 @@ def test_a_change_in_a_module_that_is_imported_in_any_way_and_depth_is_seen(pack
 
 
 def test_a_change_in_a_module_of_a_package_inside_is_seen(package: Path) -> None:
-    code_after(package, inside____init__="", inside__deep="f = 1")
-    before = code_after(package, stage_of_a_test="from taylor_ops.inside.deep import f")
+    how = "from taylor_ops.inside.deep import f"
+    before = code_after(package, inside____init__="", inside__deep="f = 1", stage_of_a_test=how)
     assert code_after(package, inside__deep="f = 2") != before
 
 
@@ -169,6 +172,35 @@ def test_a_change_in_the_module_itself_is_seen(package: Path) -> None:
 def test_modules_that_import_one_another_are_read_once_each(package: Path) -> None:
     before = code_after(package, stage_of_a_test="from taylor_ops.deep import f", deep=f"from {STAGE} import g")
     assert code_after(package, deep=f"from {STAGE} import h") != before
+
+
+@pytest.mark.parametrize("module", ["taylor_ops.no_such_module", "taylor_ops.no_such_package.module"])
+def test_a_module_that_does_not_exist_is_an_error_and_not_the_hash_of_nothing(module: str) -> None:
+    with pytest.raises(LookupError, match=module):
+        code_of(module)
+
+
+def test_a_module_that_was_renamed_is_an_error_for_what_still_names_it(package: Path) -> None:
+    code_after(package, stage_of_a_test="from taylor_ops.deep import f", deep="f = 1")
+    (package / "deep.py").rename(package / "deeper.py")
+    importlib.invalidate_caches()
+    with pytest.raises(LookupError, match=r"taylor_ops\.deep\b"):
+        code_after(package)
+
+
+def test_a_stage_whose_module_was_renamed_has_no_key(package: Path) -> None:
+    write_text(package / "stage_of_a_test.py", "def work():\n    pass\n")
+    importlib.invalidate_caches()
+    stage = Stage("of a test", importlib.import_module(STAGE).work, Plan)
+    before = stage.key({})
+    code_after(package, stage_of_a_test="def work():\n    return 1\n")
+    assert stage.key({}) != before
+    (package / "stage_of_a_test.py").rename(package / "renamed.py")
+    code_of.cache_clear()
+    importlib.invalidate_caches()
+    sys.modules.pop(STAGE)
+    with pytest.raises(LookupError, match="stage_of_a_test"):
+        stage.key({})
 
 
 # Memory

@@ -12,8 +12,7 @@ from taylor_ops import disturbance, latency, transfer
 from taylor_ops.config import Latency
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.latency import Behind, LatencyRecord, calibrate
-from taylor_ops.reuse import stage_key
-from taylor_ops.stage_inputs import inputs_of_transfer
+from taylor_ops.stages import TRANSFER, inputs_of_transfer
 from taylor_ops.transfer import Transfer, require_targets_met
 from tests.clocks import of_each
 from tests.taylor_ops import release_example as example
@@ -144,7 +143,7 @@ def test_the_plan_is_timed_again_where_batch_or_length_change(changes: dict[str,
     def key(settings: Latency) -> str:
         config = example.config(latency=settings)
         inputs = inputs_of_transfer(config, example.source(), example.captured(), example.latency(), [CPU])
-        return stage_key("taylor_ops.transfer", inputs)
+        return TRANSFER.key(inputs)
 
     assert key(SETTINGS) == key(SETTINGS.model_copy(update={"target_slowdown": 11.0}))
     assert key(SETTINGS) != key(SETTINGS.model_copy(update=changes))

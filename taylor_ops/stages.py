@@ -1,0 +1,219 @@
+"""What decides each stage of a release: the function that does its work, and what of the config it is given.
+
+A stage runs again when one of its inputs, the code of its function with all that it imports, or a tool has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from taylor_ops.approval import Approval
+from taylor_ops.audit import AuditRecord, audit, texts_read
+from taylor_ops.bundle import BundleRecord, Findings, assemble
+from taylor_ops.card import card_template
+from taylor_ops.config import ReleaseConfig
+from taylor_ops.convert import ConvertedModel, convert
+from taylor_ops.evidence.marking import Copy
+from taylor_ops.evidence.stage import mark
+from taylor_ops.exactness import ExactnessRecord, validate
+from taylor_ops.latency import LatencyRecord, calibrate, device_description
+from taylor_ops.leaked_texts import Machine
+from taylor_ops.leaks import NoLeak, require_no_leak
+from taylor_ops.models import device_named, processor
+from taylor_ops.published import Published
+from taylor_ops.ranges import CapturedRanges, capture
+from taylor_ops.records import Record
+from taylor_ops.reuse import stage_key
+from taylor_ops.source import ResolvedSource, resolve, stamp
+from taylor_ops.texts import text_hashes
+from taylor_ops.transfer import Transfer, transfer
+from taylor_ops.verify import Verified, verify
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Stage(Generic[R]):
+    """One stage of a release.
+
+    name: of its folder and of its memory file. work: the function that does it; its module, with all that it imports,
+    is the code that decides the result. record: what it leaves.
+    """
+
+    name: str
+    work: Callable[..., R]
+    record: type[R]
+
+    def key(self, inputs: Mapping[str, Any]) -> str:
+        """What decides the result of this stage for `inputs`."""
+        return stage_key(self.work.__module__, inputs)
+
+
+RESOLVE = Stage("resolve", resolve, ResolvedSource)
+CAPTURE = Stage("capture", capture, CapturedRanges)
+CALIBRATE = Stage("calibrate", calibrate, LatencyRecord)
+TRANSFER = Stage("transfer", transfer, Transfer)
+CONVERT = Stage("convert", convert, ConvertedModel)
+MARK = Stage("mark", mark, ConvertedModel)
+VALIDATE = Stage("validate", validate, ExactnessRecord)
+AUDIT = Stage("audit", audit, AuditRecord)
+# A person is not asked again because code has changed, so the code of this stage is that of its record.
+APPROVE = Stage("approve", Approval, Approval)
+ASSEMBLE = Stage("assemble", assemble, BundleRecord)
+LEAKS = Stage("leaks", require_no_leak, NoLeak)
+VERIFY = Stage("verify", verify, Verified)
+
+ELSEWHERE = {"also", "also_pairs", "devices"}
+"""Keys of `latency` that say where else the chosen plan is timed, and do not choose it."""
+
+
+TIMED_ALONE = {"batch_size", "prompt_tokens", "new_tokens", "pairs", "max_pairs", "tolerance", "warmup", "compiled"}
+"""Keys of `latency` that say how the audit times what is left of the slowdown."""
+
+
+def inputs_of_resolve(config: ReleaseConfig, stages: Path) -> dict[str, Any]:
+    """Of resolve, which writes below `stages`. Every file of a local source is read for its hash."""
+    return {"source": config.source, "files": stamp(config.source), "place": str(stages)}
+
+
+def inputs_of_capture(config: ReleaseConfig, source: ResolvedSource, device: torch.device) -> dict[str, Any]:
+    """Of capture on `device`."""
+    return {
+        "source": source,
+        "texts": text_hashes(config.calibration.texts),
+        "calibration": config.calibration,
+        "dtype": config.conversion.dtype,
+        "device": processor(device),
+    }
+
+
+def inputs_of_calibrate(
+    config: ReleaseConfig, source: ResolvedSource, ranges: CapturedRanges, device: torch.device
+) -> dict[str, Any]:
+    """Of calibrate on `device`."""
+    return {
+        "source": source,
+        "ranges": ranges,
+        "conversion": config.conversion,
+        "latency": config.latency.model_dump(mode="json", exclude={*ELSEWHERE, "compiled"}),
+        "device": device_description(device),
+        "seed": config.seed,
+    }
+
+
+def inputs_of_transfer(
+    config: ReleaseConfig,
+    source: ResolvedSource,
+    ranges: CapturedRanges,
+    latency: LatencyRecord,
+    devices: Sequence[torch.device],
+) -> dict[str, Any]:
+    """Of transfer to `devices`, that of the calibration first: the plan, not how it was found."""
+    chosen_by = {"target_slowdown", "tolerance", "max_trials", "columns", "compiled"}
+    return {
+        "source": source,
+        "ranges": ranges,
+        "conversion": config.conversion,
+        "plan": latency.plan,
+        "layers_measured": latency.layers_measured,
+        "latency": config.latency.model_dump(mode="json", exclude=chosen_by),
+        "devices": [device_description(device) for device in devices],
+        "seed": config.seed,
+    }
+
+
+def inputs_of_convert(
+    config: ReleaseConfig, source: ResolvedSource, ranges: CapturedRanges, latency: LatencyRecord
+) -> dict[str, Any]:
+    """Of convert: the plan, not how it was found. Each kind of processor may round in its own way."""
+    return {
+        "source": source,
+        "ranges": ranges,
+        "plan": latency.plan,
+        "conversion": config.conversion,
+        "processor": processor(device_named("cpu")),
+    }
+
+
+def inputs_of_mark(
+    config: ReleaseConfig, ranges: CapturedRanges, converted: ConvertedModel, copy: Copy
+) -> dict[str, Any]:
+    """Of mark, which writes `copy`."""
+    margin = config.conversion.range_margin
+    return {"converted": converted, "ranges": ranges, "range_margin": margin, "copy": copy.identity()}
+
+
+def inputs_of_validate(
+    config: ReleaseConfig,
+    source: ResolvedSource,
+    ranges: CapturedRanges,
+    converted: ConvertedModel,
+    copy: Copy | None,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Of validate on `device`."""
+    return {
+        "source": source,
+        "converted": converted,
+        "ranges": ranges,
+        "range_margin": config.conversion.range_margin,
+        "texts": text_hashes((*config.exactness.prompts, *config.exactness.running_text)),
+        "exactness": config.exactness,
+        "copy": copy and copy.identity(),
+        "device": device_description(device),
+    }
+
+
+def inputs_of_audit(
+    config: ReleaseConfig, source: ResolvedSource, converted: ConvertedModel, copy: Copy | None, device: torch.device
+) -> dict[str, Any]:
+    """Of audit on `device`: what the attacks find, not how it is judged."""
+    texts = texts_read(config.audit, config.exactness)
+    return {
+        "source": source,
+        "converted": converted,
+        "copy": copy and copy.identity(),
+        "texts": text_hashes(texts),
+        "read": [text.model_dump(mode="json", exclude={"file"}) for text in texts],
+        "audit": config.audit.model_dump(mode="json", exclude={"policy", "thresholds"}),
+        "latency": config.latency.model_dump(mode="json", include=TIMED_ALONE),
+        "device": device_description(device),
+        "seed": config.seed,
+    }
+
+
+def inputs_of_approve(
+    config: ReleaseConfig, findings: Findings, document: Mapping[str, Any], signer: str | None
+) -> dict[str, Any]:
+    """Of approve: everything that the bundle will state. document: the config as it is stated."""
+    return {"findings": findings, "signer": signer, "config": document, "template": card_template(config.card)}
+
+
+def inputs_of_assemble(
+    config: ReleaseConfig, findings: Findings, document: Mapping[str, Any], signer: str | None
+) -> dict[str, Any]:
+    """Of assemble. document: the config as it is stated."""
+    return {"findings": findings, "config": document, "template": card_template(config.card), "key": str(signer)}
+
+
+def inputs_of_leaks(
+    source: ResolvedSource, converted: ConvertedModel, bundle: BundleRecord, machine: Machine, public: Sequence[str]
+) -> dict[str, Any]:
+    """Of leaks. public: texts that may stand in the bundle, whatever they name."""
+    return {
+        "source": source,
+        "converted": converted,
+        "bundle": bundle,
+        "machine": machine.identity(),
+        "public": list(public),
+    }
+
+
+def inputs_of_verify(bundle: BundleRecord, published: Published) -> dict[str, Any]:
+    """Of verify, which looks where the bundle was published."""
+    return {"bundle": bundle, "place": published.path, "commit": published.commit}
