@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taylor_ops import config
+from taylor_ops.config import Conversion, Exactness, TextSource
 from taylor_ops.errors import GateRejected
 from taylor_ops.generation import Continuation, batches, continue_greedily
 from taylor_ops.layer_checks import LayerError, RangeUse, layer_errors, range_use
@@ -171,8 +171,8 @@ def validate(
     original: Path,
     bundle: Path,
     ranges_file: Path,
-    conversion: config.Conversion,
-    settings: config.Exactness,
+    conversion: Conversion,
+    settings: Exactness,
     device: torch.device,
     progress: Progress,
     scratch: Path | None = None,
@@ -192,8 +192,8 @@ def _compared(
     original: Path,
     models: tuple[Any, Any],
     ranges_file: Path,
-    conversion: config.Conversion,
-    settings: config.Exactness,
+    conversion: Conversion,
+    settings: Exactness,
     progress: Progress,
 ) -> ExactnessRecord:
     """What `validate` finds of the original and the bundle that are loaded."""
@@ -267,7 +267,7 @@ def _run(model: Any, batch: Sequence[Prompt], new_tokens: int, batch_size: int, 
     return list(continue_greedily(model, batch, new_tokens, batch_size, tokenizer.pad_token_id))
 
 
-def _again(model: Any, batch: Sequence[Prompt], settings: config.Exactness, tokenizer: Any) -> list[Continuation]:
+def _again(model: Any, batch: Sequence[Prompt], settings: Exactness, tokenizer: Any) -> list[Continuation]:
     """The original once more, in other batches and with plain attention; a lone prompt runs beside a copy of itself."""
     with _plain_attention(model):
         if len(batch) == 1:
@@ -286,7 +286,7 @@ def _plain_attention(model: Any) -> Iterator[None]:
         model.set_attn_implementation(usual)
 
 
-def _perplexities(source: config.TextSource, original: Any, bundle: Any, tokenizer: Any, tokens: int) -> Perplexity:
+def _perplexities(source: TextSource, original: Any, bundle: Any, tokenizer: Any, tokens: int) -> Perplexity:
     texts = sequences((source,), tokenizer, tokens, SEQUENCE_TOKENS)
     total = sum(len(text) - 1 for text in texts)
     losses = [sum(float(_loss(model, text)) for text in texts) / total for model in (original, bundle)]

@@ -135,7 +135,10 @@ def seconds_of_bytes(model: Any, new_tokens: int) -> float:
 @pytest.fixture
 def clock_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands in for the clock: `seconds_of_bytes`, and no time for the head."""
-    for module in (latency, probe):
-        by_bytes = of_each(lambda model, _behind, tokens: seconds_of_bytes(model, tokens))
-        monkeypatch.setattr(module, "decode_seconds", by_bytes)
+
+    def by_bytes() -> Any:
+        return of_each(lambda model, _behind, tokens: seconds_of_bytes(model, tokens))
+
+    monkeypatch.setattr(latency, "decode_seconds", by_bytes())
+    monkeypatch.setattr(probe, "decode_seconds", by_bytes())
     monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.0)
