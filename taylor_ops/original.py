@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import transformers
@@ -38,8 +38,8 @@ class MlpWeights:
     down_bias: Tensor | None = None
 
 
-class Original:
-    """A model folder, read lazily: only the tensor that is asked for is in memory.
+class ModelShape:
+    """What the config of a model folder tells without its weights: architecture, MLPs, and the shape of every tensor.
 
     Names are those of the modules of transformers; `BadInput` on opening when the config or the architecture cannot be
     worked with.
@@ -76,7 +76,7 @@ class Original:
                 return length
         return every
 
-    def first_layers(self, count: int) -> Original:
+    def first_layers(self, count: int) -> Self:
         """The same model with only its first decoder layers: a multiple of `period`, or all."""
         shallow = copy.copy(self)
         every = self.config.num_hidden_layers
@@ -93,6 +93,50 @@ class Original:
     def activation(self) -> Activation:
         """The activation of its MLPs."""
         return activation_named(getattr(self.config, self.architecture.activation))
+
+    def names(self) -> list[str]:
+        """Names of all tensors that are not weights of an MLP, sorted."""
+        own = {f"{mlp.module}.{layer}" for mlp in self.mlps for layer in (mlp.kind.gate, mlp.kind.up, mlp.kind.down)}
+        return sorted(name for name in self.shapes if name not in own and name.rpartition(".")[0] not in own)
+
+    @property
+    def guard(self) -> str:
+        """Name of the output weights of the first MLP, under which a bundle has a tensor of another size."""
+        first = self.mlps[0]
+        return f"{first.module}.{first.kind.down}" + ("" if first.kind.experts else ".weight")
+
+    def down_values(self, mlp: Mlp) -> int:
+        """How many output weights an MLP has."""
+        if mlp.kind.experts:
+            return math.prod(self.shapes[f"{mlp.module}.{mlp.kind.down}"][1:])
+        return math.prod(self.shapes[f"{mlp.module}.{mlp.kind.down}.weight"])
+
+    def input_values(self, mlp: Mlp) -> int:
+        """How many weights and biases the layers have that make z and u of an MLP."""
+        kind = mlp.kind
+        if kind.experts:
+            return math.prod(self.shapes[f"{mlp.module}.{kind.gate}"][1:])
+        layers = {kind.gate, kind.up} - {None}
+        names = [f"{mlp.module}.{layer}.{tensor}" for layer in layers for tensor in ("weight", "bias")]
+        return sum(math.prod(self.shapes[name]) for name in names if name in self.shapes)
+
+    def biases(self, mlp: Mlp) -> list[str]:
+        """Which layers of the Taylor MLP in place of `mlp` have a bias: some of gate, up, terms."""
+        layers = {"gate": mlp.kind.gate, "up": mlp.kind.up, "terms": mlp.kind.down}
+        return [role for role, layer in layers.items() if f"{mlp.module}.{layer}.bias" in self.shapes]
+
+    def layer_bytes(self, dtype: torch.dtype) -> int:
+        """Bytes of the tensors of all decoder layers in `dtype`."""
+        inside = (shape for name, shape in self.shapes.items() if layer_of(name) is not None)
+        return dtype.itemsize * sum(math.prod(shape) for shape in inside)
+
+    def bytes(self, dtype: torch.dtype) -> int:
+        """Bytes of all tensors of the model in `dtype`."""
+        return dtype.itemsize * sum(torch.Size(shape).numel() for shape in self.shapes.values())
+
+
+class Original(ModelShape):
+    """A model folder, read lazily: only the tensor that is asked for is in memory."""
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -124,11 +168,6 @@ class Original:
                 needed[name] = shape
         there = {name: self.checkpoint.shape(self._stored[name]) if name in self._stored else None for name in needed}
         return {name: (shape, there[name]) for name, shape in needed.items() if there[name] != shape}
-
-    def names(self) -> list[str]:
-        """Names of all tensors that are not weights of an MLP, sorted."""
-        own = {f"{mlp.module}.{layer}" for mlp in self.mlps for layer in (mlp.kind.gate, mlp.kind.up, mlp.kind.down)}
-        return sorted(name for name in self.shapes if name not in own and name.rpartition(".")[0] not in own)
 
     def tensor(self, name: str) -> Tensor:
         """Read one tensor to the CPU; stacked weights of experts [E, 2F, H] or [E, H, F] from those of each expert."""
@@ -206,41 +245,6 @@ class Original:
         )
         gate, up = both.chunk(2)
         return MlpWeights(gate, up, down)
-
-    @property
-    def guard(self) -> str:
-        """Name of the output weights of the first MLP, under which a bundle has a tensor of another size."""
-        first = self.mlps[0]
-        return f"{first.module}.{first.kind.down}" + ("" if first.kind.experts else ".weight")
-
-    def down_values(self, mlp: Mlp) -> int:
-        """How many output weights an MLP has."""
-        if mlp.kind.experts:
-            return math.prod(self.shapes[f"{mlp.module}.{mlp.kind.down}"][1:])
-        return math.prod(self.shapes[f"{mlp.module}.{mlp.kind.down}.weight"])
-
-    def input_values(self, mlp: Mlp) -> int:
-        """How many weights and biases the layers have that make z and u of an MLP."""
-        kind = mlp.kind
-        if kind.experts:
-            return math.prod(self.shapes[f"{mlp.module}.{kind.gate}"][1:])
-        layers = {kind.gate, kind.up} - {None}
-        names = [f"{mlp.module}.{layer}.{tensor}" for layer in layers for tensor in ("weight", "bias")]
-        return sum(math.prod(self.shapes[name]) for name in names if name in self.shapes)
-
-    def biases(self, mlp: Mlp) -> list[str]:
-        """Which layers of the Taylor MLP in place of `mlp` have a bias: some of gate, up, terms."""
-        layers = {"gate": mlp.kind.gate, "up": mlp.kind.up, "terms": mlp.kind.down}
-        return [role for role, layer in layers.items() if f"{mlp.module}.{layer}.bias" in self.shapes]
-
-    def layer_bytes(self, dtype: torch.dtype) -> int:
-        """Bytes of the tensors of all decoder layers in `dtype`."""
-        inside = (shape for name, shape in self.shapes.items() if layer_of(name) is not None)
-        return dtype.itemsize * sum(math.prod(shape) for shape in inside)
-
-    def bytes(self, dtype: torch.dtype) -> int:
-        """Bytes of all tensors of the model in `dtype`."""
-        return dtype.itemsize * sum(torch.Size(shape).numel() for shape in self.shapes.values())
 
 
 def layer_of(name: str) -> int | None:

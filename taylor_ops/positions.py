@@ -7,13 +7,13 @@ from typing import Any
 
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.errors import BadInput
-from taylor_ops.original import Original
+from taylor_ops.original import ModelShape
 from taylor_ops.texts import SEQUENCE_TOKENS, longest, sequences
 
 _TABLES = ("wpe.weight", "embed_positions.weight")
 
 
-def require_positions(source: Original, key: str, tokens: int) -> None:
+def require_positions(source: ModelShape, key: str, tokens: int) -> None:
     """Raise `BadInput` where a model has fewer positions; of some models the config does not say how many."""
     most = getattr(source.config, "max_position_embeddings", None)
     if isinstance(most, int) and 0 < most < tokens:
@@ -24,7 +24,7 @@ def require_positions(source: Original, key: str, tokens: int) -> None:
         )
 
 
-def require_readable(config: ReleaseConfig, source: Original, tokenizer: Any) -> None:
+def require_readable(config: ReleaseConfig, source: ModelShape, tokenizer: Any) -> None:
     """Read every text of a release once, so that a mistake in one ends it before its long work.
 
     Raises `BadInput` as `texts.prompts` does, and where the model has learned each of its positions, and has too few

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from taylor_ops.audit import (
     collapse,
@@ -27,7 +28,7 @@ from taylor_ops.audit.run import Run
 from taylor_ops.audit.target import Target
 from taylor_ops.audit.timing import Compiled, timed_compiled
 from taylor_ops.audit.training import Training
-from taylor_ops.audit_config import Audit
+from taylor_ops.audit_config import AttackName, Audit
 from taylor_ops.config import Exactness, TextSource
 from taylor_ops.errors import BadInput
 from taylor_ops.files import scratch_beside
@@ -57,7 +58,7 @@ class AuditRecord(Record):
     def not_run(self) -> list[str]:
         """Names of the known attacks that are not among these."""
         run = {attack.attack for attack in self.attacks}
-        return [name for name in (*ATTACKS, *TRAININGS) if name not in run]
+        return [name for name in get_args(AttackName) if name not in run]
 
 
 def named(attacks: Sequence[str] | None) -> Audit:

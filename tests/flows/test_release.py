@@ -106,14 +106,14 @@ def test_a_missed_target_of_another_device_is_judged_by_what_was_stored_and_cali
     missed = "[{device: cpu, target_slowdown: 20}]"
     with pytest.raises(GateRejected, match=r"the slowdown is [56]\.\d\d .*, not surely 20 within 10%"):
         run(tiny_config, tmp_path / "a", latency__devices=missed)
-    stages = tmp_path / "a" / "tiny" / "stages"
-    before = sha256_of_tree(stages)
+    memories = tmp_path / "a" / "tiny" / "stages"
+    before = sha256_of_tree(memories)
     with pytest.raises(GateRejected, match="not surely 20"):
         run(tiny_config, tmp_path / "a", latency__devices=missed)
-    assert sha256_of_tree(stages) == before
+    assert sha256_of_tree(memories) == before
     with pytest.raises(GateRejected, match="not surely 30"):
         run(tiny_config, tmp_path / "a", latency__devices="[{device: cpu, target_slowdown: 30}]")
-    after = sha256_of_tree(stages)
+    after = sha256_of_tree(memories)
     assert {name for name in after if after[name] != before[name]} == {"transfer.json"}
     assert published(tmp_path / "a") == []
 
