@@ -19,11 +19,11 @@ from taylor_ops.architectures import ARCHITECTURES
 from taylor_ops.config import Basis, Calibration, Conversion, TextSource
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import BadInput
-from taylor_ops.files import canonical_json, write_text
 from taylor_ops.layer_checks import layer_errors
 from taylor_ops.models import load_bundle, load_original, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.ranges import capture, read_ranges
+from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts import prompts
 from tests.tiny_models import save_tiny_model
 

@@ -33,11 +33,11 @@ from taylor_ops.calibration import slowdown_of, steady_pairs
 from taylor_ops.config import Calibration, Conversion, Latency
 from taylor_ops.convert import convert
 from taylor_ops.errors import ReleaseError
-from taylor_ops.files import canonical_json, read_json, write_text
 from taylor_ops.latency import LatencyRecord, calibrate, device_description, pairs_of
 from taylor_ops.models import load_in_memory
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve
+from taylor_ops.storage.files import canonical_json, read_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "calibration.json"
 TARGETS = (1.5, 2.0, 3.0, 4.0, 6.0)

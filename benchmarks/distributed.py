@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.command import typed
 from flows.command_line import quiet_tools
-from taylor_ops.files import canonical_json, sha256_of_tree, write_text
+from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
 
 RESULT = Path(__file__).parent / "results" / "distributed.json"
 WORKERS = (1, 2)

@@ -48,13 +48,13 @@ from taylor_ops.evidence.statistic import log_p
 from taylor_ops.evidence.trace import AddedUp, Traced, trace
 from taylor_ops.evidence_config import STRENGTH
 from taylor_ops.exactness import Tally
-from taylor_ops.files import canonical_json, read_json, sha256_of_tree, write_text
 from taylor_ops.generation import Continuation, batches, continue_greedily
 from taylor_ops.latency import device_description
 from taylor_ops.models import load_bundle, load_original, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve
+from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
 from taylor_ops.texts import sequences
 from taylor_ops.threads import use_threads
 

@@ -31,12 +31,12 @@ from taylor_ops.config import Exactness, ReleaseConfig, TextSource
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, validate
-from taylor_ops.files import canonical_json, read_json, write_text
 from taylor_ops.latency import device_description
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve
+from taylor_ops.storage.files import canonical_json, read_json, write_text
 from taylor_ops.wording import count, figure, fixed
 
 RESULTS = Path(__file__).parent / "results"

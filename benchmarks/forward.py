@@ -30,12 +30,12 @@ from benchmarks.published_form import PublishedForm
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.convert import mlp_tensors
 from taylor_ops.expansion import fit
-from taylor_ops.files import canonical_json, write_text
 from taylor_ops.latency import device_description
 from taylor_ops.modeling import taylor_mlp
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.original import MlpWeights
 from taylor_ops.plan import Layout, layout
+from taylor_ops.storage.files import canonical_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "forward.json"
 SILU = ACTIVATIONS["silu"]

@@ -47,10 +47,10 @@ from taylor_ops.audit.target import Target
 from taylor_ops.audit_config import Audit
 from taylor_ops.config import TextSource
 from taylor_ops.config_file import read
-from taylor_ops.files import canonical_json, write_text
 from taylor_ops.latency import device_description
 from taylor_ops.models import load_original, load_tokenizer
 from taylor_ops.original import Original
+from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts import sequences
 from taylor_ops.threads import use_threads
 

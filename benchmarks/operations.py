@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import typed
-from taylor_ops.files import canonical_json, read_json, write_text
+from taylor_ops.storage.files import canonical_json, read_json, write_text
 from tests.integration.operated import Prefect
 
 RESULT = Path(__file__).parent / "results" / "operations.json"

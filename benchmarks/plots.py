@@ -30,7 +30,7 @@ from taylor_ops.drawing import (
     samples_in_row,
     svg,
 )
-from taylor_ops.files import read_json, write_text
+from taylor_ops.storage.files import read_json, write_text
 
 FOLDER = DOCUMENTS / "plots"
 CONTENDERS = {

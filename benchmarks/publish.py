@@ -26,7 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from taylor_ops.files import canonical_json, sha256_of_tree, size, write_text
+from taylor_ops.storage.files import canonical_json, sha256_of_tree, size, write_text
 
 RESULT = Path(__file__).parent / "results" / "publish.json"
 MEGABYTES, SHARDS, ROUNDS = 500, 20, 5

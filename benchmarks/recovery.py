@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import typed
-from taylor_ops.files import canonical_json, read_json, sha256_of_tree, write_text
+from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
 from tests.flows.conftest import write_tiny_config
 from tests.integration.killed import DIED, STAGES, Halted, deploy_halted, silence_of
 from tests.integration.operated import Prefect

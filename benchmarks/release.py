@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from benchmarks.command import typed
-from taylor_ops.files import canonical_json, read_json, sha256_of_tree, write_text
+from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
 
 RESULT = Path(__file__).parent / "results" / "release.json"
 CONFIG = Path("release_configs/smollm2.yaml")

@@ -22,13 +22,13 @@ from taylor_ops.config import Calibration, Conversion, Exactness, GgufSource, Te
 from taylor_ops.convert import convert, expansions_of, mlp_tensors
 from taylor_ops.exactness import Comparison, validate
 from taylor_ops.expansion import offsets
-from taylor_ops.files import canonical_json, write_text
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.models import DTYPES, load_original, load_tokenizer
 from taylor_ops.original import MlpWeights, Original
 from taylor_ops.plan import Expansions, Layout, Plan
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve
+from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.text_records import shipped
 from taylor_ops.texts import prompts
 

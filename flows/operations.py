@@ -176,8 +176,8 @@ def clean(
 ) -> None:
     """Remove old runs that were never published, and old caches; never what a run is at work on."""
     from taylor_ops.approval import waiting
-    from taylor_ops.files import size
     from taylor_ops.retention import clean as remove_old
+    from taylor_ops.storage.files import size
 
     noted = [stages for stages in sorted(artifacts.glob("*/stages")) if waiting(stages)]
     if noted and not dry_run:

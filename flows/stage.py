@@ -17,18 +17,18 @@ from flows.progress import StageProgress
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.config_file import LoadedConfig, read
 from taylor_ops.device_errors import device_errors_explained
-from taylor_ops.files import disk_errors_explained
-from taylor_ops.lock import alone_in
-from taylor_ops.records import Record
+from taylor_ops.progress import Progress
 from taylor_ops.release_record import StageCost
 from taylor_ops.resources import Cost, measured
-from taylor_ops.reuse import kept_for, recall, remember
 from taylor_ops.stages import Stage
+from taylor_ops.storage.artifacts import alone_in
+from taylor_ops.storage.files import disk_errors_explained
+from taylor_ops.storage.record import Record
+from taylor_ops.storage.stage_cache import kept_for, recall, remember
 
 R = TypeVar("R", bound=Record)
 _LESS_AT_ONCE = "lower the batch size or the number of tokens that the config has for this stage"
 
-Progress = Callable[[int, int], None]
 Work = Callable[[Path, Progress], R]
 
 

@@ -13,7 +13,7 @@ from flows.mark import copy_of, model_of
 from flows.progress import StageProgress
 from flows.results import failed_verification_told, publication_told, show
 from flows.runners import carried_by, require_installed
-from flows.stage import Progress, Release
+from flows.stage import Release
 from taylor_ops import bundle as bundles
 from taylor_ops import convert as conversion
 from taylor_ops import exactness as exact
@@ -39,12 +39,12 @@ from taylor_ops.leaks import NoLeak, public_texts, require_no_leak
 from taylor_ops.models import device_named, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.positions import require_readable
+from taylor_ops.progress import Progress
 from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.released import note_published, published_at
 from taylor_ops.report import write_report
-from taylor_ops.reuse import kept_beside, kept_under_key
 from taylor_ops.signers import Signer, require_signer, signer_of
 from taylor_ops.source import ResolvedSource
 from taylor_ops.stages import (
@@ -65,6 +65,7 @@ from taylor_ops.stages import (
     inputs_of_validate,
     inputs_of_verify,
 )
+from taylor_ops.storage.stage_cache import kept_beside, kept_under_key
 from taylor_ops.transfer import require_devices
 from taylor_ops.verify import Verified
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from taylor_ops.files import write_text
-from taylor_ops.records import Record
+from taylor_ops.storage.files import write_text
+from taylor_ops.storage.record import Record
 
 _BEFORE, _AFTER = "approve-", ".waiting"
 

@@ -19,9 +19,9 @@ from taylor_ops.config import Latency
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.looks import ends, looks, median_rank, ranks_of_looks, ratio_interval, walsh_averages
 from taylor_ops.plan import Plan
-from taylor_ops.records import Record
+from taylor_ops.progress import Progress
+from taylor_ops.storage.record import Record
 
-Progress = Callable[[int, int], None]
 Sample = Callable[[], tuple[float, float]]
 Verdict = Literal["met", "missed", "edge", "noisy"]
 

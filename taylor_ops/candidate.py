@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from taylor_ops.checkpoint import write_tensors
 from taylor_ops.convert import mlp_tensors, mlp_tensors_by_rows
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import disk_errors_explained, require_free
 from taylor_ops.loadable import taylor_entry
 from taylor_ops.modeling.taylor_mlp import install
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan
+from taylor_ops.storage.files import disk_errors_explained, require_free
 
 
 def convert_in_memory(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from taylor_ops.gates import gates
-from taylor_ops.records import Record
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.release_text import facts
+from taylor_ops.storage.record import Record
 
 ABSENT = "none"
 

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.errors import BadInput
-from taylor_ops.files import canonical_json
+from taylor_ops.storage.files import canonical_json
 from taylor_ops.yaml_entries import Entry, Problem, parsed, quoted
 
 _MAX_BYTES = 1_000_000

@@ -19,24 +19,23 @@ from taylor_ops.checkpoint import gather_shards, write_shards
 from taylor_ops.config import Conversion
 from taylor_ops.errors import WorkFailed
 from taylor_ops.evidence.record import MarkedCopy
-from taylor_ops.files import (
-    disk_errors_explained,
-    folder_that_appears_whole,
-    read_json,
-    require_free,
-    scratch_beside,
-)
 from taylor_ops.loadable import write_code, write_config
 from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS
 from taylor_ops.models import DTYPES
 from taylor_ops.original import MlpWeights, Original
 from taylor_ops.parts import Carry, Job, Part, parts_of
 from taylor_ops.plan import CPU, Expansions, Layout, Plan, terms
-from taylor_ops.records import Record
+from taylor_ops.progress import Progress
 from taylor_ops.source import tokenizer_files
+from taylor_ops.storage.files import (
+    disk_errors_explained,
+    folder_that_appears_whole,
+    read_json,
+    require_free,
+    scratch_beside,
+)
+from taylor_ops.storage.record import Record
 from taylor_ops.threads import threads_restored, use_threads
-
-Progress = Callable[[int, int], None]
 
 _PART_RECORD = "part.json"
 

@@ -16,7 +16,7 @@ import yaml
 
 from taylor_ops.config import DatasetSource
 from taylor_ops.errors import BadInput
-from taylor_ops.files import FULL_OR_CLOSED, sha256_of_tree
+from taylor_ops.storage.files import FULL_OR_CLOSED, sha256_of_tree
 
 _FAILURES = (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError)
 

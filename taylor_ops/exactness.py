@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,11 +26,10 @@ from taylor_ops.generation import Continuation, batches, continue_greedily
 from taylor_ops.layer_checks import LayerError, RangeUse, layer_errors, range_use
 from taylor_ops.models import load_both, load_tokenizer
 from taylor_ops.original import Original
+from taylor_ops.progress import Progress
 from taylor_ops.ranges import read_ranges
-from taylor_ops.records import Record
+from taylor_ops.storage.record import Record
 from taylor_ops.texts import SEQUENCE_TOKENS, Prompt, prompts, sequences
-
-Progress = Callable[[int, int], None]
 
 _RECORDED_CONTINUATIONS = 8
 _CHANCE = 0.01

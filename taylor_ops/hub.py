@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,6 @@ from pydantic import SecretStr
 
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.errors import GateRejected, WorkFailed
-from taylor_ops.files import canonical_json
 from taylor_ops.hub_repository import (
     KEPT_BY_THE_HUB,
     Cargo,
@@ -35,10 +34,10 @@ from taylor_ops.hub_repository import (
     repository_on_the_hub,
 )
 from taylor_ops.patience import Patience
+from taylor_ops.progress import Progress
 from taylor_ops.publish_config import Publish
 from taylor_ops.published import Published, other_bytes
-
-Progress = Callable[[int, int], None]
+from taylor_ops.storage.files import canonical_json
 
 _SENT_AT_ONCE = 5
 _MAIN = "main"

@@ -18,12 +18,12 @@ from pydantic import SecretStr
 
 from taylor_ops.bundle import CARD, MANIFEST
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.files import canonical_json
 from taylor_ops.hub import manifest_on, tag_of, text_of, withdrawn_branch
 from taylor_ops.hub_repository import KEPT_BY_THE_HUB, References, Repository, is_stale, repository_on_the_hub
 from taylor_ops.patience import Patience
-from taylor_ops.records import Record
 from taylor_ops.signing import SIGNATURE
+from taylor_ops.storage.files import canonical_json
+from taylor_ops.storage.record import Record
 
 _MAIN = "main"
 _METADATA = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)

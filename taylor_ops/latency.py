@@ -21,19 +21,20 @@ from typing import Any
 
 import torch
 
-from taylor_ops.calibration import Pairs, Progress, Sample, Trial, search
+from taylor_ops.calibration import Pairs, Sample, Trial, search
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config import Conversion, Latency
 from taylor_ops.convert import expansions_of
 from taylor_ops.cost import cost_of_a_column
 from taylor_ops.disturbance import Undisturbed
 from taylor_ops.errors import BadInput
-from taylor_ops.files import disk_errors_explained
 from taylor_ops.models import DTYPES, load_original, room_for_weights
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan
+from taylor_ops.progress import Progress
 from taylor_ops.reach import out_of_reach, remedy_out_of_reach
-from taylor_ops.records import Record
+from taylor_ops.storage.files import disk_errors_explained
+from taylor_ops.storage.record import Record
 
 _PREDICTION_OFF = 2
 _CANDIDATE = ".candidate-"

@@ -14,7 +14,7 @@ from taylor_ops.architectures import Mlp
 from taylor_ops.convert import LayerConversion
 from taylor_ops.errors import GateRejected
 from taylor_ops.ranges import LayerRange, widened
-from taylor_ops.records import Record
+from taylor_ops.storage.record import Record
 from taylor_ops.watch import Role, watched
 
 _TOKENS = 1024

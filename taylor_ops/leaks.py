@@ -7,7 +7,7 @@ how a bundle was made: it takes the files as they will go up and looks for what 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ from torch import Tensor
 from taylor_ops.config import HubSource, ReleaseConfig
 from taylor_ops.convert import LayerConversion
 from taylor_ops.errors import GateRejected
-from taylor_ops.files import sha256_of_tree
 from taylor_ops.leaked_texts import Machine, leak_in
 from taylor_ops.leaked_weights import Found, WithheldLines, bare_columns, output_weights
 from taylor_ops.original import Original
-from taylor_ops.records import Record
-
-Progress = Callable[[int, int], None]
+from taylor_ops.progress import Progress
+from taylor_ops.storage.files import sha256_of_tree
+from taylor_ops.storage.record import Record
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
 _LOOKED_AT_ROWS = 16

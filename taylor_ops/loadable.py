@@ -9,9 +9,9 @@ from typing import Any
 
 from taylor_ops.architectures import Architecture
 from taylor_ops.errors import BadInput
-from taylor_ops.files import canonical_json, read_json, write_text
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
+from taylor_ops.storage.files import canonical_json, read_json, write_text
 
 _MODELING = '''\
 """Loads this Taylor MLP release of a {causal_lm}: transformers and torch are all it needs."""

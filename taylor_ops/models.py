@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from taylor_ops.checkpoint import disk_errors_as_elsewhere
 from taylor_ops.config import DEVICE
 from taylor_ops.errors import BadInput
-from taylor_ops.files import disk_errors_explained
 from taylor_ops.original import Original
+from taylor_ops.storage.files import disk_errors_explained
 
 _ROOM = 0.8
 

@@ -20,7 +20,7 @@ from taylor_ops.activations import Activation, activation_named
 from taylor_ops.architectures import Architecture, Mlp, architecture_of, mlps_of
 from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.errors import BadInput
-from taylor_ops.files import read_json
+from taylor_ops.storage.files import read_json
 
 _EXPERT_LAYERS = ("gate_proj", "up_proj", "down_proj")
 _SHARED_BY_LAYERS = ("num_kv_shared_layers", "hidden_size_per_layer_input")

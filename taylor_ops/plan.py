@@ -27,7 +27,7 @@ from taylor_ops.expansion import Expansion, coefficients
 from taylor_ops.fitted_layer import FittedLayer, counts_rounding, fit_layer
 from taylor_ops.host_copies import on_host
 from taylor_ops.ranges import LayerRange, read_ranges
-from taylor_ops.records import Record
+from taylor_ops.storage.record import Record
 
 CPU = torch.device("cpu")
 _RUNGS_PER_DECADE = 20

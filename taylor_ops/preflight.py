@@ -11,22 +11,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from taylor_ops.calibration import Progress
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.cost import Cost, bytes_of_a_column, cost_of_a_column
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput
-from taylor_ops.files import disk_errors_explained, size
 from taylor_ops.latency import MOST_FIXED, bytes_side_by_side, most_expected
 from taylor_ops.models import DTYPES, device_named, free_memory, load_tokenizer, room_in
 from taylor_ops.original import Original
 from taylor_ops.positions import require_readable
 from taylor_ops.probe import Orders, Times, orders_of, times_of
+from taylor_ops.progress import Progress
 from taylor_ops.ranges import states_bytes
 from taylor_ops.reach import out_of_reach
-from taylor_ops.records import Record
 from taylor_ops.source import origin_of
 from taylor_ops.source_here import SourceHere, source_here
+from taylor_ops.storage.files import disk_errors_explained, size
+from taylor_ops.storage.record import Record
 from taylor_ops.transfer import require_devices
 
 # What a bundle costs is this uncertain: a target just outside of what that gives may still be met.

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from taylor_ops.calibration import Progress, slowdown_of
+from taylor_ops.calibration import slowdown_of
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config import Latency, ReleaseConfig
 from taylor_ops.convert import expansions_of, mlp_tensors
@@ -35,6 +35,7 @@ from taylor_ops.latency import (
 from taylor_ops.models import DTYPES, device_named, load_original, load_tokenizer, room_for_weights
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan, cheapest_whole
+from taylor_ops.progress import Progress
 from taylor_ops.ranges import capture
 from taylor_ops.source_here import SourceHere
 from taylor_ops.texts import sequences

@@ -11,11 +11,12 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import folder_that_appears_whole, sha256_of_tree
-from taylor_ops.hub import Progress, publish_to_hub
+from taylor_ops.hub import publish_to_hub
 from taylor_ops.hub_repository import repository_on_the_hub
+from taylor_ops.progress import Progress
 from taylor_ops.publish_config import Publish
 from taylor_ops.published import Published, other_bytes
+from taylor_ops.storage.files import folder_that_appears_whole, sha256_of_tree
 
 
 def publish_to_folder(bundle: Path, files: dict[str, str], repo_id: str, version: str, artifacts: Path) -> Published:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taylor_ops.errors import GateRejected, WorkFailed
-from taylor_ops.records import Record
+from taylor_ops.storage.record import Record
 
 
 class Published(Record):

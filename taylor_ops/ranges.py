@@ -18,23 +18,22 @@ from taylor_ops.checkpoint import save_tensors
 from taylor_ops.config import Calibration
 from taylor_ops.device_errors import device_errors_explained
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import (
+from taylor_ops.layerwise import Layerwise
+from taylor_ops.models import DTYPES, load_tokenizer
+from taylor_ops.original import Original
+from taylor_ops.positions import require_positions
+from taylor_ops.progress import Progress
+from taylor_ops.storage.files import (
     disk_errors_explained,
     folder_that_appears_whole,
     require_free,
     scratch_beside,
     sha256_of,
 )
-from taylor_ops.layerwise import Layerwise
-from taylor_ops.models import DTYPES, load_tokenizer
-from taylor_ops.original import Original
-from taylor_ops.positions import require_positions
-from taylor_ops.records import Record
+from taylor_ops.storage.record import Record
 from taylor_ops.texts import sequences
 from taylor_ops.unfinished import Unfinished
 from taylor_ops.watch import Role, watched
-
-Progress = Callable[[int, int], None]
 
 _LESS_AT_ONCE = "lower `calibration.batch_size` or `calibration.sequence_tokens`"
 _SHOWN_TO_ALL = 16

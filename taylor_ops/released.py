@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.errors import BadInput
-from taylor_ops.files import read_json
 from taylor_ops.published import Published
-from taylor_ops.records import Record
 from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.storage.files import read_json
+from taylor_ops.storage.record import Record
 
 RECORD = "release.json"
 STAGES = "stages"

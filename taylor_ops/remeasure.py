@@ -8,14 +8,15 @@ import torch
 from pydantic import ConfigDict, Field, ValidationError
 
 from taylor_ops.bundle import MANIFEST
-from taylor_ops.calibration import Progress, judged_pairs, slowdown_of, timed_pairs
+from taylor_ops.calibration import judged_pairs, slowdown_of, timed_pairs
 from taylor_ops.config import DtypeName, Latency
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.files import sha256_of
 from taylor_ops.latency import device_description, pairs_of
 from taylor_ops.models import load_in_memory
-from taylor_ops.records import Record
+from taylor_ops.progress import Progress
 from taylor_ops.source import is_read
+from taylor_ops.storage.files import sha256_of
+from taylor_ops.storage.record import Record
 from taylor_ops.verify import read_manifest
 
 

@@ -27,10 +27,10 @@ from taylor_ops.drawing import drawable as _drawable
 from taylor_ops.drawing import in_style, name_rows, svg
 from taylor_ops.drawing import legend_above as _legend_above
 from taylor_ops.exactness import Comparison, DataSetExactness
-from taylor_ops.files import write_text
 from taylor_ops.latency_plots import Candidate, calibration_curve, time_per_token
 from taylor_ops.layer_checks import LayerError
 from taylor_ops.release_record import Coverage, ReleaseRecord, Slowdown
+from taylor_ops.storage.files import write_text
 from taylor_ops.wording import count, environment, figure, fixed, percent
 
 

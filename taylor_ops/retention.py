@@ -8,10 +8,10 @@ from pathlib import Path
 
 from taylor_ops.approval import waiting
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import disk_errors_explained
-from taylor_ops.lock import alone_in
-from taylor_ops.records import Record
 from taylor_ops.released import PUBLISHED_BELOW, STAGES, Run, runs
+from taylor_ops.storage.artifacts import alone_in
+from taylor_ops.storage.files import disk_errors_explained
+from taylor_ops.storage.record import Record
 
 
 class Cleaned(Record):

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from taylor_ops.errors import BadInput, GateRejected
-from taylor_ops.files import canonical_json, read_json, write_text
+from taylor_ops.storage.files import canonical_json, read_json, write_text
 
 SIGNATURE = "model.sig"
 PASSWORD = "TAYLOR_RELEASE_KEY_PASSWORD"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,11 @@ from taylor_ops.architectures import ARCHITECTURES
 from taylor_ops.checkpoint import disk_errors_as_elsewhere
 from taylor_ops.config import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
-from taylor_ops.files import FULL_OR_CLOSED, folder_that_appears_whole, require_free, sha256_of, size
 from taylor_ops.models import free_memory
 from taylor_ops.original import Original
-from taylor_ops.records import Record
-
-Progress = Callable[[int, int], None]
+from taylor_ops.progress import Progress
+from taylor_ops.storage.files import FULL_OR_CLOSED, folder_that_appears_whole, require_free, sha256_of, size
+from taylor_ops.storage.record import Record
 
 _WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*", "*.tiktoken"]
 _UNWANTED = ("training_args", "trainer_state", "optimizer", "adapter_")

@@ -16,10 +16,8 @@ from yaml import YAMLError
 
 from taylor_ops.config import GgufSource, HubSource, ReleaseConfig
 from taylor_ops.errors import BadInput
-from taylor_ops.files import size
 from taylor_ops.original import Original
 from taylor_ops.ranges import CapturedRanges
-from taylor_ops.reuse import recall
 from taylor_ops.source import (
     ResolvedSource,
     brought_here,
@@ -32,6 +30,8 @@ from taylor_ops.source import (
     told_by_the_hub,
 )
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
+from taylor_ops.storage.files import size
+from taylor_ops.storage.stage_cache import recall
 
 _NONE_STATED = "none stated"
 _SAMPLE_BYTES = 64 << 20

@@ -27,9 +27,9 @@ from taylor_ops.leaks import NoLeak, require_no_leak
 from taylor_ops.models import device_named, processor
 from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges, capture
-from taylor_ops.records import Record
-from taylor_ops.reuse import stage_key
 from taylor_ops.source import ResolvedSource, resolve, stamp
+from taylor_ops.storage.record import Record
+from taylor_ops.storage.stage_cache import stage_key
 from taylor_ops.texts import text_hashes
 from taylor_ops.transfer import Transfer, transfer
 from taylor_ops.verify import Verified, verify

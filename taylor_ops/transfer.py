@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from taylor_ops.calibration import Progress, judged_pairs, slowdown_of
+from taylor_ops.calibration import judged_pairs, slowdown_of
 from taylor_ops.config import Conversion, DeviceTarget, Latency, Shape
 from taylor_ops.convert import expansions_of
 from taylor_ops.errors import GateRejected, WorkFailed
@@ -20,7 +20,8 @@ from taylor_ops.latency import (
 )
 from taylor_ops.models import DTYPES, device_named, room_for_weights
 from taylor_ops.original import Original
-from taylor_ops.records import Record
+from taylor_ops.progress import Progress
+from taylor_ops.storage.record import Record
 from taylor_ops.threads import threads_restored, use_threads
 
 

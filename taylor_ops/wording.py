@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from taylor_ops.files import size
+from taylor_ops.storage.files import size
 
 
 def environment(autoescape: bool) -> Environment:

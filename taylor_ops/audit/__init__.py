@@ -23,7 +23,7 @@ from taylor_ops.audit import (
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.layer import Attack
 from taylor_ops.audit.rebuilt import measured_against
-from taylor_ops.audit.result import AttackResult, Progress
+from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.run import Run
 from taylor_ops.audit.target import Target
 from taylor_ops.audit.timing import Compiled, timed_compiled
@@ -31,9 +31,10 @@ from taylor_ops.audit.training import Training
 from taylor_ops.audit_config import AttackName, Audit
 from taylor_ops.config import Exactness, TextSource
 from taylor_ops.errors import BadInput
-from taylor_ops.files import scratch_beside
 from taylor_ops.original import Original
-from taylor_ops.records import Record
+from taylor_ops.progress import Progress
+from taylor_ops.storage.files import scratch_beside
+from taylor_ops.storage.record import Record
 
 ATTACKS: dict[str, Attack] = {
     module.ATTACK.name: module.ATTACK

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from taylor_ops.records import Record
-
-Progress = Callable[[int, int], None]
+from taylor_ops.storage.record import Record
 
 
 class Timed(Record):

@@ -13,7 +13,9 @@ from taylor_ops.architectures import Mlp
 from taylor_ops.audit.layer import INPUTS, ProtectedLayer
 from taylor_ops.checkpoint import Checkpoint, write_shards
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import (
+from taylor_ops.models import DTYPES
+from taylor_ops.original import Original
+from taylor_ops.storage.files import (
     canonical_json,
     disk_errors_explained,
     link_or_copy,
@@ -21,8 +23,6 @@ from taylor_ops.files import (
     require_free,
     write_text,
 )
-from taylor_ops.models import DTYPES
-from taylor_ops.original import Original
 
 _SHARD_BYTES = 500_000_000
 _OF_THE_BUNDLE = ("architectures", "auto_map", "taylor_mlp")

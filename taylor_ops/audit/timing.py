@@ -11,10 +11,10 @@ from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.result import Timed
 from taylor_ops.calibration import slowdown_of, timed_pairs
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import read_json
 from taylor_ops.latency import device_description, pairs_of
 from taylor_ops.models import is_partly_on_disk, load_in_memory
-from taylor_ops.records import Record
+from taylor_ops.storage.files import read_json
+from taylor_ops.storage.record import Record
 
 # What is left is one figure among others; settling it as finely as the promised slowdown would take minutes.
 _TOLERANCE = 0.1

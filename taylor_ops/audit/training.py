@@ -22,12 +22,13 @@ from torch.nn.functional import cross_entropy
 
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.layer import ProtectedLayer
-from taylor_ops.audit.result import Progress, Task
+from taylor_ops.audit.result import Task
 from taylor_ops.audit.target import Target
 from taylor_ops.audit_config import Audit
 from taylor_ops.errors import BadInput
 from taylor_ops.models import load_original, load_tokenizer, room_for_weights
 from taylor_ops.original import Original
+from taylor_ops.progress import Progress
 from taylor_ops.texts import sequences
 
 _SEQUENCE = 128

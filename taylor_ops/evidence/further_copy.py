@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.record import IN_WORDS
 from taylor_ops.evidence_config import LEAST_STRENGTH, MOST_STRENGTH, RECIPIENT
-from taylor_ops.files import canonical_json, folder_that_appears_whole, require_free, sha256_of, write_text
+from taylor_ops.progress import Progress
 from taylor_ops.signing import SIGNATURE, name_of_key, public_key_of, sign
+from taylor_ops.storage.files import canonical_json, folder_that_appears_whole, require_free, sha256_of, write_text
 from taylor_ops.verify import read_manifest
-
-Progress = Callable[[int, int], None]
 
 _METADATA = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 

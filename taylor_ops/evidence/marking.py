@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,10 +27,9 @@ from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.errors import GateRejected
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, neurons_in_order
-from taylor_ops.files import link_or_copy, read_json, sha256_of, sha256_of_tree
+from taylor_ops.progress import Progress
+from taylor_ops.storage.files import link_or_copy, read_json, sha256_of, sha256_of_tree
 from taylor_ops.threads import on_one_thread
-
-Progress = Callable[[int, int], None]
 
 _TERMS = ".terms.weight"
 _BLOCK_BYTES = 8 << 20

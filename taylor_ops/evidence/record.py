@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taylor_ops.records import Record
+from taylor_ops.storage.record import Record
 
 IN_WORDS = (
     "This copy is marked: its output weights carry a keyed pattern that tells its publisher which copy it is, and that "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,11 +16,10 @@ from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.pattern import layer_pattern, name_of, neurons_in_order
 from taylor_ops.evidence.record import MarkedCopy
 from taylor_ops.evidence_config import Marking
-from taylor_ops.files import folder_that_appears_whole, require_free
 from taylor_ops.original import Original
+from taylor_ops.progress import Progress
 from taylor_ops.ranges import LayerRange, read_ranges, widened
-
-Progress = Callable[[int, int], None]
+from taylor_ops.storage.files import folder_that_appears_whole, require_free
 
 # Of all smooth activations the largest -phi, of silu.
 _LOWEST = 0.279

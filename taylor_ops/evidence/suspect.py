@@ -12,8 +12,8 @@ from taylor_ops.architectures import Mlp
 from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.convert import is_bundle
 from taylor_ops.evidence.alignment import Aligned, align
-from taylor_ops.files import read_json
 from taylor_ops.original import Original
+from taylor_ops.storage.files import read_json
 
 
 class Piece(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,8 @@ from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.statistic import add_up, deviation, log_p_of_any
 from taylor_ops.evidence.suspect import pieces
 from taylor_ops.original import Original
-from taylor_ops.records import Record
-
-Progress = Callable[[int, int], None]
+from taylor_ops.progress import Progress
+from taylor_ops.storage.record import Record
 
 NAMED_BELOW = 1e-6
 """The largest corrected p-value under which a recipient is named."""

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.forward import ORDER, Shape
-from taylor_ops.files import canonical_json
+from taylor_ops.storage.files import canonical_json
 
 Found = dict[str, dict[str, dict[str, Any]]]
 

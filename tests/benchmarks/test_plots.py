@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.figures import DOCUMENTS, RESULTS
 from benchmarks.plots import FOLDER, PLOTS, plots
-from taylor_ops.files import canonical_json, read_json
+from taylor_ops.storage.files import canonical_json, read_json
 
 MEASURED = [name for name in PLOTS if (RESULTS / f"{name}.json").is_file()]
 SHOWN_IN = {"publish": "publishing.md"}

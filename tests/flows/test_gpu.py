@@ -15,10 +15,11 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
 from flows import gpu, stage
 from flows.stage import Release, open_release
+from taylor_ops import progress
 from taylor_ops.errors import WorkFailed
 from taylor_ops.ranges import capture
-from taylor_ops.records import Record
 from taylor_ops.stages import Stage
+from taylor_ops.storage.record import Record
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 CUDA = torch.device("cuda")
@@ -66,7 +67,7 @@ def test_of_three_releases_at_once_never_two_hold_the_gpu_and_all_complete(
         with usual(device):
             yield
 
-    def work(_folder: Path, _progress: stage.Progress) -> Done:
+    def work(_folder: Path, _progress: progress.Progress) -> Done:
         nonlocal inside, most
         with lock:
             inside += 1
@@ -110,7 +111,7 @@ def test_what_torch_keeps_of_the_gpu_goes_back_before_the_slot(
 
 @pytest.mark.usefixtures("one_gpu")
 def test_a_stage_that_fails_gives_its_slot_back(tiny_config: Path, tmp_path: Path) -> None:
-    def fails(_folder: Path, _progress: stage.Progress) -> Done:
+    def fails(_folder: Path, _progress: progress.Progress) -> Done:
         assert held() == 1
         raise RuntimeError("broken")
 
@@ -120,7 +121,7 @@ def test_a_stage_that_fails_gives_its_slot_back(tiny_config: Path, tmp_path: Pat
 
 
 def test_a_gpu_without_room_is_told_in_two_lines(tiny_config: Path, tmp_path: Path) -> None:
-    def fails(_folder: Path, _progress: stage.Progress) -> Done:
+    def fails(_folder: Path, _progress: progress.Progress) -> Done:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand much more")
 
     with pytest.raises(WorkFailed) as caught:

@@ -15,8 +15,8 @@ from flows.command_line import app
 from flows.hub_token import secrets_here
 from flows.release import release
 from taylor_ops.errors import BadInput, GateRejected
-from taylor_ops.files import read_json, sha256_of_tree
 from taylor_ops.publish_config import Publish
+from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import client_on_loopback
 from tests.loopback_hub.reader import tokens_of_a_reader

@@ -29,11 +29,11 @@ from taylor_ops import parts
 from taylor_ops.config import Calibration, Conversion, Execution
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
-from taylor_ops.files import read_json, sha256_of_tree
 from taylor_ops.original import Original
 from taylor_ops.parts import Carry, Job
 from taylor_ops.plan import Plan
 from taylor_ops.ranges import capture
+from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.flows import killed_parts
 from tests.flows.test_release import published
 from tests.flows.test_release import run as released

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taylor_ops.files import read_json, sha256_of_tree
+from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.flows.conftest import write_tiny_config
 from tests.integration.documented import documented, told
 from tests.integration.killed import STAGES, Halted, deploy_halted, silence_of

@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_API_URL
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flows.release import release
-from taylor_ops.files import read_json, sha256_of_tree
+from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.reader import tokens_of_a_reader
 from tests.loopback_hub.server import WRITER, running

@@ -17,7 +17,7 @@ from prefect.states import Cancelled, Pending
 from prefect.utilities.templating import resolve_block_document_references
 
 from flows import dead_runs
-from taylor_ops.files import read_json
+from taylor_ops.storage.files import read_json
 from tests.flows.test_workflows import step as workflow_step
 from tests.integration.documented import ROOT, documented, told
 from tests.integration.operated import Prefect, suspended

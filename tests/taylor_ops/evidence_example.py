@@ -13,8 +13,8 @@ from taylor_ops.evidence.marking import Copy
 from taylor_ops.evidence.pattern import code_of, layer_pattern, name_of, neurons_in_order
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.trace import Traced, trace
-from taylor_ops.files import link_or_copy
 from taylor_ops.original import Original
+from taylor_ops.storage.files import link_or_copy
 from tests.taylor_ops.conftest import silent
 
 KEY, OTHER_KEY = Key(b"a secret of the owner, 32 bytes."), Key(b"another secret of just as much !")

@@ -19,8 +19,8 @@ from taylor_ops.card_plots import card_plots
 from taylor_ops.config import DatasetSource, Exactness, FolderSource, TextSource
 from taylor_ops.config_file import ConfigErrors, read
 from taylor_ops.errors import BadInput
-from taylor_ops.files import read_json, sha256_of
 from taylor_ops.latency import LatencyRecord
+from taylor_ops.storage.files import read_json, sha256_of
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import Sample
 

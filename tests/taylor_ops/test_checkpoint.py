@@ -21,7 +21,7 @@ from taylor_ops import checkpoint
 from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import INDEX, Checkpoint, gather_shards, save_tensors, write_shards, write_tensors
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.files import folder_that_appears_whole, read_json, sha256_of_tree
+from taylor_ops.storage.files import folder_that_appears_whole, read_json, sha256_of_tree
 
 LFS_POINTER = """\
 version https://git-lfs.github.com/spec/v1

@@ -24,13 +24,13 @@ from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.stage import mark, marking_bound, moved_norms
 from taylor_ops.evidence_config import STRENGTH
 from taylor_ops.exactness import validate
-from taylor_ops.files import read_json, sha256_of_tree
 from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original
 from taylor_ops.ranges import read_ranges
 from taylor_ops.signing import SIGNATURE, read_public_key
 from taylor_ops.source import resolve
+from taylor_ops.storage.files import read_json, sha256_of_tree
 from taylor_ops.verify import Verified, verify
 from tests.keys import write_key
 from tests.taylor_ops import release_example as example

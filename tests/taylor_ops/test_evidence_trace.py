@@ -22,7 +22,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.evidence.in_words import told
 from taylor_ops.evidence.marking import MarkedModel
 from taylor_ops.evidence_config import STRENGTH as DEFAULT
-from taylor_ops.files import read_json
+from taylor_ops.storage.files import read_json
 from tests.taylor_ops.conftest import Sample, sample, silent
 from tests.taylor_ops.evidence_example import (
     LARGER,

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.files import (
+from taylor_ops.storage.files import (
     canonical_json,
     disk_errors_explained,
     folder_that_appears_whole,

@@ -12,9 +12,9 @@ from flows.command_line import app
 from taylor_ops import hub_yank
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
-from taylor_ops.files import sha256_of_tree
 from taylor_ops.hub_fetch import Reference, fetch
 from taylor_ops.hub_yank import Yanked, yank
+from taylor_ops.storage.files import sha256_of_tree
 from taylor_ops.verify import verify
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import (

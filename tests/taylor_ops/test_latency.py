@@ -131,7 +131,7 @@ def test_a_candidate_for_which_the_disk_has_no_room_says_how_much_it_takes(
     llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     candidates = Candidates(Original(llama.original), llama.expansions, "float32", CPU, 2, 0, tmp_path)
-    monkeypatch.setattr("taylor_ops.files._free", lambda _place: 1000)
+    monkeypatch.setattr("taylor_ops.storage.files._free", lambda _place: 1000)
     with pytest.raises(WorkFailed, match=r"about 0\.\d MB are needed, 0\.0 MB are free"):
         candidates.take(llama.plan)
 

@@ -14,13 +14,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from taylor_ops import files, ranges, unfinished
+from taylor_ops import ranges, unfinished
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.files import sha256_of_tree, write_text
 from taylor_ops.layerwise import Layerwise, State
 from taylor_ops.original import Original
 from taylor_ops.ranges import CapturedRanges, capture
-from taylor_ops.reuse import kept_beside, kept_for
+from taylor_ops.storage import files
+from taylor_ops.storage.files import sha256_of_tree, write_text
+from taylor_ops.storage.stage_cache import kept_beside, kept_for
 from tests.taylor_ops import killed_capture
 from tests.taylor_ops.conftest import CALIBRATION, CPU, Sample, captured, silent
 from tests.taylor_ops.whole_model import ranges_of_whole_model

@@ -20,13 +20,13 @@ from taylor_ops import source_here as places
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.convert import expansions_of
 from taylor_ops.errors import BadInput
-from taylor_ops.files import sha256_of_tree
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.original import Original
 from taylor_ops.ranges import capture
-from taylor_ops.reuse import remember
 from taylor_ops.source import resolve
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
+from taylor_ops.storage.files import sha256_of_tree
+from taylor_ops.storage.stage_cache import remember
 from tests.clocks import of_each
 from tests.taylor_ops.conftest import CPU, Sample, seconds_of_bytes, silent
 from tests.taylor_ops.preflight_example import config_of, estimate, shown

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from taylor_ops.errors import GateRejected, ReleaseError, WorkFailed
-from taylor_ops.files import sha256_of_tree, write_text
 from taylor_ops.publish import publish
 from taylor_ops.publish_config import Publish
 from taylor_ops.published import Published
+from taylor_ops.storage.files import sha256_of_tree, write_text
 
 REPO, VERSION = "owner/tiny-taylor", "1.0.0"
 # New ones: a copy of this process would hold what other tests left in it.

@@ -14,8 +14,8 @@ from taylor_ops.bundle import MANIFEST
 from taylor_ops.calibration import steady_pairs
 from taylor_ops.config import Latency
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.files import canonical_json, sha256_of_tree, write_text
 from taylor_ops.remeasure import Remeasured, remeasure
+from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
 from taylor_ops.summary import remeasured_table
 from tests.clocks import of_each, restless
 from tests.taylor_ops.conftest import CPU, Sample, silent

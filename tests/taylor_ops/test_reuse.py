@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taylor_ops
-from taylor_ops import reuse
 from taylor_ops.config import Calibration, FolderSource
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import sha256_of_tree, write_text
 from taylor_ops.plan import Plan
-from taylor_ops.records import Record
-from taylor_ops.reuse import code_of, kept_beside, kept_for, kept_under_key, recall, remember, stage_key
 from taylor_ops.source import ResolvedSource
 from taylor_ops.stages import Stage
+from taylor_ops.storage import stage_cache
+from taylor_ops.storage.files import sha256_of_tree, write_text
+from taylor_ops.storage.record import Record
+from taylor_ops.storage.stage_cache import code_of, kept_beside, kept_for, kept_under_key, recall, remember, stage_key
 
 STAGE = "taylor_ops.stage_of_a_test"
 PLAN = Plan(basis="chebyshev", tolerance=1e-4, least_order=1, columns=20, neurons=4)
@@ -72,7 +72,7 @@ def source(**changes: Any) -> ResolvedSource:
 
 
 def key(**inputs: Any) -> str:
-    return stage_key("taylor_ops.files", inputs)
+    return stage_key("taylor_ops.storage.files", inputs)
 
 
 # Inputs
@@ -124,8 +124,8 @@ def test_keys_are_equal_exactly_where_inputs_are(one: dict[str, Any], other: dic
 
 def test_another_version_of_a_tool_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key()
-    real = reuse.version
-    monkeypatch.setattr(reuse, "version", lambda tool: "0.0.0" if tool == "safetensors" else real(tool))
+    real = stage_cache.version
+    monkeypatch.setattr(stage_cache, "version", lambda tool: "0.0.0" if tool == "safetensors" else real(tool))
     assert key() != before
 
 
@@ -133,7 +133,7 @@ def test_another_version_of_a_tool_is_another_key(monkeypatch: pytest.MonkeyPatc
 
 
 def test_another_module_is_another_key() -> None:
-    assert stage_key("taylor_ops.files", {}) != stage_key("taylor_ops.texts", {})
+    assert stage_key("taylor_ops.storage.files", {}) != stage_key("taylor_ops.texts", {})
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ from sigstore.oidc import IdentityToken
 from flows.command_line import app
 from taylor_ops.bundle import MANIFEST, Findings, assemble, stated
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
-from taylor_ops.files import read_json
 from taylor_ops.leaks import public_texts
 from taylor_ops.publish_config import Publish
 from taylor_ops.signers import require_signer
 from taylor_ops.signing import SIGNATURE
 from taylor_ops.signing_config import Signing
 from taylor_ops.sigstore_signing import TOKEN, Identity
+from taylor_ops.storage.files import read_json
 from taylor_ops.verify import verify
 from tests.keys import write_key
 from tests.taylor_ops import release_example as example

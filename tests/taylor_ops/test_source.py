@@ -20,8 +20,8 @@ from taylor_ops import source as sources
 from taylor_ops.architectures import ARCHITECTURES
 from taylor_ops.config import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
-from taylor_ops.files import sha256_of
 from taylor_ops.source import ResolvedSource, resolve, stamp, tokenizer_files
+from taylor_ops.storage.files import sha256_of
 from tests.tiny_models import save_tiny_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -11,12 +11,12 @@ from gguf import GGUFWriter
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from taylor_ops import files
 from taylor_ops import source as sources
 from taylor_ops.config import GgufSource
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.files import sha256_of
 from taylor_ops.source import resolve, stamp
+from taylor_ops.storage import files
+from taylor_ops.storage.files import sha256_of
 from tests.taylor_ops.conftest import Sample, silent
 
 

@@ -19,8 +19,8 @@ from taylor_ops.bundle import MANIFEST, Findings, assemble
 from taylor_ops.config import Exactness, FolderSource, TextSource
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.exactness import validate
-from taylor_ops.files import canonical_json, read_json, sha256_of, sha256_of_tree
 from taylor_ops.source import resolve
+from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree
 from taylor_ops.verify import Verified, read_manifest, verify
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import CPU, Sample, silent

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import disk_errors_explained
+from taylor_ops.storage.files import disk_errors_explained
 
 
 @contextmanager

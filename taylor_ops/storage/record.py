@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from taylor_ops.files import write_text
+from taylor_ops.storage.files import write_text
 
 
 class Record(BaseModel):

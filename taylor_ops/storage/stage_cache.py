@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from taylor_ops.errors import WorkFailed
-from taylor_ops.files import canonical_json, sha256_of_tree, write_text
-from taylor_ops.records import Record
+from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
+from taylor_ops.storage.record import Record
 
 _KEY = "key"
 _TOOLS = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy")
