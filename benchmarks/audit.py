@@ -28,13 +28,13 @@ from taylor_ops.audit_config import Audit
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.config_file import read
 from taylor_ops.convert import convert, expansions_of
-from taylor_ops.latency import device_description
+from taylor_ops.machine.devices import device_description
+from taylor_ops.machine.threads import use_threads
 from taylor_ops.original import Original
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 from taylor_ops.summary import audit_table
-from taylor_ops.threads import use_threads
 
 CONFIG = Path(__file__).parents[1] / "release_configs" / "smollm2.yaml"
 RESULTS = Path(__file__).parent / "results"

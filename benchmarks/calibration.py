@@ -33,7 +33,8 @@ from taylor_ops.calibration import slowdown_of, steady_pairs
 from taylor_ops.config import Calibration, Conversion, Latency
 from taylor_ops.convert import convert
 from taylor_ops.errors import ReleaseError
-from taylor_ops.latency import LatencyRecord, calibrate, device_description, pairs_of
+from taylor_ops.latency import LatencyRecord, calibrate, pairs_of
+from taylor_ops.machine.devices import device_description
 from taylor_ops.models import load_in_memory
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve

@@ -33,7 +33,7 @@ from benchmarks.command import typed
 from benchmarks.synthetic import Sizes, write_llama
 from taylor_ops.config import Calibration, Conversion
 from taylor_ops.convert import convert, expansions_of
-from taylor_ops.latency import device_description
+from taylor_ops.machine.devices import device_description
 from taylor_ops.original import Original
 from taylor_ops.ranges import capture
 from taylor_ops.storage.files import canonical_json, size, write_text

@@ -49,14 +49,14 @@ from taylor_ops.evidence.trace import AddedUp, Traced, trace
 from taylor_ops.evidence_config import STRENGTH
 from taylor_ops.exactness import Tally
 from taylor_ops.generation import Continuation, batches, continue_greedily
-from taylor_ops.latency import device_description
+from taylor_ops.machine.devices import device_description
+from taylor_ops.machine.threads import use_threads
 from taylor_ops.models import load_bundle, load_original, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
 from taylor_ops.texts import sequences
-from taylor_ops.threads import use_threads
 
 CONFIG = Path(__file__).parents[1] / "release_configs" / "smollm2.yaml"
 RESULT = Path(__file__).parent / "results" / "evidence.json"

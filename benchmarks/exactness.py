@@ -31,7 +31,7 @@ from taylor_ops.config import Exactness, ReleaseConfig, TextSource
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, validate
-from taylor_ops.latency import device_description
+from taylor_ops.machine.devices import device_description
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.ranges import capture

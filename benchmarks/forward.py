@@ -30,7 +30,7 @@ from benchmarks.published_form import PublishedForm
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.convert import mlp_tensors
 from taylor_ops.expansion import fit
-from taylor_ops.latency import device_description
+from taylor_ops.machine.devices import device_description
 from taylor_ops.modeling import taylor_mlp
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.original import MlpWeights

@@ -29,8 +29,7 @@ from torch.nn import functional
 
 from benchmarks.command import typed
 from benchmarks.forward import ORDER, SHAPES, Shape, random_layer
-from taylor_ops.latency import device_description
-from taylor_ops.models import DTYPES
+from taylor_ops.machine.devices import DTYPES, device_description
 from taylor_ops.original import MlpWeights
 from taylor_ops.plan import Layout, terms
 from taylor_ops.storage.files import canonical_json, write_text

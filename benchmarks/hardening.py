@@ -47,12 +47,12 @@ from taylor_ops.audit.target import Target
 from taylor_ops.audit_config import Audit
 from taylor_ops.config import TextSource
 from taylor_ops.config_file import read
-from taylor_ops.latency import device_description
+from taylor_ops.machine.devices import device_description
+from taylor_ops.machine.threads import use_threads
 from taylor_ops.models import load_original, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts import sequences
-from taylor_ops.threads import use_threads
 
 RESULT = Path(__file__).parent / "results" / "hardening.json"
 LAYERS = (0, 15, 29)

@@ -33,7 +33,7 @@ from taylor_ops.bound import OutputWeights
 from taylor_ops.checkpoint import save_tensors
 from taylor_ops.config import Calibration, Conversion
 from taylor_ops.convert import ConvertedModel, convert, expansions_of
-from taylor_ops.latency import device_description
+from taylor_ops.machine.devices import device_description
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.ranges import CapturedRanges, capture

@@ -181,7 +181,7 @@ def calibrate(
 ) -> None:
     """Measure the slowdown of a bundle again, on this machine; 1 where it is not as stated for the device."""
     quiet_tools()
-    from taylor_ops.models import device_named
+    from taylor_ops.machine.devices import device_named
     from taylor_ops.remeasure import remeasure
     from taylor_ops.summary import remeasured_table
 

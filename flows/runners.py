@@ -20,9 +20,9 @@ from flows.errors_in_logs import without_tracebacks
 from taylor_ops import convert as conversion
 from taylor_ops.config import Execution
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.freed_memory import keep_freed_memory
+from taylor_ops.machine.allocator import keep_freed_memory
+from taylor_ops.machine.threads import threads_restored, use_threads
 from taylor_ops.parts import Carry, Job
-from taylor_ops.threads import threads_restored, use_threads
 
 _EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}
 

@@ -16,10 +16,10 @@ from flows.gpu import gpu_slot
 from flows.progress import StageProgress
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.config_file import LoadedConfig, read
-from taylor_ops.device_errors import device_errors_explained
+from taylor_ops.machine.device_errors import device_errors_explained
+from taylor_ops.machine.usage import Cost, measured
 from taylor_ops.progress import Progress
 from taylor_ops.release_record import StageCost
-from taylor_ops.resources import Cost, measured
 from taylor_ops.stages import Stage
 from taylor_ops.storage.artifacts import alone_in
 from taylor_ops.storage.files import disk_errors_explained

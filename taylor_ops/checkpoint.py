@@ -21,8 +21,8 @@ from torch import Tensor
 
 from taylor_ops.by_rows import ByRows
 from taylor_ops.errors import BadInput
+from taylor_ops.machine.threads import on_one_thread
 from taylor_ops.storage.files import canonical_json, link_or_copy, read_json, write_text
-from taylor_ops.threads import on_one_thread
 
 INDEX = "model.safetensors.index.json"
 _WEIGHT_MAP = TypeAdapter(dict[str, str])

@@ -20,11 +20,12 @@ from taylor_ops.config import Conversion
 from taylor_ops.errors import WorkFailed
 from taylor_ops.evidence.record import MarkedCopy
 from taylor_ops.loadable import write_code, write_config
+from taylor_ops.machine.devices import CPU, DTYPES
+from taylor_ops.machine.threads import threads_restored, use_threads
 from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS
-from taylor_ops.models import DTYPES
 from taylor_ops.original import MlpWeights, Original
 from taylor_ops.parts import Carry, Job, Part, parts_of
-from taylor_ops.plan import CPU, Expansions, Layout, Plan, terms
+from taylor_ops.plan import Expansions, Layout, Plan, terms
 from taylor_ops.progress import Progress
 from taylor_ops.source import tokenizer_files
 from taylor_ops.storage.files import (
@@ -35,7 +36,6 @@ from taylor_ops.storage.files import (
     scratch_beside,
 )
 from taylor_ops.storage.record import Record
-from taylor_ops.threads import threads_restored, use_threads
 
 _PART_RECORD = "part.json"
 

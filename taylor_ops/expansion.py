@@ -21,7 +21,7 @@ from torch import Tensor
 
 from taylor_ops.activations import Activation
 from taylor_ops.config import Basis
-from taylor_ops.threads import on_one_thread
+from taylor_ops.machine.threads import on_one_thread
 
 _NODES = 256
 _HIGHEST_DEGREE = 160

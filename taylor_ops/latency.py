@@ -9,7 +9,6 @@ the same machine. Weights larger than the caches are read anew at every step in 
 from __future__ import annotations
 
 import copy
-import platform
 import shutil
 import tempfile
 import time
@@ -28,7 +27,8 @@ from taylor_ops.convert import expansions_of
 from taylor_ops.cost import cost_of_a_column
 from taylor_ops.disturbance import Undisturbed
 from taylor_ops.errors import BadInput
-from taylor_ops.models import DTYPES, load_original, room_for_weights
+from taylor_ops.machine.devices import DTYPES, device_description, room_for_weights
+from taylor_ops.models import load_original
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan
 from taylor_ops.progress import Progress
@@ -383,15 +383,3 @@ class _Clock:
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return event
-
-
-def device_description(device: torch.device) -> str:
-    """The device in words for reports: the name of the GPU, or of the processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.machine()
-    return f"{model}, {torch.get_num_threads()} threads"

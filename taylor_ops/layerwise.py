@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM
 
 from taylor_ops.architectures import Mlp
 from taylor_ops.checkpoint import save_tensors
-from taylor_ops.device_errors import is_of_the_device
 from taylor_ops.errors import BadInput
+from taylor_ops.machine.device_errors import is_of_the_device
 from taylor_ops.original import Original
 
 State = dict[str, Tensor]

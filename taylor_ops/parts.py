@@ -13,9 +13,9 @@ import torch
 from taylor_ops.architectures import Mlp
 from taylor_ops.config import Conversion
 from taylor_ops.errors import WorkFailed
-from taylor_ops.models import processor
+from taylor_ops.machine.devices import CPU, processor
 from taylor_ops.original import Original
-from taylor_ops.plan import CPU, Plan
+from taylor_ops.plan import Plan
 
 _PART_VALUES = 64 << 20
 

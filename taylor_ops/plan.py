@@ -25,11 +25,11 @@ from taylor_ops.config import Basis, Conversion
 from taylor_ops.errors import BadInput
 from taylor_ops.expansion import Expansion, coefficients
 from taylor_ops.fitted_layer import FittedLayer, counts_rounding, fit_layer
-from taylor_ops.host_copies import on_host
+from taylor_ops.machine.devices import CPU
+from taylor_ops.machine.pinned_copies import on_host
 from taylor_ops.ranges import LayerRange, read_ranges
 from taylor_ops.storage.record import Record
 
-CPU = torch.device("cpu")
 _RUNGS_PER_DECADE = 20
 _TIGHTEST = 1e-10
 _CLEAR_STEP = 0.005

@@ -32,14 +32,15 @@ from taylor_ops.latency import (
     pairs_of,
     read_prompt,
 )
-from taylor_ops.models import DTYPES, device_named, load_original, load_tokenizer, room_for_weights
+from taylor_ops.machine.devices import DTYPES, device_named, room_for_weights
+from taylor_ops.machine.threads import on_one_thread
+from taylor_ops.models import load_original, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan, cheapest_whole
 from taylor_ops.progress import Progress
 from taylor_ops.ranges import capture
 from taylor_ops.source_here import SourceHere
 from taylor_ops.texts import sequences
-from taylor_ops.threads import on_one_thread
 
 _TOKENS = 1024
 _SMALL_BYTES = 2_000_000_000

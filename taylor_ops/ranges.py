@@ -16,10 +16,11 @@ from taylor_ops.architectures import Mlp
 from taylor_ops.bound import OutputWeights
 from taylor_ops.checkpoint import save_tensors
 from taylor_ops.config import Calibration
-from taylor_ops.device_errors import device_errors_explained
 from taylor_ops.errors import WorkFailed
 from taylor_ops.layerwise import Layerwise
-from taylor_ops.models import DTYPES, load_tokenizer
+from taylor_ops.machine.device_errors import device_errors_explained
+from taylor_ops.machine.devices import DTYPES
+from taylor_ops.models import load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.positions import require_positions
 from taylor_ops.progress import Progress

@@ -11,7 +11,8 @@ from taylor_ops.bundle import MANIFEST
 from taylor_ops.calibration import judged_pairs, slowdown_of, timed_pairs
 from taylor_ops.config import DtypeName, Latency
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.latency import device_description, pairs_of
+from taylor_ops.latency import pairs_of
+from taylor_ops.machine.devices import device_description
 from taylor_ops.models import load_in_memory
 from taylor_ops.progress import Progress
 from taylor_ops.source import is_read

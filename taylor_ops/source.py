@@ -26,7 +26,7 @@ from taylor_ops.architectures import ARCHITECTURES
 from taylor_ops.checkpoint import disk_errors_as_elsewhere
 from taylor_ops.config import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
-from taylor_ops.models import free_memory
+from taylor_ops.machine.devices import free_memory
 from taylor_ops.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.storage.files import FULL_OR_CLOSED, folder_that_appears_whole, require_free, sha256_of, size

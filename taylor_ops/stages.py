@@ -21,10 +21,10 @@ from taylor_ops.convert import ConvertedModel, convert
 from taylor_ops.evidence.marking import Copy
 from taylor_ops.evidence.stage import mark
 from taylor_ops.exactness import ExactnessRecord, validate
-from taylor_ops.latency import LatencyRecord, calibrate, device_description
+from taylor_ops.latency import LatencyRecord, calibrate
 from taylor_ops.leaked_texts import Machine
 from taylor_ops.leaks import NoLeak, require_no_leak
-from taylor_ops.models import device_named, processor
+from taylor_ops.machine.devices import device_description, device_named, processor
 from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges, capture
 from taylor_ops.source import ResolvedSource, resolve, stamp

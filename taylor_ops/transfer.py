@@ -10,19 +10,12 @@ from taylor_ops.calibration import judged_pairs, slowdown_of
 from taylor_ops.config import Conversion, DeviceTarget, Latency, Shape
 from taylor_ops.convert import expansions_of
 from taylor_ops.errors import GateRejected, WorkFailed
-from taylor_ops.latency import (
-    Candidates,
-    DeviceSlowdown,
-    LatencyRecord,
-    ShapeSlowdown,
-    device_description,
-    layers_that_fit,
-)
-from taylor_ops.models import DTYPES, device_named, room_for_weights
+from taylor_ops.latency import Candidates, DeviceSlowdown, LatencyRecord, ShapeSlowdown, layers_that_fit
+from taylor_ops.machine.devices import DTYPES, device_description, device_named, room_for_weights
+from taylor_ops.machine.threads import threads_restored, use_threads
 from taylor_ops.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.storage.record import Record
-from taylor_ops.threads import threads_restored, use_threads
 
 
 class Transfer(Record):

@@ -13,7 +13,7 @@ from taylor_ops.architectures import Mlp
 from taylor_ops.audit.layer import INPUTS, ProtectedLayer
 from taylor_ops.checkpoint import Checkpoint, write_shards
 from taylor_ops.errors import WorkFailed
-from taylor_ops.models import DTYPES
+from taylor_ops.machine.devices import DTYPES
 from taylor_ops.original import Original
 from taylor_ops.storage.files import (
     canonical_json,

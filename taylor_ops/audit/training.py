@@ -26,7 +26,8 @@ from taylor_ops.audit.result import Task
 from taylor_ops.audit.target import Target
 from taylor_ops.audit_config import Audit
 from taylor_ops.errors import BadInput
-from taylor_ops.models import load_original, load_tokenizer, room_for_weights
+from taylor_ops.machine.devices import room_for_weights
+from taylor_ops.models import load_original, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.texts import sequences

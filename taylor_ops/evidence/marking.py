@@ -27,9 +27,9 @@ from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.errors import GateRejected
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, neurons_in_order
+from taylor_ops.machine.threads import on_one_thread
 from taylor_ops.progress import Progress
 from taylor_ops.storage.files import link_or_copy, read_json, sha256_of, sha256_of_tree
-from taylor_ops.threads import on_one_thread
 
 _TERMS = ".terms.weight"
 _BLOCK_BYTES = 8 << 20

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from flows import stages
-from taylor_ops import models
 from taylor_ops.config_file import read
+from taylor_ops.machine import devices
 from tests.flows.keyed import key_of
 from tests.taylor_ops import release_example as example
 
@@ -31,7 +31,7 @@ def test_a_stage_goes_on_only_with_the_same_instructions_of_the_cpu_on_any_numbe
     found = {"capture": (), "convert": (example.captured(), example.latency())}[stage]
 
     def key(instructions: str, threads: int, maker: str = "GenuineIntel") -> str:
-        monkeypatch.setattr(models, "_maker", lambda: maker)
+        monkeypatch.setattr(devices, "_maker", lambda: maker)
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         return key_of(getattr(stages, stage), read(tiny_config, {"device": "cpu"}), example.source(), *found)

@@ -19,6 +19,7 @@ from taylor_ops.audit.timing import timed_compiled
 from taylor_ops.audit_config import Audit
 from taylor_ops.config import Latency, TextSource
 from taylor_ops.errors import WorkFailed
+from taylor_ops.machine import devices
 from tests.clocks import of_each, restless
 from tests.taylor_ops.conftest import CPU, Sample, sample, silent
 
@@ -93,7 +94,7 @@ def test_what_memory_does_not_hold_is_compared_but_not_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str
 ) -> None:
     made, work = sample(tmp_path, model_type), tmp_path / "work"
-    monkeypatch.setattr(models, "free_memory", lambda _device: int(1.5 * made.record.original_bytes / models._ROOM))
+    monkeypatch.setattr(devices, "free_memory", lambda _device: int(1.5 * made.record.original_bytes / devices._ROOM))
     rebuilt = collapsed(made, work).rebuilt
     assert rebuilt is not None
     assert rebuilt.prompts_equal == 6

@@ -23,12 +23,12 @@ from taylor_ops.config import Conversion
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.fitted_layer import FittedLayer
+from taylor_ops.machine.threads import threads_restored, use_threads
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original, model_config
 from taylor_ops.parts import parts_of
 from taylor_ops.ranges import LayerRange, read_ranges
 from taylor_ops.storage.files import sha256_of_tree
-from taylor_ops.threads import threads_restored, use_threads
 from tests.taylor_ops.conftest import CPU, Sample, converted, sample, silent
 
 DOWN = {"llama": "down_proj", "phi": "fc2"}

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from taylor_ops import freed_memory
+from taylor_ops.machine import allocator
 
 PROGRAM = """
 import resource
@@ -45,5 +45,5 @@ def test_buffers_are_used_again_under_the_limit_that_dask_sets() -> None:
 
 def test_a_process_without_a_limit_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
-    monkeypatch.setattr(freed_memory.ctypes, "CDLL", lambda _name: pytest.fail("the C library was asked"))
-    freed_memory.keep_freed_memory()
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _name: pytest.fail("the C library was asked"))
+    allocator.keep_freed_memory()

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from taylor_ops import host_copies
-from taylor_ops.host_copies import on_host
+from taylor_ops.machine import pinned_copies
+from taylor_ops.machine.pinned_copies import on_host
 
 CUDA = torch.device("cuda")
 ROWS = (4, 4, 4, 4, 4, 2)
@@ -41,7 +41,7 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> Copies:
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda _stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "making")
-    monkeypatch.setattr(host_copies, "_pinned", lambda shape, dtype: torch.empty(shape, dtype=dtype))
+    monkeypatch.setattr(pinned_copies, "_pinned", lambda shape, dtype: torch.empty(shape, dtype=dtype))
     return stream
 
 

@@ -14,20 +14,13 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 from transformers.integrations import accelerate as offloading
 
-from taylor_ops import models
 from taylor_ops.config import Exactness, TextSource
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.exactness import ExactnessRecord, validate
 from taylor_ops.layer_checks import layer_errors, range_use
-from taylor_ops.models import (
-    device_named,
-    free_memory,
-    is_partly_on_disk,
-    load_both,
-    load_bundle,
-    load_in_memory,
-    load_original,
-)
+from taylor_ops.machine import devices
+from taylor_ops.machine.devices import device_named, free_memory
+from taylor_ops.models import is_partly_on_disk, load_both, load_bundle, load_in_memory, load_original
 from taylor_ops.original import Original
 from taylor_ops.ranges import read_ranges
 from tests.taylor_ops.conftest import CPU, Sample, converted, sample, silent
@@ -36,7 +29,7 @@ from tests.taylor_ops.conftest import CPU, Sample, converted, sample, silent
 def little_memory(monkeypatch: pytest.MonkeyPatch, sample: Sample, share: float) -> None:
     """Memory for a share of what original and bundle need."""
     needed = sample.record.bytes + sample.record.original_bytes
-    monkeypatch.setattr(models, "free_memory", lambda _device: int(share * needed / models._ROOM))
+    monkeypatch.setattr(devices, "free_memory", lambda _device: int(share * needed / devices._ROOM))
 
 
 @pytest.fixture(scope="session")

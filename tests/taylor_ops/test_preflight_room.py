@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from taylor_ops import latency, models, preflight
+from taylor_ops import latency, preflight
 from taylor_ops.config import ReleaseConfig
 from taylor_ops.cost import Cost
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput, WorkFailed
+from taylor_ops.machine import devices
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
 from taylor_ops.probe import Orders, Times
@@ -87,7 +88,7 @@ def test_memory_must_have_room_for_the_candidates_that_the_calibration_may_want(
     # Between two rungs: the preflight counts columns, of which no plan need have just as many.
     step = max(dearer.columns - rung.columns for rung, dearer in itertools.pairwise(ladder))
     assert 0 <= needed - rooms[0] <= 4 * 32 * step
-    monkeypatch.setattr(preflight, "free_memory", lambda _device: int(needed / models._ROOM) + 2)
+    monkeypatch.setattr(preflight, "free_memory", lambda _device: int(needed / devices._ROOM) + 2)
     assert estimate(llama, tmp_path).least_bytes == needed
     monkeypatch.setattr(preflight, "free_memory", lambda _device: needed)
     with pytest.raises(BadInput, match="of memory for weights"):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from taylor_ops.machine.threads import threads_restored, use_threads
 from taylor_ops.modeling import taylor_mlp
 from taylor_ops.modeling.taylor_mlp import TaylorMLP, product
-from taylor_ops.threads import threads_restored, use_threads
 
 
 @pytest.fixture

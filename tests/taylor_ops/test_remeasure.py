@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from taylor_ops import latency, models
+from taylor_ops import latency
 from taylor_ops import remeasure as remeasuring
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.calibration import steady_pairs
 from taylor_ops.config import Latency
 from taylor_ops.errors import BadInput, WorkFailed
+from taylor_ops.machine import devices as devices_room
 from taylor_ops.remeasure import Remeasured, remeasure
 from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
 from taylor_ops.summary import remeasured_table
@@ -34,7 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def manifest_of(sample: Sample, target: float) -> dict[str, Any]:
-    stated = {"target": target, "tolerance": 0.03, "device": latency.device_description(CPU), "layers": 2}
+    stated = {"target": target, "tolerance": 0.03, "device": devices_room.device_description(CPU), "layers": 2}
     return {
         "format": 1,
         "files": {},
@@ -87,7 +88,7 @@ def test_a_device_for_which_nothing_is_stated_is_held_to_nothing(
 def test_a_device_that_has_a_target_of_its_own_is_held_to_that(
     llama: Sample, tmp_path: Path, target: float, tolerance: float, as_stated: bool
 ) -> None:
-    here = latency.device_description(CPU)
+    here = devices_room.device_description(CPU)
     devices = [
         {"device": "Another GPU", "target": 9.0, "tolerance": 0.1},
         {"device": here, "target": target, "tolerance": tolerance},
@@ -153,7 +154,7 @@ def test_a_manifest_without_a_slowdown_is_refused_with_what_it_lacks(llama: Samp
 
 def test_what_memory_does_not_hold_is_not_timed(llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = llama.record.bytes + llama.record.original_bytes
-    monkeypatch.setattr(models, "free_memory", lambda _device: int(0.7 * needed / models._ROOM))
+    monkeypatch.setattr(devices_room, "free_memory", lambda _device: int(0.7 * needed / devices_room._ROOM))
     with pytest.raises(BadInput, match="what would be timed is the disk"):
         again(llama, tmp_path)
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from taylor_ops.resources import Cost, measured
+from taylor_ops.machine.usage import Cost, measured
 
 SIZE = 192 << 20
 # Pages that were handed back to the system while the block ran lower what is seen.

@@ -16,10 +16,10 @@ from taylor_ops.checkpoint import write_tensors
 from taylor_ops.config import Basis, Conversion
 from taylor_ops.expansion import coefficients
 from taylor_ops.fitted_layer import fit_layer
+from taylor_ops.machine.threads import on_one_thread, threads_restored, use_threads
 from taylor_ops.original import Original
 from taylor_ops.ranges import LayerRange
 from taylor_ops.storage.files import canonical_json, read_json, write_text
-from taylor_ops.threads import on_one_thread, threads_restored, use_threads
 from tests.tiny_models import save_tiny_model
 
 NEURONS = 1003
