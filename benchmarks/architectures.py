@@ -16,7 +16,8 @@ import torch
 
 from benchmarks.command import typed
 from taylor_ops.architectures import ARCHITECTURES
-from taylor_ops.config import Basis, Calibration, Conversion, TextSource
+from taylor_ops.config.conversion import Basis, Conversion
+from taylor_ops.config.texts import Calibration, TextSource
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import BadInput
 from taylor_ops.layer_checks import layer_errors

@@ -24,8 +24,8 @@ from rich.console import Console
 from benchmarks.command import typed
 from taylor_ops.audit import AuditRecord, audit, named
 from taylor_ops.audit.conditions import Conditions
-from taylor_ops.audit_config import Audit
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config_file import read
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.machine.devices import device_description

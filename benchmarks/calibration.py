@@ -30,7 +30,9 @@ from benchmarks.command import typed
 from benchmarks.rounding import CPU, SOURCE
 from flows.command_line import quiet_tools
 from taylor_ops.calibration import slowdown_of, steady_pairs
-from taylor_ops.config import Calibration, Conversion, Latency
+from taylor_ops.config.conversion import Conversion
+from taylor_ops.config.latency import Latency
+from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import convert
 from taylor_ops.errors import ReleaseError
 from taylor_ops.latency import LatencyRecord, calibrate, pairs_of

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from benchmarks.command import typed
 from benchmarks.rounding import SOURCE
-from taylor_ops.config import Calibration
+from taylor_ops.config.texts import Calibration
 from taylor_ops.machine.devices import device_description
 from taylor_ops.models import load_original, load_tokenizer
 from taylor_ops.ranges import batches_of, capture

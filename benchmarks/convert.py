@@ -31,7 +31,8 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.command import typed
 from benchmarks.synthetic import Sizes, write_llama
-from taylor_ops.config import Calibration, Conversion
+from taylor_ops.config.conversion import Conversion
+from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.original import Original

@@ -36,8 +36,11 @@ from taylor_ops.audit import rank_one
 from taylor_ops.audit.layer import ProtectedLayer
 from taylor_ops.audit.rebuilt import held_out
 from taylor_ops.audit.target import Target
-from taylor_ops.audit_config import Audit
-from taylor_ops.config import Exactness, ReleaseConfig, TextSource
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.evidence import STRENGTH
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.release import ReleaseConfig
+from taylor_ops.config.texts import TextSource
 from taylor_ops.config_file import read
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.evidence.in_words import probability
@@ -46,7 +49,6 @@ from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.statistic import log_p
 from taylor_ops.evidence.trace import AddedUp, Traced, trace
-from taylor_ops.evidence_config import STRENGTH
 from taylor_ops.exactness import Tally
 from taylor_ops.generation import Continuation, batches, continue_greedily
 from taylor_ops.machine.devices import device_description

@@ -27,7 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from taylor_ops import config_file
-from taylor_ops.config import Exactness, ReleaseConfig, TextSource
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.release import ReleaseConfig
+from taylor_ops.config.texts import TextSource
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, validate

@@ -44,8 +44,8 @@ from taylor_ops.audit.layer import ProtectedLayer
 from taylor_ops.audit.result import Score
 from taylor_ops.audit.run import withheld
 from taylor_ops.audit.target import Target
-from taylor_ops.audit_config import Audit
-from taylor_ops.config import TextSource
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.texts import TextSource
 from taylor_ops.config_file import read
 from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads

@@ -39,7 +39,7 @@ from torch import Tensor
 from benchmarks.command import typed
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.bound import Bound, OutputWeights
-from taylor_ops.config import Basis, Conversion
+from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.drawing import BUNDLE, GREY, ORIGINAL, TARGET, in_style
 from taylor_ops.expansion import Expansion, orders_for
 from taylor_ops.fitted_layer import FittedLayer, fit_layer

@@ -31,7 +31,8 @@ from benchmarks.llama_ranges import RANGES, typical_layer
 from benchmarks.synthetic import Sizes, write_llama
 from taylor_ops.bound import OutputWeights
 from taylor_ops.checkpoint import save_tensors
-from taylor_ops.config import Calibration, Conversion
+from taylor_ops.config.conversion import Conversion
+from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import ConvertedModel, convert, expansions_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.original import Original

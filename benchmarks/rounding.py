@@ -18,7 +18,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.command import typed
-from taylor_ops.config import Calibration, Conversion, Exactness, GgufSource, TextSource
+from taylor_ops.config.conversion import Conversion
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.source import GgufSource
+from taylor_ops.config.texts import Calibration, TextSource
 from taylor_ops.convert import convert, expansions_of, mlp_tensors
 from taylor_ops.exactness import Comparison, validate
 from taylor_ops.expansion import offsets

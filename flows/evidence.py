@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from taylor_ops.config.evidence import STRENGTH
 from taylor_ops.errors import BadInput
-from taylor_ops.evidence_config import STRENGTH
 
 KeyPlace = Annotated[
     str, typer.Option(help="File with the owner's key, or an environment variable in capitals.", show_default=False)

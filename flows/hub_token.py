@@ -8,8 +8,8 @@ from prefect.blocks.system import Secret
 from prefect.settings import get_current_settings
 from pydantic import SecretStr
 
+from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput
-from taylor_ops.publish_config import Publish
 
 
 def token_of(where: Publish) -> SecretStr | None:

@@ -7,7 +7,7 @@ import re
 from prefect.assets import Asset, AssetProperties, materialize
 from prefect.tasks import MaterializingTask
 
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.published import Published
 from taylor_ops.source import origin_of
 

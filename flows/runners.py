@@ -18,7 +18,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from flows.errors_in_logs import without_tracebacks
 from taylor_ops import convert as conversion
-from taylor_ops.config import Execution
+from taylor_ops.config.conversion import Execution
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.machine.allocator import keep_freed_memory
 from taylor_ops.machine.threads import threads_restored, use_threads

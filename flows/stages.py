@@ -27,6 +27,7 @@ from taylor_ops.audit import audit as attack
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.gate import require_allowed
 from taylor_ops.bundle import BundleRecord, Findings
+from taylor_ops.config.release import public_texts
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.evidence.marking import MarkedModel
 from taylor_ops.exactness import ExactnessRecord
@@ -35,7 +36,7 @@ from taylor_ops.inspection import require_as_planned
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.leaked_texts import this_machine
-from taylor_ops.leaks import NoLeak, public_texts, require_no_leak
+from taylor_ops.leaks import NoLeak, require_no_leak
 from taylor_ops.machine.devices import device_named
 from taylor_ops.models import load_tokenizer
 from taylor_ops.original import Original

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from taylor_ops.config import Basis
+from taylor_ops.config.conversion import Basis
 from taylor_ops.expansion import Expansion, coefficients, evaluate, offsets, signs
 from taylor_ops.machine.threads import on_one_thread
 

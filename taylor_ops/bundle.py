@@ -17,7 +17,7 @@ from taylor_ops.audit.claims import claims
 from taylor_ops.calibration import Pairs
 from taylor_ops.card import render_card
 from taylor_ops.card_plots import card_plots
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.evidence.record import IN_WORDS
 from taylor_ops.exactness import ExactnessRecord

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from taylor_ops.config import Latency
+from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.looks import ends, looks, median_rank, ranks_of_looks, ratio_interval, walsh_averages
 from taylor_ops.plan import Plan

@@ -15,9 +15,10 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import TemplateError
 
-from taylor_ops.card_config import Card
 from taylor_ops.card_plots import PLOTS
-from taylor_ops.config import HubSource, ReleaseConfig
+from taylor_ops.config.card import Card
+from taylor_ops.config.release import ReleaseConfig
+from taylor_ops.config.source import HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.wording import environment
 

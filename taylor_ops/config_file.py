@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.errors import BadInput
 from taylor_ops.storage.files import canonical_json
 from taylor_ops.yaml_entries import Entry, Problem, parsed, quoted

@@ -16,7 +16,7 @@ from torch import Tensor
 from taylor_ops.bound import Bound
 from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import gather_shards, write_shards
-from taylor_ops.config import Conversion
+from taylor_ops.config.conversion import Conversion
 from taylor_ops.errors import WorkFailed
 from taylor_ops.evidence.record import MarkedCopy
 from taylor_ops.loadable import write_code, write_config

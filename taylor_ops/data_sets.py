@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import yaml
 
-from taylor_ops.config import DatasetSource
+from taylor_ops.config.texts import DatasetSource
 from taylor_ops.errors import BadInput
 from taylor_ops.storage.files import FULL_OR_CLOSED, sha256_of_tree
 

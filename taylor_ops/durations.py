@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.probe import Orders, Times
 from taylor_ops.source_here import SourceHere
 

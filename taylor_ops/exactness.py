@@ -20,7 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taylor_ops.config import Conversion, Exactness, TextSource
+from taylor_ops.config.conversion import Conversion
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import GateRejected
 from taylor_ops.generation import Continuation, batches, continue_greedily
 from taylor_ops.layer_checks import LayerError, RangeUse, layer_errors, range_use

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from taylor_ops.activations import Activation
-from taylor_ops.config import Basis
+from taylor_ops.config.conversion import Basis
 from taylor_ops.machine.threads import on_one_thread
 
 _NODES = 256

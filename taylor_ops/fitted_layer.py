@@ -10,7 +10,7 @@ from torch import Tensor
 
 from taylor_ops.activations import Activation
 from taylor_ops.bound import Bound, OutputWeights, equal_shares, layer_bound
-from taylor_ops.config import Conversion
+from taylor_ops.config.conversion import Conversion
 from taylor_ops.expansion import Expansion, coefficients, fit, intervals, orders_for, right_of_the_kink
 from taylor_ops.machine.devices import DTYPES
 from taylor_ops.machine.threads import on_one_thread

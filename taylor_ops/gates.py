@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult
-from taylor_ops.audit_config import Audit
+from taylor_ops.config.audit import Audit
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord
 from taylor_ops.latency import DeviceSlowdown, LatencyRecord
 from taylor_ops.layer_checks import LayerError

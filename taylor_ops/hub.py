@@ -22,6 +22,7 @@ from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from pydantic import SecretStr
 
 from taylor_ops.bundle import MANIFEST
+from taylor_ops.config.publish import Publish
 from taylor_ops.errors import GateRejected, WorkFailed
 from taylor_ops.hub_repository import (
     KEPT_BY_THE_HUB,
@@ -35,7 +36,6 @@ from taylor_ops.hub_repository import (
 )
 from taylor_ops.patience import Patience
 from taylor_ops.progress import Progress
-from taylor_ops.publish_config import Publish
 from taylor_ops.published import Published, other_bytes
 from taylor_ops.storage.files import canonical_json
 

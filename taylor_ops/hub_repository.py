@@ -18,10 +18,10 @@ from huggingface_hub.utils import logging as client_logging
 from huggingface_hub.utils._http import default_client_factory
 from pydantic import SecretStr
 
+from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.hub_errors import explained, without_secrets
 from taylor_ops.patience import Patience
-from taylor_ops.publish_config import Publish
 from taylor_ops.storage.files import FULL_OR_CLOSED, sha256_of
 
 T = TypeVar("T")

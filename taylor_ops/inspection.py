@@ -9,7 +9,7 @@ from torch import Tensor
 
 from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import Checkpoint
-from taylor_ops.config import Conversion
+from taylor_ops.config.conversion import Conversion
 from taylor_ops.convert import converted_tensors, expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.original import Original

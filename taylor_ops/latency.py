@@ -22,7 +22,8 @@ import torch
 
 from taylor_ops.calibration import Pairs, Sample, Trial, search
 from taylor_ops.candidate import convert_in_memory
-from taylor_ops.config import Conversion, Latency
+from taylor_ops.config.conversion import Conversion
+from taylor_ops.config.latency import Latency
 from taylor_ops.convert import expansions_of
 from taylor_ops.cost import cost_of_a_column
 from taylor_ops.disturbance import Undisturbed

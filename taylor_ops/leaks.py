@@ -14,7 +14,6 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from taylor_ops.config import HubSource, ReleaseConfig
 from taylor_ops.convert import LayerConversion
 from taylor_ops.errors import GateRejected
 from taylor_ops.leaked_texts import Machine, leak_in
@@ -75,14 +74,6 @@ def require_no_leak(
         progress(done, len(tensors))
     _refuse(lines.proven())
     return NoLeak(files=len(files), tensors=len(tensors), lines=lines.count)
-
-
-def public_texts(config: ReleaseConfig) -> list[str]:
-    """What a config means to publish, for `require_no_leak`: repositories, the contact, and who signs."""
-    source = config.source.repo_id if isinstance(config.source, HubSource) else None
-    signs = config.publish.signing.identity if config.publish.signing else None
-    texts = (config.card.contact, config.card.base_model, config.publish.repo_id, source, signs)
-    return [text for text in texts if text]
 
 
 def _require_only(bundle: Path, files: Mapping[str, str]) -> None:

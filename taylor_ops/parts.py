@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from taylor_ops.architectures import Mlp
-from taylor_ops.config import Conversion
+from taylor_ops.config.conversion import Conversion
 from taylor_ops.errors import WorkFailed
 from taylor_ops.machine.devices import CPU, processor
 from taylor_ops.original import Original

@@ -21,7 +21,7 @@ from torch import Tensor
 from taylor_ops.activations import Activation
 from taylor_ops.bound import Bound
 from taylor_ops.by_rows import ByRows
-from taylor_ops.config import Basis, Conversion
+from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.errors import BadInput
 from taylor_ops.expansion import Expansion, coefficients
 from taylor_ops.fitted_layer import FittedLayer, counts_rounding, fit_layer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.errors import BadInput
 from taylor_ops.original import ModelShape
 from taylor_ops.texts import SEQUENCE_TOKENS, longest, sequences

@@ -20,7 +20,8 @@ import torch
 
 from taylor_ops.calibration import slowdown_of
 from taylor_ops.candidate import convert_in_memory
-from taylor_ops.config import Latency, ReleaseConfig
+from taylor_ops.config.latency import Latency
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.convert import expansions_of, mlp_tensors
 from taylor_ops.cost import LEAST_COST, ORIGINAL, Cost, Timed, cost_of_a_column, costs_of
 from taylor_ops.errors import BadInput

@@ -15,7 +15,7 @@ from torch import Tensor
 from taylor_ops.architectures import Mlp
 from taylor_ops.bound import OutputWeights
 from taylor_ops.checkpoint import save_tensors
-from taylor_ops.config import Calibration
+from taylor_ops.config.texts import Calibration
 from taylor_ops.errors import WorkFailed
 from taylor_ops.layerwise import Layerwise
 from taylor_ops.machine.device_errors import device_errors_explained

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from taylor_ops.activations import Activation
-from taylor_ops.config import Conversion, Latency
+from taylor_ops.config.conversion import Conversion
+from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput
 
 

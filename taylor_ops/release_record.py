@@ -12,7 +12,7 @@ from taylor_ops.audit.result import AttackResult, Timed
 from taylor_ops.audit.timing import Compiled
 from taylor_ops.bundle import BundleRecord
 from taylor_ops.calibration import Trial
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.convert import ConvertedModel, LayerConversion
 from taylor_ops.evidence.record import MarkedCopy
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from taylor_ops.config.publish import Signing
 from taylor_ops.errors import BadInput
 from taylor_ops.signing import SIGNATURE, name_of_key, public_key_of, read_public_key, require_signed, sign
-from taylor_ops.signing_config import Signing
 from taylor_ops.sigstore_signing import Identity, require_able_to_sign, require_signed_as, sign_as
 
 Signer = bytes | Identity

@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from taylor_ops.architectures import ARCHITECTURES
 from taylor_ops.checkpoint import disk_errors_as_elsewhere
-from taylor_ops.config import FolderSource, GgufSource, HubSource
+from taylor_ops.config.source import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.devices import free_memory
 from taylor_ops.original import Original

@@ -14,7 +14,8 @@ from huggingface_hub import ModelInfo, constants, try_to_load_from_cache
 from huggingface_hub.repocard import metadata_load
 from yaml import YAMLError
 
-from taylor_ops.config import GgufSource, HubSource, ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
+from taylor_ops.config.source import GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.original import Original
 from taylor_ops.ranges import CapturedRanges

@@ -16,7 +16,7 @@ from taylor_ops.approval import Approval
 from taylor_ops.audit import AuditRecord, audit, texts_read
 from taylor_ops.bundle import BundleRecord, Findings, assemble
 from taylor_ops.card import card_template
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.convert import ConvertedModel, convert
 from taylor_ops.evidence.marking import Copy
 from taylor_ops.evidence.stage import mark

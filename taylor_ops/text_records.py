@@ -12,10 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from taylor_ops.config import DatasetSource, TextSource
+from taylor_ops.config.texts import DatasetSource, TextSource, columns_of
 from taylor_ops.data_sets import opened, place_of
 from taylor_ops.errors import BadInput
-from taylor_ops.text_template import columns_of
 
 DEFAULT_COLUMNS = ("messages", "prompt", "text")
 

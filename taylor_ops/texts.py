@@ -11,12 +11,11 @@ from annotated_types import Len
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from taylor_ops.config import TextSource
+from taylor_ops.config.texts import TextSource, filled
 from taylor_ops.data_sets import identity_of
 from taylor_ops.errors import BadInput
 from taylor_ops.storage.files import canonical_json, sha256_of
 from taylor_ops.text_records import DEFAULT_COLUMNS, TextRecord, file_of, origin_of, records
-from taylor_ops.text_template import filled
 
 
 class _Turn(TypedDict):

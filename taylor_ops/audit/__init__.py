@@ -28,8 +28,9 @@ from taylor_ops.audit.run import Run
 from taylor_ops.audit.target import Target
 from taylor_ops.audit.timing import Compiled, timed_compiled
 from taylor_ops.audit.training import Training
-from taylor_ops.audit_config import AttackName, Audit
-from taylor_ops.config import Exactness, TextSource
+from taylor_ops.config.audit import AttackName, Audit
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import BadInput
 from taylor_ops.original import Original
 from taylor_ops.progress import Progress

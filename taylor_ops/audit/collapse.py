@@ -9,7 +9,7 @@ which phi is known: the collapse of polynomials to the function they expand is w
 from __future__ import annotations
 
 from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
-from taylor_ops.audit_config import Audit
+from taylor_ops.config.audit import Audit
 
 
 def recover(layer: ProtectedLayer, _settings: Audit) -> Recovered:

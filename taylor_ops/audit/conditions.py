@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 
-from taylor_ops.config import Exactness, Latency, TextSource
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.latency import Latency
+from taylor_ops.config.texts import TextSource
 
 
 @dataclass(frozen=True)

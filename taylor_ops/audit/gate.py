@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taylor_ops.audit import AuditRecord
-from taylor_ops.audit_config import Audit
+from taylor_ops.config.audit import Audit
 from taylor_ops.errors import GateRejected
 from taylor_ops.wording import percent
 

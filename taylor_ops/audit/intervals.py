@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from taylor_ops.activations import Activation
-from taylor_ops.config import Basis
+from taylor_ops.config.conversion import Basis
 from taylor_ops.expansion import offsets, signs
 
 _TERMS = 12

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from taylor_ops.activations import Activation
 from taylor_ops.architectures import Mlp
-from taylor_ops.audit_config import Audit
 from taylor_ops.checkpoint import Checkpoint
-from taylor_ops.config import Basis
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.conversion import Basis
 
 INPUTS = ("gate.weight", "gate.bias", "up.weight", "up.bias")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.audit.sampling import sampled
-from taylor_ops.audit_config import Audit
+from taylor_ops.config.audit import Audit
 
 _SMALLEST_SHARE = 1e-11
 

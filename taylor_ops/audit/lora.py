@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from taylor_ops.audit.training import STEP_TOKENS, Adjustable, Training
-from taylor_ops.audit_config import Audit
+from taylor_ops.config.audit import Audit
 
 
 def adjustable(start: Tensor, settings: Audit, generator: torch.Generator) -> Adjustable:

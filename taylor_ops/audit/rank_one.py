@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
-from taylor_ops.audit_config import Audit
+from taylor_ops.config.audit import Audit
 from taylor_ops.expansion import evaluate
 
 _POINTS = 65

@@ -8,8 +8,8 @@ from pathlib import Path
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.result import Rebuilt
 from taylor_ops.audit.timing import timed
-from taylor_ops.audit_config import Audit
-from taylor_ops.config import TextSource
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.texts import TextSource
 from taylor_ops.exactness import Tally
 from taylor_ops.generation import batches, continue_greedily
 from taylor_ops.models import load_both, load_tokenizer

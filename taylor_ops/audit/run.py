@@ -14,7 +14,7 @@ from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.audit.result import AttackResult, Rebuilt, Score, Task
 from taylor_ops.audit.target import Target
 from taylor_ops.audit.training import Training, trained
-from taylor_ops.audit_config import Audit
+from taylor_ops.config.audit import Audit
 from taylor_ops.machine.usage import measured
 from taylor_ops.original import MlpWeights, Original
 

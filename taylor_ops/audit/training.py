@@ -24,7 +24,7 @@ from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.layer import ProtectedLayer
 from taylor_ops.audit.result import Task
 from taylor_ops.audit.target import Target
-from taylor_ops.audit_config import Audit
+from taylor_ops.config.audit import Audit
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.devices import room_for_weights
 from taylor_ops.models import load_original, load_tokenizer

@@ -9,7 +9,7 @@ from __future__ import annotations
 from taylor_ops.audit.distillation import budget, trained
 from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.audit.sampling import sampled
-from taylor_ops.audit_config import Audit
+from taylor_ops.config.audit import Audit
 
 
 def recover(layer: ProtectedLayer, settings: Audit) -> Recovered:

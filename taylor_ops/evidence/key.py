@@ -8,8 +8,8 @@ import os
 import re
 from pathlib import Path
 
+from taylor_ops.config.evidence import VARIABLE
 from taylor_ops.errors import BadInput
-from taylor_ops.evidence_config import VARIABLE
 
 _LEAST_BYTES = 16
 _NAME_DIGITS = 16

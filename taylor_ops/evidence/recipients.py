@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from taylor_ops.config.evidence import RECIPIENT
 from taylor_ops.errors import BadInput
-from taylor_ops.evidence_config import RECIPIENT
 
 
 class Recipient(NamedTuple):

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from taylor_ops.config.evidence import STRENGTH
 from taylor_ops.evidence.alignment import Aligned
 from taylor_ops.evidence.pattern import BUCKETS, LayerPattern
-from taylor_ops.evidence_config import STRENGTH
 
 _CLIP = 4.0
 _BINS = 12

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from taylor_ops.config import DEVICE
+from taylor_ops.config.section import DEVICE
 from taylor_ops.errors import BadInput
 
 

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 from flows.command_line import app
 from flows.hub_token import secrets_here
 from flows.release import release
+from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, GateRejected
-from taylor_ops.publish_config import Publish
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import client_on_loopback

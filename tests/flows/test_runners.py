@@ -26,7 +26,8 @@ from flows.errors_in_logs import without_tracebacks
 from flows.runners import carried_by
 from taylor_ops import convert as conversion
 from taylor_ops import parts
-from taylor_ops.config import Calibration, Conversion, Execution
+from taylor_ops.config.conversion import Conversion, Execution
+from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.original import Original

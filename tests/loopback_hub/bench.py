@@ -14,9 +14,9 @@ from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http, disable_progress_bars
 
 from taylor_ops.bundle import MANIFEST
+from taylor_ops.config.publish import Publish
 from taylor_ops.hub import publish_to_hub
 from taylor_ops.patience import Patience
-from taylor_ops.publish_config import Publish
 from taylor_ops.published import Published
 from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
 from tests.loopback_hub.app import Hub

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from taylor_ops import latency, probe
-from taylor_ops.config import Calibration, Conversion
+from taylor_ops.config.conversion import Conversion
+from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import ConvertedModel, convert, expansions_of
 from taylor_ops.original import Original
 from taylor_ops.plan import Expansions, Plan

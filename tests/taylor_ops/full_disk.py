@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from taylor_ops import convert, parts
-from taylor_ops.config import Conversion
+from taylor_ops.config.conversion import Conversion
 from taylor_ops.errors import WorkFailed
 from taylor_ops.plan import Plan
 from taylor_ops.storage.files import sha256_of_tree

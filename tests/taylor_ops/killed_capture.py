@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from taylor_ops import checkpoint
-from taylor_ops.config import Calibration
+from taylor_ops.config.texts import Calibration
 from taylor_ops.ranges import capture
 
 

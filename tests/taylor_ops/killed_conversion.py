@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from taylor_ops import checkpoint, convert, parts
-from taylor_ops.config import Conversion
+from taylor_ops.config.conversion import Conversion
 from taylor_ops.plan import Plan
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from taylor_ops.calibration import Sample, Trial, search
-from taylor_ops.config import Latency
+from taylor_ops.config.latency import Latency
 from taylor_ops.plan import Plan
 from tests.taylor_ops.conftest import silent
 

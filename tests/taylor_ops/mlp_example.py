@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from taylor_ops.activations import ACTIVATIONS, Activation
 from taylor_ops.bound import OutputWeights
-from taylor_ops.config import Basis, Conversion
+from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.convert import mlp_tensors
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.original import MlpWeights

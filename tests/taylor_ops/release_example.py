@@ -10,8 +10,11 @@ from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult, Rebuilt, Timed
 from taylor_ops.bundle import BundleRecord, Findings
 from taylor_ops.calibration import Trial
-from taylor_ops.card_config import Card
-from taylor_ops.config import Conversion, HubSource, ReleaseConfig
+from taylor_ops.config.card import Card
+from taylor_ops.config.conversion import Conversion
+from taylor_ops.config.publish import Publish
+from taylor_ops.config.release import ReleaseConfig
+from taylor_ops.config.source import HubSource
 from taylor_ops.convert import ConvertedModel, LayerConversion
 from taylor_ops.exactness import (
     TIE_RULE,
@@ -25,7 +28,6 @@ from taylor_ops.exactness import (
 from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
 from taylor_ops.layer_checks import LayerError, RangeUse
 from taylor_ops.plan import Plan
-from taylor_ops.publish_config import Publish
 from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, StageCost, release_record

@@ -27,7 +27,7 @@ from taylor_ops.audit import (
 from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.target import Target
-from taylor_ops.audit_config import AttackName, Audit, Thresholds
+from taylor_ops.config.audit import AttackName, Audit, Thresholds
 from taylor_ops.errors import BadInput
 from taylor_ops.expansion import coefficients, evaluate, fit, orders_for
 from taylor_ops.models import load_original

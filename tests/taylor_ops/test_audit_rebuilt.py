@@ -16,8 +16,9 @@ from taylor_ops.audit.layer import ProtectedLayer
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.target import Target
 from taylor_ops.audit.timing import timed_compiled
-from taylor_ops.audit_config import Audit
-from taylor_ops.config import Latency, TextSource
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.latency import Latency
+from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import WorkFailed
 from taylor_ops.machine import devices
 from tests.clocks import of_each, restless

@@ -13,8 +13,9 @@ from torch import Tensor
 from taylor_ops.audit import ATTACKS, TRAININGS, audit, collapse, distillation, lora, training
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.result import AttackResult
-from taylor_ops.audit_config import Audit
-from taylor_ops.config import Latency, TextSource
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.latency import Latency
+from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import BadInput
 from tests.taylor_ops.conftest import CPU, Sample, sample, silent
 

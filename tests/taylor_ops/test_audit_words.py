@@ -12,8 +12,8 @@ from taylor_ops.audit.claims import claims
 from taylor_ops.audit.gate import require_allowed
 from taylor_ops.audit.result import Task
 from taylor_ops.audit.timing import Compiled
-from taylor_ops.audit_config import Audit, Thresholds
 from taylor_ops.card import render_card
+from taylor_ops.config.audit import Audit, Thresholds
 from taylor_ops.errors import GateRejected
 from taylor_ops.report import write_report
 from tests.taylor_ops import release_example as example

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.bound import OutputWeights, _largest, equal_shares, layer_bound, unit_roundoff
-from taylor_ops.config import Basis
+from taylor_ops.config.conversion import Basis
 from taylor_ops.expansion import evaluate, fit
 from taylor_ops.plan import layout, terms
 from tests.taylor_ops.bounded_layer import (

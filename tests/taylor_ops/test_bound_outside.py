@@ -13,7 +13,7 @@ from torch import Tensor
 from taylor_ops import bound as bounds
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.bound import OutputWeights, layer_bound, unit_roundoff
-from taylor_ops.config import Basis
+from taylor_ops.config.conversion import Basis
 from taylor_ops.expansion import fit, right_of_the_kink
 from taylor_ops.modeling.taylor_mlp import basis_features
 from taylor_ops.plan import layout, terms

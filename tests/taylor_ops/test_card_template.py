@@ -14,9 +14,11 @@ from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.timing import Compiled
 from taylor_ops.bundle import MANIFEST, Findings, assemble
 from taylor_ops.card import card_template, render_card
-from taylor_ops.card_config import Card
 from taylor_ops.card_plots import card_plots
-from taylor_ops.config import DatasetSource, Exactness, FolderSource, TextSource
+from taylor_ops.config.card import Card
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.source import FolderSource
+from taylor_ops.config.texts import DatasetSource, TextSource
 from taylor_ops.config_file import ConfigErrors, read
 from taylor_ops.errors import BadInput
 from taylor_ops.latency import LatencyRecord

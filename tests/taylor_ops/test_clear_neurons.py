@@ -14,10 +14,10 @@ from torch import Tensor
 
 from taylor_ops import fitted_layer
 from taylor_ops.audit import audit
-from taylor_ops.audit_config import Audit
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.checkpoint import Checkpoint
-from taylor_ops.config import Conversion
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.conversion import Conversion
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.inspection import require_as_planned

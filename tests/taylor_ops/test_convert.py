@@ -19,7 +19,7 @@ from taylor_ops import plan
 from taylor_ops.activations import Activation
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.checkpoint import INDEX, Checkpoint
-from taylor_ops.config import Conversion
+from taylor_ops.config.conversion import Conversion
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.fitted_layer import FittedLayer

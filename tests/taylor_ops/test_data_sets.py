@@ -12,7 +12,7 @@ import datasets
 import huggingface_hub.constants
 import pytest
 
-from taylor_ops.config import DatasetSource, TextSource
+from taylor_ops.config.texts import DatasetSource, TextSource
 from taylor_ops.data_sets import identity_of, opened
 from taylor_ops.errors import BadInput
 from taylor_ops.texts import prompts, text_hashes

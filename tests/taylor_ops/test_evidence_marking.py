@@ -16,13 +16,15 @@ from flows.evidence import mark as mark_command
 from taylor_ops import verify as verifying
 from taylor_ops.audit import AuditRecord
 from taylor_ops.bundle import CARD, MANIFEST, Findings, assemble
-from taylor_ops.config import Exactness, FolderSource, TextSource
+from taylor_ops.config.evidence import STRENGTH
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.source import FolderSource
+from taylor_ops.config.texts import TextSource
 from taylor_ops.convert import convert
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.evidence.further_copy import mark_bundle
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.stage import mark, marking_bound, moved_norms
-from taylor_ops.evidence_config import STRENGTH
 from taylor_ops.exactness import validate
 from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.models import load_bundle, load_original

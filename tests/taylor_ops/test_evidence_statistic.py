@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from taylor_ops.config.evidence import STRENGTH
 from taylor_ops.evidence.alignment import Aligned, align
 from taylor_ops.evidence.pattern import BUCKETS, code_of, layer_pattern, model_of, places
 from taylor_ops.evidence.statistic import add_up, deviation, log_p, log_p_of_any
-from taylor_ops.evidence_config import STRENGTH
 from tests.taylor_ops.evidence_example import KEY
 
 ACME = code_of(KEY, "model", "1.0.0", "acme")

@@ -17,11 +17,11 @@ from benchmarks.descendants import fine_tuned, in_bfloat16, lora_tuned, merged, 
 from taylor_ops.audit import rank_one
 from taylor_ops.audit.layer import ProtectedLayer
 from taylor_ops.audit.target import Target
-from taylor_ops.audit_config import Audit
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.evidence import STRENGTH as DEFAULT
 from taylor_ops.errors import BadInput
 from taylor_ops.evidence.in_words import told
 from taylor_ops.evidence.marking import MarkedModel
-from taylor_ops.evidence_config import STRENGTH as DEFAULT
 from taylor_ops.storage.files import read_json
 from tests.taylor_ops.conftest import Sample, sample, silent
 from tests.taylor_ops.evidence_example import (

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from taylor_ops import exactness
-from taylor_ops.config import Exactness, TextSource
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import (
     TIE_RULE,

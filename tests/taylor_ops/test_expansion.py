@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from taylor_ops.activations import ACTIVATIONS
-from taylor_ops.config import Basis
+from taylor_ops.config.conversion import Basis
 from taylor_ops.expansion import Expansion, coefficients, evaluate, fit, intervals, offsets, orders_for, signs
 from tests.taylor_ops.exact_activations import ORACLES, exact_chebyshev
 

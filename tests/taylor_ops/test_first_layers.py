@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from taylor_ops import probe
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.errors import BadInput
 from taylor_ops.latency import layers_that_fit
 from taylor_ops.original import Original

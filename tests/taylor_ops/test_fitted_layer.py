@@ -10,7 +10,7 @@ from torch import Tensor
 
 from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.bound import OutputWeights
-from taylor_ops.config import Conversion
+from taylor_ops.config.conversion import Conversion
 from taylor_ops.fitted_layer import FittedLayer, counts_rounding, fit_layer
 from taylor_ops.machine.devices import DTYPES
 from taylor_ops.ranges import LayerRange, widened

@@ -11,10 +11,10 @@ import pytest
 from huggingface_hub import constants
 from pydantic import SecretStr
 
+from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
 from taylor_ops.hub import publish_to_hub
 from taylor_ops.hub_fetch import Reference, fetch
-from taylor_ops.publish_config import Publish
 from taylor_ops.storage.files import sha256_of_tree
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import (

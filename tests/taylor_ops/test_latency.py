@@ -13,7 +13,7 @@ import torch
 
 from taylor_ops import cost, latency, plan
 from taylor_ops.candidate import convert_in_memory
-from taylor_ops.config import Latency
+from taylor_ops.config.latency import Latency
 from taylor_ops.convert import expansions_of
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.latency import (

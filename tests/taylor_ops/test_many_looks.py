@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from taylor_ops.calibration import Sample, judged_pairs
-from taylor_ops.config import Latency
+from taylor_ops.config.latency import Latency
 from taylor_ops.looks import ends, looks, median_rank, ranks_of_looks, ratio_interval, walsh_averages
 from tests.clocks import restless
 

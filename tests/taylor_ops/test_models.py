@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 from transformers.integrations import accelerate as offloading
 
-from taylor_ops.config import Exactness, TextSource
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.exactness import ExactnessRecord, validate
 from taylor_ops.layer_checks import layer_errors, range_use

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from taylor_ops.activations import ACTIVATIONS, Activation
-from taylor_ops.config import Basis, Conversion
+from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.convert import expansions_of
 from taylor_ops.errors import BadInput
 from taylor_ops.modeling.taylor_mlp import basis_features

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.errors import BadInput
 from taylor_ops.models import load_tokenizer
 from taylor_ops.original import Original

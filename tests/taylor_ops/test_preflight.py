@@ -17,7 +17,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 from taylor_ops import latency, preflight, probe
 from taylor_ops import source as sources
 from taylor_ops import source_here as places
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.convert import expansions_of
 from taylor_ops.errors import BadInput
 from taylor_ops.modeling.taylor_mlp import TaylorMLP

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from taylor_ops import latency, preflight
-from taylor_ops.config import ReleaseConfig
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.cost import Cost
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput, WorkFailed

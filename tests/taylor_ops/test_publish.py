@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from taylor_ops.config.publish import Publish
 from taylor_ops.errors import GateRejected, ReleaseError, WorkFailed
 from taylor_ops.publish import publish
-from taylor_ops.publish_config import Publish
 from taylor_ops.published import Published
 from taylor_ops.storage.files import sha256_of_tree, write_text
 

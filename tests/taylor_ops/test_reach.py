@@ -7,7 +7,8 @@ import re
 import pytest
 
 from taylor_ops.activations import activation_named
-from taylor_ops.config import Conversion, Latency
+from taylor_ops.config.conversion import Conversion
+from taylor_ops.config.latency import Latency
 from taylor_ops.reach import out_of_reach, remedy_out_of_reach
 
 

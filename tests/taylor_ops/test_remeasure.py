@@ -12,7 +12,7 @@ from taylor_ops import latency
 from taylor_ops import remeasure as remeasuring
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.calibration import steady_pairs
-from taylor_ops.config import Latency
+from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.machine import devices as devices_room
 from taylor_ops.remeasure import Remeasured, remeasure

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taylor_ops
-from taylor_ops.config import Calibration, FolderSource
+from taylor_ops.config.source import FolderSource
+from taylor_ops.config.texts import Calibration
 from taylor_ops.errors import WorkFailed
 from taylor_ops.plan import Plan
 from taylor_ops.source import ResolvedSource

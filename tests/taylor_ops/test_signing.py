@@ -14,10 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from flows.command_line import app
 from taylor_ops.bundle import MANIFEST, Findings, assemble, stated
+from taylor_ops.config.publish import Publish, Signing
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError
-from taylor_ops.publish_config import Publish
 from taylor_ops.signing import PASSWORD, SIGNATURE, name_of_key, public_key_of, read_public_key, require_signed, sign
-from taylor_ops.signing_config import Signing
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree
 from taylor_ops.verify import verify
 from tests.keys import write_key

@@ -21,12 +21,11 @@ from sigstore.oidc import IdentityToken
 
 from flows.command_line import app
 from taylor_ops.bundle import MANIFEST, Findings, assemble, stated
+from taylor_ops.config.publish import Publish, Signing
+from taylor_ops.config.release import public_texts
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
-from taylor_ops.leaks import public_texts
-from taylor_ops.publish_config import Publish
 from taylor_ops.signers import require_signer
 from taylor_ops.signing import SIGNATURE
-from taylor_ops.signing_config import Signing
 from taylor_ops.sigstore_signing import TOKEN, Identity
 from taylor_ops.storage.files import read_json
 from taylor_ops.verify import verify

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from taylor_ops import source as sources
-from taylor_ops.config import GgufSource
+from taylor_ops.config.source import GgufSource
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.source import resolve, stamp
 from taylor_ops.storage import files

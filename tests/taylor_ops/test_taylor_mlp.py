@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from taylor_ops.activations import ACTIVATIONS
-from taylor_ops.config import Basis, Conversion
+from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.expansion import evaluate, signs
 from taylor_ops.modeling import taylor_mlp
 from taylor_ops.modeling.taylor_mlp import Columns, TaylorMLP, basis_features, install

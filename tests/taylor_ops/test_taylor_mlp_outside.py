@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from taylor_ops.activations import ACTIVATIONS
-from taylor_ops.config import Basis, Conversion
+from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.errors import BadInput
 from taylor_ops.modeling import taylor_mlp
 from taylor_ops.modeling.taylor_mlp import TaylorMLP

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taylor_ops.text_template import columns_of, filled, parts_of
+from taylor_ops.config.texts import columns_of, filled, parts_of
 
 words = st.text(st.characters(exclude_characters="{}", exclude_categories=("Cs",)), max_size=8)
 column_names = st.text(st.characters(exclude_characters="{}.[]!:", exclude_categories=("Cs",)), min_size=1, max_size=8)

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from taylor_ops.config import DatasetSource, TextSource
+from taylor_ops.config.texts import DatasetSource, TextSource
 from taylor_ops.errors import BadInput
 from taylor_ops.text_records import shipped
 from taylor_ops.texts import prompts, sequences

@@ -13,7 +13,7 @@ from taylor_ops.activations import activation_named
 from taylor_ops.bound import OutputWeights
 from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import write_tensors
-from taylor_ops.config import Basis, Conversion
+from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.expansion import coefficients
 from taylor_ops.fitted_layer import fit_layer
 from taylor_ops.machine.threads import on_one_thread, threads_restored, use_threads

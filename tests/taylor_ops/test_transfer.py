@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from taylor_ops import disturbance, latency, transfer
-from taylor_ops.config import Latency
+from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.latency import Behind, LatencyRecord, calibrate
 from taylor_ops.stages import TRANSFER, inputs_of_transfer

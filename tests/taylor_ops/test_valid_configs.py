@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from taylor_ops.config import DatasetSource, GgufSource, HubSource
+from taylor_ops.config.source import GgufSource, HubSource
+from taylor_ops.config.texts import DatasetSource
 from taylor_ops.config_file import LoadedConfig, read, schema, schema_text
 from tests.taylor_ops.config_example import COMMIT, VALID, written
 

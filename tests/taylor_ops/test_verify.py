@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from taylor_ops.audit import audit
-from taylor_ops.audit_config import Audit
 from taylor_ops.bundle import MANIFEST, Findings, assemble
-from taylor_ops.config import Exactness, FolderSource, TextSource
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.source import FolderSource
+from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.exactness import validate
 from taylor_ops.source import resolve

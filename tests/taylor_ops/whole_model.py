@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taylor_ops.config import Calibration
+from taylor_ops.config.texts import Calibration
 from taylor_ops.models import load_original, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.ranges import batches_of, kept_of, observed

@@ -1,4 +1,4 @@
-"""What every section of a release config is made of."""
+"""The base class of every config section, and the kinds of values that several sections share."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ class Section(BaseModel):
     """A part of the config: immutable, and strict about its keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+
+
+COMMIT = r"^[0-9a-f]{40}$"

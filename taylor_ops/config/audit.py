@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from taylor_ops.section import Section
+from taylor_ops.config.section import Section
 
 AttackName = Literal[
     "rank_one", "ratios", "collapse", "least_squares", "distillation", "warm_distillation", "fine_tuning", "lora"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jinja2 import Environment, TemplateSyntaxError
 from pydantic import Field, ValidationInfo, field_validator
 
-from taylor_ops.section import REPO_ID, LocalPath, Section
+from taylor_ops.config.section import REPO_ID, LocalPath, Section
 
 
 class Card(Section):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from taylor_ops.section import Section, beside_the_config
+from taylor_ops.config.section import Section, beside_the_config
 
 RECIPIENT = r"^[A-Za-z0-9][A-Za-z0-9._@+-]*$"
 VARIABLE = r"[A-Z][A-Z0-9_]*"

@@ -1,0 +1,54 @@
+"""The section `source` of a release config: where the original model comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from taylor_ops.config.section import COMMIT, REPO_ID, LocalPath, Section, beside_the_config
+
+
+class ModelSource(Section):
+    """What every kind of source has."""
+
+    recognise_architecture: bool = False
+    """Accept an architecture that is not known by name where its MLPs look like those of one that is."""
+
+
+class HubSource(ModelSource):
+    """A model repository on the Hugging Face Hub, at one commit."""
+
+    kind: Literal["hub"]
+    repo_id: str = Field(pattern=REPO_ID)
+    """Owner and name, such as `meta-llama/Meta-Llama-3-8B-Instruct`."""
+    revision: str = Field(pattern=COMMIT)
+    """The commit as 40 hexadecimal digits: a branch or a tag can move, a commit cannot."""
+
+
+class FolderSource(ModelSource):
+    """A local folder with `config.json`, safetensors and tokenizer files."""
+
+    kind: Literal["folder"]
+    path: LocalPath
+    """The folder; a relative path is taken from the config file's folder."""
+
+
+class GgufSource(ModelSource):
+    """A GGUF file, of a path or an installed Python package. As float32 all of it has to fit into memory at once."""
+
+    kind: Literal["gguf"]
+    file: Path
+    """The file: a path beside the config, or a name inside `package`."""
+    package: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """An installed Python package that carries the file."""
+
+    @model_validator(mode="after")
+    def _resolve_the_path(self, info: ValidationInfo) -> GgufSource:
+        if self.package is None:
+            object.__setattr__(self, "file", beside_the_config(self.file, info))
+        return self
+
+
+Source = Annotated[HubSource | FolderSource | GgufSource, Field(discriminator="kind")]
