@@ -26,7 +26,7 @@ from taylor_ops.audit import AuditRecord, audit, named
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.config_file import read
+from taylor_ops.config_file.read import read
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads

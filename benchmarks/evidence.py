@@ -41,7 +41,7 @@ from taylor_ops.config.evidence import STRENGTH
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.texts import TextSource
-from taylor_ops.config_file import read
+from taylor_ops.config_file.read import read
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.evidence.in_words import probability
 from taylor_ops.evidence.key import Key

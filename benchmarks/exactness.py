@@ -26,10 +26,10 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
-from taylor_ops import config_file
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.texts import TextSource
+from taylor_ops.config_file import read
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, validate
@@ -67,7 +67,7 @@ def main() -> None:
     overrides = {"conversion.dtype": arguments.dtype}
     if arguments.tolerance:
         overrides["conversion.tolerance"] = arguments.tolerance
-    config = config_file.read(CONFIG, overrides).config
+    config = read.read(CONFIG, overrides).config
     with tempfile.TemporaryDirectory() as scratch:
         original, ranges, bundle, plan = _converted(config, Path(scratch))
         result: dict[str, Any] = {

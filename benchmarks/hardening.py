@@ -46,7 +46,7 @@ from taylor_ops.audit.run import withheld
 from taylor_ops.audit.target import Target
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.texts import TextSource
-from taylor_ops.config_file import read
+from taylor_ops.config_file.read import read
 from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
 from taylor_ops.models import load_original, load_tokenizer

@@ -43,7 +43,7 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
 @app.command()
 def check(configs: Annotated[list[Path], typer.Argument(help="YAML release configs.", show_default=False)]) -> None:
     """Validate configs; prints every error at once, with file and line."""
-    from taylor_ops.config_file import ConfigErrors, read
+    from taylor_ops.config_file.read import ConfigErrors, read
 
     lines: list[str] = []
     for config in configs:
@@ -61,7 +61,7 @@ def check(configs: Annotated[list[Path], typer.Argument(help="YAML release confi
 def plan(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Path("artifacts")) -> None:
     """Probe the source and estimate what the release takes and reaches; writes nothing."""
     quiet_tools()
-    from taylor_ops.config_file import read
+    from taylor_ops.config_file.read import read
     from taylor_ops.preflight import preflight
     from taylor_ops.summary import preflight_table
 
@@ -81,7 +81,7 @@ def run(
 ) -> None:
     """Run the release flow in this process."""
     quiet_tools()
-    from taylor_ops.config_file import read
+    from taylor_ops.config_file.read import read
 
     overrides = parse_settings(settings or [])
     read(config, overrides)
@@ -200,8 +200,8 @@ def schema(
     markdown: Annotated[bool, typer.Option("--markdown", help="Every key, in words, in place of it.")] = False,
 ) -> None:
     """Print the JSON Schema of the release config."""
-    from taylor_ops.config_file import schema_text
-    from taylor_ops.config_reference import reference
+    from taylor_ops.config_file.reference import reference
+    from taylor_ops.config_file.schema import schema_text
 
     typer.echo(reference() if markdown else schema_text(), nl=False)
 

@@ -16,7 +16,7 @@ from prefect.runner.storage import LocalStorage
 from flows import dead_runs
 from flows.gpu import LIMIT
 from flows.server import server_asked
-from taylor_ops.config_file import ConfigErrors, read
+from taylor_ops.config_file.read import ConfigErrors, read
 
 ENTRYPOINT = "flows/release.py:release"
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from taylor_ops.config_file import LoadedConfig
+from taylor_ops.config_file.read import LoadedConfig
 from taylor_ops.errors import BadInput
 
 Expected = Annotated[str, Field(pattern=r"^(\S+ \S+ [0-9a-f]{64})?$")]

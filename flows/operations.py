@@ -45,7 +45,7 @@ def changed(
     plan: Annotated[bool, typer.Option("--plan", help="Print what a merge would release, in Markdown.")] = False,
 ) -> None:
     """List the configs that changed since a commit: those that a push releases."""
-    from taylor_ops.changed import changed_configs, plan_of
+    from taylor_ops.config_file.changed import changed_configs, plan_of
 
     found = changed_configs(since, configs)
     if plan:
@@ -85,8 +85,8 @@ def submit(
     markdown: SummaryFile = None,
 ) -> None:
     """Check a config and run its deployment on the server; a worker whose config is another one refuses the run."""
-    from taylor_ops.changed import plan_of
-    from taylor_ops.config_file import read
+    from taylor_ops.config_file.changed import plan_of
+    from taylor_ops.config_file.read import read
 
     overrides = parse_settings(settings or [])
     read(config, overrides)

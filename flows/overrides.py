@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import WithJsonSchema
 
-from taylor_ops.config_file import schema
+from taylor_ops.config_file.schema import schema
 
 
 def overrides_schema() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from prefect.logging import get_run_logger
 from flows.gpu import gpu_slot
 from flows.progress import StageProgress
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.config_file import LoadedConfig, read
+from taylor_ops.config_file.read import LoadedConfig, read
 from taylor_ops.machine.device_errors import device_errors_explained
 from taylor_ops.machine.usage import Cost, measured
 from taylor_ops.progress import Progress

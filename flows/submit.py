@@ -19,7 +19,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.expected import expected_of
 from flows.overrides import as_overrides, as_settings
 from flows.server import reason, server_asked
-from taylor_ops.config_file import LoadedConfig, read
+from taylor_ops.config_file.read import LoadedConfig, read
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.wording import markdown_table
 

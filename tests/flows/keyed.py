@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flows.stage import Release
-from taylor_ops.config_file import LoadedConfig
+from taylor_ops.config_file.read import LoadedConfig
 from taylor_ops.stages import Stage
 
 

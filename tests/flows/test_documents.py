@@ -17,8 +17,8 @@ from prefect.workers.base import BaseJobConfiguration
 from typer.main import get_command
 
 from flows.command_line import app
-from taylor_ops.config_file import read
-from taylor_ops.config_reference import reference
+from taylor_ops.config_file.read import read
+from taylor_ops.config_file.reference import reference
 from tests.integration.documented import NOT_RUN, TEXTS, documented, lines
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 
 from flows import stages
 from flows.stage import R, Release, Work
-from taylor_ops.config_file import read
+from taylor_ops.config_file.read import read
 from taylor_ops.stages import Stage
 from taylor_ops.storage.stage_cache import kept_beside, kept_for
 from tests.taylor_ops import release_example as example

@@ -12,7 +12,7 @@ from prefect.utilities.callables import parameter_schema
 
 from flows.overrides import as_overrides, as_settings, overrides_schema
 from flows.release import release
-from taylor_ops.config_file import read
+from taylor_ops.config_file.read import read
 
 CONFIGS = sorted((Path(__file__).parents[2] / "release_configs").glob("*.yaml"))
 

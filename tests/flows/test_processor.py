@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flows import stages
-from taylor_ops.config_file import read
+from taylor_ops.config_file.read import read
 from taylor_ops.machine import devices
 from tests.flows.keyed import key_of
 from tests.taylor_ops import release_example as example

@@ -17,7 +17,7 @@ from flows.release import release
 from flows.stage import open_release
 from taylor_ops import convert, plan
 from taylor_ops.by_rows import ByRows
-from taylor_ops.config_file import read
+from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
 from taylor_ops.signing import name_of_key, read_public_key
 from taylor_ops.source import ResolvedSource

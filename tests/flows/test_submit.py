@@ -17,7 +17,7 @@ from prefect.states import Completed, Running
 from flows.expected import expected_of
 from flows.release import release
 from flows.submit import _end_of, submit
-from taylor_ops.config_file import read
+from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput, WorkFailed
 from tests.flows.test_command_line import called, refused
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from taylor_ops.config_file import ConfigErrors, read
+from taylor_ops.config_file.read import ConfigErrors, read
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 VALID = f"""\

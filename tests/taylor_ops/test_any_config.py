@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taylor_ops.config_file import ConfigErrors, read
+from taylor_ops.config_file.read import ConfigErrors, read
 from tests.taylor_ops.config_example import VALID, errors_of, written
 
 # Files that are no config

@@ -19,7 +19,7 @@ from taylor_ops.config.card import Card
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.source import FolderSource
 from taylor_ops.config.texts import DatasetSource, TextSource
-from taylor_ops.config_file import ConfigErrors, read
+from taylor_ops.config_file.read import ConfigErrors, read
 from taylor_ops.errors import BadInput
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.storage.files import read_json, sha256_of

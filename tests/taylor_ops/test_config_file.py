@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from taylor_ops.config_file import ConfigErrors, read
+from taylor_ops.config_file.read import ConfigErrors, read
 from taylor_ops.errors import BadInput
 from tests.taylor_ops.config_example import COMMIT, VALID, VALID_LINES, errors_of, written
 

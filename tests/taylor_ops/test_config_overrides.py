@@ -8,7 +8,7 @@ import pytest
 
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.texts import TextSource
-from taylor_ops.config_file import read
+from taylor_ops.config_file.read import read
 from tests.taylor_ops.config_example import VALID, VALID_LINES, errors_of, written
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taylor_ops.config_file import read
+from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput
 from taylor_ops.evidence.key import Key, read_key
 from taylor_ops.evidence.recipients import Recipient, read_recipients

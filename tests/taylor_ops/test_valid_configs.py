@@ -10,7 +10,8 @@ import yaml
 
 from taylor_ops.config.source import GgufSource, HubSource
 from taylor_ops.config.texts import DatasetSource
-from taylor_ops.config_file import LoadedConfig, read, schema, schema_text
+from taylor_ops.config_file.read import LoadedConfig, read
+from taylor_ops.config_file.schema import schema, schema_text
 from tests.taylor_ops.config_example import COMMIT, VALID, written
 
 SHIPPED = Path(__file__).parents[2] / "release_configs"

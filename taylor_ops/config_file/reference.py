@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from taylor_ops.config_file import Schema, allowed_values, schema
+from taylor_ops.config_file.schema import Schema, allowed_values, schema
 from taylor_ops.wording import markdown_table
 
 _BEGINNING = """\

@@ -1,0 +1,109 @@
+"""Validation errors in words: what is wrong at which line, and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from taylor_ops.config_file.schema import Schema, allowed_values, dereferenced, listed, resolved, schema, schema_below
+from taylor_ops.config_file.yaml_lines import Entry, Problem, quoted
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an error stands: `entry` is None where the file has nothing there; `around` is the schema one level up."""
+
+    line: int | None
+    keys: tuple[str, ...]
+    entry: Entry | None
+    schema: Schema
+    around: Schema
+
+
+def explained(error: ValidationError, root: Entry) -> Iterator[Problem]:
+    found = error.errors(include_url=False, include_input=False)
+    holders = {one["loc"][:depth] for one in found for depth in range(len(one["loc"]))}
+    for one in found:
+        kind, location, context = one["type"], one["loc"], one.get("ctx", {})
+        # A list whose item is wrong is also called too short: the error inside it is the one to correct.
+        if kind == "too_short" and location in holders:
+            continue
+        if kind in ("union_tag_invalid", "union_tag_not_found"):
+            location = (*location, context["discriminator"].strip("'"))
+        place = _place_of(root, location)
+        if place is not None:
+            yield Problem(place.line, place.keys, _message(kind, context, place))
+
+
+def _place_of(root: Entry, location: tuple[int | str, ...]) -> _Place | None:
+    """The place of a pydantic location, or None where the file is already known to be broken."""
+    place = _Place(root.line, (), root, schema(), {})
+    for part in map(str, location):
+        here = resolved(place.schema)
+        kinds = here.get("discriminator", {}).get("mapping", {})
+        if part in kinds:
+            # pydantic puts the chosen kind into the location, where the file has no key
+            place = replace(place, schema={"$ref": kinds[part]})
+            continue
+        entry = place.entry.below(part) if place.entry else None
+        line = entry.line if entry else place.line
+        place = _Place(line, (*place.keys, part), entry, schema_below(here, part), here)
+        if entry is not None and entry.broken:
+            return None
+    return place
+
+
+def _message(kind: str, context: Mapping[str, Any], place: _Place) -> str:
+    if "error" in context:
+        return str(context["error"])
+    if kind == "extra_forbidden":
+        known = list(place.around.get("properties", {}))
+        near = difflib.get_close_matches(place.keys[-1], known, n=1)
+        if near:
+            return f"unknown key; did you mean {listed(near)}?"
+        return f"unknown key; the keys here are {listed(known, 'and')}"
+    allowed = allowed_values(place.schema)
+    description = place.schema.get("description", "").rstrip(".")
+    if description and "pattern" in resolved(place.schema):
+        allowed += f" ({description})"
+    if place.entry is None:
+        return f"is required; it must be {allowed}"
+    return f"is {shown(place.entry)}, must be {allowed}{_advice(place)}"
+
+
+def _advice(place: _Place) -> str:
+    """How to write the value where YAML read another type than was meant."""
+    assert place.entry is not None
+    value, written = place.entry.value, place.entry.written
+    options = [dereferenced(option) for option in place.schema.get("anyOf", [place.schema])]
+    wanted = {option.get("type", "string") for option in options}
+    if isinstance(value, bool | int | float) and "string" in wanted:
+        return f'; put it in quotes: "{written}"'
+    if isinstance(value, str) and wanted & {"integer", "number"} and re.fullmatch(r"[-+]?[0-9.]+", written):
+        return "; take the quotes away"
+    if isinstance(value, str) and "array" in wanted:
+        return "; write each item on a line of its own after a dash, or in [ ]"
+    return ""
+
+
+def shown(entry: Entry) -> str:
+    match entry.value:
+        case None:
+            return "empty"
+        case bool():
+            return f"the truth value {entry.written}"
+        case str():
+            return f"the text {quoted(entry.value)}"
+        case int() | float():
+            return f"the number {entry.written[:60]}"
+        case []:
+            return "an empty list"
+        case list():
+            return "a list"
+        case _:
+            return "a section"
