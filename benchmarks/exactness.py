@@ -36,10 +36,10 @@ from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, val
 from taylor_ops.machine.devices import device_description
 from taylor_ops.original import Original
 from taylor_ops.plan import Plan
+from taylor_ops.presentation.wording import count, figure, fixed
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve
 from taylor_ops.storage.files import canonical_json, read_json, write_text
-from taylor_ops.wording import count, figure, fixed
 
 RESULTS = Path(__file__).parent / "results"
 CONFIG = Path("release_configs/smollm2.yaml")

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taylor_ops.presentation.wording import count, figure, fixed, percent
 from taylor_ops.storage.files import read_json, write_text
-from taylor_ops.wording import count, figure, fixed, percent
 
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = Path(__file__).parents[1] / "docs"

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from benchmarks.figures import DOCUMENTS, RESULTS
-from taylor_ops.drawing import (
+from taylor_ops.presentation.drawing import (
     BUNDLE,
     GREY,
     ORIGINAL,

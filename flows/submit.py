@@ -21,7 +21,7 @@ from flows.overrides import as_overrides, as_settings
 from flows.server import reason, server_asked
 from taylor_ops.config_file.read import LoadedConfig, read
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.wording import markdown_table
+from taylor_ops.presentation.wording import markdown_table
 
 # Not taken from the flow itself: that imports all that a release computes with.
 _FLOW = "release"

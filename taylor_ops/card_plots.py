@@ -9,9 +9,20 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from taylor_ops.drawing import BUNDLE, GREY, ORIGINAL, TARGET, WIDTH, drawable, in_style, legend_above, png, shortened
-from taylor_ops.latency_plots import Candidate, calibration_curve, time_per_token
-from taylor_ops.wording import figure
+from taylor_ops.presentation.drawing import (
+    BUNDLE,
+    GREY,
+    ORIGINAL,
+    TARGET,
+    WIDTH,
+    drawable,
+    in_style,
+    legend_above,
+    png,
+    shortened,
+)
+from taylor_ops.presentation.latency_plots import Candidate, calibration_curve, time_per_token
+from taylor_ops.presentation.wording import figure
 
 PLOTS = {name: f"{name}.png" for name in ("layers", "slowdown", "calibration", "latency")}
 """File of each plot by its name; the last two are there where a bundle states what was timed."""

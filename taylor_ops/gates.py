@@ -12,9 +12,9 @@ from taylor_ops.exactness import DataSetExactness, ExactnessRecord
 from taylor_ops.latency import DeviceSlowdown, LatencyRecord
 from taylor_ops.layer_checks import LayerError
 from taylor_ops.leaks import NoLeak
+from taylor_ops.presentation.wording import count, figure, fixed, markdown_table, percent
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.storage.record import Record
-from taylor_ops.wording import count, figure, fixed, markdown_table, percent
 
 
 class Gate(Record):

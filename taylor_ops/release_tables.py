@@ -11,11 +11,11 @@ from rich.text import Text
 from taylor_ops.comparison import Difference
 from taylor_ops.errors import BadInput
 from taylor_ops.gates import Gate
+from taylor_ops.presentation.wording import fixed, percent
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.release_text import facts
 from taylor_ops.released import Run
 from taylor_ops.storage.files import size
-from taylor_ops.wording import fixed, percent
 
 
 def overview(run: Run) -> dict[str, str | None]:

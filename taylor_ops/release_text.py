@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from taylor_ops.gates import gates, gates_in_markdown
+from taylor_ops.presentation.wording import count, fixed, markdown_table
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.storage.files import size
-from taylor_ops.wording import count, fixed, markdown_table
 
 
 def release_in_markdown(record: ReleaseRecord) -> str:

@@ -18,20 +18,20 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.wording import conclusion, in_words, left_in_words
-from taylor_ops.drawing import BUNDLE as _BUNDLE
-from taylor_ops.drawing import GREY as _GREY
-from taylor_ops.drawing import ORIGINAL as _ORIGINAL
-from taylor_ops.drawing import TARGET as _TARGET
-from taylor_ops.drawing import WIDTH as _WIDTH
-from taylor_ops.drawing import drawable as _drawable
-from taylor_ops.drawing import in_style, name_rows, svg
-from taylor_ops.drawing import legend_above as _legend_above
 from taylor_ops.exactness import Comparison, DataSetExactness
-from taylor_ops.latency_plots import Candidate, calibration_curve, time_per_token
 from taylor_ops.layer_checks import LayerError
+from taylor_ops.presentation.drawing import BUNDLE as _BUNDLE
+from taylor_ops.presentation.drawing import GREY as _GREY
+from taylor_ops.presentation.drawing import ORIGINAL as _ORIGINAL
+from taylor_ops.presentation.drawing import TARGET as _TARGET
+from taylor_ops.presentation.drawing import WIDTH as _WIDTH
+from taylor_ops.presentation.drawing import drawable as _drawable
+from taylor_ops.presentation.drawing import in_style, name_rows, svg
+from taylor_ops.presentation.drawing import legend_above as _legend_above
+from taylor_ops.presentation.latency_plots import Candidate, calibration_curve, time_per_token
+from taylor_ops.presentation.wording import count, environment, figure, fixed, percent
 from taylor_ops.release_record import Coverage, ReleaseRecord, Slowdown
 from taylor_ops.storage.files import write_text
-from taylor_ops.wording import count, environment, figure, fixed, percent
 
 
 @dataclass(frozen=True)

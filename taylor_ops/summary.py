@@ -10,10 +10,10 @@ from rich.text import Text
 
 from taylor_ops.audit.result import AttackResult, Rebuilt
 from taylor_ops.preflight import Preflight
+from taylor_ops.presentation.wording import count, figure, fixed, percent
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.remeasure import Remeasured
 from taylor_ops.storage.files import size
-from taylor_ops.wording import count, figure, fixed, percent
 
 
 def summary(record: ReleaseRecord) -> Group:

@@ -11,7 +11,7 @@ from typing import Any
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult, Timed
 from taylor_ops.audit.wording import conclusion, in_words, left_in_words
-from taylor_ops.wording import figure
+from taylor_ops.presentation.wording import figure
 
 _SECONDS = (600, 36_000)
 _SECONDS_MARGIN = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from taylor_ops.audit import AuditRecord
 from taylor_ops.config.audit import Audit
 from taylor_ops.errors import GateRejected
-from taylor_ops.wording import percent
+from taylor_ops.presentation.wording import percent
 
 
 def require_allowed(record: AuditRecord, settings: Audit) -> None:

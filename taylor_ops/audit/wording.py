@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from taylor_ops.audit.result import Task, Timed
-from taylor_ops.wording import count, figure, fixed, percent
+from taylor_ops.presentation.wording import count, figure, fixed, percent
 
 _NEARLY_ALL = 0.9
 _BY_CHANCE = 0.02

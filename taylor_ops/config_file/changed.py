@@ -10,7 +10,7 @@ from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import FolderSource, GgufSource, HubSource, Source
 from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput
-from taylor_ops.wording import figure, markdown_table, percent
+from taylor_ops.presentation.wording import figure, markdown_table, percent
 
 CONFIGS = Path("release_configs")
 

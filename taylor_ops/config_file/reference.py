@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from taylor_ops.config_file.schema import Schema, allowed_values, schema
-from taylor_ops.wording import markdown_table
+from taylor_ops.presentation.wording import markdown_table
 
 _BEGINNING = """\
 # The release config, from A to Z

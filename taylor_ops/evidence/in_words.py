@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taylor_ops.evidence.trace import NAMED_BELOW, Traced
-from taylor_ops.wording import count, figure, fixed, percent
+from taylor_ops.presentation.wording import count, figure, fixed, percent
 
 
 def told(found: Traced) -> str:

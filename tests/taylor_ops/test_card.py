@@ -15,7 +15,7 @@ from jinja2 import UndefinedError
 from taylor_ops.audit.timing import Compiled
 from taylor_ops.card import render_card
 from taylor_ops.config.card import Card
-from taylor_ops.wording import figure, percent
+from taylor_ops.presentation.wording import figure, percent
 from tests.taylor_ops import release_example as example
 
 Path = tuple[str | int, ...]

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from taylor_ops.exactness import Divergence
-from taylor_ops.latency_plots import Candidate, prediction
+from taylor_ops.presentation.latency_plots import Candidate, prediction
 from taylor_ops.release_record import ReleaseRecord, StageCost
 from taylor_ops.report import duration, write_report
 from taylor_ops.verify import Verified

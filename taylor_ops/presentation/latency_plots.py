@@ -9,7 +9,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from taylor_ops.drawing import (
+from taylor_ops.presentation.drawing import (
     BUNDLE,
     GREY,
     ORIGINAL,
