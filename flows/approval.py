@@ -16,7 +16,7 @@ from taylor_ops.approval import Approval, note_that_it_goes_on, note_that_it_wai
 from taylor_ops.bundle import Findings, stated
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.gates import gates_before_publication, gates_in_markdown
-from taylor_ops.signers import signer_of
+from taylor_ops.signing.signers import signer_of
 from taylor_ops.stages import APPROVE, inputs_of_approve
 
 _LETTERS = 2000

@@ -110,7 +110,7 @@ def verify(
     """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process."""
     quiet_tools()
     from taylor_ops.hub_fetch import fetched, reference
-    from taylor_ops.signers import signer_named
+    from taylor_ops.signing.signers import signer_named
     from taylor_ops.verify import verify as verify_bundle
 
     signer = signer_named(public_key, identity, issuer)

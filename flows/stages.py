@@ -47,7 +47,7 @@ from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.released import note_published, published_at
 from taylor_ops.report import write_report
-from taylor_ops.signers import Signer, require_signer, signer_of
+from taylor_ops.signing.signers import Signer, require_signer, signer_of
 from taylor_ops.source import ResolvedSource
 from taylor_ops.stages import (
     ASSEMBLE,

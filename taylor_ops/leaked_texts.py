@@ -17,7 +17,7 @@ from typing import Any
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 from huggingface_hub import get_token
 
-from taylor_ops.signing import PASSWORD
+from taylor_ops.signing.keys import PASSWORD
 
 # Names that many machines share and that stand in many a text.
 _ANYBODY = frozenset(

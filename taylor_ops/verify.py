@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from taylor_ops.bundle import MANIFEST
 from taylor_ops.clean_process import continuations_of
 from taylor_ops.errors import BadInput, GateRejected
-from taylor_ops.signers import Signer, name_of, require_signed_by
-from taylor_ops.signing import NOT_THIS_COPY, SIGNATURE
+from taylor_ops.signing.keys import NOT_THIS_COPY, SIGNATURE
+from taylor_ops.signing.signers import Signer, name_of, require_signed_by
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from taylor_ops.storage.record import Record
 

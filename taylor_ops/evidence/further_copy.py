@@ -13,7 +13,7 @@ from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.record import IN_WORDS
 from taylor_ops.progress import Progress
-from taylor_ops.signing import SIGNATURE, name_of_key, public_key_of, sign
+from taylor_ops.signing.keys import SIGNATURE, name_of_key, public_key_of, sign
 from taylor_ops.storage.files import canonical_json, folder_that_appears_whole, require_free, sha256_of, write_text
 from taylor_ops.verify import read_manifest
 

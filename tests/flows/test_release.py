@@ -19,7 +19,7 @@ from taylor_ops import convert, plan
 from taylor_ops.by_rows import ByRows
 from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
-from taylor_ops.signing import name_of_key, read_public_key
+from taylor_ops.signing.keys import name_of_key, read_public_key
 from taylor_ops.source import ResolvedSource
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from taylor_ops.verify import verify

@@ -16,7 +16,15 @@ from flows.command_line import app
 from taylor_ops.bundle import MANIFEST, Findings, assemble, stated
 from taylor_ops.config.publish import Publish, Signing
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError
-from taylor_ops.signing import PASSWORD, SIGNATURE, name_of_key, public_key_of, read_public_key, require_signed, sign
+from taylor_ops.signing.keys import (
+    PASSWORD,
+    SIGNATURE,
+    name_of_key,
+    public_key_of,
+    read_public_key,
+    require_signed,
+    sign,
+)
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree
 from taylor_ops.verify import verify
 from tests.keys import write_key
@@ -93,7 +101,7 @@ def test_a_signature_is_in_the_form_of_model_signing(bundle: Path, key: Path) ->
 
 def test_equal_bundles_have_equal_signatures_in_every_process(signed: Path, bundle: Path, key: Path) -> None:
     (bundle / SIGNATURE).unlink()
-    again = "from pathlib import Path; from taylor_ops.signing import sign; import sys; "
+    again = "from pathlib import Path; from taylor_ops.signing.keys import sign; import sys; "
     again += "sign(Path(sys.argv[1]), Path(sys.argv[2]), 'tiny-taylor-1.2.0')"
     environment = os.environ | {"PYTHONHASHSEED": "4711"}
     subprocess.run([sys.executable, "-c", again, str(bundle), str(key)], check=True, env=environment)

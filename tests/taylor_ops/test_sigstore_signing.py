@@ -24,9 +24,9 @@ from taylor_ops.bundle import MANIFEST, Findings, assemble, stated
 from taylor_ops.config.publish import Publish, Signing
 from taylor_ops.config.release import public_texts
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
-from taylor_ops.signers import require_signer
-from taylor_ops.signing import SIGNATURE
-from taylor_ops.sigstore_signing import TOKEN, Identity
+from taylor_ops.signing.keys import SIGNATURE
+from taylor_ops.signing.signers import require_signer
+from taylor_ops.signing.sigstore import TOKEN, Identity
 from taylor_ops.storage.files import read_json
 from taylor_ops.verify import verify
 from tests.keys import write_key

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from taylor_ops.config.publish import Signing
 from taylor_ops.errors import BadInput
-from taylor_ops.signing import SIGNATURE, name_of_key, public_key_of, read_public_key, require_signed, sign
-from taylor_ops.sigstore_signing import Identity, require_able_to_sign, require_signed_as, sign_as
+from taylor_ops.signing.keys import SIGNATURE, name_of_key, public_key_of, read_public_key, require_signed, sign
+from taylor_ops.signing.sigstore import Identity, require_able_to_sign, require_signed_as, sign_as
 
 Signer = bytes | Identity
 """The public key, as PEM, or the identity that a signature is checked against."""

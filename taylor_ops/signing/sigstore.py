@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import constants
 
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
-from taylor_ops.signing import NOT_THIS_COPY, signature_made, signature_read
+from taylor_ops.signing.keys import NOT_THIS_COPY, signature_made, signature_read
 
 TOKEN = "TAYLOR_RELEASE_IDENTITY_TOKEN"
 """Environment variable with the token of an account, where the platform of the run gives none."""
