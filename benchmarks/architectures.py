@@ -23,7 +23,8 @@ from taylor_ops.errors import BadInput
 from taylor_ops.layer_checks import layer_errors
 from taylor_ops.models import load_bundle, load_original, load_tokenizer
 from taylor_ops.original import Original
-from taylor_ops.ranges import capture, read_ranges
+from taylor_ops.ranges import capture
+from taylor_ops.series.ranges import read_ranges
 from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts import prompts
 from tests.tiny_models import save_tiny_model

@@ -35,9 +35,9 @@ from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, validate
 from taylor_ops.machine.devices import device_description
 from taylor_ops.original import Original
-from taylor_ops.plan import Plan
 from taylor_ops.presentation.wording import count, figure, fixed
 from taylor_ops.ranges import capture
+from taylor_ops.series.plan import Plan
 from taylor_ops.source import resolve
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 

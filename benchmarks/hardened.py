@@ -16,8 +16,8 @@ from taylor_ops.audit.intervals import intervals_of
 from taylor_ops.audit.layer import ProtectedLayer
 from taylor_ops.audit.rank_one import neurons_of_equal_order
 from taylor_ops.audit.ratios import divided, observed
-from taylor_ops.expansion import coefficients, evaluate, fit
 from taylor_ops.modeling.taylor_mlp import basis_features
+from taylor_ops.series.expansion import coefficients, evaluate, fit
 
 _POINTS = 65
 _DRAWS = 16

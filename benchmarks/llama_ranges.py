@@ -37,15 +37,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.command import typed
-from taylor_ops.activations import ACTIVATIONS
-from taylor_ops.bound import Bound, OutputWeights
 from taylor_ops.config.conversion import Basis, Conversion
-from taylor_ops.expansion import Expansion, orders_for
-from taylor_ops.fitted_layer import FittedLayer, fit_layer
 from taylor_ops.modeling.taylor_mlp import basis_features
-from taylor_ops.plan import layout, terms
 from taylor_ops.presentation.drawing import BUNDLE, GREY, ORIGINAL, TARGET, in_style
-from taylor_ops.ranges import LayerRange
+from taylor_ops.series.activations import ACTIVATIONS
+from taylor_ops.series.bound import Bound, OutputWeights
+from taylor_ops.series.expansion import Expansion, orders_for
+from taylor_ops.series.fitted_layer import FittedLayer, fit_layer
+from taylor_ops.series.ladder import terms
+from taylor_ops.series.layout import layout
+from taylor_ops.series.ranges import LayerRange
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "llama_ranges.json"

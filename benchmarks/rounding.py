@@ -24,13 +24,15 @@ from taylor_ops.config.source import GgufSource
 from taylor_ops.config.texts import Calibration, TextSource
 from taylor_ops.convert import convert, expansions_of, mlp_tensors
 from taylor_ops.exactness import Comparison, validate
-from taylor_ops.expansion import offsets
 from taylor_ops.machine.devices import DTYPES
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.models import load_original, load_tokenizer
 from taylor_ops.original import MlpWeights, Original
-from taylor_ops.plan import Expansions, Layout, Plan
 from taylor_ops.ranges import capture
+from taylor_ops.series.expansion import offsets
+from taylor_ops.series.ladder import Expansions
+from taylor_ops.series.layout import Layout
+from taylor_ops.series.plan import Plan
 from taylor_ops.source import resolve
 from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.text_records import shipped

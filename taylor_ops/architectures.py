@@ -13,8 +13,8 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from taylor_ops.activations import activation_named
 from taylor_ops.errors import BadInput
+from taylor_ops.series.activations import activation_named
 
 Shapes = Mapping[str, tuple[int, ...]]
 

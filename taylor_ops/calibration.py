@@ -18,8 +18,8 @@ import numpy as np
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.looks import ends, looks, median_rank, ranks_of_looks, ratio_interval, walsh_averages
-from taylor_ops.plan import Plan
 from taylor_ops.progress import Progress
+from taylor_ops.series.plan import Plan
 from taylor_ops.storage.record import Record
 
 Sample = Callable[[], tuple[float, float]]

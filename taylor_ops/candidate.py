@@ -14,7 +14,8 @@ from taylor_ops.errors import WorkFailed
 from taylor_ops.loadable import taylor_entry
 from taylor_ops.modeling.taylor_mlp import install
 from taylor_ops.original import Original
-from taylor_ops.plan import Expansions, Plan
+from taylor_ops.series.ladder import Expansions
+from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import disk_errors_explained, require_free
 
 

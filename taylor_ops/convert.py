@@ -13,7 +13,6 @@ from threading import Event
 import torch
 from torch import Tensor
 
-from taylor_ops.bound import Bound
 from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import gather_shards, write_shards
 from taylor_ops.config.conversion import Conversion
@@ -25,8 +24,11 @@ from taylor_ops.machine.threads import threads_restored, use_threads
 from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS
 from taylor_ops.original import MlpWeights, Original
 from taylor_ops.parts import Carry, Job, Part, parts_of
-from taylor_ops.plan import Expansions, Layout, Plan, terms
 from taylor_ops.progress import Progress
+from taylor_ops.series.bound import Bound
+from taylor_ops.series.ladder import Expansions, terms
+from taylor_ops.series.layout import Layout
+from taylor_ops.series.plan import Plan
 from taylor_ops.source import tokenizer_files
 from taylor_ops.storage.files import (
     disk_errors_explained,

@@ -29,7 +29,7 @@ from taylor_ops.layer_checks import LayerError, RangeUse, layer_errors, range_us
 from taylor_ops.models import load_both, load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.progress import Progress
-from taylor_ops.ranges import read_ranges
+from taylor_ops.series.ranges import read_ranges
 from taylor_ops.storage.record import Record
 from taylor_ops.texts import SEQUENCE_TOKENS, Prompt, prompts, sequences
 

@@ -13,7 +13,7 @@ from taylor_ops.config.conversion import Conversion
 from taylor_ops.convert import converted_tensors, expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.original import Original
-from taylor_ops.plan import Plan
+from taylor_ops.series.plan import Plan
 
 _REMEDY = "the converted model was changed or is damaged: remove its folder below `stages` and run again"
 

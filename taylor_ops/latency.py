@@ -31,9 +31,10 @@ from taylor_ops.errors import BadInput
 from taylor_ops.machine.devices import DTYPES, device_description, room_for_weights
 from taylor_ops.models import load_original
 from taylor_ops.original import Original
-from taylor_ops.plan import Expansions, Plan
 from taylor_ops.progress import Progress
 from taylor_ops.reach import out_of_reach, remedy_out_of_reach
+from taylor_ops.series.ladder import Expansions
+from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import disk_errors_explained
 from taylor_ops.storage.record import Record
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from taylor_ops.architectures import Mlp
 from taylor_ops.convert import LayerConversion
 from taylor_ops.errors import GateRejected
-from taylor_ops.ranges import LayerRange, widened
+from taylor_ops.series.ranges import LayerRange, widened
 from taylor_ops.storage.record import Record
 from taylor_ops.watch import Role, watched
 

@@ -16,10 +16,10 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from taylor_ops.activations import Activation, activation_named
 from taylor_ops.architectures import Architecture, Mlp, architecture_of, mlps_of
 from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.errors import BadInput
+from taylor_ops.series.activations import Activation, activation_named
 from taylor_ops.storage.files import read_json
 
 _EXPERT_LAYERS = ("gate_proj", "up_proj", "down_proj")

@@ -15,7 +15,7 @@ from taylor_ops.config.conversion import Conversion
 from taylor_ops.errors import WorkFailed
 from taylor_ops.machine.devices import CPU, processor
 from taylor_ops.original import Original
-from taylor_ops.plan import Plan
+from taylor_ops.series.plan import Plan
 
 _PART_VALUES = 64 << 20
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from taylor_ops.architectures import Mlp
-from taylor_ops.bound import OutputWeights
 from taylor_ops.checkpoint import save_tensors
 from taylor_ops.config.texts import Calibration
 from taylor_ops.errors import WorkFailed
@@ -24,6 +21,8 @@ from taylor_ops.models import load_tokenizer
 from taylor_ops.original import Original
 from taylor_ops.positions import require_positions
 from taylor_ops.progress import Progress
+from taylor_ops.series.bound import OutputWeights
+from taylor_ops.series.ranges import KEYS
 from taylor_ops.storage.files import (
     disk_errors_explained,
     folder_that_appears_whole,
@@ -38,7 +37,6 @@ from taylor_ops.watch import Role, watched
 
 _LESS_AT_ONCE = "lower `calibration.batch_size` or `calibration.sequence_tokens`"
 _SHOWN_TO_ALL = 16
-_KEYS = ("low", "high", "factor", "output_norm", "norms", "peaks", "rows", "alignment")
 
 
 class CapturedRanges(Record):
@@ -53,21 +51,6 @@ class CapturedRanges(Record):
     layers: int
     neurons: int
     tokens: int
-
-
-@dataclass(frozen=True)
-class LayerRange:
-    """What was captured of one MLP.
-
-    low, high: [F] float64, least and largest pre-activation z. factor: [F] float64, largest |u|, 1 without gate.
-    output_norm: median L2 norm of the output. weights: measures of the output weights.
-    """
-
-    low: Tensor
-    high: Tensor
-    factor: Tensor
-    output_norm: float
-    weights: OutputWeights
 
 
 def capture(
@@ -162,7 +145,7 @@ def kept_of(
         seen = ranges[mlp.path]
         down = source.weights(mlp).down.to(seen["low"].device, DTYPES[dtype])
         kept = seen | {"output_norm": _typical(seen["norms"])} | _measures(down)
-        tensors |= {f"{mlp.path}.{key}": kept[key].cpu() for key in _KEYS}
+        tensors |= {f"{mlp.path}.{key}": kept[key].cpu() for key in KEYS}
     broken = sorted(name for name, value in tensors.items() if not bool(value.isfinite().all()))
     if broken:
         raise WorkFailed(
@@ -218,25 +201,3 @@ def _measures(weight: Tensor) -> dict[str, Tensor]:
     return {"norms": measured.norms, "peaks": measured.peaks} | {
         name: torch.tensor([number], dtype=torch.float64) for name, number in numbers.items()
     }
-
-
-def read_ranges(file: Path) -> dict[str, LayerRange]:
-    """The captured ranges by MLP path, in the order of the layers."""
-    tensors = load_file(file)
-    paths = sorted({name.rpartition(".")[0] for name in tensors}, key=_layer_number)
-    return {path: _layer_range({key: tensors[f"{path}.{key}"].double() for key in _KEYS}) for path in paths}
-
-
-def _layer_range(kept: dict[str, Tensor]) -> LayerRange:
-    weights = OutputWeights(kept["norms"], kept["peaks"], int(kept["rows"]), float(kept["alignment"]))
-    return LayerRange(kept["low"], kept["high"], kept["factor"], float(kept["output_norm"]), weights)
-
-
-def widened(captured: LayerRange, margin: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Low, high and factor [F] of a captured range, each widened by `margin`: what a bound is for."""
-    width = captured.high - captured.low
-    return captured.low - margin * width, captured.high + margin * width, captured.factor * (1 + margin)
-
-
-def _layer_number(path: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in path.split(".") if part.isdigit())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from taylor_ops.activations import Activation
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput
+from taylor_ops.series.activations import Activation
 
 
 def out_of_reach(

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taylor_ops.activations import Activation
 from taylor_ops.config.conversion import Basis
-from taylor_ops.expansion import offsets, signs
+from taylor_ops.series.activations import Activation
+from taylor_ops.series.expansion import offsets, signs
 
 _TERMS = 12
 _LEAST_ORDER = 4

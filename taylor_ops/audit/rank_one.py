@@ -12,7 +12,7 @@ from torch import Tensor
 
 from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.config.audit import Audit
-from taylor_ops.expansion import evaluate
+from taylor_ops.series.expansion import evaluate
 
 _POINTS = 65
 

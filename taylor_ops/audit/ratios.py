@@ -14,7 +14,7 @@ from torch import Tensor
 from taylor_ops.audit.intervals import intervals_of
 from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.config.audit import Audit
-from taylor_ops.expansion import coefficients, fit
+from taylor_ops.series.expansion import coefficients, fit
 
 _NEAR = 0.01
 

@@ -7,9 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taylor_ops.activations import Activation
 from taylor_ops.architectures import Mlp
-from taylor_ops.bound import moved_by_chance
 from taylor_ops.config.evidence import Marking
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.evidence.key import read_key
@@ -18,7 +16,9 @@ from taylor_ops.evidence.pattern import layer_pattern, name_of, neurons_in_order
 from taylor_ops.evidence.record import MarkedCopy
 from taylor_ops.original import Original
 from taylor_ops.progress import Progress
-from taylor_ops.ranges import LayerRange, read_ranges, widened
+from taylor_ops.series.activations import Activation
+from taylor_ops.series.bound import moved_by_chance
+from taylor_ops.series.ranges import LayerRange, read_ranges, widened
 from taylor_ops.storage.files import folder_that_appears_whole, require_free
 
 # Of all smooth activations the largest -phi, of silu.

@@ -16,7 +16,7 @@ from prefect import flow
 from flows.runners import carried_by
 from taylor_ops import convert, parts
 from taylor_ops.config.conversion import Conversion, Execution
-from taylor_ops.plan import Plan
+from taylor_ops.series.plan import Plan
 
 
 def after_two(done: int, _total: int) -> None:

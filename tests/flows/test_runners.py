@@ -32,8 +32,8 @@ from taylor_ops.convert import ConvertedModel
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.original import Original
 from taylor_ops.parts import Carry, Job
-from taylor_ops.plan import Plan
 from taylor_ops.ranges import capture
+from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.flows import killed_parts
 from tests.flows.test_release import published

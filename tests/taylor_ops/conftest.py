@@ -15,8 +15,9 @@ from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import ConvertedModel, convert, expansions_of
 from taylor_ops.original import Original
-from taylor_ops.plan import Expansions, Plan
 from taylor_ops.ranges import capture
+from taylor_ops.series.ladder import Expansions
+from taylor_ops.series.plan import Plan
 from tests.clocks import of_each
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import client_on_loopback

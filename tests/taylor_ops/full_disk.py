@@ -13,7 +13,7 @@ from pathlib import Path
 from taylor_ops import convert, parts
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.errors import WorkFailed
-from taylor_ops.plan import Plan
+from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import sha256_of_tree
 
 

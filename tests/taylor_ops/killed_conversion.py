@@ -13,7 +13,7 @@ from typing import Any
 
 from taylor_ops import checkpoint, convert, parts
 from taylor_ops.config.conversion import Conversion
-from taylor_ops.plan import Plan
+from taylor_ops.series.plan import Plan
 
 
 def main() -> None:

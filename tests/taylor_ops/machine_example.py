@@ -8,7 +8,7 @@ from typing import Any
 
 from taylor_ops.calibration import Sample, Trial, search
 from taylor_ops.config.latency import Latency
-from taylor_ops.plan import Plan
+from taylor_ops.series.plan import Plan
 from tests.taylor_ops.conftest import silent
 
 NEURONS = 100

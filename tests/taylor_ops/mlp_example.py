@@ -8,13 +8,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from taylor_ops.activations import ACTIVATIONS, Activation
-from taylor_ops.bound import OutputWeights
 from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.convert import mlp_tensors
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.original import MlpWeights
-from taylor_ops.plan import Expansions, Layout
+from taylor_ops.series.activations import ACTIVATIONS, Activation
+from taylor_ops.series.bound import OutputWeights
+from taylor_ops.series.ladder import Expansions
+from taylor_ops.series.layout import Layout
 
 HIDDEN, NEURONS, TOKENS = 12, 40, 300
 PATH = "model.layers.0.mlp"

@@ -27,10 +27,10 @@ from taylor_ops.exactness import (
 )
 from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
 from taylor_ops.layer_checks import LayerError, RangeUse
-from taylor_ops.plan import Plan
 from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, StageCost, release_record
+from taylor_ops.series.plan import Plan
 from taylor_ops.source import ResolvedSource
 from taylor_ops.verify import Verified
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.activations import ACT2FN
 
-from taylor_ops.activations import ACTIVATIONS, Activation, activation_named
 from taylor_ops.errors import BadInput
+from taylor_ops.series.activations import ACTIVATIONS, Activation, activation_named
 from tests.taylor_ops.exact_activations import CUBIC, ORACLES, exact_taylor
 
 HIGHEST_ORDER = 64

@@ -25,7 +25,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.layer_checks import layer_errors, require_within_bounds
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original
-from taylor_ops.ranges import read_ranges
+from taylor_ops.series.ranges import read_ranges
 from taylor_ops.source import resolve
 from tests.taylor_ops import consumer_of_all
 from tests.taylor_ops.conftest import CALIBRATION, CPU, captured, converted, silent

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from taylor_ops.calibration import Sample, Trial, search
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, ReleaseError
-from taylor_ops.plan import Plan
+from taylor_ops.series.plan import Plan
 from tests.taylor_ops.machine_example import LADDER, NEURONS, REMEDY, Machine, Slowdown, find, line, plan_of
 
 

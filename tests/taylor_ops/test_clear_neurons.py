@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from taylor_ops import fitted_layer
 from taylor_ops.audit import audit
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.checkpoint import Checkpoint
@@ -23,7 +22,8 @@ from taylor_ops.errors import GateRejected
 from taylor_ops.inspection import require_as_planned
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original
-from taylor_ops.plan import CLEAR
+from taylor_ops.series import fitted_layer
+from taylor_ops.series.layout import CLEAR
 from tests.taylor_ops.conftest import CPU, Sample, captured, silent
 from tests.tiny_models import save_tiny_model
 

@@ -15,19 +15,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from taylor_ops import plan
-from taylor_ops.activations import Activation
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.checkpoint import INDEX, Checkpoint
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.fitted_layer import FittedLayer
 from taylor_ops.machine.threads import threads_restored, use_threads
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original, model_config
 from taylor_ops.parts import parts_of
-from taylor_ops.ranges import LayerRange, read_ranges
+from taylor_ops.series import ladder
+from taylor_ops.series.activations import Activation
+from taylor_ops.series.fitted_layer import FittedLayer
+from taylor_ops.series.ranges import LayerRange, read_ranges
 from taylor_ops.storage.files import sha256_of_tree
 from tests.taylor_ops.conftest import CPU, Sample, converted, sample, silent
 
@@ -201,13 +201,13 @@ def test_each_layer_is_fitted_once_and_all_but_the_first_ahead_of_its_turn(
     llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, fitted = threading.current_thread(), []
-    fit_layer = plan.fit_layer
+    fit_layer = ladder.fit_layer
 
     def noted(activation: Activation, captured: LayerRange, conversion: Conversion) -> FittedLayer:
         fitted.append((float(captured.output_norm), threading.current_thread() is here, torch.get_num_threads()))
         return fit_layer(activation, captured, conversion)
 
-    monkeypatch.setattr(plan, "fit_layer", noted)
+    monkeypatch.setattr(ladder, "fit_layer", noted)
     with threads_restored():
         use_threads(3)
         convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "made", silent)
@@ -220,14 +220,14 @@ def test_each_layer_is_fitted_once_and_all_but_the_first_ahead_of_its_turn(
 def test_a_fit_that_fails_ahead_of_its_turn_ends_the_conversion(
     llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, fit_layer = threading.current_thread(), plan.fit_layer
+    here, fit_layer = threading.current_thread(), ladder.fit_layer
 
     def failing(activation: Activation, captured: LayerRange, conversion: Conversion) -> FittedLayer:
         if threading.current_thread() is not here:
             raise MemoryError("none left")
         return fit_layer(activation, captured, conversion)
 
-    monkeypatch.setattr(plan, "fit_layer", failing)
+    monkeypatch.setattr(ladder, "fit_layer", failing)
     with pytest.raises(MemoryError, match="none left"):
         convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "made", silent)
     assert not (tmp_path / "made").exists()

@@ -29,7 +29,7 @@ from taylor_ops.exactness import validate
 from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original
-from taylor_ops.ranges import read_ranges
+from taylor_ops.series.ranges import read_ranges
 from taylor_ops.signing.keys import SIGNATURE, read_public_key
 from taylor_ops.source import resolve
 from taylor_ops.storage.files import read_json, sha256_of_tree

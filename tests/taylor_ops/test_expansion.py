@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.config.conversion import Basis
-from taylor_ops.expansion import Expansion, coefficients, evaluate, fit, intervals, offsets, orders_for, signs
+from taylor_ops.series.activations import ACTIVATIONS
+from taylor_ops.series.expansion import Expansion, coefficients, evaluate, fit, intervals, offsets, orders_for, signs
 from tests.taylor_ops.exact_activations import ORACLES, exact_chebyshev
 
 SATURATION = torch.tensor(14.0, dtype=torch.float64)

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from taylor_ops.activations import ACTIVATIONS
-from taylor_ops.bound import OutputWeights
 from taylor_ops.config.conversion import Conversion
-from taylor_ops.fitted_layer import FittedLayer, counts_rounding, fit_layer
 from taylor_ops.machine.devices import DTYPES
-from taylor_ops.ranges import LayerRange, widened
+from taylor_ops.series.activations import ACTIVATIONS
+from taylor_ops.series.bound import OutputWeights
+from taylor_ops.series.fitted_layer import FittedLayer, counts_rounding, fit_layer
+from taylor_ops.series.ranges import LayerRange, widened
 from tests.taylor_ops.bounded_layer import Layer
 
 TOKENS = 96

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import cost, latency, plan
+from taylor_ops import cost, latency
 from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config.latency import Latency
 from taylor_ops.convert import expansions_of
@@ -29,6 +29,7 @@ from taylor_ops.latency import (
 )
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original
+from taylor_ops.series import ladder as plan
 from tests.clocks import of_each
 from tests.taylor_ops.conftest import CPU, Sample, silent
 from tests.tiny_models import save_tiny_model

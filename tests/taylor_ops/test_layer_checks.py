@@ -12,7 +12,7 @@ from taylor_ops.errors import GateRejected
 from taylor_ops.layer_checks import LayerError, RangeUse, layer_errors, range_use, require_within_bounds
 from taylor_ops.models import load_bundle, load_original
 from taylor_ops.original import Original
-from taylor_ops.ranges import LayerRange, read_ranges
+from taylor_ops.series.ranges import LayerRange, read_ranges
 from tests.taylor_ops.conftest import CPU, Sample
 
 PROMPTS = torch.randint(32, 127, (8, 24), generator=torch.Generator().manual_seed(3)).tolist()

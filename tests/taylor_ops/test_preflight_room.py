@@ -18,8 +18,8 @@ from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.machine import devices
 from taylor_ops.original import Original
-from taylor_ops.plan import Plan
 from taylor_ops.probe import Orders, Times
+from taylor_ops.series.plan import Plan
 from taylor_ops.source_here import SourceHere, source_here
 from tests.taylor_ops.conftest import CPU, Sample, silent
 from tests.taylor_ops.preflight_example import config_of, estimate, shown

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from taylor_ops.activations import activation_named
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import Latency
 from taylor_ops.reach import out_of_reach, remedy_out_of_reach
+from taylor_ops.series.activations import activation_named
 
 
 @pytest.mark.parametrize(

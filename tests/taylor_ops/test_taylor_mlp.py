@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from taylor_ops.activations import ACTIVATIONS
 from taylor_ops.config.conversion import Basis, Conversion
-from taylor_ops.expansion import evaluate, signs
 from taylor_ops.modeling import taylor_mlp
 from taylor_ops.modeling.taylor_mlp import Columns, TaylorMLP, basis_features, install
+from taylor_ops.series.activations import ACTIVATIONS
+from taylor_ops.series.expansion import evaluate, signs
 from tests.taylor_ops.mlp_example import HIDDEN, NEURONS, TOKENS, Case, OriginalMLP
 
 # Features

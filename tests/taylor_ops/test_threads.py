@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from taylor_ops.activations import activation_named
-from taylor_ops.bound import OutputWeights
 from taylor_ops.by_rows import ByRows
 from taylor_ops.checkpoint import write_tensors
 from taylor_ops.config.conversion import Basis, Conversion
-from taylor_ops.expansion import coefficients
-from taylor_ops.fitted_layer import fit_layer
 from taylor_ops.machine.threads import on_one_thread, threads_restored, use_threads
 from taylor_ops.original import Original
-from taylor_ops.ranges import LayerRange
+from taylor_ops.series.activations import activation_named
+from taylor_ops.series.bound import OutputWeights
+from taylor_ops.series.expansion import coefficients
+from taylor_ops.series.fitted_layer import fit_layer
+from taylor_ops.series.ranges import LayerRange
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 from tests.tiny_models import save_tiny_model
 

@@ -8,13 +8,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from taylor_ops.activations import Activation
-from taylor_ops.bound import Bound, OutputWeights, equal_shares, layer_bound
 from taylor_ops.config.conversion import Conversion
-from taylor_ops.expansion import Expansion, coefficients, fit, intervals, orders_for, right_of_the_kink
 from taylor_ops.machine.devices import DTYPES
 from taylor_ops.machine.threads import on_one_thread
-from taylor_ops.ranges import LayerRange, widened
+from taylor_ops.series.activations import Activation
+from taylor_ops.series.bound import Bound, OutputWeights, equal_shares, layer_bound
+from taylor_ops.series.expansion import Expansion, coefficients, fit, intervals, orders_for, right_of_the_kink
+from taylor_ops.series.ranges import LayerRange, widened
 
 # However little a neuron matters on the calibration text, its activation is right to this.
 _LARGEST_ERROR = 0.1

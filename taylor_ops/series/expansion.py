@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taylor_ops.activations import Activation
 from taylor_ops.config.conversion import Basis
 from taylor_ops.machine.threads import on_one_thread
+from taylor_ops.series.activations import Activation
 
 _NODES = 256
 _HIGHEST_DEGREE = 160

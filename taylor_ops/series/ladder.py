@@ -1,8 +1,4 @@
-"""How many terms each neuron gets: the ladder of plans that calibration climbs, and the layout of one layer.
-
-A plan is a few numbers; together with what was captured it decides every order. Plans on a ladder never have a larger
-bound than the tolerance that was asked for: higher rungs only add terms.
-"""
+"""The plans to choose from, from the cheapest to the dearest, and the fits of all layers behind them."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate, cycle, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -18,80 +13,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from taylor_ops.activations import Activation
-from taylor_ops.bound import Bound
 from taylor_ops.by_rows import ByRows
-from taylor_ops.config.conversion import Basis, Conversion
+from taylor_ops.config.conversion import Conversion
 from taylor_ops.errors import BadInput
-from taylor_ops.expansion import Expansion, coefficients
-from taylor_ops.fitted_layer import FittedLayer, counts_rounding, fit_layer
 from taylor_ops.machine.devices import CPU
 from taylor_ops.machine.pinned_copies import on_host
-from taylor_ops.ranges import LayerRange, read_ranges
-from taylor_ops.storage.record import Record
+from taylor_ops.series.activations import Activation
+from taylor_ops.series.bound import Bound
+from taylor_ops.series.fitted_layer import FittedLayer, counts_rounding, fit_layer
+from taylor_ops.series.layout import CLEAR, Layout, columns_of, layout
+from taylor_ops.series.plan import Plan
+from taylor_ops.series.ranges import LayerRange, read_ranges
 
 _RUNGS_PER_DECADE = 20
 _TIGHTEST = 1e-10
 _CLEAR_STEP = 0.005
-CLEAR = -1
-"""Stands for the order of a neuron that keeps its output weights."""
 
 # Of terms: few enough to stay in the cache of the processor until they are written, enough for several threads.
 _VALUES_AT_ONCE = 1 << 22
-
-
-class Plan(Record):
-    """Orders of all neurons: the smallest that keep `tolerance` in every layer, but at least `least_order`.
-
-    tolerance: of the bound of each layer, as `conversion.tolerance`; where it is smaller than that, each series is as
-    much more exact. Infinity for one order for all neurons. columns: stacked columns of all layers, each as high as the
-    hidden size. clear_share: of the neurons of each layer, how many keep their output weights: those with the longest
-    series, which cost the most, and of equally long ones those that add most to the bound. clear: of all layers, how
-    many of the `neurons` do; each is one column.
-    """
-
-    basis: Basis
-    tolerance: float
-    least_order: int
-    columns: int
-    neurons: int
-    clear_share: float = 0.0
-    clear: int = 0
-
-    @property
-    def mean_order(self) -> float:
-        """Mean expansion order of a protected neuron."""
-        return (self.columns - self.clear) / (self.neurons - self.clear) - 1
-
-    @property
-    def protected(self) -> float:
-        """Share of neurons whose output weights are withheld."""
-        return 1 - self.clear / self.neurons
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the terms of one layer with F neurons, P of them protected, are stacked in K columns.
-
-    Neurons are sorted by falling order; those in clear, of order `CLEAR`, come last and have one column each, after all
-    terms: their output weights. permutation: [F], the original neuron at each place. widths: neurons that have order n,
-    P have order 0. neuron: [K], original neuron of each column. coefficient: [K] float64. center, radius: [P] float64.
-    carrier: [2, P] float64, what makes the terms of order 0 or 1 the bare output weights, 0 for the other of the two.
-    """
-
-    permutation: Tensor
-    widths: list[int]
-    neuron: Tensor
-    coefficient: Tensor
-    center: Tensor
-    radius: Tensor
-    carrier: Tensor
-    orders: Tensor
-
-    @property
-    def clear(self) -> int:
-        """How many neurons keep their output weights."""
-        return len(self.permutation) - self.widths[0]
 
 
 class _Candidate(NamedTuple):
@@ -272,37 +211,9 @@ class Expansions:
         return self._orders(layer, plan.tolerance, plan.least_order, plan.clear_share)
 
 
-def columns_of(orders: Tensor) -> int:
-    """Columns of a layer whose neurons have `orders` [F]: the terms, and one for each neuron in clear."""
-    return int((orders + 1).sum()) + int((orders == CLEAR).sum())
-
-
 def cheapest_whole(ladder: Sequence[Plan]) -> Plan:
     """The cheapest plan of a ladder that protects every neuron."""
     return next(plan for plan in ladder if plan.clear == 0)
-
-
-def layout(expansion: Expansion, orders: Tensor) -> Layout:
-    """Stack the terms of orders 0 .. orders[j] of every neuron j ([F] int64, at least 1 or `CLEAR`) order by order."""
-    permutation = torch.argsort(orders, descending=True, stable=True)
-    widths = [int((orders >= n).sum()) for n in range(int(orders.max()) + 1)]
-    protected, clear = permutation[: widths[0]], permutation[widths[0] :]
-    series, bare = coefficients(expansion, orders)[:, protected], torch.ones(len(clear), dtype=torch.float64)
-    # Terms of order 0 and 1 are both multiples of the output weights; outside the interval the larger one carries phi.
-    leading = series[:2]
-    first = leading[0].abs() >= leading[1].abs()
-    chosen = torch.stack([first, ~first])
-    carrier = torch.where(chosen, 1 / torch.where(chosen, leading, 1.0), 0.0)
-    return Layout(
-        permutation=permutation,
-        widths=widths,
-        neuron=torch.cat([*(permutation[:width] for width in widths), clear]),
-        coefficient=torch.cat([*(series[n, :width] for n, width in enumerate(widths)), bare]),
-        center=expansion.center[protected],
-        radius=expansion.radius[protected],
-        carrier=carrier,
-        orders=orders,
-    )
 
 
 def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype, device: torch.device = CPU) -> ByRows:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from taylor_ops.config.conversion import Basis
-from taylor_ops.expansion import Expansion, coefficients, evaluate, offsets, signs
 from taylor_ops.machine.threads import on_one_thread
+from taylor_ops.series.expansion import Expansion, coefficients, evaluate, offsets, signs
 
 _FAILURE = 1e-9
 _DEVIATIONS = math.sqrt(2 * math.log(2 / _FAILURE))
