@@ -35,7 +35,7 @@ from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.machine.devices import device_description
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from taylor_ops.ranges import capture
 from taylor_ops.storage.files import canonical_json, size, write_text
 

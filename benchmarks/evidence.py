@@ -53,8 +53,8 @@ from taylor_ops.exactness import Tally
 from taylor_ops.generation import Continuation, batches, continue_greedily
 from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
-from taylor_ops.models import load_bundle, load_original, load_tokenizer
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_bundle, load_original, load_tokenizer
+from taylor_ops.model.original import Original
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text

@@ -34,7 +34,7 @@ from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, validate
 from taylor_ops.machine.devices import device_description
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from taylor_ops.presentation.wording import count, figure, fixed
 from taylor_ops.ranges import capture
 from taylor_ops.series.plan import Plan

@@ -29,9 +29,9 @@ from benchmarks.command import typed
 from benchmarks.published_form import PublishedForm
 from taylor_ops.convert import mlp_tensors
 from taylor_ops.machine.devices import device_description
+from taylor_ops.model.original import MlpWeights
 from taylor_ops.modeling import taylor_mlp
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
-from taylor_ops.original import MlpWeights
 from taylor_ops.series.activations import ACTIVATIONS
 from taylor_ops.series.expansion import fit
 from taylor_ops.series.layout import Layout, layout

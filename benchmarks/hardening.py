@@ -49,8 +49,8 @@ from taylor_ops.config.texts import TextSource
 from taylor_ops.config_file.read import read
 from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
-from taylor_ops.models import load_original, load_tokenizer
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_original, load_tokenizer
+from taylor_ops.model.original import Original
 from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts import sequences
 

@@ -25,9 +25,9 @@ from taylor_ops.config.texts import Calibration, TextSource
 from taylor_ops.convert import convert, expansions_of, mlp_tensors
 from taylor_ops.exactness import Comparison, validate
 from taylor_ops.machine.devices import DTYPES
+from taylor_ops.model.loading import load_original, load_tokenizer
+from taylor_ops.model.original import MlpWeights, Original
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
-from taylor_ops.models import load_original, load_tokenizer
-from taylor_ops.original import MlpWeights, Original
 from taylor_ops.ranges import capture
 from taylor_ops.series.expansion import offsets
 from taylor_ops.series.ladder import Expansions

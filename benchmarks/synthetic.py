@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
-from taylor_ops.checkpoint import write_shards
-from taylor_ops.original import expected_shapes
+from taylor_ops.model.shape import expected_shapes
+from taylor_ops.model.shards import write_shards
 from tests.tiny_models import SIZES, tokenizer
 
 _HEAD = 64

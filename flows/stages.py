@@ -38,8 +38,8 @@ from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.leaked_texts import this_machine
 from taylor_ops.leaks import NoLeak, require_no_leak
 from taylor_ops.machine.devices import device_named
-from taylor_ops.models import load_tokenizer
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_tokenizer
+from taylor_ops.model.original import Original
 from taylor_ops.positions import require_readable
 from taylor_ops.progress import Progress
 from taylor_ops.published import Published

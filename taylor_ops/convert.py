@@ -13,16 +13,16 @@ from threading import Event
 import torch
 from torch import Tensor
 
-from taylor_ops.by_rows import ByRows
-from taylor_ops.checkpoint import gather_shards, write_shards
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.errors import WorkFailed
 from taylor_ops.evidence.record import MarkedCopy
 from taylor_ops.loadable import write_code, write_config
 from taylor_ops.machine.devices import CPU, DTYPES
 from taylor_ops.machine.threads import threads_restored, use_threads
+from taylor_ops.model.original import MlpWeights, Original
+from taylor_ops.model.row_blocks import ByRows
+from taylor_ops.model.shards import gather_shards, write_shards
 from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS
-from taylor_ops.original import MlpWeights, Original
 from taylor_ops.parts import Carry, Job, Part, parts_of
 from taylor_ops.progress import Progress
 from taylor_ops.series.bound import Bound

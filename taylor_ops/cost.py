@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
+from taylor_ops.model.original import Original
 from taylor_ops.modeling.taylor_mlp import READS_IN_PIECES
-from taylor_ops.original import Original
 
 # Time to read a byte of stacked terms over the mean time per byte of the original, on two CPU cores: in pieces, which
 # all cores share, and as one product. A GPU reads every byte alike.

@@ -26,8 +26,8 @@ from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import GateRejected
 from taylor_ops.generation import Continuation, batches, continue_greedily
 from taylor_ops.layer_checks import LayerError, RangeUse, layer_errors, range_use
-from taylor_ops.models import load_both, load_tokenizer
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_both, load_tokenizer
+from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.storage.record import Record

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taylor_ops.by_rows import ByRows
-from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.convert import converted_tensors, expansions_of
 from taylor_ops.errors import GateRejected
-from taylor_ops.original import Original
+from taylor_ops.model.checkpoint import Checkpoint
+from taylor_ops.model.original import Original
+from taylor_ops.model.row_blocks import ByRows
 from taylor_ops.series.plan import Plan
 
 _REMEDY = "the converted model was changed or is damaged: remove its folder below `stages` and run again"

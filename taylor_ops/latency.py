@@ -29,8 +29,8 @@ from taylor_ops.cost import cost_of_a_column
 from taylor_ops.disturbance import Undisturbed
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.devices import DTYPES, device_description, room_for_weights
-from taylor_ops.models import load_original
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_original
+from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.reach import out_of_reach, remedy_out_of_reach
 from taylor_ops.series.ladder import Expansions

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taylor_ops.architectures import Mlp
 from taylor_ops.convert import LayerConversion
 from taylor_ops.errors import GateRejected
+from taylor_ops.model.architectures import Mlp
+from taylor_ops.model.mlp_hooks import Role, watched
 from taylor_ops.series.ranges import LayerRange, widened
 from taylor_ops.storage.record import Record
-from taylor_ops.watch import Role, watched
 
 _TOKENS = 1024
 _ARITHMETIC = 8

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from transformers import AutoModelForCausalLM
 
-from taylor_ops.architectures import Mlp
-from taylor_ops.checkpoint import save_tensors
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.device_errors import is_of_the_device
-from taylor_ops.original import Original
+from taylor_ops.model.architectures import Mlp
+from taylor_ops.model.original import Original
+from taylor_ops.model.shards import save_tensors
 
 State = dict[str, Tensor]
 """What one batch brings from layer to layer: `hidden` [B, T, H] and, under `<number>.<key>`, what some layers leave for

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from taylor_ops.architectures import Mlp
-from taylor_ops.original import Original
+from taylor_ops.model.architectures import Mlp
+from taylor_ops.model.original import Original
 
 Weights = Callable[[Mlp], Tensor]
 

@@ -18,7 +18,7 @@ from taylor_ops.convert import LayerConversion
 from taylor_ops.errors import GateRejected
 from taylor_ops.leaked_texts import Machine, leak_in
 from taylor_ops.leaked_weights import Found, WithheldLines, bare_columns, output_weights
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.storage.files import sha256_of_tree
 from taylor_ops.storage.record import Record

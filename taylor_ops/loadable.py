@@ -7,9 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from taylor_ops.architectures import Architecture
 from taylor_ops.errors import BadInput
-from taylor_ops.original import Original
+from taylor_ops.model.architectures import Architecture
+from taylor_ops.model.original import Original
 from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 

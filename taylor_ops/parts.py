@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from taylor_ops.architectures import Mlp
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.errors import WorkFailed
 from taylor_ops.machine.devices import CPU, processor
-from taylor_ops.original import Original
+from taylor_ops.model.architectures import Mlp
+from taylor_ops.model.original import Original
 from taylor_ops.series.plan import Plan
 
 _PART_VALUES = 64 << 20

@@ -6,22 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.errors import BadInput
-from taylor_ops.original import ModelShape
+from taylor_ops.model.shape import ModelShape, require_positions
 from taylor_ops.texts import SEQUENCE_TOKENS, longest, sequences
 
 _TABLES = ("wpe.weight", "embed_positions.weight")
-
-
-def require_positions(source: ModelShape, key: str, tokens: int) -> None:
-    """Raise `BadInput` where a model has fewer positions; of some models the config does not say how many."""
-    most = getattr(source.config, "max_position_embeddings", None)
-    if isinstance(most, int) and 0 < most < tokens:
-        raise BadInput(
-            f"{key}: {tokens:,} tokens at once, but the model has {most:,} positions (`max_position_embeddings` of its "
-            "config)",
-            f"change that to {most:,} or less",
-        )
 
 
 def require_readable(config: ReleaseConfig, source: ModelShape, tokenizer: Any) -> None:

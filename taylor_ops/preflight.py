@@ -17,8 +17,8 @@ from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput
 from taylor_ops.latency import MOST_FIXED, bytes_side_by_side, most_expected
 from taylor_ops.machine.devices import DTYPES, device_named, free_memory, room_in
-from taylor_ops.models import load_tokenizer
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_tokenizer
+from taylor_ops.model.original import Original
 from taylor_ops.positions import require_readable
 from taylor_ops.probe import Orders, Times, orders_of, times_of
 from taylor_ops.progress import Progress

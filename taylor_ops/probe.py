@@ -35,8 +35,8 @@ from taylor_ops.latency import (
 )
 from taylor_ops.machine.devices import DTYPES, device_named, room_for_weights
 from taylor_ops.machine.threads import on_one_thread
-from taylor_ops.models import load_original, load_tokenizer
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_original, load_tokenizer
+from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.ranges import capture
 from taylor_ops.series.ladder import Expansions, cheapest_whole

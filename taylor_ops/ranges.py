@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taylor_ops.architectures import Mlp
-from taylor_ops.checkpoint import save_tensors
 from taylor_ops.config.texts import Calibration
 from taylor_ops.errors import WorkFailed
 from taylor_ops.layerwise import Layerwise
 from taylor_ops.machine.device_errors import device_errors_explained
 from taylor_ops.machine.devices import DTYPES
-from taylor_ops.models import load_tokenizer
-from taylor_ops.original import Original
-from taylor_ops.positions import require_positions
+from taylor_ops.model.architectures import Mlp
+from taylor_ops.model.loading import load_tokenizer
+from taylor_ops.model.mlp_hooks import Role, watched
+from taylor_ops.model.original import Original
+from taylor_ops.model.shape import require_positions
+from taylor_ops.model.shards import save_tensors
 from taylor_ops.progress import Progress
 from taylor_ops.series.bound import OutputWeights
 from taylor_ops.series.ranges import KEYS
@@ -33,7 +34,6 @@ from taylor_ops.storage.files import (
 from taylor_ops.storage.record import Record
 from taylor_ops.texts import sequences
 from taylor_ops.unfinished import Unfinished
-from taylor_ops.watch import Role, watched
 
 _LESS_AT_ONCE = "lower `calibration.batch_size` or `calibration.sequence_tokens`"
 _SHOWN_TO_ALL = 16

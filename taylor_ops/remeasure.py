@@ -14,7 +14,7 @@ from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.latency import pairs_of
 from taylor_ops.machine.devices import device_description
-from taylor_ops.models import load_in_memory
+from taylor_ops.model.loading import load_in_memory
 from taylor_ops.progress import Progress
 from taylor_ops.source import is_read
 from taylor_ops.storage.files import sha256_of

@@ -22,12 +22,12 @@ from huggingface_hub.errors import (
 )
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from taylor_ops.architectures import ARCHITECTURES
-from taylor_ops.checkpoint import disk_errors_as_elsewhere
 from taylor_ops.config.source import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.devices import free_memory
-from taylor_ops.original import Original
+from taylor_ops.model.architectures import ARCHITECTURES
+from taylor_ops.model.original import Original
+from taylor_ops.model.shards import disk_errors_as_elsewhere
 from taylor_ops.progress import Progress
 from taylor_ops.storage.files import FULL_OR_CLOSED, folder_that_appears_whole, require_free, sha256_of, size
 from taylor_ops.storage.record import Record

@@ -17,7 +17,7 @@ from yaml import YAMLError
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import GgufSource, HubSource
 from taylor_ops.errors import BadInput
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.source import (
     ResolvedSource,

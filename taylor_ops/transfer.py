@@ -14,7 +14,7 @@ from taylor_ops.errors import GateRejected, WorkFailed
 from taylor_ops.latency import Candidates, DeviceSlowdown, LatencyRecord, ShapeSlowdown, layers_that_fit
 from taylor_ops.machine.devices import DTYPES, device_description, device_named, room_for_weights
 from taylor_ops.machine.threads import threads_restored, use_threads
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.storage.record import Record
 

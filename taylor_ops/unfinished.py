@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from taylor_ops.checkpoint import save_tensors
 from taylor_ops.layerwise import State
+from taylor_ops.model.shards import save_tensors
 
 _IN_MEMORY = 1 << 30
 """Bytes of states that stay on the device beside their files; the others are read back from there."""

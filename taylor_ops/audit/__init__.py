@@ -32,7 +32,7 @@ from taylor_ops.config.audit import AttackName, Audit
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import BadInput
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.storage.files import scratch_beside
 from taylor_ops.storage.record import Record

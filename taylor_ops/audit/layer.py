@@ -9,10 +9,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from taylor_ops.architectures import Mlp
-from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.conversion import Basis
+from taylor_ops.model.architectures import Mlp
+from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.series.activations import Activation
 
 INPUTS = ("gate.weight", "gate.bias", "up.weight", "up.bias")

@@ -16,7 +16,7 @@ from taylor_ops.audit.target import Target
 from taylor_ops.audit.training import Training, trained
 from taylor_ops.config.audit import Audit
 from taylor_ops.machine.usage import measured
-from taylor_ops.original import MlpWeights, Original
+from taylor_ops.model.original import MlpWeights, Original
 
 
 class Run:

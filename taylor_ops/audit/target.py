@@ -9,12 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taylor_ops.architectures import Mlp
 from taylor_ops.audit.layer import INPUTS, ProtectedLayer
-from taylor_ops.checkpoint import Checkpoint, write_shards
 from taylor_ops.errors import WorkFailed
 from taylor_ops.machine.devices import DTYPES
-from taylor_ops.original import Original
+from taylor_ops.model.architectures import Mlp
+from taylor_ops.model.checkpoint import Checkpoint
+from taylor_ops.model.original import Original
+from taylor_ops.model.shards import write_shards
 from taylor_ops.storage.files import (
     canonical_json,
     disk_errors_explained,

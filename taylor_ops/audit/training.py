@@ -27,8 +27,8 @@ from taylor_ops.audit.target import Target
 from taylor_ops.config.audit import Audit
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.devices import room_for_weights
-from taylor_ops.models import load_original, load_tokenizer
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_original, load_tokenizer
+from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.texts import sequences
 

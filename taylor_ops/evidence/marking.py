@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.errors import GateRejected
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, neurons_in_order
 from taylor_ops.machine.threads import on_one_thread
+from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.progress import Progress
 from taylor_ops.storage.files import link_or_copy, read_json, sha256_of, sha256_of_tree
 

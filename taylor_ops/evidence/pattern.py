@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taylor_ops.evidence.key import Key
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 
 BUCKETS = 1 << 16
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taylor_ops.architectures import Mlp
 from taylor_ops.config.evidence import Marking
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.evidence.key import read_key
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.pattern import layer_pattern, name_of, neurons_in_order
 from taylor_ops.evidence.record import MarkedCopy
-from taylor_ops.original import Original
+from taylor_ops.model.architectures import Mlp
+from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.series.activations import Activation
 from taylor_ops.series.bound import moved_by_chance

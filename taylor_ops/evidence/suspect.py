@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from taylor_ops.architectures import Mlp
-from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.convert import is_bundle
 from taylor_ops.evidence.alignment import Aligned, align
-from taylor_ops.original import Original
+from taylor_ops.model.architectures import Mlp
+from taylor_ops.model.checkpoint import Checkpoint
+from taylor_ops.model.original import Original
 from taylor_ops.storage.files import read_json
 
 

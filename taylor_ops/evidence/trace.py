@@ -14,7 +14,7 @@ from taylor_ops.evidence.pattern import BUCKETS, code_of, layer_pattern, name_of
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.statistic import add_up, deviation, log_p_of_any
 from taylor_ops.evidence.suspect import pieces
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.storage.record import Record
 

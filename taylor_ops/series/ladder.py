@@ -13,11 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from taylor_ops.by_rows import ByRows
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.devices import CPU
 from taylor_ops.machine.pinned_copies import on_host
+from taylor_ops.model.row_blocks import ByRows
 from taylor_ops.series.activations import Activation
 from taylor_ops.series.bound import Bound
 from taylor_ops.series.fitted_layer import FittedLayer, counts_rounding, fit_layer

@@ -12,7 +12,7 @@ from taylor_ops.audit.result import Score
 from taylor_ops.audit.run import withheld
 from taylor_ops.audit.target import Target
 from taylor_ops.config.audit import Audit
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from tests.taylor_ops.conftest import sample
 
 

@@ -16,9 +16,9 @@ from flows import stages
 from flows.release import release
 from flows.stage import open_release
 from taylor_ops import convert
-from taylor_ops.by_rows import ByRows
 from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
+from taylor_ops.model.row_blocks import ByRows
 from taylor_ops.series import ladder, layout
 from taylor_ops.signing.keys import name_of_key, read_public_key
 from taylor_ops.source import ResolvedSource

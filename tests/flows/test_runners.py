@@ -30,7 +30,7 @@ from taylor_ops.config.conversion import Conversion, Execution
 from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from taylor_ops.parts import Carry, Job
 from taylor_ops.ranges import capture
 from taylor_ops.series.plan import Plan

@@ -22,7 +22,8 @@ from flows import release as released
 from flows import stage, stages
 from flows.expected import Expected
 from flows.overrides import Overrides
-from taylor_ops import checkpoint, convert, latency, parts
+from taylor_ops import convert, latency, parts
+from taylor_ops.model import shards
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.report import Plot
 from taylor_ops.unfinished import Unfinished
@@ -34,7 +35,7 @@ not begun, and when half of its shard is written."""
 
 # What is wrapped here, without it.
 _MEASURED, _WRITE_REPORT, _GPU_SLOT = stage.Release.measured, stages.write_report, stage.gpu_slot
-_READ, _CONVERT_PART, _WRITE_TENSORS = Unfinished.read, convert._convert_part, checkpoint.write_tensors
+_READ, _CONVERT_PART, _WRITE_TENSORS = Unfinished.read, convert._convert_part, shards.write_tensors
 
 
 def halt(artifacts: Path, name: str) -> None:
@@ -99,7 +100,7 @@ def watch_parts(artifacts: Path) -> None:
 
     Unfinished.read = read  # type: ignore[method-assign]
     convert._convert_part = convert_part
-    checkpoint.write_tensors = write_tensors
+    shards.write_tensors = write_tensors
 
 
 @flow(name="release", flow_run_name=released._run_name)

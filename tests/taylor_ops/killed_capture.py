@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from taylor_ops import checkpoint
 from taylor_ops.config.texts import Calibration
+from taylor_ops.model import checkpoint
 from taylor_ops.ranges import capture
 
 

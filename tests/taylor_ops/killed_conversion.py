@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from taylor_ops import checkpoint, convert, parts
+from taylor_ops import convert, parts
 from taylor_ops.config.conversion import Conversion
+from taylor_ops.model import shards
 from taylor_ops.series.plan import Plan
 
 
@@ -33,9 +34,9 @@ def main() -> None:
         if done == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    whole = checkpoint.write_tensors
+    whole = shards.write_tensors
     if request["killed"] == "in a file":
-        checkpoint.write_tensors = save_half
+        shards.write_tensors = save_half
     convert.convert(
         Path(request["original"]),
         Path(request["ranges"]),

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.convert import mlp_tensors
+from taylor_ops.model.original import MlpWeights
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
-from taylor_ops.original import MlpWeights
 from taylor_ops.series.activations import ACTIVATIONS, Activation
 from taylor_ops.series.bound import OutputWeights
 from taylor_ops.series.ladder import Expansions

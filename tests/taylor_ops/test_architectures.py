@@ -16,15 +16,15 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from taylor_ops.architectures import ARCHITECTURES, architecture_of, mlps_of
 from taylor_ops.clean_process import link_packages
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.source import FolderSource
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.errors import BadInput
 from taylor_ops.layer_checks import layer_errors, require_within_bounds
-from taylor_ops.models import load_bundle, load_original
-from taylor_ops.original import Original
+from taylor_ops.model.architectures import ARCHITECTURES, architecture_of, mlps_of
+from taylor_ops.model.loading import load_bundle, load_original
+from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.source import resolve
 from tests.taylor_ops import consumer_of_all

@@ -28,7 +28,7 @@ from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.target import Target
 from taylor_ops.config.audit import AttackName, Audit, Thresholds
 from taylor_ops.errors import BadInput
-from taylor_ops.models import load_original
+from taylor_ops.model.loading import load_original
 from taylor_ops.series.activations import activation_named
 from taylor_ops.series.expansion import coefficients, evaluate, fit, orders_for
 from tests.taylor_ops.conftest import CPU, Sample, captured, converted, sample, silent

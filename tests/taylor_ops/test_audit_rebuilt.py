@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import latency, models
+from taylor_ops import latency
 from taylor_ops.audit import TRAININGS, audit, collapse, timing, training
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.layer import ProtectedLayer
@@ -21,6 +21,7 @@ from taylor_ops.config.latency import Latency
 from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import WorkFailed
 from taylor_ops.machine import devices
+from taylor_ops.model import loading
 from tests.clocks import of_each, restless
 from tests.taylor_ops.conftest import CPU, Sample, sample, silent
 
@@ -80,7 +81,7 @@ def test_a_rebuilt_model_is_made_of_the_bundle_alone(llama: Sample, tmp_path: Pa
     bundle.symlink_to(llama.converted)
     target = Target(bundle, tmp_path / "rebuilt")
     folder = target.rebuild(lambda layer: torch.zeros(layer.theta.shape[0], layer.protected))
-    assert type(models.load_original(folder, "float32", CPU)).__name__ == "LlamaForCausalLM"
+    assert type(loading.load_original(folder, "float32", CPU)).__name__ == "LlamaForCausalLM"
 
 
 def test_an_attack_that_is_not_to_be_rebuilt_is_not(llama: Sample, tmp_path: Path) -> None:

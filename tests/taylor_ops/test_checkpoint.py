@@ -17,10 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from taylor_ops import checkpoint
-from taylor_ops.by_rows import ByRows
-from taylor_ops.checkpoint import INDEX, Checkpoint, gather_shards, save_tensors, write_shards, write_tensors
 from taylor_ops.errors import BadInput, WorkFailed
+from taylor_ops.model import checkpoint
+from taylor_ops.model.checkpoint import INDEX, Checkpoint
+from taylor_ops.model.row_blocks import ByRows
+from taylor_ops.model.shards import gather_shards, save_tensors, write_shards, write_tensors
 from taylor_ops.storage.files import folder_that_appears_whole, read_json, sha256_of_tree
 
 LFS_POINTER = """\

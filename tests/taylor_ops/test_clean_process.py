@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from taylor_ops import clean_process
 from taylor_ops.clean_process import continuations_of, link_packages
 from taylor_ops.errors import GateRejected
-from taylor_ops.models import load_original
+from taylor_ops.model.loading import load_original
 from tests.taylor_ops.conftest import CPU, Sample
 
 NOT_FOR_CONSUMERS = ("taylor_ops", "flows", "tests", "prefect", "pydantic_settings", "pytest", "hypothesis", "gguf")

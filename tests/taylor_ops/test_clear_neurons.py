@@ -14,14 +14,14 @@ from torch import Tensor
 
 from taylor_ops.audit import audit
 from taylor_ops.candidate import convert_in_memory
-from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.inspection import require_as_planned
-from taylor_ops.models import load_bundle, load_original
-from taylor_ops.original import Original
+from taylor_ops.model.checkpoint import Checkpoint
+from taylor_ops.model.loading import load_bundle, load_original
+from taylor_ops.model.original import Original
 from taylor_ops.series import fitted_layer
 from taylor_ops.series.layout import CLEAR
 from tests.taylor_ops.conftest import CPU, Sample, captured, silent

@@ -16,13 +16,14 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from taylor_ops.candidate import convert_in_memory
-from taylor_ops.checkpoint import INDEX, Checkpoint
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.machine.threads import threads_restored, use_threads
-from taylor_ops.models import load_bundle, load_original
-from taylor_ops.original import Original, model_config
+from taylor_ops.model.checkpoint import INDEX, Checkpoint
+from taylor_ops.model.loading import load_bundle, load_original
+from taylor_ops.model.original import Original
+from taylor_ops.model.shape import model_config
 from taylor_ops.parts import parts_of
 from taylor_ops.series import ladder
 from taylor_ops.series.activations import Activation

@@ -27,8 +27,8 @@ from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.stage import mark, marking_bound, moved_norms
 from taylor_ops.exactness import validate
 from taylor_ops.layer_checks import require_within_bounds
-from taylor_ops.models import load_bundle, load_original
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_bundle, load_original
+from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.signing.keys import SIGNATURE, read_public_key
 from taylor_ops.source import resolve

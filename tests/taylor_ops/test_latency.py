@@ -27,8 +27,8 @@ from taylor_ops.latency import (
     read_prompt,
     scaled,
 )
-from taylor_ops.models import load_bundle, load_original
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_bundle, load_original
+from taylor_ops.model.original import Original
 from taylor_ops.series import ladder as plan
 from tests.clocks import of_each
 from tests.taylor_ops.conftest import CPU, Sample, silent

@@ -10,8 +10,8 @@ import torch
 
 from taylor_ops.errors import GateRejected
 from taylor_ops.layer_checks import LayerError, RangeUse, layer_errors, range_use, require_within_bounds
-from taylor_ops.models import load_bundle, load_original
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_bundle, load_original
+from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import LayerRange, read_ranges
 from tests.taylor_ops.conftest import CPU, Sample
 

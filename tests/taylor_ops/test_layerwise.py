@@ -17,7 +17,7 @@ from torch import Tensor
 from taylor_ops import ranges, unfinished
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.layerwise import Layerwise, State
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from taylor_ops.ranges import CapturedRanges, capture
 from taylor_ops.storage import files
 from taylor_ops.storage.files import sha256_of_tree, write_text

@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.config.release import public_texts
 from taylor_ops.convert import convert
 from taylor_ops.errors import GateRejected
 from taylor_ops.leaked_texts import Machine, this_machine
 from taylor_ops.leaked_weights import WithheldLines
 from taylor_ops.leaks import NoLeak, require_no_leak
-from taylor_ops.original import Original
+from taylor_ops.model.checkpoint import Checkpoint
+from taylor_ops.model.original import Original
 from taylor_ops.storage.files import sha256_of_tree
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import Sample, sample, silent

@@ -21,8 +21,8 @@ from taylor_ops.exactness import ExactnessRecord, validate
 from taylor_ops.layer_checks import layer_errors, range_use
 from taylor_ops.machine import devices
 from taylor_ops.machine.devices import device_named, free_memory
-from taylor_ops.models import is_partly_on_disk, load_both, load_bundle, load_in_memory, load_original
-from taylor_ops.original import Original
+from taylor_ops.model.loading import is_partly_on_disk, load_both, load_bundle, load_in_memory, load_original
+from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import read_ranges
 from tests.taylor_ops.conftest import CPU, Sample, converted, sample, silent
 

@@ -9,8 +9,8 @@ import pytest
 
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.errors import BadInput
-from taylor_ops.models import load_tokenizer
-from taylor_ops.original import Original
+from taylor_ops.model.loading import load_tokenizer
+from taylor_ops.model.original import Original
 from taylor_ops.positions import require_readable
 from tests.tiny_models import save_tiny_model
 

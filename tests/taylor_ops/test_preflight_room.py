@@ -17,7 +17,7 @@ from taylor_ops.cost import Cost
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.machine import devices
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from taylor_ops.probe import Orders, Times
 from taylor_ops.series.plan import Plan
 from taylor_ops.source_here import SourceHere, source_here

@@ -15,9 +15,9 @@ import torch
 
 from taylor_ops import convert as conversion
 from taylor_ops import parts
-from taylor_ops.checkpoint import Checkpoint
 from taylor_ops.convert import ConvertedModel, convert, convert_part
 from taylor_ops.errors import WorkFailed
+from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.parts import Job
 from taylor_ops.storage.files import sha256_of_tree
 from tests.taylor_ops import killed_conversion

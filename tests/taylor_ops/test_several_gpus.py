@@ -13,7 +13,7 @@ from taylor_ops import convert as conversion
 from taylor_ops import parts
 from taylor_ops.convert import convert, convert_part
 from taylor_ops.errors import WorkFailed
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
 from taylor_ops.parts import Job
 from taylor_ops.series.ladder import terms
 from taylor_ops.storage.files import sha256_of_tree

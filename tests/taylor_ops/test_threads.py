@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from taylor_ops.by_rows import ByRows
-from taylor_ops.checkpoint import write_tensors
 from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.machine.threads import on_one_thread, threads_restored, use_threads
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
+from taylor_ops.model.row_blocks import ByRows
+from taylor_ops.model.shards import write_tensors
 from taylor_ops.series.activations import activation_named
 from taylor_ops.series.bound import OutputWeights
 from taylor_ops.series.expansion import coefficients

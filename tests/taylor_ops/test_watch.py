@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from taylor_ops.models import load_original
-from taylor_ops.original import Original
-from taylor_ops.watch import Role, watched
+from taylor_ops.model.loading import load_original
+from taylor_ops.model.mlp_hooks import Role, watched
+from taylor_ops.model.original import Original
 from tests.taylor_ops.conftest import CPU
 from tests.tiny_models import save_tiny_model
 

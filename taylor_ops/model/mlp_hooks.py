@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from taylor_ops.architectures import Mlp
+from taylor_ops.model.architectures import Mlp
 
 Role = Literal["input", "pre_activation", "factor", "output"]
 See = Callable[[str, Role, Tensor], None]

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from taylor_ops.checkpoint import disk_errors_as_elsewhere
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.devices import DTYPES, room_for_weights
-from taylor_ops.original import Original
+from taylor_ops.model.original import Original
+from taylor_ops.model.shards import disk_errors_as_elsewhere
 from taylor_ops.storage.files import disk_errors_explained
 
 
