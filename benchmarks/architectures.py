@@ -26,7 +26,7 @@ from taylor_ops.model.original import Original
 from taylor_ops.ranges import capture
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.storage.files import canonical_json, write_text
-from taylor_ops.texts import prompts
+from taylor_ops.texts.prompts import prompts
 from tests.tiny_models import save_tiny_model
 
 RESULT = Path(__file__).parent / "results" / "architectures.json"

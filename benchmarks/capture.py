@@ -32,7 +32,7 @@ from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.ranges import batches_of, capture
 from taylor_ops.source import resolve
 from taylor_ops.storage.files import canonical_json, write_text
-from taylor_ops.texts import sequences
+from taylor_ops.texts.prompts import sequences
 
 RESULT = Path(__file__).parent / "results" / "capture.json"
 CPU = torch.device("cpu")

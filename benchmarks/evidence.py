@@ -58,7 +58,7 @@ from taylor_ops.model.original import Original
 from taylor_ops.ranges import capture
 from taylor_ops.source import resolve
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
-from taylor_ops.texts import sequences
+from taylor_ops.texts.prompts import sequences
 
 CONFIG = Path(__file__).parents[1] / "release_configs" / "smollm2.yaml"
 RESULT = Path(__file__).parent / "results" / "evidence.json"

@@ -52,7 +52,7 @@ from taylor_ops.machine.threads import use_threads
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.storage.files import canonical_json, write_text
-from taylor_ops.texts import sequences
+from taylor_ops.texts.prompts import sequences
 
 RESULT = Path(__file__).parent / "results" / "hardening.json"
 LAYERS = (0, 15, 29)

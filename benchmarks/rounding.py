@@ -35,8 +35,8 @@ from taylor_ops.series.layout import Layout
 from taylor_ops.series.plan import Plan
 from taylor_ops.source import resolve
 from taylor_ops.storage.files import canonical_json, write_text
-from taylor_ops.text_records import shipped
-from taylor_ops.texts import prompts
+from taylor_ops.texts.prompts import prompts
+from taylor_ops.texts.readers import shipped
 
 RESULT = Path(__file__).parent / "results" / "rounding.json"
 CPU = torch.device("cpu")

@@ -40,7 +40,6 @@ from taylor_ops.leaks import NoLeak, require_no_leak
 from taylor_ops.machine.devices import device_named
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
-from taylor_ops.positions import require_readable
 from taylor_ops.progress import Progress
 from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges
@@ -68,6 +67,7 @@ from taylor_ops.stages import (
     inputs_of_verify,
 )
 from taylor_ops.storage.stage_cache import kept_beside, kept_under_key
+from taylor_ops.texts.readable import require_readable
 from taylor_ops.transfer import require_devices
 from taylor_ops.verify import Verified
 

@@ -31,7 +31,7 @@ from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.storage.record import Record
-from taylor_ops.texts import SEQUENCE_TOKENS, Prompt, prompts, sequences
+from taylor_ops.texts.prompts import SEQUENCE_TOKENS, Prompt, prompts, sequences
 
 _RECORDED_CONTINUATIONS = 8
 _CHANCE = 0.01

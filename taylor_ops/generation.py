@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taylor_ops.texts import Prompt
+from taylor_ops.texts.prompts import Prompt
 
 _BATCH_TOKENS = 4096
 

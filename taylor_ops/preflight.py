@@ -19,7 +19,6 @@ from taylor_ops.latency import MOST_FIXED, bytes_side_by_side, most_expected
 from taylor_ops.machine.devices import DTYPES, device_named, free_memory, room_in
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
-from taylor_ops.positions import require_readable
 from taylor_ops.probe import Orders, Times, orders_of, times_of
 from taylor_ops.progress import Progress
 from taylor_ops.ranges import states_bytes
@@ -28,6 +27,7 @@ from taylor_ops.source import origin_of
 from taylor_ops.source_here import SourceHere, source_here
 from taylor_ops.storage.files import disk_errors_explained, size
 from taylor_ops.storage.record import Record
+from taylor_ops.texts.readable import require_readable
 from taylor_ops.transfer import require_devices
 
 # What a bundle costs is this uncertain: a target just outside of what that gives may still be met.

@@ -42,7 +42,7 @@ from taylor_ops.ranges import capture
 from taylor_ops.series.ladder import Expansions, cheapest_whole
 from taylor_ops.series.plan import Plan
 from taylor_ops.source_here import SourceHere
-from taylor_ops.texts import sequences
+from taylor_ops.texts.prompts import sequences
 
 _TOKENS = 1024
 _SMALL_BYTES = 2_000_000_000

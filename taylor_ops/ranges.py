@@ -32,7 +32,7 @@ from taylor_ops.storage.files import (
     sha256_of,
 )
 from taylor_ops.storage.record import Record
-from taylor_ops.texts import sequences
+from taylor_ops.texts.prompts import sequences
 from taylor_ops.unfinished import Unfinished
 
 _LESS_AT_ONCE = "lower `calibration.batch_size` or `calibration.sequence_tokens`"

@@ -30,7 +30,7 @@ from taylor_ops.ranges import CapturedRanges, capture
 from taylor_ops.source import ResolvedSource, resolve, stamp
 from taylor_ops.storage.record import Record
 from taylor_ops.storage.stage_cache import stage_key
-from taylor_ops.texts import text_hashes
+from taylor_ops.texts.prompts import text_hashes
 from taylor_ops.transfer import Transfer, transfer
 from taylor_ops.verify import Verified, verify
 

@@ -13,7 +13,7 @@ from taylor_ops.config.texts import TextSource
 from taylor_ops.exactness import Tally
 from taylor_ops.generation import batches, continue_greedily
 from taylor_ops.model.loading import load_both, load_tokenizer
-from taylor_ops.texts import Prompt, prompts
+from taylor_ops.texts.prompts import Prompt, prompts
 
 _BATCH_SIZE = 12
 

@@ -30,7 +30,7 @@ from taylor_ops.machine.devices import room_for_weights
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
-from taylor_ops.texts import sequences
+from taylor_ops.texts.prompts import sequences
 
 _SEQUENCE = 128
 _BATCH = 2

@@ -13,9 +13,9 @@ import huggingface_hub.constants
 import pytest
 
 from taylor_ops.config.texts import DatasetSource, TextSource
-from taylor_ops.data_sets import identity_of, opened
 from taylor_ops.errors import BadInput
-from taylor_ops.texts import prompts, text_hashes
+from taylor_ops.texts.data_sets import identity_of, opened
+from taylor_ops.texts.prompts import prompts, text_hashes
 from tests.tiny_models import tokenizer
 
 TOKENIZER = tokenizer()

@@ -33,7 +33,7 @@ from taylor_ops.exactness import (
 )
 from taylor_ops.generation import Continuation
 from taylor_ops.layer_checks import RangeUse
-from taylor_ops.texts import Prompt
+from taylor_ops.texts.prompts import Prompt
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 TIE_MARGIN = 1e-3

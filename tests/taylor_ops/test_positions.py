@@ -11,7 +11,7 @@ from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.errors import BadInput
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
-from taylor_ops.positions import require_readable
+from taylor_ops.texts.readable import require_readable
 from tests.tiny_models import save_tiny_model
 
 POSITIONS = 128

@@ -134,7 +134,7 @@ def test_another_version_of_a_tool_is_another_key(monkeypatch: pytest.MonkeyPatc
 
 
 def test_another_module_is_another_key() -> None:
-    assert stage_key("taylor_ops.storage.files", {}) != stage_key("taylor_ops.texts", {})
+    assert stage_key("taylor_ops.storage.files", {}) != stage_key("taylor_ops.texts.prompts", {})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taylor_ops.text_records import shipped
+from taylor_ops.texts.readers import shipped
 
 NAMES = ("calibration", "held_out")
 KINDS = {"chat", "code", "arithmetic", "languages", "long_context"}

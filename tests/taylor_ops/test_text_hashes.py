@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from taylor_ops.errors import BadInput
-from taylor_ops.texts import text_hashes
+from taylor_ops.texts.prompts import text_hashes
 from tests.taylor_ops.test_texts import jsonl, source
 
 

@@ -14,8 +14,8 @@ from pyarrow import parquet
 
 from taylor_ops.config.texts import DatasetSource, TextSource
 from taylor_ops.errors import BadInput
-from taylor_ops.text_records import shipped
-from taylor_ops.texts import prompts, sequences
+from taylor_ops.texts.prompts import prompts, sequences
+from taylor_ops.texts.readers import shipped
 from tests.tiny_models import tokenizer
 
 TOKENIZER = tokenizer()

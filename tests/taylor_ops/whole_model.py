@@ -11,7 +11,7 @@ from taylor_ops.config.texts import Calibration
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.ranges import batches_of, kept_of, observed
-from taylor_ops.texts import sequences
+from taylor_ops.texts.prompts import sequences
 
 
 def ranges_of_whole_model(original: Path, calibration: Calibration, dtype: str = "float32") -> dict[str, Tensor]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from taylor_ops.config.texts import DatasetSource, TextSource, columns_of
-from taylor_ops.data_sets import opened, place_of
 from taylor_ops.errors import BadInput
+from taylor_ops.texts.data_sets import opened, place_of
 
 DEFAULT_COLUMNS = ("messages", "prompt", "text")
 

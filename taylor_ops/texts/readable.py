@@ -7,7 +7,7 @@ from typing import Any
 
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.model.shape import ModelShape, require_positions
-from taylor_ops.texts import SEQUENCE_TOKENS, longest, sequences
+from taylor_ops.texts.prompts import SEQUENCE_TOKENS, longest, sequences
 
 _TABLES = ("wpe.weight", "embed_positions.weight")
 

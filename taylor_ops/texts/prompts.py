@@ -12,10 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from taylor_ops.config.texts import TextSource, filled
-from taylor_ops.data_sets import identity_of
 from taylor_ops.errors import BadInput
 from taylor_ops.storage.files import canonical_json, sha256_of
-from taylor_ops.text_records import DEFAULT_COLUMNS, TextRecord, file_of, origin_of, records
+from taylor_ops.texts.data_sets import identity_of
+from taylor_ops.texts.readers import DEFAULT_COLUMNS, TextRecord, file_of, origin_of, records
 
 
 class _Turn(TypedDict):
