@@ -32,7 +32,7 @@ from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
 from taylor_ops.model.original import Original
 from taylor_ops.ranges import capture
-from taylor_ops.source import resolve
+from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 from taylor_ops.summary import audit_table
 

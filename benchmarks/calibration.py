@@ -39,7 +39,7 @@ from taylor_ops.latency import LatencyRecord, calibrate, pairs_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_in_memory
 from taylor_ops.ranges import capture
-from taylor_ops.source import resolve
+from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "calibration.json"

@@ -30,7 +30,7 @@ from taylor_ops.config.texts import Calibration
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.ranges import batches_of, capture
-from taylor_ops.source import resolve
+from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts.prompts import sequences
 

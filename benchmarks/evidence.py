@@ -56,7 +56,7 @@ from taylor_ops.machine.threads import use_threads
 from taylor_ops.model.loading import load_bundle, load_original, load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.ranges import capture
-from taylor_ops.source import resolve
+from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
 from taylor_ops.texts.prompts import sequences
 

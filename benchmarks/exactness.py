@@ -38,7 +38,7 @@ from taylor_ops.model.original import Original
 from taylor_ops.presentation.wording import count, figure, fixed
 from taylor_ops.ranges import capture
 from taylor_ops.series.plan import Plan
-from taylor_ops.source import resolve
+from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 
 RESULTS = Path(__file__).parent / "results"

@@ -33,7 +33,7 @@ from taylor_ops.series.expansion import offsets
 from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.layout import Layout
 from taylor_ops.series.plan import Plan
-from taylor_ops.source import resolve
+from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts.prompts import prompts
 from taylor_ops.texts.readers import shipped

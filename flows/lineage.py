@@ -9,7 +9,7 @@ from prefect.tasks import MaterializingTask
 
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.published import Published
-from taylor_ops.source import origin_of
+from taylor_ops.source.resolve import origin_of
 
 
 def note(config: ReleaseConfig, published: Published) -> None:

@@ -11,7 +11,7 @@ from taylor_ops.convert import ConvertedModel
 from taylor_ops.evidence import stage as marks
 from taylor_ops.evidence.marking import Copy
 from taylor_ops.ranges import CapturedRanges
-from taylor_ops.source import ResolvedSource
+from taylor_ops.source.record import ResolvedSource
 from taylor_ops.stages import MARK, inputs_of_mark
 
 

@@ -19,7 +19,6 @@ from taylor_ops import convert as conversion
 from taylor_ops import exactness as exact
 from taylor_ops import publish as publishing
 from taylor_ops import ranges as captured
-from taylor_ops import source as sources
 from taylor_ops import verify as verification
 from taylor_ops.approval import Approval
 from taylor_ops.audit import AuditRecord
@@ -47,7 +46,8 @@ from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.released import note_published, published_at
 from taylor_ops.report import write_report
 from taylor_ops.signing.signers import Signer, require_signer, signer_of
-from taylor_ops.source import ResolvedSource
+from taylor_ops.source import resolve as sources
+from taylor_ops.source.record import ResolvedSource
 from taylor_ops.stages import (
     ASSEMBLE,
     AUDIT,

@@ -10,7 +10,7 @@ from taylor_ops import transfer as transfers
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.machine.devices import device_named
 from taylor_ops.ranges import CapturedRanges
-from taylor_ops.source import ResolvedSource
+from taylor_ops.source.record import ResolvedSource
 from taylor_ops.stages import CALIBRATE, TRANSFER, inputs_of_calibrate, inputs_of_transfer
 
 

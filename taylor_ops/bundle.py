@@ -23,7 +23,7 @@ from taylor_ops.evidence.record import IN_WORDS
 from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.signing.signers import sign_bundle, signer_of, statement_of
-from taylor_ops.source import ResolvedSource
+from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.files import canonical_json, folder_that_appears_whole, link_or_copy, sha256_of_tree, write_text
 from taylor_ops.storage.record import Record
 

@@ -29,7 +29,7 @@ from taylor_ops.series.bound import Bound
 from taylor_ops.series.ladder import Expansions, terms
 from taylor_ops.series.layout import Layout
 from taylor_ops.series.plan import Plan
-from taylor_ops.source import tokenizer_files
+from taylor_ops.source.files import tokenizer_files
 from taylor_ops.storage.files import (
     disk_errors_explained,
     folder_that_appears_whole,

@@ -23,7 +23,7 @@ from taylor_ops.probe import Orders, Times, orders_of, times_of
 from taylor_ops.progress import Progress
 from taylor_ops.ranges import states_bytes
 from taylor_ops.reach import out_of_reach
-from taylor_ops.source import origin_of
+from taylor_ops.source.resolve import origin_of
 from taylor_ops.source_here import SourceHere, source_here
 from taylor_ops.storage.files import disk_errors_explained, size
 from taylor_ops.storage.record import Record

@@ -21,7 +21,7 @@ from taylor_ops.layer_checks import LayerError
 from taylor_ops.leaks import NoLeak
 from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges
-from taylor_ops.source import ResolvedSource
+from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.record import Record
 from taylor_ops.verify import Verified
 

@@ -16,7 +16,7 @@ from taylor_ops.latency import pairs_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_in_memory
 from taylor_ops.progress import Progress
-from taylor_ops.source import is_read
+from taylor_ops.source.files import is_read
 from taylor_ops.storage.files import sha256_of
 from taylor_ops.storage.record import Record
 from taylor_ops.verify import read_manifest

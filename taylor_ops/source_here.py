@@ -19,17 +19,11 @@ from taylor_ops.config.source import GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.model.original import Original
 from taylor_ops.ranges import CapturedRanges
-from taylor_ops.source import (
-    ResolvedSource,
-    brought_here,
-    fetch_config,
-    gguf_file,
-    in_the_cache,
-    is_read,
-    readable,
-    require_known,
-    told_by_the_hub,
-)
+from taylor_ops.source.files import is_read
+from taylor_ops.source.gguf import gguf_file
+from taylor_ops.source.hub import fetch_config, in_the_cache, told_by_the_hub
+from taylor_ops.source.record import ResolvedSource
+from taylor_ops.source.resolve import brought_here, readable, require_known
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
 from taylor_ops.storage.files import size
 from taylor_ops.storage.stage_cache import recall

@@ -27,7 +27,8 @@ from taylor_ops.leaks import NoLeak, require_no_leak
 from taylor_ops.machine.devices import device_description, device_named, processor
 from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges, capture
-from taylor_ops.source import ResolvedSource, resolve, stamp
+from taylor_ops.source.record import ResolvedSource
+from taylor_ops.source.resolve import resolve, stamp
 from taylor_ops.storage.record import Record
 from taylor_ops.storage.stage_cache import stage_key
 from taylor_ops.texts.prompts import text_hashes

@@ -19,7 +19,7 @@ from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.evidence.key import read_key
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.trace import trace
-from taylor_ops.source import resolve
+from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.flows.conftest import write_tiny_config
 from tests.flows.keyed import key_of

@@ -21,7 +21,7 @@ from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
 from taylor_ops.model.row_blocks import ByRows
 from taylor_ops.series import ladder, layout
 from taylor_ops.signing.keys import name_of_key, read_public_key
-from taylor_ops.source import ResolvedSource
+from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from taylor_ops.verify import verify
 from tests.flows.keyed import key_of
@@ -302,7 +302,7 @@ def test_a_source_of_the_hub_whose_cache_is_gone_is_fetched_again(
         shutil.copytree(tiny_llama, cache)
         return str(cache)
 
-    monkeypatch.setattr("taylor_ops.source.snapshot_download", fetch)
+    monkeypatch.setattr("taylor_ops.source.resolve.snapshot_download", fetch)
     hub = {"source": f"{{kind: hub, repo_id: owner/tiny, revision: '{'0' * 40}'}}"}
     first = resolved(tiny_config, tmp_path / "a", hub)
     assert resolved(tiny_config, tmp_path / "a", hub) == first

@@ -31,7 +31,7 @@ from taylor_ops.published import Published
 from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, StageCost, release_record
 from taylor_ops.series.plan import Plan
-from taylor_ops.source import ResolvedSource
+from taylor_ops.source.record import ResolvedSource
 from taylor_ops.verify import Verified
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -26,7 +26,7 @@ from taylor_ops.model.architectures import ARCHITECTURES, architecture_of, mlps_
 from taylor_ops.model.loading import load_bundle, load_original
 from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import read_ranges
-from taylor_ops.source import resolve
+from taylor_ops.source.resolve import resolve
 from tests.taylor_ops import consumer_of_all
 from tests.taylor_ops.conftest import CALIBRATION, CPU, captured, converted, silent
 from tests.taylor_ops.whole_model import ranges_of_whole_model

@@ -31,7 +31,7 @@ from taylor_ops.model.loading import load_bundle, load_original
 from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.signing.keys import SIGNATURE, read_public_key
-from taylor_ops.source import resolve
+from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from taylor_ops.verify import Verified, verify
 from tests.keys import write_key

@@ -20,7 +20,7 @@ from taylor_ops.config.source import FolderSource
 from taylor_ops.config.texts import Calibration
 from taylor_ops.errors import WorkFailed
 from taylor_ops.series.plan import Plan
-from taylor_ops.source import ResolvedSource
+from taylor_ops.source.record import ResolvedSource
 from taylor_ops.stages import Stage
 from taylor_ops.storage import stage_cache
 from taylor_ops.storage.files import sha256_of_tree, write_text

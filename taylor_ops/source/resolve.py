@@ -1,0 +1,129 @@
+"""Resolve the source of a release: a Hub commit, a local folder or a GGUF file, to a checked folder of safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from transformers import AutoTokenizer
+
+from taylor_ops.config.source import FolderSource, GgufSource, HubSource
+from taylor_ops.errors import BadInput
+from taylor_ops.model.architectures import ARCHITECTURES
+from taylor_ops.model.original import Original
+from taylor_ops.progress import Progress
+from taylor_ops.source.files import WANTED, first_line, is_read
+from taylor_ops.source.gguf import dequantise, gguf_file
+from taylor_ops.source.hub import hub_refusals_explained
+from taylor_ops.source.record import ResolvedSource
+from taylor_ops.storage.files import sha256_of
+
+
+def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress) -> ResolvedSource:
+    """Bring the source to a local folder and check it: known architecture, every tensor there, every value finite.
+
+    A Hub source stays in the Hub cache and a local folder where it is; a GGUF file is dequantised into `folder`.
+    Raises `BadInput` with the tensor, file or setting to look at.
+    """
+    place = brought_here(source, folder)
+    original = readable(place, source)
+    parameters = _finite_values(original, progress)
+    names = sorted(path for path in place.iterdir() if path.is_file() and is_read(path.name))
+    return ResolvedSource(
+        folder=place.absolute(),
+        origin=origin_of(source),
+        model_type=str(original.config.model_type),
+        sha256={path.name: sha256_of(path) for path in names},
+        parameters=parameters,
+    )
+
+
+def brought_here(source: HubSource | FolderSource | GgufSource, folder: Path) -> Path:
+    """The local folder of a source, after its download or, into `folder`, its dequantisation; nothing is checked."""
+    match source:
+        case HubSource():
+            with hub_refusals_explained(source):
+                return Path(snapshot_download(source.repo_id, revision=source.revision, allow_patterns=WANTED))
+        case FolderSource():
+            if not source.path.is_dir():
+                raise BadInput(f"source folder {source.path} does not exist", "correct `source.path`")
+            return source.path
+        case GgufSource():
+            dequantise(gguf_file(source), folder / "original")
+            return folder / "original"
+
+
+def origin_of(source: HubSource | FolderSource | GgufSource) -> str:
+    """Where a source comes from, in words that hold on any machine."""
+    match source:
+        case HubSource():
+            return f"https://huggingface.co/{source.repo_id} at {source.revision}"
+        case FolderSource():
+            return f"local folder {source.path.name}"
+        case GgufSource():
+            return f"GGUF file {source.file.name}"
+
+
+def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> Original:
+    """The original in a folder, checked by the headers of its files: known, every tensor there, with a tokenizer."""
+    original = Original(place)
+    require_known(original, source.recognise_architecture)
+    for name, (shape, there) in original.unfit().items():
+        if there is None:
+            raise BadInput(f"{place}: tensor {name} is missing", "the checkpoint is incomplete; fetch it again")
+        raise BadInput(
+            f"{place}: tensor {name} has shape {there}, its config asks for {shape}",
+            "the checkpoint and its config.json do not belong together",
+        )
+    _check_tokenizer(place)
+    return original
+
+
+def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
+    """What tells a local source from a changed one: the hashes of its files. A Hub commit never changes."""
+    match source:
+        case HubSource():
+            return {}
+        case FolderSource():
+            files = sorted(source.path.iterdir()) if source.path.is_dir() else []
+            return {path.name: sha256_of(path) for path in files if path.is_file() and is_read(path.name)}
+        case GgufSource():
+            return {"gguf": sha256_of(gguf_file(source))}
+
+
+def _finite_values(original: Original, progress: Progress) -> int:
+    """How many values a checkpoint stores, after reading all of them; `BadInput` for one that is not finite."""
+    parameters = 0
+    names = original.checkpoint.names()
+    for done, name in enumerate(names):
+        tensor = original.checkpoint.tensor(name)
+        parameters += tensor.numel()
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise BadInput(
+                f"{original.folder}: tensor {name} holds NaN or infinite values", "repair or fetch the checkpoint"
+            )
+        progress(done + 1, len(names))
+    return parameters
+
+
+def require_known(original: Original, recognise: bool) -> None:
+    """Raise `BadInput` for an architecture without an entry, unless the config accepts one that is recognised."""
+    model_type = original.architecture.model_type
+    if model_type in ARCHITECTURES or recognise:
+        return
+    places = ", ".join(f"`{kind.path}`" for kind in original.architecture.mlps)
+    raise BadInput(
+        f"architecture `{model_type}` is not known, but its MLPs at {places} look like those of a known one; "
+        f"known are {', '.join(sorted(ARCHITECTURES))}",
+        "set `source.recognise_architecture: true` to release it all the same: the gates prove whether that was right",
+    )
+
+
+def _check_tokenizer(place: Path) -> None:
+    try:
+        AutoTokenizer.from_pretrained(place, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"{place} has no tokenizer that transformers can read: {first_line(error)}",
+            "point `source` at a complete model folder",
+        ) from error
