@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.command import typed
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.config.texts import Calibration, TextSource
 from taylor_ops.convert import convert, expansions_of
@@ -23,7 +24,6 @@ from taylor_ops.layer_checks import layer_errors
 from taylor_ops.model.architectures import ARCHITECTURES
 from taylor_ops.model.loading import load_bundle, load_original, load_tokenizer
 from taylor_ops.model.original import Original
-from taylor_ops.ranges import capture
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts.prompts import prompts

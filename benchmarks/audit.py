@@ -24,6 +24,7 @@ from rich.console import Console
 from benchmarks.command import typed
 from taylor_ops.audit import AuditRecord, audit, named
 from taylor_ops.audit.conditions import Conditions
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config_file.read import read
@@ -31,7 +32,6 @@ from taylor_ops.convert import convert, expansions_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
 from taylor_ops.model.original import Original
-from taylor_ops.ranges import capture
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 from taylor_ops.summary import audit_table

@@ -30,6 +30,7 @@ from benchmarks.command import typed
 from benchmarks.rounding import CPU, SOURCE
 from flows.command_line import quiet_tools
 from taylor_ops.calibration import slowdown_of, steady_pairs
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import Latency
 from taylor_ops.config.texts import Calibration
@@ -38,7 +39,6 @@ from taylor_ops.errors import ReleaseError
 from taylor_ops.latency import LatencyRecord, calibrate, pairs_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_in_memory
-from taylor_ops.ranges import capture
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 

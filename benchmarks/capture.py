@@ -26,10 +26,10 @@ from torch import Tensor
 
 from benchmarks.command import typed
 from benchmarks.rounding import SOURCE
+from taylor_ops.capture.capture import batches_of, capture
 from taylor_ops.config.texts import Calibration
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_original, load_tokenizer
-from taylor_ops.ranges import batches_of, capture
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts.prompts import sequences

@@ -31,12 +31,12 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.command import typed
 from benchmarks.synthetic import Sizes, write_llama
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import convert, expansions_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.original import Original
-from taylor_ops.ranges import capture
 from taylor_ops.storage.files import canonical_json, size, write_text
 
 RESULT = Path(__file__).parent / "results" / "convert.json"

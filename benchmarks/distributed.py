@@ -59,12 +59,12 @@ def _measured(scratch: Path, layers: int, rounds: int) -> dict[str, Any]:
     from prefect import flow
 
     from flows.runners import carried_by
+    from taylor_ops.capture.capture import capture
     from taylor_ops.config.conversion import Conversion, Execution
     from taylor_ops.config.texts import Calibration
     from taylor_ops.convert import convert, expansions_of
     from taylor_ops.machine.devices import device_description
     from taylor_ops.model.original import Original
-    from taylor_ops.ranges import capture
     from tests.tiny_models import save_tiny_model
 
     cpu, conversion = torch.device("cpu"), Conversion()

@@ -36,6 +36,7 @@ from taylor_ops.audit import rank_one
 from taylor_ops.audit.layer import ProtectedLayer
 from taylor_ops.audit.rebuilt import held_out
 from taylor_ops.audit.target import Target
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.evidence import STRENGTH
 from taylor_ops.config.exactness import Exactness
@@ -55,7 +56,6 @@ from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
 from taylor_ops.model.loading import load_bundle, load_original, load_tokenizer
 from taylor_ops.model.original import Original
-from taylor_ops.ranges import capture
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
 from taylor_ops.texts.prompts import sequences

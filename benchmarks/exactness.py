@@ -26,6 +26,7 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.texts import TextSource
@@ -36,7 +37,6 @@ from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, val
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.original import Original
 from taylor_ops.presentation.wording import count, figure, fixed
-from taylor_ops.ranges import capture
 from taylor_ops.series.plan import Plan
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, write_text

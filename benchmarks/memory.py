@@ -29,13 +29,14 @@ from safetensors.torch import load_file
 from benchmarks.command import typed
 from benchmarks.llama_ranges import RANGES, typical_layer
 from benchmarks.synthetic import Sizes, write_llama
+from taylor_ops.capture.capture import capture
+from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import ConvertedModel, convert, expansions_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.original import Original
 from taylor_ops.model.shards import save_tensors
-from taylor_ops.ranges import CapturedRanges, capture
 from taylor_ops.series.bound import OutputWeights
 from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import canonical_json, size, write_text

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.command import typed
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.source import GgufSource
@@ -28,7 +29,6 @@ from taylor_ops.machine.devices import DTYPES
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.model.original import MlpWeights, Original
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
-from taylor_ops.ranges import capture
 from taylor_ops.series.expansion import offsets
 from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.layout import Layout

@@ -7,10 +7,10 @@ from pathlib import Path
 from prefect import task
 
 from flows.stage import Release
+from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.evidence import stage as marks
 from taylor_ops.evidence.marking import Copy
-from taylor_ops.ranges import CapturedRanges
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.stages import MARK, inputs_of_mark
 

@@ -18,7 +18,6 @@ from taylor_ops import bundle as bundles
 from taylor_ops import convert as conversion
 from taylor_ops import exactness as exact
 from taylor_ops import publish as publishing
-from taylor_ops import ranges as captured
 from taylor_ops import verify as verification
 from taylor_ops.approval import Approval
 from taylor_ops.audit import AuditRecord
@@ -26,6 +25,8 @@ from taylor_ops.audit import audit as attack
 from taylor_ops.audit.conditions import Conditions
 from taylor_ops.audit.gate import require_allowed
 from taylor_ops.bundle import BundleRecord, Findings
+from taylor_ops.capture import capture as captured
+from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import public_texts
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.evidence.marking import MarkedModel
@@ -41,7 +42,6 @@ from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.published import Published
-from taylor_ops.ranges import CapturedRanges
 from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.released import note_published, published_at
 from taylor_ops.report import write_report

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from taylor_ops.capture.capture import states_bytes
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.cost import Cost, bytes_of_a_column, cost_of_a_column
 from taylor_ops.durations import seconds_by_stage
@@ -21,7 +22,6 @@ from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.probe import Orders, Times, orders_of, times_of
 from taylor_ops.progress import Progress
-from taylor_ops.ranges import states_bytes
 from taylor_ops.reach import out_of_reach
 from taylor_ops.source.resolve import origin_of
 from taylor_ops.source_here import SourceHere, source_here

@@ -20,6 +20,7 @@ import torch
 
 from taylor_ops.calibration import slowdown_of
 from taylor_ops.candidate import convert_in_memory
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.latency import Latency
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.convert import expansions_of, mlp_tensors
@@ -38,7 +39,6 @@ from taylor_ops.machine.threads import on_one_thread
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
-from taylor_ops.ranges import capture
 from taylor_ops.series.ladder import Expansions, cheapest_whole
 from taylor_ops.series.plan import Plan
 from taylor_ops.source_here import SourceHere

@@ -12,6 +12,7 @@ from taylor_ops.audit.result import AttackResult, Timed
 from taylor_ops.audit.timing import Compiled
 from taylor_ops.bundle import BundleRecord
 from taylor_ops.calibration import Trial
+from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.convert import ConvertedModel, LayerConversion
 from taylor_ops.evidence.record import MarkedCopy
@@ -20,7 +21,6 @@ from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
 from taylor_ops.layer_checks import LayerError
 from taylor_ops.leaks import NoLeak
 from taylor_ops.published import Published
-from taylor_ops.ranges import CapturedRanges
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.record import Record
 from taylor_ops.verify import Verified

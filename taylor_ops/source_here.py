@@ -14,11 +14,11 @@ from huggingface_hub import ModelInfo, constants, try_to_load_from_cache
 from huggingface_hub.repocard import metadata_load
 from yaml import YAMLError
 
+from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.model.original import Original
-from taylor_ops.ranges import CapturedRanges
 from taylor_ops.source.files import is_read
 from taylor_ops.source.gguf import gguf_file
 from taylor_ops.source.hub import fetch_config, in_the_cache, told_by_the_hub

@@ -15,6 +15,8 @@ import torch
 from taylor_ops.approval import Approval
 from taylor_ops.audit import AuditRecord, audit, texts_read
 from taylor_ops.bundle import BundleRecord, Findings, assemble
+from taylor_ops.capture.capture import capture
+from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.card import card_template
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.convert import ConvertedModel, convert
@@ -26,7 +28,6 @@ from taylor_ops.leaked_texts import Machine
 from taylor_ops.leaks import NoLeak, require_no_leak
 from taylor_ops.machine.devices import device_description, device_named, processor
 from taylor_ops.published import Published
-from taylor_ops.ranges import CapturedRanges, capture
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.resolve import resolve, stamp
 from taylor_ops.storage.record import Record

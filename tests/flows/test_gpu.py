@@ -16,8 +16,8 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from flows import gpu, stage
 from flows.stage import Release, open_release
 from taylor_ops import progress
+from taylor_ops.capture.capture import capture
 from taylor_ops.errors import WorkFailed
-from taylor_ops.ranges import capture
 from taylor_ops.stages import Stage
 from taylor_ops.storage.record import Record
 

@@ -26,13 +26,13 @@ from flows.errors_in_logs import without_tracebacks
 from flows.runners import carried_by
 from taylor_ops import convert as conversion
 from taylor_ops import parts
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion, Execution
 from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import ConvertedModel
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.model.original import Original
 from taylor_ops.parts import Carry, Job
-from taylor_ops.ranges import capture
 from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.flows import killed_parts

@@ -23,10 +23,10 @@ from flows import stage, stages
 from flows.expected import Expected
 from flows.overrides import Overrides
 from taylor_ops import convert, latency, parts
+from taylor_ops.capture.resumable import Unfinished
 from taylor_ops.model import shards
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.report import Plot
-from taylor_ops.unfinished import Unfinished
 from tests.flows.conftest import decode_seconds
 
 PLACES = ("in a layer", "between layers", "in a shard")

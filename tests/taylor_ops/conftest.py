@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from taylor_ops import latency, probe
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
 from taylor_ops.convert import ConvertedModel, convert, expansions_of
 from taylor_ops.model.original import Original
-from taylor_ops.ranges import capture
 from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.plan import Plan
 from tests.clocks import of_each

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.texts import Calibration
 from taylor_ops.model import checkpoint
-from taylor_ops.ranges import capture
 
 
 def main() -> None:

@@ -14,11 +14,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from taylor_ops import ranges, unfinished
+from taylor_ops.capture import capture as ranges
+from taylor_ops.capture import resumable
+from taylor_ops.capture.capture import capture
+from taylor_ops.capture.layerwise import Layerwise, State
+from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.layerwise import Layerwise, State
 from taylor_ops.model.original import Original
-from taylor_ops.ranges import CapturedRanges, capture
 from taylor_ops.storage import files
 from taylor_ops.storage.files import sha256_of_tree, write_text
 from taylor_ops.storage.stage_cache import kept_beside, kept_for
@@ -54,7 +56,7 @@ def require_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None
 def test_ranges_are_those_of_the_whole_model_however_little_stays_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str, changes: dict[str, Any], room: int
 ) -> None:
-    monkeypatch.setattr(unfinished, "_IN_MEMORY", room)
+    monkeypatch.setattr(resumable, "_IN_MEMORY", room)
     original = save_tiny_model(tmp_path / "original", model_type, **changes)
     found = load_file(captured(original, tmp_path / "ranges"))
     require_equal(found, ranges_of_whole_model(original, CALIBRATION))

@@ -16,12 +16,12 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
 from taylor_ops import latency, preflight, probe
 from taylor_ops import source_here as places
+from taylor_ops.capture.capture import capture
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.convert import expansions_of
 from taylor_ops.errors import BadInput
 from taylor_ops.model.original import Original
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
-from taylor_ops.ranges import capture
 from taylor_ops.source import resolve as sources
 from taylor_ops.source.resolve import resolve
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from taylor_ops.capture.capture import batches_of, kept_of, observed
 from taylor_ops.config.texts import Calibration
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.model.original import Original
-from taylor_ops.ranges import batches_of, kept_of, observed
 from taylor_ops.texts.prompts import sequences
 
 

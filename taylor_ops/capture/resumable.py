@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from taylor_ops.layerwise import State
+from taylor_ops.capture.layerwise import State
 from taylor_ops.model.shards import save_tensors
 
 _IN_MEMORY = 1 << 30

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from taylor_ops.capture.layerwise import Layerwise
+from taylor_ops.capture.record import CapturedRanges
+from taylor_ops.capture.resumable import Unfinished
 from taylor_ops.config.texts import Calibration
 from taylor_ops.errors import WorkFailed
-from taylor_ops.layerwise import Layerwise
 from taylor_ops.machine.device_errors import device_errors_explained
 from taylor_ops.machine.devices import DTYPES
 from taylor_ops.model.architectures import Mlp
@@ -31,26 +33,10 @@ from taylor_ops.storage.files import (
     scratch_beside,
     sha256_of,
 )
-from taylor_ops.storage.record import Record
 from taylor_ops.texts.prompts import sequences
-from taylor_ops.unfinished import Unfinished
 
 _LESS_AT_ONCE = "lower `calibration.batch_size` or `calibration.sequence_tokens`"
 _SHOWN_TO_ALL = 16
-
-
-class CapturedRanges(Record):
-    """The captured ranges of a model.
-
-    file: name of a safetensors file with `<mlp path>.low|.high|.factor|.norms|.peaks` [F] and the single numbers
-    `.output_norm`, `.rows` and `.alignment`, as `LayerRange` and `OutputWeights` have them.
-    """
-
-    file: str
-    sha256: str
-    layers: int
-    neurons: int
-    tokens: int
 
 
 def capture(
