@@ -18,7 +18,8 @@ from benchmarks.command import typed
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.config.texts import Calibration, TextSource
-from taylor_ops.convert import convert, expansions_of
+from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import BadInput
 from taylor_ops.layer_checks import layer_errors
 from taylor_ops.model.architectures import ARCHITECTURES

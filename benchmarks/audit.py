@@ -28,7 +28,8 @@ from taylor_ops.capture.capture import capture
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config_file.read import read
-from taylor_ops.convert import convert, expansions_of
+from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
 from taylor_ops.model.original import Original

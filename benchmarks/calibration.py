@@ -34,7 +34,7 @@ from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import Latency
 from taylor_ops.config.texts import Calibration
-from taylor_ops.convert import convert
+from taylor_ops.conversion.convert import convert
 from taylor_ops.errors import ReleaseError
 from taylor_ops.latency import LatencyRecord, calibrate, pairs_of
 from taylor_ops.machine.devices import device_description

@@ -34,7 +34,8 @@ from benchmarks.synthetic import Sizes, write_llama
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
-from taylor_ops.convert import convert, expansions_of
+from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.original import Original
 from taylor_ops.storage.files import canonical_json, size, write_text

@@ -62,7 +62,8 @@ def _measured(scratch: Path, layers: int, rounds: int) -> dict[str, Any]:
     from taylor_ops.capture.capture import capture
     from taylor_ops.config.conversion import Conversion, Execution
     from taylor_ops.config.texts import Calibration
-    from taylor_ops.convert import convert, expansions_of
+    from taylor_ops.conversion.convert import convert
+    from taylor_ops.conversion.terms import expansions_of
     from taylor_ops.machine.devices import device_description
     from taylor_ops.model.original import Original
     from tests.tiny_models import save_tiny_model

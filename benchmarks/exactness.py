@@ -31,7 +31,8 @@ from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.texts import TextSource
 from taylor_ops.config_file import read
-from taylor_ops.convert import convert, expansions_of
+from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, validate
 from taylor_ops.machine.devices import device_description

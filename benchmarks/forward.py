@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from benchmarks.command import typed
 from benchmarks.published_form import PublishedForm
-from taylor_ops.convert import mlp_tensors
+from taylor_ops.conversion.terms import mlp_tensors
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.original import MlpWeights
 from taylor_ops.modeling import taylor_mlp

@@ -29,9 +29,9 @@ from torch.nn import functional
 
 from benchmarks.command import typed
 from benchmarks.forward import ORDER, SHAPES, Shape, random_layer
+from taylor_ops.conversion.terms import terms
 from taylor_ops.machine.devices import DTYPES, device_description
 from taylor_ops.model.original import MlpWeights
-from taylor_ops.series.ladder import terms
 from taylor_ops.series.layout import Layout
 from taylor_ops.storage.files import canonical_json, write_text
 

@@ -38,13 +38,13 @@ from torch import Tensor
 
 from benchmarks.command import typed
 from taylor_ops.config.conversion import Basis, Conversion
+from taylor_ops.conversion.terms import terms
 from taylor_ops.modeling.taylor_mlp import basis_features
 from taylor_ops.presentation.drawing import BUNDLE, GREY, ORIGINAL, TARGET, in_style
 from taylor_ops.series.activations import ACTIVATIONS
 from taylor_ops.series.bound import Bound, OutputWeights
 from taylor_ops.series.expansion import Expansion, orders_for
 from taylor_ops.series.fitted_layer import FittedLayer, fit_layer
-from taylor_ops.series.ladder import terms
 from taylor_ops.series.layout import layout
 from taylor_ops.series.ranges import LayerRange
 from taylor_ops.storage.files import canonical_json, read_json, write_text

@@ -33,7 +33,9 @@ from taylor_ops.capture.capture import capture
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
-from taylor_ops.convert import ConvertedModel, convert, expansions_of
+from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.record import ConvertedModel
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.original import Original
 from taylor_ops.model.shards import save_tensors

@@ -156,7 +156,7 @@ def audit(
     quiet_tools()
     from taylor_ops.audit import audit as run_attacks
     from taylor_ops.audit import named
-    from taylor_ops.convert import is_bundle
+    from taylor_ops.conversion.modeling_files import is_bundle
     from taylor_ops.summary import audit_table
 
     settings = named(attacks)

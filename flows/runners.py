@@ -17,12 +17,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from flows.errors_in_logs import without_tracebacks
-from taylor_ops import convert as conversion
 from taylor_ops.config.conversion import Execution
+from taylor_ops.conversion import convert as conversion
+from taylor_ops.conversion.parts import Carry, Job
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.machine.allocator import keep_freed_memory
 from taylor_ops.machine.threads import threads_restored, use_threads
-from taylor_ops.parts import Carry, Job
 
 _EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}
 

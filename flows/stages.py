@@ -15,7 +15,6 @@ from flows.results import failed_verification_told, publication_told, show
 from flows.runners import carried_by, require_installed
 from flows.stage import Release
 from taylor_ops import bundle as bundles
-from taylor_ops import convert as conversion
 from taylor_ops import exactness as exact
 from taylor_ops import publish as publishing
 from taylor_ops import verify as verification
@@ -28,11 +27,12 @@ from taylor_ops.bundle import BundleRecord, Findings
 from taylor_ops.capture import capture as captured
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import public_texts
-from taylor_ops.convert import ConvertedModel
+from taylor_ops.conversion import convert as conversion
+from taylor_ops.conversion.integrity import require_as_planned
+from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.evidence.marking import MarkedModel
 from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.hub_fetch import Reference, fetch
-from taylor_ops.inspection import require_as_planned
 from taylor_ops.latency import LatencyRecord
 from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.leaked_texts import this_machine

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 from taylor_ops.calibration import Pairs, Sample, Trial, search
-from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import Latency
-from taylor_ops.convert import expansions_of
+from taylor_ops.conversion.in_memory import convert_in_memory
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.cost import cost_of_a_column
 from taylor_ops.disturbance import Undisturbed
 from taylor_ops.errors import BadInput

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taylor_ops.convert import LayerConversion
+from taylor_ops.conversion.record import LayerConversion
 from taylor_ops.errors import GateRejected
 from taylor_ops.model.architectures import Mlp
 from taylor_ops.model.mlp_hooks import Role, watched

@@ -14,7 +14,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from taylor_ops.convert import LayerConversion
+from taylor_ops.conversion.record import LayerConversion
 from taylor_ops.errors import GateRejected
 from taylor_ops.leaked_texts import Machine, leak_in
 from taylor_ops.leaked_weights import Found, WithheldLines, bare_columns, output_weights

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from taylor_ops.calibration import slowdown_of
-from taylor_ops.candidate import convert_in_memory
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.latency import Latency
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.convert import expansions_of, mlp_tensors
+from taylor_ops.conversion.in_memory import convert_in_memory
+from taylor_ops.conversion.terms import expansions_of, mlp_tensors
 from taylor_ops.cost import LEAST_COST, ORIGINAL, Cost, Timed, cost_of_a_column, costs_of
 from taylor_ops.errors import BadInput
 from taylor_ops.latency import (

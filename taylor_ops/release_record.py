@@ -14,8 +14,7 @@ from taylor_ops.bundle import BundleRecord
 from taylor_ops.calibration import Trial
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.convert import ConvertedModel, LayerConversion
-from taylor_ops.evidence.record import MarkedCopy
+from taylor_ops.conversion.record import ConvertedModel, LayerConversion, MarkedCopy
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
 from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
 from taylor_ops.layer_checks import LayerError

@@ -19,7 +19,8 @@ from taylor_ops.capture.capture import capture
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.card import card_template
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.convert import ConvertedModel, convert
+from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.evidence.marking import Copy
 from taylor_ops.evidence.stage import mark
 from taylor_ops.exactness import ExactnessRecord, validate

@@ -9,7 +9,7 @@ import torch
 from taylor_ops.calibration import judged_pairs, slowdown_of
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import DeviceTarget, Latency, Shape
-from taylor_ops.convert import expansions_of
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import GateRejected, WorkFailed
 from taylor_ops.latency import Candidates, DeviceSlowdown, LatencyRecord, ShapeSlowdown, layers_that_fit
 from taylor_ops.machine.devices import DTYPES, device_description, device_named, room_for_weights

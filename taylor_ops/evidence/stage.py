@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from taylor_ops.config.evidence import Marking
-from taylor_ops.convert import ConvertedModel
+from taylor_ops.conversion.record import ConvertedModel, MarkedCopy
 from taylor_ops.evidence.key import read_key
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.pattern import layer_pattern, name_of, neurons_in_order
-from taylor_ops.evidence.record import MarkedCopy
 from taylor_ops.model.architectures import Mlp
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress

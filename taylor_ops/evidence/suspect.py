@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from taylor_ops.convert import is_bundle
+from taylor_ops.conversion.modeling_files import is_bundle
 from taylor_ops.evidence.alignment import Aligned, align
 from taylor_ops.model.architectures import Mlp
 from taylor_ops.model.checkpoint import Checkpoint

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import accumulate, cycle, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +15,6 @@ from torch import Tensor
 
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.errors import BadInput
-from taylor_ops.machine.devices import CPU
-from taylor_ops.machine.pinned_copies import on_host
-from taylor_ops.model.row_blocks import ByRows
 from taylor_ops.series.activations import Activation
 from taylor_ops.series.bound import Bound
 from taylor_ops.series.fitted_layer import FittedLayer, counts_rounding, fit_layer
@@ -28,9 +25,6 @@ from taylor_ops.series.ranges import LayerRange, read_ranges
 _RUNGS_PER_DECADE = 20
 _TIGHTEST = 1e-10
 _CLEAR_STEP = 0.005
-
-# Of terms: few enough to stay in the cache of the processor until they are written, enough for several threads.
-_VALUES_AT_ONCE = 1 << 22
 
 
 class _Candidate(NamedTuple):
@@ -214,29 +208,3 @@ class Expansions:
 def cheapest_whole(ladder: Sequence[Plan]) -> Plan:
     """The cheapest plan of a ladder that protects every neuron."""
     return next(plan for plan in ladder if plan.clear == 0)
-
-
-def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype, device: torch.device = CPU) -> ByRows:
-    """Theta [H, K] in `dtype` from output weights [H, F]: column k is `coefficient[k] * weight[:, neuron[k]]`.
-
-    The weights are those of the original in `dtype`, with which the bundle is compared. Products are worked in float64
-    on `device` and rounded once, by the rules of IEEE 754: the bytes are those of any other. The blocks are on the CPU.
-    """
-    height, width = weight.shape[0], len(stacked.neuron)
-    ends = list(accumulate(stacked.widths, initial=0))
-    at_once = max(1, _VALUES_AT_ONCE // width)
-
-    def blocks() -> Iterator[Tensor]:
-        permutation, coefficient = stacked.permutation.to(device), stacked.coefficient.to(device)
-        there = weight.to(device)
-        buffers = cycle([torch.empty(min(at_once, height), width, dtype=dtype, device=device) for _ in range(2)])
-        for start, buffer in zip(range(0, height, at_once), buffers, strict=False):
-            # The neurons of every order are the first ones of this arrangement: they are fetched once, not per column.
-            rows = there[start : start + at_once].to(dtype).index_select(1, permutation).double()
-            block = buffer[: len(rows)]
-            for begin, end in pairwise(ends):
-                torch.mul(rows[:, : end - begin], coefficient[begin:end], out=block[:, begin:end])
-            block[:, ends[-1] :] = rows[:, stacked.widths[0] :]
-            yield block
-
-    return ByRows((height, width), dtype, blocks if device.type == "cpu" else lambda: on_host(blocks(), device))

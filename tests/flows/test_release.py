@@ -15,11 +15,11 @@ from torch import Tensor
 from flows import stages
 from flows.release import release
 from flows.stage import open_release
-from taylor_ops import convert
 from taylor_ops.config_file.read import read
+from taylor_ops.conversion import convert, terms
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
 from taylor_ops.model.row_blocks import ByRows
-from taylor_ops.series import ladder, layout
+from taylor_ops.series import layout
 from taylor_ops.signing.keys import name_of_key, read_public_key
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.files import read_json, sha256_of_tree
@@ -182,7 +182,7 @@ def test_a_damaged_conversion_is_rejected_and_nothing_is_published(
 def test_terms_that_say_other_tokens_are_rejected_though_stored_as_planned(
     tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = ladder.terms
+    right = terms.terms
 
     def wrong(weight: Tensor, stacked: layout.Layout, *given: Any) -> ByRows:
         theta = right(weight, stacked, *given).whole()

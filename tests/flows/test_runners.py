@@ -24,15 +24,15 @@ from ray import exceptions
 from flows import runners
 from flows.errors_in_logs import without_tracebacks
 from flows.runners import carried_by
-from taylor_ops import convert as conversion
-from taylor_ops import parts
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion, Execution
 from taylor_ops.config.texts import Calibration
-from taylor_ops.convert import ConvertedModel
+from taylor_ops.conversion import convert as conversion
+from taylor_ops.conversion import parts, terms
+from taylor_ops.conversion.parts import Carry, Job
+from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.model.original import Original
-from taylor_ops.parts import Carry, Job
 from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.flows import killed_parts
@@ -71,7 +71,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     calibration = Calibration(tokens=1024, sequence_tokens=128)
     captured = capture(original, "float32", calibration, torch.device("cpu"), root / "ranges", silent)
     ranges = root / "ranges" / captured.file
-    plan = conversion.expansions_of(Original(original), ranges, CONVERSION).ladder()[0]
+    plan = terms.expansions_of(Original(original), ranges, CONVERSION).ladder()[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "_PART_VALUES", 0)
         record = conversion.convert(original, ranges, plan, CONVERSION, root / "converted", silent)

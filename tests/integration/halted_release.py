@@ -22,8 +22,9 @@ from flows import release as released
 from flows import stage, stages
 from flows.expected import Expected
 from flows.overrides import Overrides
-from taylor_ops import convert, latency, parts
+from taylor_ops import latency
 from taylor_ops.capture.resumable import Unfinished
+from taylor_ops.conversion import convert, parts
 from taylor_ops.model import shards
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.report import Plot

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from taylor_ops.config.conversion import Basis
+from taylor_ops.conversion.terms import terms
 from taylor_ops.modeling.taylor_mlp import basis_features
 from taylor_ops.series.activations import ACTIVATIONS
 from taylor_ops.series.bound import Bound, OutputWeights, layer_bound
 from taylor_ops.series.expansion import Expansion, coefficients, fit, intervals, orders_for
-from taylor_ops.series.ladder import terms
 from taylor_ops.series.layout import layout
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

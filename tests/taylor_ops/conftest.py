@@ -14,7 +14,9 @@ from taylor_ops import latency, probe
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
-from taylor_ops.convert import ConvertedModel, convert, expansions_of
+from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.record import ConvertedModel
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.model.original import Original
 from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.plan import Plan

@@ -10,8 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from taylor_ops import convert, parts
 from taylor_ops.config.conversion import Conversion
+from taylor_ops.conversion import convert, parts
 from taylor_ops.errors import WorkFailed
 from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import sha256_of_tree

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from taylor_ops import convert, parts
 from taylor_ops.config.conversion import Conversion
+from taylor_ops.conversion import convert, parts
 from taylor_ops.model import shards
 from taylor_ops.series.plan import Plan
 

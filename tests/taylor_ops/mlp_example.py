@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from taylor_ops.config.conversion import Basis, Conversion
-from taylor_ops.convert import mlp_tensors
+from taylor_ops.conversion.terms import mlp_tensors
 from taylor_ops.model.original import MlpWeights
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.series.activations import ACTIVATIONS, Activation

@@ -16,7 +16,7 @@ from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.publish import Publish
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import HubSource
-from taylor_ops.convert import ConvertedModel, LayerConversion
+from taylor_ops.conversion.record import ConvertedModel, LayerConversion
 from taylor_ops.exactness import (
     TIE_RULE,
     Comparison,

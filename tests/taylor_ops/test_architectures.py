@@ -19,7 +19,7 @@ from torch import Tensor
 from taylor_ops.clean_process import link_packages
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.source import FolderSource
-from taylor_ops.convert import ConvertedModel
+from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.errors import BadInput
 from taylor_ops.layer_checks import layer_errors, require_within_bounds
 from taylor_ops.model.architectures import ARCHITECTURES, architecture_of, mlps_of

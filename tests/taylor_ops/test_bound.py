@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taylor_ops.config.conversion import Basis
+from taylor_ops.conversion.terms import terms
 from taylor_ops.series.activations import ACTIVATIONS
 from taylor_ops.series.bound import OutputWeights, _largest, equal_shares, layer_bound, unit_roundoff
 from taylor_ops.series.expansion import evaluate, fit
-from taylor_ops.series.ladder import terms
 from taylor_ops.series.layout import layout
 from tests.taylor_ops.bounded_layer import (
     BASES,

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from taylor_ops.config.conversion import Basis
+from taylor_ops.conversion.terms import terms
 from taylor_ops.modeling.taylor_mlp import basis_features
 from taylor_ops.series import bound as bounds
 from taylor_ops.series.activations import ACTIVATIONS
 from taylor_ops.series.bound import OutputWeights, layer_bound, unit_roundoff
 from taylor_ops.series.expansion import fit, right_of_the_kink
-from taylor_ops.series.ladder import terms
 from taylor_ops.series.layout import layout
 from tests.taylor_ops.bounded_layer import BASES, DTYPES, NAMES, TOKENS, Layer, inputs_inside, sound_layers
 

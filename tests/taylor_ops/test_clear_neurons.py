@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from taylor_ops.audit import audit
-from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.conversion import Conversion
-from taylor_ops.convert import convert, expansions_of
+from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.in_memory import convert_in_memory
+from taylor_ops.conversion.integrity import require_as_planned
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import GateRejected
-from taylor_ops.inspection import require_as_planned
 from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.model.loading import load_bundle, load_original
 from taylor_ops.model.original import Original

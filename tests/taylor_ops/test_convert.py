@@ -15,16 +15,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config.conversion import Conversion
-from taylor_ops.convert import convert, expansions_of
+from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.in_memory import convert_in_memory
+from taylor_ops.conversion.parts import parts_of
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.machine.threads import threads_restored, use_threads
 from taylor_ops.model.checkpoint import INDEX, Checkpoint
 from taylor_ops.model.loading import load_bundle, load_original
 from taylor_ops.model.original import Original
 from taylor_ops.model.shape import model_config
-from taylor_ops.parts import parts_of
 from taylor_ops.series import ladder
 from taylor_ops.series.activations import Activation
 from taylor_ops.series.fitted_layer import FittedLayer

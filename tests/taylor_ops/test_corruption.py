@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from taylor_ops.conversion.integrity import require_as_planned
 from taylor_ops.errors import GateRejected
-from taylor_ops.inspection import require_as_planned
 from tests.taylor_ops.conftest import Sample
 
 Tensors = dict[str, Tensor]

@@ -20,7 +20,7 @@ from taylor_ops.config.evidence import STRENGTH
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.source import FolderSource
 from taylor_ops.config.texts import TextSource
-from taylor_ops.convert import convert
+from taylor_ops.conversion.convert import convert
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.evidence.further_copy import mark_bundle
 from taylor_ops.evidence.marking import Copy, MarkedModel

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from taylor_ops import parts
+from taylor_ops.conversion import parts
 from taylor_ops.storage.files import sha256_of_tree
 from tests.taylor_ops import full_disk
 from tests.taylor_ops.conftest import Sample, sample

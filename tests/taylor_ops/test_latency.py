@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from taylor_ops import cost, latency
-from taylor_ops.candidate import convert_in_memory
 from taylor_ops.config.latency import Latency
-from taylor_ops.convert import expansions_of
+from taylor_ops.conversion.in_memory import convert_in_memory
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.latency import (
     Behind,

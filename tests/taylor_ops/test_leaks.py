@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from taylor_ops.config.release import public_texts
-from taylor_ops.convert import convert
+from taylor_ops.conversion.convert import convert
 from taylor_ops.errors import GateRejected
 from taylor_ops.leaked_texts import Machine, this_machine
 from taylor_ops.leaked_weights import WithheldLines

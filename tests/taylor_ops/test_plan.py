@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from taylor_ops.config.conversion import Basis, Conversion
-from taylor_ops.convert import expansions_of
+from taylor_ops.conversion.terms import expansions_of, terms
 from taylor_ops.errors import BadInput
 from taylor_ops.model.original import Original
 from taylor_ops.modeling.taylor_mlp import basis_features
 from taylor_ops.series.activations import ACTIVATIONS, Activation
-from taylor_ops.series.ladder import Expansions, terms
+from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.layout import Layout
 from taylor_ops.series.plan import Plan
 from tests.taylor_ops.conftest import Sample

@@ -18,7 +18,7 @@ from taylor_ops import latency, preflight, probe
 from taylor_ops import source_here as places
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.convert import expansions_of
+from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import BadInput
 from taylor_ops.model.original import Original
 from taylor_ops.modeling.taylor_mlp import TaylorMLP

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import convert as conversion
-from taylor_ops import parts
-from taylor_ops.convert import ConvertedModel, convert, convert_part
+from taylor_ops.conversion import convert as conversion
+from taylor_ops.conversion import parts, terms
+from taylor_ops.conversion.convert import convert, convert_part
+from taylor_ops.conversion.parts import Job
+from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.errors import WorkFailed
 from taylor_ops.model.checkpoint import Checkpoint
-from taylor_ops.parts import Job
 from taylor_ops.storage.files import sha256_of_tree
 from tests.taylor_ops import killed_conversion
 from tests.taylor_ops.conftest import Sample, silent
@@ -58,8 +59,8 @@ def test_a_killed_conversion_goes_on_at_its_next_part_and_ends_with_the_same_byt
     assert len(list(kept.glob("0*"))) == finished
 
     made = []
-    usual = conversion._part_tensors
-    monkeypatch.setattr(conversion, "_part_tensors", lambda *given: made.append(given) or usual(*given))
+    usual = terms._part_tensors
+    monkeypatch.setattr(terms, "_part_tensors", lambda *given: made.append(given) or usual(*given))
     record = converted(sample, folder, kept)
     assert len(made) == 3 - finished
     undisturbed = converted(sample, tmp_path / "undisturbed")

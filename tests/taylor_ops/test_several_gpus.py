@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import convert as conversion
-from taylor_ops import parts
-from taylor_ops.convert import convert, convert_part
+from taylor_ops.conversion import convert as conversion
+from taylor_ops.conversion import parts
+from taylor_ops.conversion.convert import convert, convert_part
+from taylor_ops.conversion.parts import Job
+from taylor_ops.conversion.terms import terms
 from taylor_ops.errors import WorkFailed
 from taylor_ops.model.original import Original
-from taylor_ops.parts import Job
-from taylor_ops.series.ladder import terms
 from taylor_ops.storage.files import sha256_of_tree
 from tests.taylor_ops.conftest import Sample, silent
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from taylor_ops.config.conversion import Basis, Conversion
+from taylor_ops.conversion.terms import terms
 from taylor_ops.errors import BadInput
 from taylor_ops.modeling import taylor_mlp
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.series.activations import ACTIVATIONS
-from taylor_ops.series.ladder import terms
 from tests.taylor_ops.mlp_example import HIDDEN, NEURONS, PATH, Case, OriginalMLP, expansions, released
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,80 +11,32 @@ from queue import SimpleQueue
 from threading import Event
 
 import torch
-from torch import Tensor
 
 from taylor_ops.config.conversion import Conversion
+from taylor_ops.conversion.modeling_files import write_code, write_config
+from taylor_ops.conversion.parts import Carry, Job, parts_of
+from taylor_ops.conversion.record import ConvertedModel, LayerConversion
+from taylor_ops.conversion.terms import expansions_of, part_tensors
 from taylor_ops.errors import WorkFailed
-from taylor_ops.evidence.record import MarkedCopy
-from taylor_ops.loadable import write_code, write_config
 from taylor_ops.machine.devices import CPU, DTYPES
 from taylor_ops.machine.threads import threads_restored, use_threads
-from taylor_ops.model.original import MlpWeights, Original
-from taylor_ops.model.row_blocks import ByRows
+from taylor_ops.model.original import Original
 from taylor_ops.model.shards import gather_shards, write_shards
-from taylor_ops.modeling.taylor_mlp import INTERVAL_PARAMETERS
-from taylor_ops.parts import Carry, Job, Part, parts_of
 from taylor_ops.progress import Progress
 from taylor_ops.series.bound import Bound
-from taylor_ops.series.ladder import Expansions, terms
+from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.layout import Layout
 from taylor_ops.series.plan import Plan
 from taylor_ops.source.files import tokenizer_files
 from taylor_ops.storage.files import (
     disk_errors_explained,
     folder_that_appears_whole,
-    read_json,
     require_free,
     scratch_beside,
 )
 from taylor_ops.storage.record import Record
 
 _PART_RECORD = "part.json"
-
-
-class LayerConversion(Record):
-    """What became of one MLP with `neurons`, `clear` of which keep their output weights.
-
-    columns: of the terms, and one for each in clear. mean_order: of the others.
-    truncation, rounding, marking: parts of the a-priori bound on the error of its output, as fractions of its median
-    norm over the calibration text; marking is what a mark of the recipient adds, 0 without one.
-    """
-
-    path: str
-    neurons: int
-    clear: int = 0
-    columns: int
-    mean_order: float
-    max_order: int
-    truncation: float
-    rounding: float
-    marking: float = 0.0
-
-    @property
-    def bound(self) -> float:
-        """All its parts together."""
-        return self.truncation + self.rounding + self.marking
-
-
-class ConvertedModel(Record):
-    """A converted model in a folder: loadable, without card and manifest.
-
-    neurons_protected of neurons_total have no output weights in the folder. bytes: of all tensors. mark: whose copy it
-    is, None where it is nobody's.
-    """
-
-    plan: Plan
-    neurons_protected: int
-    neurons_total: int
-    bytes: int
-    original_bytes: int
-    layers: tuple[LayerConversion, ...]
-    mark: MarkedCopy | None = None
-
-
-def expansions_of(original: Original, ranges_file: Path, conversion: Conversion) -> Expansions:
-    """The expansions of a model from its captured ranges."""
-    return Expansions(ranges_file, original.activation, conversion)
 
 
 class _Converted(Record):
@@ -235,7 +187,7 @@ def _convert_part(job: Job, original: Original, expansions: Expansions) -> None:
     with disk_errors_explained(folder, _bytes_of(job)), scratch_beside(folder) as scratch:
         partial = Path(scratch) / folder.name
         partial.mkdir()
-        tensors = _part_tensors(original, expansions, plan, dtype, job.part, note, job.place)
+        tensors = part_tensors(original, expansions, plan, dtype, job.part, note, job.place)
         write_shards(partial, tensors, job.conversion.shard_bytes)
         _Converted(layers=tuple(layers), widths=widths).write(partial / _PART_RECORD)
         try:
@@ -256,72 +208,6 @@ def _finished(folders: Sequence[Path]) -> list[_Converted]:
             "give the workers and this machine one shared file system for --artifacts and the source",
         )
     return [_Converted.read(folder / _PART_RECORD) for folder in folders]
-
-
-def converted_tensors(
-    original: Original, expansions: Expansions, plan: Plan, dtype_name: str
-) -> Iterator[tuple[str, Tensor | ByRows]]:
-    """Names and tensors of the whole converted model, made one by one."""
-    for part in parts_of(original, plan):
-        yield from _part_tensors(original, expansions, plan, DTYPES[dtype_name], part, lambda _path, _layout: None)
-
-
-def _part_tensors(
-    original: Original,
-    expansions: Expansions,
-    plan: Plan,
-    dtype: torch.dtype,
-    part: Part,
-    note: Callable[[str, Layout], None],
-    device: torch.device = CPU,
-) -> Iterator[tuple[str, Tensor | ByRows]]:
-    """Names and tensors of one part, made one by one; `note` is told the layout of each MLP."""
-    for name in part.names:
-        yield name, _cast(original.tensor(name), dtype)
-    for mlp in part.mlps:
-        stacked = expansions.layout(mlp.path, plan)
-        for name, tensor in mlp_tensors_by_rows(original.weights(mlp), stacked, dtype, device).items():
-            yield f"{mlp.path}.{name}", tensor
-        note(mlp.path, stacked)
-    if original.mlps[0] in part.mlps:
-        yield original.guard, torch.zeros(1, dtype=dtype)
-
-
-def is_bundle(folder: Path) -> bool:
-    """Whether a folder holds a model with Taylor MLPs."""
-    try:
-        return "taylor_mlp" in read_json(folder / "config.json")
-    except (OSError, ValueError):
-        return False
-
-
-def mlp_tensors(weights: MlpWeights, stacked: Layout, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Tensors of one Taylor MLP by name: input layers in the new order of neurons, terms and intervals."""
-    tensors = mlp_tensors_by_rows(weights, stacked, dtype)
-    return {name: tensor.whole() if isinstance(tensor, ByRows) else tensor for name, tensor in tensors.items()}
-
-
-def mlp_tensors_by_rows(
-    weights: MlpWeights, stacked: Layout, dtype: torch.dtype, device: torch.device = CPU
-) -> dict[str, Tensor | ByRows]:
-    """The same with the terms a few rows at a time, made on `device`."""
-    inputs = {
-        "gate.weight": weights.gate,
-        "gate.bias": weights.gate_bias,
-        "up.weight": weights.up,
-        "up.bias": weights.up_bias,
-    }
-    tensors: dict[str, Tensor | ByRows] = {
-        name: _cast(tensor[stacked.permutation], dtype) for name, tensor in inputs.items() if tensor is not None
-    }
-    tensors["terms.weight"] = terms(weights.down, stacked, dtype, device)
-    if weights.down_bias is not None:
-        tensors["terms.bias"] = _cast(weights.down_bias, dtype)
-    return tensors | {name: getattr(stacked, name).to(dtype) for name in INTERVAL_PARAMETERS}
-
-
-def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _summary(path: str, stacked: Layout, bound: Bound) -> LayerConversion:

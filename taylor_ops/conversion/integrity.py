@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from taylor_ops.config.conversion import Conversion
-from taylor_ops.convert import converted_tensors, expansions_of
+from taylor_ops.conversion.terms import converted_tensors, expansions_of
 from taylor_ops.errors import GateRejected
 from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.model.original import Original

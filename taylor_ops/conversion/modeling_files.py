@@ -103,3 +103,11 @@ def write_config(
         "taylor_mlp": taylor_entry(original, plan, widths, clear),
     }
     write_text(folder / "config.json", canonical_json(config))
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a model with Taylor MLPs."""
+    try:
+        return "taylor_mlp" in read_json(folder / "config.json")
+    except (OSError, ValueError):
+        return False

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from taylor_ops.convert import mlp_tensors, mlp_tensors_by_rows
+from taylor_ops.conversion.modeling_files import taylor_entry
+from taylor_ops.conversion.terms import mlp_tensors, mlp_tensors_by_rows
 from taylor_ops.errors import WorkFailed
-from taylor_ops.loadable import taylor_entry
 from taylor_ops.model.original import Original
 from taylor_ops.model.shards import write_tensors
 from taylor_ops.modeling.taylor_mlp import install
