@@ -22,8 +22,8 @@ import torch
 from rich.console import Console
 
 from benchmarks.command import typed
+from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.audit import AuditRecord, audit, named
-from taylor_ops.audit.conditions import Conditions
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.release import ReleaseConfig

@@ -32,10 +32,10 @@ from torch import Tensor
 
 from benchmarks import descendants as become
 from benchmarks.command import typed
-from taylor_ops.audit import rank_one
-from taylor_ops.audit.layer import ProtectedLayer
+from taylor_ops.attacks import rank_one
+from taylor_ops.attacks.protected_layer import ProtectedLayer
+from taylor_ops.attacks.target import Target
 from taylor_ops.audit.rebuilt import held_out
-from taylor_ops.audit.target import Target
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.evidence import STRENGTH

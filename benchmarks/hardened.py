@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from taylor_ops.audit.intervals import intervals_of
-from taylor_ops.audit.layer import ProtectedLayer
-from taylor_ops.audit.rank_one import neurons_of_equal_order
-from taylor_ops.audit.ratios import divided, observed
+from taylor_ops.attacks.intervals import intervals_of
+from taylor_ops.attacks.protected_layer import ProtectedLayer
+from taylor_ops.attacks.rank_one import neurons_of_equal_order
+from taylor_ops.attacks.ratios import divided, observed
 from taylor_ops.modeling.taylor_mlp import basis_features
 from taylor_ops.series.expansion import coefficients, evaluate, fit
 

@@ -10,24 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from taylor_ops.audit import (
-    collapse,
-    distillation,
-    fine_tuning,
-    least_squares,
-    lora,
-    rank_one,
-    ratios,
-    warm_distillation,
-)
-from taylor_ops.audit.conditions import Conditions
-from taylor_ops.audit.layer import Attack
+from taylor_ops.attacks import collapse, distillation, fine_tuning, least_squares, rank_one, ratios
+from taylor_ops.attacks import distillation as warm_distillation
+from taylor_ops.attacks import fine_tuning as lora
+from taylor_ops.attacks.conditions import Conditions
+from taylor_ops.attacks.protected_layer import Attack
+from taylor_ops.attacks.target import Target
+from taylor_ops.attacks.training import Training
 from taylor_ops.audit.rebuilt import measured_against
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.run import Run
-from taylor_ops.audit.target import Target
 from taylor_ops.audit.timing import Compiled, timed_compiled
-from taylor_ops.audit.training import Training
 from taylor_ops.config.audit import AttackName, Audit
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.texts import TextSource

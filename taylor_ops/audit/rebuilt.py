@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from taylor_ops.audit.conditions import Conditions
+from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.audit.result import Rebuilt
 from taylor_ops.audit.timing import timed
 from taylor_ops.config.audit import Audit

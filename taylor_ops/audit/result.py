@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from taylor_ops.attacks.record import Task
 from taylor_ops.storage.record import Record
 
 
@@ -39,25 +40,6 @@ class Rebuilt(Record):
     kl_max: float
     top1_agreement: float
     residual: Timed | None
-
-
-class Task(Record):
-    """What training for a task did to the loss on text of it that was held out, in nats a token.
-
-    loss_before: with the withheld weights at random. loss_after: as trained. loss_original: of the original, untrained.
-    """
-
-    tokens_trained: int
-    tokens_held_out: int
-    loss_before: float
-    loss_after: float
-    loss_original: float
-
-    @property
-    def regained(self) -> float:
-        """Share of the loss that random weights cost which training won back; above 1 where it beats the original."""
-        lost = self.loss_before - self.loss_original
-        return (self.loss_before - self.loss_after) / lost if lost > 0 else 1.0
 
 
 class AttackResult(Record):

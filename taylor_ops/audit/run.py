@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taylor_ops.audit.conditions import Conditions
-from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
-from taylor_ops.audit.result import AttackResult, Rebuilt, Score, Task
-from taylor_ops.audit.target import Target
-from taylor_ops.audit.training import Training, trained
+from taylor_ops.attacks.conditions import Conditions
+from taylor_ops.attacks.protected_layer import Attack, ProtectedLayer, Recovered
+from taylor_ops.attacks.record import Task
+from taylor_ops.attacks.target import Target
+from taylor_ops.attacks.training import Training, trained
+from taylor_ops.audit.result import AttackResult, Rebuilt, Score
 from taylor_ops.config.audit import Audit
 from taylor_ops.machine.usage import measured
 from taylor_ops.model.original import MlpWeights, Original

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from taylor_ops.audit.conditions import Conditions
+from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.audit.result import Timed
 from taylor_ops.calibration import slowdown_of, timed_pairs
 from taylor_ops.errors import WorkFailed

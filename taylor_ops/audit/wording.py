@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taylor_ops.audit.result import Task, Timed
+from taylor_ops.attacks.record import Task
+from taylor_ops.audit.result import Timed
 from taylor_ops.presentation.wording import count, figure, fixed, percent
 
 _NEARLY_ALL = 0.9

@@ -11,21 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from taylor_ops.audit import (
-    ATTACKS,
-    TRAININGS,
-    audit,
-    distillation,
-    intervals,
-    least_squares,
-    named,
-    rank_one,
-    ratios,
-    sampling,
-)
-from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
+from taylor_ops.attacks import distillation, intervals, least_squares, protected_layer, rank_one, ratios
+from taylor_ops.attacks.protected_layer import Attack, ProtectedLayer, Recovered
+from taylor_ops.attacks.target import Target
+from taylor_ops.audit import ATTACKS, TRAININGS, audit, named
 from taylor_ops.audit.result import AttackResult
-from taylor_ops.audit.target import Target
 from taylor_ops.config.audit import AttackName, Audit, Thresholds
 from taylor_ops.errors import BadInput
 from taylor_ops.model.loading import load_original
@@ -196,7 +186,7 @@ def test_least_squares_on_features_without_their_gates_fails(llama: Sample, monk
     def without_gates(layer: ProtectedLayer, inputs: Tensor) -> Tensor:
         return layer.activation.value(inputs.double() @ layer.tensor("gate.weight").double().T)
 
-    monkeypatch.setattr(sampling, "features", without_gates)
+    monkeypatch.setattr(protected_layer, "features", without_gates)
     assert attacked(llama, "least_squares").recovered_1pct < 0.1
 
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from taylor_ops.audit import ATTACKS, TRAININGS, audit, collapse, distillation, lora, training
-from taylor_ops.audit.conditions import Conditions
+from taylor_ops.attacks import collapse, distillation, fine_tuning, training
+from taylor_ops.attacks.conditions import Conditions
+from taylor_ops.audit import ATTACKS, TRAININGS, audit
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.latency import Latency
@@ -81,7 +82,7 @@ def test_trained_weights_stand_where_those_of_the_original_do(
 def test_an_adapter_of_rank_three_changes_weights_by_a_matrix_of_rank_three() -> None:
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(12, 20, generator=generator)
-    adapted = lora.adjustable(start, Audit(lora_rank=3), generator)
+    adapted = fine_tuning.adjustable(start, Audit(lora_rank=3), generator)
     assert torch.equal(adapted.made(), start)
     with torch.no_grad():
         adapted.leaves[0].normal_(generator=generator)
@@ -137,7 +138,7 @@ def test_distillation_from_terms_of_the_wrong_neurons_fails_the_same_test(
     def shifted(features: Tensor, outputs: Tensor, steps: int, start: Tensor) -> Tensor:
         return distillation.trained(features, outputs, steps, start.roll(1, dims=1))
 
-    monkeypatch.setattr("taylor_ops.audit.warm_distillation.trained", shifted)
+    monkeypatch.setattr("taylor_ops.attacks.distillation.trained", shifted)
     with pytest.raises(AssertionError):
         require_directions(distilled(llama, "warm_distillation", 1))
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from benchmarks.descendants import fine_tuned, in_bfloat16, lora_tuned, merged, noisy, pruned, rounded_to
-from taylor_ops.audit import rank_one
-from taylor_ops.audit.layer import ProtectedLayer
-from taylor_ops.audit.target import Target
+from taylor_ops.attacks import rank_one
+from taylor_ops.attacks.protected_layer import ProtectedLayer
+from taylor_ops.attacks.target import Target
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.evidence import STRENGTH as DEFAULT
 from taylor_ops.errors import BadInput

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taylor_ops.audit.layer import INPUTS, ProtectedLayer
+from taylor_ops.attacks.protected_layer import INPUTS, ProtectedLayer
 from taylor_ops.errors import WorkFailed
 from taylor_ops.machine.devices import DTYPES
 from taylor_ops.model.architectures import Mlp

@@ -1,9 +1,4 @@
-"""Layerwise distillation: train the output weights of the original architecture to give what the bundle's layer gives.
-
-The input layers are public and taken as they are; the output weights start at random. A student that fits has the
-withheld weights only as far as its budget goes: it is the attack of one who knows training and no algebra, which the
-paper on TaylorMLP (arXiv 2410.05331) tries too, from random initialisation.
-"""
+"""Attacks by distillation: output weights trained on the outputs of a protected MLP, from nothing or from an attack."""
 
 from __future__ import annotations
 
@@ -12,8 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
-from taylor_ops.audit.sampling import sampled
+from taylor_ops.attacks.protected_layer import Attack, ProtectedLayer, Recovered, sampled
 from taylor_ops.config.audit import Audit
 
 _BATCH = 256
@@ -63,4 +57,22 @@ ATTACK = Attack(
     "looked at",
     budget=budget,
     recover=recover,
+)
+
+
+def recover_warm(layer: ProtectedLayer, settings: Audit) -> Recovered:
+    """Withheld weights of one layer as `settings.steps` steps of Adam from its terms of order 1 find them."""
+    features, outputs = sampled(layer, settings.samples)
+    width = layer.protected
+    start = layer.theta[:, width : 2 * width]
+    return Recovered(trained(features.float(), outputs.float(), settings.steps, start))
+
+
+WARM = Attack(
+    name="warm_distillation",
+    source="distillation as in arXiv 2410.05331, from what the bundle states instead of from random",
+    assumptions="the attacker can run the bundle's layers on inputs of their choice and trains a copy that starts at "
+    "the stored terms of order 1",
+    budget=budget,
+    recover=recover_warm,
 )

@@ -8,7 +8,7 @@ which phi is known: the collapse of polynomials to the function they expand is w
 
 from __future__ import annotations
 
-from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
+from taylor_ops.attacks.protected_layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.config.audit import Audit
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taylor_ops.audit.intervals import intervals_of
-from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
+from taylor_ops.attacks.intervals import intervals_of
+from taylor_ops.attacks.protected_layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.config.audit import Audit
 from taylor_ops.series.expansion import coefficients, fit
 

@@ -1,15 +1,32 @@
-"""LoRA: low-rank adapters on random output weights are trained on a downstream text (arXiv 2106.09685)."""
+"""Attacks by fine-tuning on text: all output weights, or low-rank changes of every projection (LoRA)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from taylor_ops.audit.training import STEP_TOKENS, Adjustable, Training
+from taylor_ops.attacks.training import STEP_TOKENS, Adjustable, Training
 from taylor_ops.config.audit import Audit
 
 
-def adjustable(start: Tensor, settings: Audit, generator: torch.Generator) -> Adjustable:
+def adjustable(start: Tensor, _settings: Audit, _generator: torch.Generator) -> Adjustable:
+    """All weights [H, P], one by one."""
+    leaf = start.clone().requires_grad_()
+    return Adjustable([leaf], lambda: leaf)
+
+
+TRAINING = Training(
+    name="fine_tuning",
+    source="arXiv 2410.05331, defence against fine-tuning",
+    assumptions="the attacker has the bundle and a text of the task; the withheld weights start at random, no term is "
+    "looked at",
+    budget=lambda settings: f"{settings.tuning_steps} steps of Adam, {STEP_TOKENS} tokens each",
+    rate=2e-3,
+    adjustable=adjustable,
+)
+
+
+def low_rank(start: Tensor, settings: Audit, generator: torch.Generator) -> Adjustable:
     """Random weights [H, P] that stay, plus a product of rank `settings.lora_rank` that starts at zero."""
     height, width = start.shape
     rank = min(settings.lora_rank, height, width)
@@ -18,7 +35,7 @@ def adjustable(start: Tensor, settings: Audit, generator: torch.Generator) -> Ad
     return Adjustable([up, down], lambda: start + up @ down)
 
 
-TRAINING = Training(
+LORA = Training(
     name="lora",
     source="arXiv 2410.05331, defence against fine-tuning; LoRA is arXiv 2106.09685",
     assumptions="the attacker has the bundle and a text of the task; the withheld weights stay random and get "
@@ -27,5 +44,5 @@ TRAINING = Training(
         f"rank {settings.lora_rank}, {settings.tuning_steps} steps of Adam, {STEP_TOKENS} tokens each"
     ),
     rate=5e-3,
-    adjustable=adjustable,
+    adjustable=low_rank,
 )

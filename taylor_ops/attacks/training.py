@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from taylor_ops.audit.conditions import Conditions
-from taylor_ops.audit.layer import ProtectedLayer
-from taylor_ops.audit.result import Task
-from taylor_ops.audit.target import Target
+from taylor_ops.attacks.conditions import Conditions
+from taylor_ops.attacks.protected_layer import ProtectedLayer
+from taylor_ops.attacks.record import Task
+from taylor_ops.attacks.target import Target
 from taylor_ops.config.audit import Audit
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.devices import room_for_weights

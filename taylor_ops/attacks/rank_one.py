@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
+from taylor_ops.attacks.protected_layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.config.audit import Audit
 from taylor_ops.series.expansion import evaluate
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from taylor_ops.audit.layer import Attack, ProtectedLayer, Recovered
-from taylor_ops.audit.sampling import sampled
+from taylor_ops.attacks.protected_layer import Attack, ProtectedLayer, Recovered, sampled
 from taylor_ops.config.audit import Audit
 
 _SMALLEST_SHARE = 1e-11
