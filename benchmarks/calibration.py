@@ -29,14 +29,16 @@ from rich.table import Table
 from benchmarks.command import typed
 from benchmarks.rounding import CPU, SOURCE
 from flows.command_line import quiet_tools
-from taylor_ops.calibration import slowdown_of, steady_pairs
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import Latency
 from taylor_ops.config.texts import Calibration
 from taylor_ops.conversion.convert import convert
 from taylor_ops.errors import ReleaseError
-from taylor_ops.latency import LatencyRecord, calibrate, pairs_of
+from taylor_ops.latency.calibrate import calibrate
+from taylor_ops.latency.judging import slowdown_of, steady_pairs
+from taylor_ops.latency.record import LatencyRecord
+from taylor_ops.latency.timing import pairs_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_in_memory
 from taylor_ops.source.resolve import resolve

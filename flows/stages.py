@@ -33,7 +33,8 @@ from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.evidence.marking import MarkedModel
 from taylor_ops.exactness import ExactnessRecord
 from taylor_ops.hub_fetch import Reference, fetch
-from taylor_ops.latency import LatencyRecord
+from taylor_ops.latency.record import LatencyRecord
+from taylor_ops.latency.transfer import require_devices
 from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.leaked_texts import this_machine
 from taylor_ops.leaks import NoLeak, require_no_leak
@@ -68,7 +69,6 @@ from taylor_ops.stages import (
 )
 from taylor_ops.storage.stage_cache import kept_beside, kept_under_key
 from taylor_ops.texts.readable import require_readable
-from taylor_ops.transfer import require_devices
 from taylor_ops.verify import Verified
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import task
 
 from flows.stage import Release
-from taylor_ops import latency as latencies
-from taylor_ops import transfer as transfers
 from taylor_ops.capture.record import CapturedRanges
-from taylor_ops.latency import LatencyRecord
+from taylor_ops.latency import calibrate as latencies
+from taylor_ops.latency import transfer as transfers
+from taylor_ops.latency.record import LatencyRecord
 from taylor_ops.machine.devices import device_named
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.stages import CALIBRATE, TRANSFER, inputs_of_calibrate, inputs_of_transfer

@@ -14,13 +14,12 @@ from typing import Any
 from taylor_ops.approval import Approval
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.claims import claims
-from taylor_ops.calibration import Pairs
 from taylor_ops.card import render_card
 from taylor_ops.card_plots import card_plots
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.record import IN_WORDS, ConvertedModel
 from taylor_ops.exactness import ExactnessRecord
-from taylor_ops.latency import LatencyRecord
+from taylor_ops.latency.record import LatencyRecord, Pairs
 from taylor_ops.signing.signers import sign_bundle, signer_of, statement_of
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.files import canonical_json, folder_that_appears_whole, link_or_copy, sha256_of_tree, write_text

@@ -9,7 +9,7 @@ from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.config.audit import Audit
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord
-from taylor_ops.latency import DeviceSlowdown, LatencyRecord
+from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord
 from taylor_ops.layer_checks import LayerError
 from taylor_ops.leaks import NoLeak
 from taylor_ops.presentation.wording import count, figure, fixed, markdown_table, percent

@@ -13,22 +13,23 @@ from typing import NamedTuple
 
 from taylor_ops.capture.capture import states_bytes
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.cost import Cost, bytes_of_a_column, cost_of_a_column
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput
-from taylor_ops.latency import MOST_FIXED, bytes_side_by_side, most_expected
+from taylor_ops.latency.calibrate import MOST_FIXED, most_expected
+from taylor_ops.latency.candidates import bytes_side_by_side
+from taylor_ops.latency.column_cost import Cost, bytes_of_a_column, cost_of_a_column
+from taylor_ops.latency.out_of_reach import out_of_reach
+from taylor_ops.latency.transfer import require_devices
 from taylor_ops.machine.devices import DTYPES, device_named, free_memory, room_in
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.probe import Orders, Times, orders_of, times_of
 from taylor_ops.progress import Progress
-from taylor_ops.reach import out_of_reach
 from taylor_ops.source.resolve import origin_of
 from taylor_ops.source_here import SourceHere, source_here
 from taylor_ops.storage.files import disk_errors_explained, size
 from taylor_ops.storage.record import Record
 from taylor_ops.texts.readable import require_readable
-from taylor_ops.transfer import require_devices
 
 # What a bundle costs is this uncertain: a target just outside of what that gives may still be met.
 _DOUBT = 0.2

@@ -18,22 +18,16 @@ from typing import Any
 
 import torch
 
-from taylor_ops.calibration import slowdown_of
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.latency import Latency
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.in_memory import convert_in_memory
 from taylor_ops.conversion.terms import expansions_of, mlp_tensors
-from taylor_ops.cost import LEAST_COST, ORIGINAL, Cost, Timed, cost_of_a_column, costs_of
 from taylor_ops.errors import BadInput
-from taylor_ops.latency import (
-    bytes_side_by_side,
-    decode_seconds,
-    head_seconds,
-    layers_that_fit,
-    pairs_of,
-    read_prompt,
-)
+from taylor_ops.latency.candidates import bytes_side_by_side, layers_that_fit
+from taylor_ops.latency.column_cost import LEAST_COST, ORIGINAL, Cost, Timed, cost_of_a_column, costs_of
+from taylor_ops.latency.judging import slowdown_of
+from taylor_ops.latency.timing import decode_seconds, head_seconds, pairs_of, read_prompt
 from taylor_ops.machine.devices import DTYPES, device_named, room_for_weights
 from taylor_ops.machine.threads import on_one_thread
 from taylor_ops.model.loading import load_original, load_tokenizer

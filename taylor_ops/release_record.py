@@ -11,12 +11,11 @@ from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult, Timed
 from taylor_ops.audit.timing import Compiled
 from taylor_ops.bundle import BundleRecord
-from taylor_ops.calibration import Trial
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.record import ConvertedModel, LayerConversion, MarkedCopy
 from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
-from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
+from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Trial
 from taylor_ops.layer_checks import LayerError
 from taylor_ops.leaks import NoLeak
 from taylor_ops.published import Published

@@ -8,11 +8,11 @@ import torch
 from pydantic import ConfigDict, Field, ValidationError
 
 from taylor_ops.bundle import MANIFEST
-from taylor_ops.calibration import judged_pairs, slowdown_of, timed_pairs
 from taylor_ops.config.conversion import DtypeName
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.latency import pairs_of
+from taylor_ops.latency.judging import judged_pairs, slowdown_of, timed_pairs
+from taylor_ops.latency.timing import pairs_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_in_memory
 from taylor_ops.progress import Progress

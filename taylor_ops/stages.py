@@ -24,7 +24,9 @@ from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.evidence.marking import Copy
 from taylor_ops.evidence.stage import mark
 from taylor_ops.exactness import ExactnessRecord, validate
-from taylor_ops.latency import LatencyRecord, calibrate
+from taylor_ops.latency.calibrate import calibrate
+from taylor_ops.latency.record import LatencyRecord, Transfer
+from taylor_ops.latency.transfer import transfer
 from taylor_ops.leaked_texts import Machine
 from taylor_ops.leaks import NoLeak, require_no_leak
 from taylor_ops.machine.devices import device_description, device_named, processor
@@ -34,7 +36,6 @@ from taylor_ops.source.resolve import resolve, stamp
 from taylor_ops.storage.record import Record
 from taylor_ops.storage.stage_cache import stage_key
 from taylor_ops.texts.prompts import text_hashes
-from taylor_ops.transfer import Transfer, transfer
 from taylor_ops.verify import Verified, verify
 
 R = TypeVar("R", bound=Record)

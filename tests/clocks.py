@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from taylor_ops.latency import Behind
+from taylor_ops.latency.timing import Behind
 
 Seconds = Callable[[Any, Any, int], float]
 

@@ -12,7 +12,7 @@ import torch
 import transformers.dynamic_module_utils
 from transformers.utils import logging as transformers_logging
 
-from taylor_ops import disturbance
+from taylor_ops.latency import timing
 from tests.prefect_database import made_once
 
 
@@ -34,7 +34,7 @@ def apart_from_what_runs_beside(tmp_path_factory: pytest.TempPathFactory) -> Ite
         scratch = str(tmp_path_factory.mktemp("modules"))
         patch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", scratch)
         # A share of a machine says nothing: what is timed here stands for a clock.
-        patch.setattr(disturbance, "waited", dict)
+        patch.setattr(timing, "waited", dict)
         transformers_logging.disable_progress_bar()
         # What is imported stays, and every model that is loaded has all that is not frozen looked through.
         gc.freeze()

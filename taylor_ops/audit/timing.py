@@ -9,9 +9,9 @@ import torch
 
 from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.audit.result import Timed
-from taylor_ops.calibration import slowdown_of, timed_pairs
 from taylor_ops.errors import WorkFailed
-from taylor_ops.latency import pairs_of
+from taylor_ops.latency.judging import slowdown_of, timed_pairs
+from taylor_ops.latency.timing import pairs_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import is_partly_on_disk, load_in_memory
 from taylor_ops.storage.files import read_json

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from taylor_ops import consumer, latency, verify
+from taylor_ops import consumer, verify
+from taylor_ops.latency import timing
 from tests.clocks import of_each
 from tests.prefect_database import temporary_server
 from tests.tiny_models import save_tiny_model
 
 
 @of_each
-def decode_seconds(model: Any, _behind: latency.Behind, new_tokens: int) -> float:
+def decode_seconds(model: Any, _behind: timing.Behind, new_tokens: int) -> float:
     """Stands in for the clock: a decode step takes as long as reading the model's bytes at 1 GB/s would."""
     return new_tokens * float(sum(p.numel() * p.element_size() for p in model.parameters())) / 1e9
 
@@ -62,7 +63,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def simulated_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """`decode_seconds` in place of the clock."""
-    monkeypatch.setattr(latency, "decode_seconds", decode_seconds)
+    monkeypatch.setattr(timing, "decode_seconds", decode_seconds)
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from flows import release as released
 from flows import stage, stages
 from flows.expected import Expected
 from flows.overrides import Overrides
-from taylor_ops import latency
 from taylor_ops.capture.resumable import Unfinished
 from taylor_ops.conversion import convert, parts
+from taylor_ops.latency import timing
 from taylor_ops.model import shards
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.report import Plot
@@ -115,5 +115,5 @@ def release(
     watch_stages(Path(artifacts))
     watch_parts(Path(artifacts))
     parts._PART_VALUES = 0
-    latency.decode_seconds = decode_seconds
+    timing.decode_seconds = decode_seconds
     return released.release.fn(config, overrides, artifacts, expected)

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import latency, probe
+from taylor_ops import probe
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
 from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.latency import timing
 from taylor_ops.model.original import Original
 from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.plan import Plan
@@ -143,6 +144,6 @@ def clock_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     def by_bytes() -> Any:
         return of_each(lambda model, _behind, tokens: seconds_of_bytes(model, tokens))
 
-    monkeypatch.setattr(latency, "decode_seconds", by_bytes())
+    monkeypatch.setattr(timing, "decode_seconds", by_bytes())
     monkeypatch.setattr(probe, "decode_seconds", by_bytes())
-    monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.0)
+    monkeypatch.setattr(timing._Clock, "seconds", lambda _self: 0.0)

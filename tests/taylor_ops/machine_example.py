@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from taylor_ops.calibration import Sample, Trial, search
 from taylor_ops.config.latency import Latency
+from taylor_ops.latency.judging import Sample
+from taylor_ops.latency.record import Trial
+from taylor_ops.latency.search import search
 from taylor_ops.series.plan import Plan
 from tests.taylor_ops.conftest import silent
 

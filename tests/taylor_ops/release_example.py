@@ -9,7 +9,6 @@ from typing import Any
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult, Rebuilt, Timed
 from taylor_ops.bundle import BundleRecord, Findings
-from taylor_ops.calibration import Trial
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.card import Card
 from taylor_ops.config.conversion import Conversion
@@ -26,7 +25,7 @@ from taylor_ops.exactness import (
     Perplexity,
     RecordedContinuation,
 )
-from taylor_ops.latency import DeviceSlowdown, LatencyRecord, ShapeSlowdown
+from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Trial
 from taylor_ops.layer_checks import LayerError, RangeUse
 from taylor_ops.published import Published
 from taylor_ops.release_record import ReleaseRecord, StageCost, release_record

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import latency
 from taylor_ops.attacks import collapse, training
 from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.attacks.protected_layer import ProtectedLayer
@@ -21,6 +20,7 @@ from taylor_ops.config.audit import Audit
 from taylor_ops.config.latency import Latency
 from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import WorkFailed
+from taylor_ops.latency import timing as timing_room
 from taylor_ops.machine import devices
 from taylor_ops.model import loading
 from tests.clocks import of_each, restless
@@ -34,11 +34,11 @@ SETTINGS = Audit(attacks=("collapse",), prompts=6, new_tokens=8)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands in for the clock: a bundle takes four times as long as a dense model, a compiled one half as long."""
 
-    def decode_seconds(model: Any, _behind: latency.Behind, new_tokens: int) -> float:
+    def decode_seconds(model: Any, _behind: timing_room.Behind, new_tokens: int) -> float:
         plain = TAYLOR if type(model).__name__.startswith("Taylor") else DENSE
         return new_tokens * plain * (COMPILED if getattr(model, "is_compiled_here", False) else 1)
 
-    monkeypatch.setattr(latency, "decode_seconds", of_each(decode_seconds))
+    monkeypatch.setattr(timing_room, "decode_seconds", of_each(decode_seconds))
 
 
 def conditions(folder: Path, **changes: Any) -> Conditions:
@@ -110,7 +110,7 @@ def test_a_noisy_machine_is_told_by_the_record_and_ends_nothing(
     llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ratios = restless(2.0, 0.6)
-    monkeypatch.setattr(latency, "decode_seconds", lambda *_decoding: [1.0, next(ratios)])
+    monkeypatch.setattr(timing_room, "decode_seconds", lambda *_decoding: [1.0, next(ratios)])
     rebuilt = collapsed(llama, tmp_path).rebuilt
     assert rebuilt is not None
     assert rebuilt.residual is not None

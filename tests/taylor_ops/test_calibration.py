@@ -9,9 +9,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from taylor_ops.calibration import Sample, Trial, search
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, ReleaseError
+from taylor_ops.latency.judging import Sample
+from taylor_ops.latency.record import Trial
+from taylor_ops.latency.search import search
 from taylor_ops.series.plan import Plan
 from tests.taylor_ops.machine_example import LADDER, NEURONS, REMEDY, Machine, Slowdown, find, line, plan_of
 

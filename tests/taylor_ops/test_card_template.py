@@ -21,7 +21,7 @@ from taylor_ops.config.source import FolderSource
 from taylor_ops.config.texts import DatasetSource, TextSource
 from taylor_ops.config_file.read import ConfigErrors, read
 from taylor_ops.errors import BadInput
-from taylor_ops.latency import LatencyRecord
+from taylor_ops.latency.record import LatencyRecord
 from taylor_ops.storage.files import read_json, sha256_of
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import Sample

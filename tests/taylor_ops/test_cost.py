@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taylor_ops import cost as costs
-from taylor_ops.cost import LEAST_COST, ORIGINAL, Cost, Timed, costs_of, read_share
+from taylor_ops.latency import column_cost as costs
+from taylor_ops.latency.column_cost import LEAST_COST, ORIGINAL, Cost, Timed, costs_of, read_share
 
 
 def timed(cost: Cost, extra: float, spread: float = 0.0) -> Timed:

@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from taylor_ops import disturbance
-from taylor_ops.disturbance import Undisturbed, waited
 from taylor_ops.errors import WorkFailed
+from taylor_ops.latency import timing
+from taylor_ops.latency.timing import Undisturbed, waited
 
 
 class Machine:
@@ -18,8 +18,8 @@ class Machine:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, shares: list[float], lasts: float = 10.0) -> None:
         self.shares, self._lasts, self._now, self._waits, self._pairs = shares, lasts, 0.0, 0.0, 0
-        monkeypatch.setattr(disturbance.time, "monotonic", lambda: self._now)
-        monkeypatch.setattr(disturbance, "waited", lambda: {"one": 0.0, "two": self._waits})
+        monkeypatch.setattr(timing.time, "monotonic", lambda: self._now)
+        monkeypatch.setattr(timing, "waited", lambda: {"one": 0.0, "two": self._waits})
 
     def pair(self) -> tuple[float, float]:
         self._now += self._lasts

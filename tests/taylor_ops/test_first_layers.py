@@ -11,7 +11,7 @@ import torch
 from taylor_ops import probe
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.errors import BadInput
-from taylor_ops.latency import layers_that_fit
+from taylor_ops.latency.candidates import layers_that_fit
 from taylor_ops.model.original import Original
 from taylor_ops.preflight import preflight
 from taylor_ops.series.plan import Plan

@@ -11,22 +11,17 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import cost, latency
 from taylor_ops.config.latency import Latency
 from taylor_ops.conversion.in_memory import convert_in_memory
 from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.latency import (
-    Behind,
-    Candidates,
-    LatencyRecord,
-    calibrate,
-    decode_seconds,
-    layers_that_fit,
-    pairs_of,
-    read_prompt,
-    scaled,
-)
+from taylor_ops.latency import calibrate as latency
+from taylor_ops.latency import candidates as candidates_room
+from taylor_ops.latency import column_cost, timing
+from taylor_ops.latency.calibrate import calibrate
+from taylor_ops.latency.candidates import Candidates, layers_that_fit
+from taylor_ops.latency.record import LatencyRecord
+from taylor_ops.latency.timing import Behind, decode_seconds, pairs_of, read_prompt, scaled
 from taylor_ops.model.loading import load_bundle, load_original
 from taylor_ops.model.original import Original
 from taylor_ops.series import ladder as plan
@@ -74,7 +69,7 @@ def test_the_first_layers_of_an_original_are_a_model_of_its_own(gated_or_plain: 
 def test_fewer_layers_give_the_slowdown_of_all(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = calibrate(llama.original, llama.ranges, llama.conversion, SETTINGS, CPU, 0, silent)
     assert (whole.layers_measured, whole.layers) == (2, 2)
-    monkeypatch.setattr(latency, "layers_that_fit", lambda *_given: 1)
+    monkeypatch.setattr(candidates_room, "layers_that_fit", lambda *_given: 1)
     part = calibrate(llama.original, llama.ranges, llama.conversion, SETTINGS, CPU, 0, silent)
     assert (part.layers_measured, part.layers) == (1, 2)
     assert part.achieved.slowdown == pytest.approx(12, rel=0.03)
@@ -85,14 +80,14 @@ def test_fewer_layers_give_the_slowdown_of_all(llama: Sample, monkeypatch: pytes
 @pytest.mark.usefixtures("clock_of_bytes")
 def test_every_candidate_is_timed_on_the_same_layers(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     timed: set[int] = set()
-    by_bytes, fits = latency.decode_seconds, [1, 2, 2, 2]
+    by_bytes, fits = timing.decode_seconds, [1, 2, 2, 2]
 
     def noted(model: Any, behind: Behind, new_tokens: int) -> float:
         timed.add(len(model.model.layers))
         return by_bytes([model], [behind], new_tokens)[0]
 
-    monkeypatch.setattr(latency, "decode_seconds", of_each(noted))
-    monkeypatch.setattr(latency, "layers_that_fit", lambda *_given: fits.pop(0))
+    monkeypatch.setattr(timing, "decode_seconds", of_each(noted))
+    monkeypatch.setattr(candidates_room, "layers_that_fit", lambda *_given: fits.pop(0))
     found = chosen(llama)
     assert len(found.trials) > 1
     assert (timed, found.layers_measured) == ({1}, 1)
@@ -102,13 +97,13 @@ def test_every_candidate_is_timed_on_the_same_layers(llama: Sample, monkeypatch:
 def test_a_candidate_for_which_the_layers_are_too_many_is_refused(
     llama: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_bytes, original = latency.decode_seconds, Original(llama.original).layer_bytes(torch.float32) / 1e9
+    by_bytes, original = timing.decode_seconds, Original(llama.original).layer_bytes(torch.float32) / 1e9
 
     def cheaper(model: Any, behind: Behind, new_tokens: int) -> float:
         return new_tokens * original + (by_bytes([model], [behind], new_tokens)[0] - new_tokens * original) / 8
 
-    monkeypatch.setattr(latency, "decode_seconds", of_each(cheaper))
-    monkeypatch.setattr(cost, "read_share", lambda *_given: 1.0)
+    monkeypatch.setattr(timing, "decode_seconds", of_each(cheaper))
+    monkeypatch.setattr(column_cost, "read_share", lambda *_given: 1.0)
     expected = latency._dearest_expected
 
     def memory_for_it(*given: Any) -> Any:
@@ -159,9 +154,9 @@ def test_a_target_far_beyond_the_dearest_plan_is_refused_before_any_candidate_is
         raise MadeError
 
     monkeypatch.setattr(Candidates, "take", made)
-    monkeypatch.setattr(cost, "read_share", lambda *_given: 0.2)
+    monkeypatch.setattr(column_cost, "read_share", lambda *_given: 0.2)
     ladder, original = llama.expansions.ladder(), Original(llama.original)
-    per_column = cost.cost_of_a_column(original, torch.float32, CPU)
+    per_column = column_cost.cost_of_a_column(original, torch.float32, CPU)
     cheapest, dearest = (1 + per_column * (plan.columns - plan.neurons) for plan in (ladder[0], ladder[-1]))
     farthest = 1 + 2 * (dearest - 1) + 3
     with pytest.raises(BadInput, match="cannot be reached") as caught:
@@ -174,7 +169,7 @@ def test_a_target_far_beyond_the_dearest_plan_is_refused_before_any_candidate_is
 
 def test_seconds_are_scaled_but_for_those_of_the_head(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_original(llama.original, "float32", CPU)
-    monkeypatch.setattr(latency._Clock, "seconds", lambda _self: 0.5)
+    monkeypatch.setattr(timing._Clock, "seconds", lambda _self: 0.5)
     assert scaled(lambda: (1.5, 3.5), model, SETTINGS, 10)() == (10.5, 30.5)
     assert scaled(lambda: (0.4, 0.6), model, SETTINGS, 10)() == (0.5, pytest.approx(1.5))
 
@@ -195,7 +190,7 @@ def test_a_gpu_is_timed_on_its_own_stream_whichever_is_current(monkeypatch: pyte
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: told.append(("synchronize", str(device))))
-    clock = latency._Clock(torch.device("cuda:1"))
+    clock = timing._Clock(torch.device("cuda:1"))
     for _ in range(2):
         with clock.running():
             told.append(("step",))
@@ -263,12 +258,12 @@ def test_two_calibrations_of_the_same_inputs_are_equal_in_all_that_no_clock_deci
     llama: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert chosen(llama) == (first := chosen(llama))
-    by_bytes, slower = latency.decode_seconds, itertools.cycle([1.0, 1.003, 0.998])
+    by_bytes, slower = timing.decode_seconds, itertools.cycle([1.0, 1.003, 0.998])
 
     def disturbed(model: Any, behind: Behind, new_tokens: int) -> float:
         return next(slower) * by_bytes([model], [behind], new_tokens)[0]
 
-    monkeypatch.setattr(latency, "decode_seconds", of_each(disturbed))
+    monkeypatch.setattr(timing, "decode_seconds", of_each(disturbed))
     other = chosen(llama)
     assert other.trials[0].seconds_bundle != first.trials[0].seconds_bundle
     timed = {"slowdown", "ci95", "seconds_original", "seconds_bundle"}

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from taylor_ops.calibration import Sample, judged_pairs
 from taylor_ops.config.latency import Latency
-from taylor_ops.looks import ends, looks, median_rank, ranks_of_looks, ratio_interval, walsh_averages
+from taylor_ops.latency.intervals import ends, looks, median_rank, ranks_of_looks, ratio_interval, walsh_averages
+from taylor_ops.latency.judging import Sample, judged_pairs
 from tests.clocks import restless
 
 BAND = Latency(target_slowdown=4.0, tolerance=0.03)

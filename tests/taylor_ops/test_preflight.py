@@ -14,12 +14,13 @@ import torch
 from huggingface_hub import ModelInfo
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
-from taylor_ops import latency, preflight, probe
+from taylor_ops import preflight, probe
 from taylor_ops import source_here as places
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import BadInput
+from taylor_ops.latency import calibrate, timing
 from taylor_ops.model.original import Original
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.source import resolve as sources
@@ -50,7 +51,7 @@ class Usage(NamedTuple):
 def test_the_estimate_is_near_what_a_release_takes(llama: Sample, tmp_path: Path) -> None:
     artifacts = tmp_path / "artifacts"
     found = estimate(llama, artifacts)
-    calibrated = latency.calibrate(llama.original, llama.ranges, llama.conversion, _settings(12.0), CPU, 0, silent)
+    calibrated = calibrate.calibrate(llama.original, llama.ranges, llama.conversion, _settings(12.0), CPU, 0, silent)
     assert found.sample is not None
     assert (found.neurons, found.layers, found.sample.layers, found.sample.layers_timed) == (96, 2, 2, 2)
     assert (found.sample.tokens, found.sample.total_tokens, found.sample.captured) == (1024, 16384, False)
@@ -96,8 +97,8 @@ def test_a_device_that_has_a_target_and_is_not_here_is_refused_before_the_probe(
         preflight.preflight(config_of(llama, latency=settings), tmp_path, silent)
 
 
-def _settings(target: float) -> latency.Latency:
-    return latency.Latency(target_slowdown=target, prompt_tokens=4)
+def _settings(target: float) -> calibrate.Latency:
+    return calibrate.Latency(target_slowdown=target, prompt_tokens=4)
 
 
 @pytest.mark.parametrize("target", [1.01, 100.0])
@@ -170,7 +171,7 @@ class Clock:
     def __init__(self, factors: Sequence[float]) -> None:
         self._factors = cycle(factors)
 
-    def __call__(self, model: Any, _behind: latency.Behind, new_tokens: int) -> float:
+    def __call__(self, model: Any, _behind: timing.Behind, new_tokens: int) -> float:
         taylor = any(isinstance(module, TaylorMLP) for module in model.modules())
         return seconds_of_bytes(model, new_tokens) * (next(self._factors) if taylor else 1)
 
@@ -183,7 +184,7 @@ def test_a_busy_machine_is_named_and_refuses_no_target_that_bytes_allow(
     assert not quiet.sample.busy
     assert quiet.sample.pairs == 2 * 5
     target = quiet.reachable[1] * 0.9
-    monkeypatch.setattr(latency, "decode_seconds", of_each(Clock([0.1, 0.9, 0.2])))
+    monkeypatch.setattr(timing, "decode_seconds", of_each(Clock([0.1, 0.9, 0.2])))
     busy = estimate(llama, tmp_path, target_slowdown=target)
     assert busy.sample is not None
     assert busy.sample.busy
@@ -191,7 +192,7 @@ def test_a_busy_machine_is_named_and_refuses_no_target_that_bytes_allow(
     assert busy.reachable[1] < target
     assert "too busy" in shown(busy)
     # The same figures from a machine that is steady are believed.
-    monkeypatch.setattr(latency, "decode_seconds", of_each(Clock([0.2])))
+    monkeypatch.setattr(timing, "decode_seconds", of_each(Clock([0.2])))
     with pytest.raises(BadInput, match="cannot be reached"):
         estimate(llama, tmp_path, target_slowdown=target)
 
@@ -228,11 +229,11 @@ def test_what_is_fixed_beside_the_columns_is_no_cost_of_a_column(
 ) -> None:
     bare = estimate(llama, tmp_path)
 
-    def with_overhead(model: Any, _behind: latency.Behind, new_tokens: int) -> float:
+    def with_overhead(model: Any, _behind: timing.Behind, new_tokens: int) -> float:
         taylor = any(isinstance(module, TaylorMLP) for module in model.modules())
         return seconds_of_bytes(model, new_tokens) + taylor * 0.8 * new_tokens * _layer_bytes(llama) / 1e9
 
-    monkeypatch.setattr(latency, "decode_seconds", of_each(with_overhead))
+    monkeypatch.setattr(timing, "decode_seconds", of_each(with_overhead))
     found = estimate(llama, tmp_path)
     assert found.reachable == pytest.approx([slowdown + 0.8 for slowdown in bare.reachable], rel=0.01)
     with pytest.raises(BadInput, match="cannot be reached"):

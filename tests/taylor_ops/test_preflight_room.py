@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from taylor_ops import latency, preflight
+from taylor_ops import preflight
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.cost import Cost
 from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput, WorkFailed
+from taylor_ops.latency import calibrate, candidates
+from taylor_ops.latency.column_cost import Cost
 from taylor_ops.machine import devices
 from taylor_ops.model.original import Original
 from taylor_ops.probe import Orders, Times
@@ -75,15 +76,15 @@ def test_memory_must_have_room_for_the_candidates_that_the_calibration_may_want(
     llama: Sample, ladder: list[Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rooms: list[int] = []
-    usual = latency.layers_that_fit
+    usual = candidates.layers_that_fit
 
     def noted(source: Original, plan: Plan, dtype: torch.dtype, room: int) -> int:
-        rooms.append(latency.bytes_side_by_side(source, plan.columns, dtype, source.period))
+        rooms.append(candidates.bytes_side_by_side(source, plan.columns, dtype, source.period))
         return usual(source, plan, dtype, room)
 
-    monkeypatch.setattr(latency, "layers_that_fit", noted)
+    monkeypatch.setattr(candidates, "layers_that_fit", noted)
     settings = config_of(llama).latency
-    latency.calibrate(llama.original, llama.ranges, llama.conversion, settings, CPU, 0, silent)
+    calibrate.calibrate(llama.original, llama.ranges, llama.conversion, settings, CPU, 0, silent)
     needed = estimate(llama, tmp_path).least_bytes
     # Between two rungs: the preflight counts columns, of which no plan need have just as many.
     step = max(dearer.columns - rung.columns for rung, dearer in itertools.pairwise(ladder))

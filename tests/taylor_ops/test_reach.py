@@ -8,7 +8,7 @@ import pytest
 
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import Latency
-from taylor_ops.reach import out_of_reach, remedy_out_of_reach
+from taylor_ops.latency.out_of_reach import out_of_reach, remedy_out_of_reach
 from taylor_ops.series.activations import activation_named
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from taylor_ops import latency
 from taylor_ops import remeasure as remeasuring
 from taylor_ops.bundle import MANIFEST
-from taylor_ops.calibration import steady_pairs
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, WorkFailed
+from taylor_ops.latency import timing
+from taylor_ops.latency.judging import steady_pairs
 from taylor_ops.machine import devices as devices_room
 from taylor_ops.remeasure import Remeasured, remeasure
 from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
@@ -28,10 +28,10 @@ TRUE = 4.0
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stands in for the clock: a bundle takes four times as long as an original."""
 
-    def decode_seconds(model: Any, _behind: latency.Behind, new_tokens: int) -> float:
+    def decode_seconds(model: Any, _behind: timing.Behind, new_tokens: int) -> float:
         return new_tokens * (TRUE if type(model).__name__.startswith("Taylor") else 1.0)
 
-    monkeypatch.setattr(latency, "decode_seconds", of_each(decode_seconds))
+    monkeypatch.setattr(timing, "decode_seconds", of_each(decode_seconds))
 
 
 def manifest_of(sample: Sample, target: float) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from taylor_ops.calibration import Sample
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import ReleaseError, WorkFailed
+from taylor_ops.latency.judging import Sample
 from taylor_ops.series.plan import Plan
 from tests.taylor_ops.machine_example import LADDER, NEURONS, Machine, find, line
 

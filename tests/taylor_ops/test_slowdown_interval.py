@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taylor_ops.calibration import slowdown_of
+from taylor_ops.latency.judging import slowdown_of
 
 pair = st.tuples(st.floats(0.01, 10), st.floats(0.5, 20))
 pairs = st.lists(pair, min_size=5, max_size=40)

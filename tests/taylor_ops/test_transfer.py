@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import disturbance, latency, transfer
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
-from taylor_ops.latency import Behind, LatencyRecord, calibrate
+from taylor_ops.latency import timing, transfer
+from taylor_ops.latency.calibrate import calibrate
+from taylor_ops.latency.record import LatencyRecord, Transfer
+from taylor_ops.latency.timing import Behind
+from taylor_ops.latency.transfer import require_targets_met
 from taylor_ops.stages import TRANSFER, inputs_of_transfer
-from taylor_ops.transfer import Transfer, require_targets_met
 from tests.clocks import of_each
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import CPU, Sample, silent
@@ -39,7 +41,7 @@ def test_the_chosen_plan_is_timed_at_other_shapes_too(
     llama: Sample, found: LatencyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[tuple[int, ...]] = []
-    by_bytes, usual, timed = latency.decode_seconds, latency.read_prompt, []
+    by_bytes, usual, timed = timing.decode_seconds, timing.read_prompt, []
 
     def also_noted(model: Any, prompt: torch.Tensor) -> Behind:
         read.append(tuple(prompt.shape))
@@ -49,8 +51,8 @@ def test_the_chosen_plan_is_timed_at_other_shapes_too(
         timed.append(len(behind.token))
         return by_bytes([model], [behind], new_tokens)[0] * len(behind.token)
 
-    monkeypatch.setattr(latency, "read_prompt", also_noted)
-    monkeypatch.setattr(latency, "decode_seconds", of_each(slower_together))
+    monkeypatch.setattr(timing, "read_prompt", also_noted)
+    monkeypatch.setattr(timing, "decode_seconds", of_each(slower_together))
     also = [{"batch_size": 3, "prompt_tokens": 7}, {"batch_size": 2, "prompt_tokens": 5}]
     shapes = elsewhere(llama, found, also=also).shapes
     assert [(shape.batch_size, shape.prompt_tokens) for shape in shapes] == [(3, 7), (2, 5)]
@@ -65,13 +67,13 @@ def test_no_more_layers_are_timed_than_the_target_was_met_with(
     llama: Sample, found: LatencyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layers: list[int] = []
-    by_bytes = latency.decode_seconds
+    by_bytes = timing.decode_seconds
 
     def noted(model: Any, behind: Behind, new_tokens: int) -> float:
         layers.append(len(model.model.layers))
         return by_bytes([model], [behind], new_tokens)[0]
 
-    monkeypatch.setattr(latency, "decode_seconds", of_each(noted))
+    monkeypatch.setattr(timing, "decode_seconds", of_each(noted))
     part = found.model_copy(update={"layers_measured": 1})
     elsewhere(llama, part, also=[{"batch_size": 1, "prompt_tokens": 2}])
     assert set(layers) == {1}
@@ -81,7 +83,7 @@ def test_a_shape_without_a_target_is_timed_on_a_busy_machine_too(
     llama: Sample, found: LatencyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = itertools.count()
-    monkeypatch.setattr(disturbance, "waited", lambda: {"one": float(next(waits))})
+    monkeypatch.setattr(timing, "waited", lambda: {"one": float(next(waits))})
     (shape,) = elsewhere(llama, found, also=[{"batch_size": 1, "prompt_tokens": 2}]).shapes
     assert len(shape.seconds_bundle) == SETTINGS.also_pairs
 
@@ -96,14 +98,14 @@ def test_where_nothing_else_is_asked_for_nothing_is_loaded(
 @pytest.fixture
 def slow_on_one_thread(monkeypatch: pytest.MonkeyPatch, found: LatencyRecord) -> None:
     """Stands in for another device: on one thread the bundle takes half as long again."""
-    by_bytes, threads = latency.decode_seconds, [2]
+    by_bytes, threads = timing.decode_seconds, [2]
 
     def decode_seconds(model: Any, behind: Behind, new_tokens: int) -> float:
         is_bundle = any(name.endswith("terms.weight") for name, _ in model.named_parameters())
         penalty = 1.5 if is_bundle and torch.get_num_threads() == 1 else 1.0
         return penalty * by_bytes([model], [behind], new_tokens)[0]
 
-    monkeypatch.setattr(latency, "decode_seconds", of_each(decode_seconds))
+    monkeypatch.setattr(timing, "decode_seconds", of_each(decode_seconds))
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
     monkeypatch.setattr(torch, "set_num_threads", lambda number: threads.append(number))
 

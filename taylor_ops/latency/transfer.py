@@ -6,24 +6,17 @@ from pathlib import Path
 
 import torch
 
-from taylor_ops.calibration import judged_pairs, slowdown_of
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import DeviceTarget, Latency, Shape
 from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import GateRejected, WorkFailed
-from taylor_ops.latency import Candidates, DeviceSlowdown, LatencyRecord, ShapeSlowdown, layers_that_fit
+from taylor_ops.latency.candidates import Candidates, layers_that_fit
+from taylor_ops.latency.judging import judged_pairs, slowdown_of
+from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Transfer
 from taylor_ops.machine.devices import DTYPES, device_description, device_named, room_for_weights
 from taylor_ops.machine.threads import threads_restored, use_threads
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
-from taylor_ops.storage.record import Record
-
-
-class Transfer(Record):
-    """The slowdowns of one plan at the shapes of `latency.also` and on the devices of `latency.devices`."""
-
-    shapes: tuple[ShapeSlowdown, ...]
-    devices: tuple[DeviceSlowdown, ...]
 
 
 def require_devices(settings: Latency) -> None:

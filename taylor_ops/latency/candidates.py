@@ -1,0 +1,104 @@
+"""Candidates of a calibration in memory, and how many layers of them fit there."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+
+from taylor_ops.config.latency import Latency
+from taylor_ops.conversion.in_memory import convert_in_memory
+from taylor_ops.errors import BadInput
+from taylor_ops.latency.judging import Sample
+from taylor_ops.latency.timing import Undisturbed, pairs_of, scaled
+from taylor_ops.model.loading import load_original
+from taylor_ops.model.original import Original
+from taylor_ops.series.ladder import Expansions
+from taylor_ops.series.plan import Plan
+from taylor_ops.storage.files import disk_errors_explained
+
+_CANDIDATE = ".candidate-"
+
+
+class Candidates:
+    """An original and, in turn, bundles of it under one plan or another, in memory: what is timed.
+
+    Models are loaded once and series fitted once, for the first `layers` decoder layers. A candidate ends those series
+    where its plan says. Its tensors are those that `convert` writes under that plan, number by number, and on the CPU
+    lie in files, as those of a loaded bundle do: what is measured is what will be released. Files go to `scratch` and
+    lose their names at once.
+    """
+
+    def __init__(
+        self,
+        source: Original,
+        expansions: Expansions,
+        dtype: str,
+        device: torch.device,
+        layers: int,
+        seed: int,
+        scratch: Path | None,
+    ) -> None:
+        every = int(source.config.num_hidden_layers)
+        self.layers, self._times, self._seed = layers, every / layers, seed
+        self._source = source if layers == every else source.first_layers(layers)
+        self._expansions, self._scratch = expansions, scratch or Path(tempfile.gettempdir())
+        for left in scratch.glob(f"{_CANDIDATE}*") if scratch else ():
+            shutil.rmtree(left, ignore_errors=True)
+        self._timed: list[Undisturbed] = []
+        expansions.keep(mlp.path for mlp in self._source.mlps)
+        self._original, self._bundle = (
+            load_original(source.folder, dtype, device, self._source.config) for _ in range(2)
+        )
+
+    @property
+    def disturbed(self) -> int:
+        """How many pairs were timed again so far, because other programs had the processor."""
+        return sum(sample.disturbed for sample in self._timed)
+
+    def take(self, plan: Plan) -> None:
+        """Put the candidate of `plan` in the place of the one before."""
+        given = self._bundle, self._source, self._expansions, plan
+        if self._bundle.device.type != "cpu":
+            convert_in_memory(*given)
+            return
+        with (
+            disk_errors_explained(self._scratch),
+            tempfile.TemporaryDirectory(prefix=_CANDIDATE, dir=self._scratch) as folder,
+        ):
+            convert_in_memory(*given, mapped=Path(folder))
+
+    def sample(self, settings: Latency) -> Sample:
+        """What times pairs of the original and the candidate as `settings` say, for all layers."""
+        sample = pairs_of(self._original, self._bundle, settings, self._seed)
+        self._timed.append(sample)
+        return sample if self._times == 1 else scaled(sample, self._original, settings, self._times)
+
+
+def bytes_side_by_side(source: Original, columns: float, dtype: torch.dtype, layers: int) -> int:
+    """Bytes of `layers` decoder layers of original and bundle, and twice of all that is outside of layers.
+
+    columns: stacked ones of all layers of the bundle.
+    """
+    every, inside = int(source.config.num_hidden_layers), source.layer_bytes(dtype)
+    both = 2 * inside + dtype.itemsize * int(source.config.hidden_size) * int(columns)
+    return 2 * (source.bytes(dtype) - inside) + -(-layers * both // every)
+
+
+def layers_that_fit(source: Original, plan: Plan, dtype: torch.dtype, room: int) -> int:
+    """How many decoder layers of original and bundle `room` bytes hold side by side: all, or a multiple of the period.
+
+    Raises `BadInput` where not one period does.
+    """
+    layers, period = int(source.config.num_hidden_layers), source.period
+    for fit in (layers, *reversed(range(period, layers, period))):
+        if bytes_side_by_side(source, plan.columns, dtype, fit) <= room:
+            return fit
+    least = "one decoder layer" if period == 1 else f"{period} decoder layers, which cannot be timed apart,"
+    raise BadInput(
+        f"{room / 1e9:.1f} GB of memory do not hold {least} of original and bundle and their embeddings "
+        f"({bytes_side_by_side(source, plan.columns, dtype, period) / 1e9:.1f} GB): no latency can be measured",
+        "end other programs, or calibrate where there is more memory",
+    )
