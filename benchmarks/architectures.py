@@ -21,7 +21,7 @@ from taylor_ops.config.texts import Calibration, TextSource
 from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import BadInput
-from taylor_ops.layer_checks import layer_errors
+from taylor_ops.exactness.layers import layer_errors
 from taylor_ops.model.architectures import ARCHITECTURES
 from taylor_ops.model.loading import load_bundle, load_original, load_tokenizer
 from taylor_ops.model.original import Original

@@ -51,8 +51,8 @@ from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.statistic import log_p
 from taylor_ops.evidence.trace import AddedUp, Traced, trace
-from taylor_ops.exactness import Tally
-from taylor_ops.generation import Continuation, batches, continue_greedily
+from taylor_ops.exactness.generation import Continuation, batches, continue_greedily
+from taylor_ops.exactness.tally import Tally
 from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
 from taylor_ops.model.loading import load_bundle, load_original, load_tokenizer

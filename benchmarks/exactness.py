@@ -34,7 +34,9 @@ from taylor_ops.config_file import read
 from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.errors import GateRejected
-from taylor_ops.exactness import Comparison, ExactnessRecord, require_exact, validate
+from taylor_ops.exactness.gate import require_exact
+from taylor_ops.exactness.record import Comparison, ExactnessRecord
+from taylor_ops.exactness.validate import validate
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.original import Original
 from taylor_ops.presentation.wording import count, figure, fixed

@@ -25,7 +25,8 @@ from taylor_ops.config.source import GgufSource
 from taylor_ops.config.texts import Calibration, TextSource
 from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.terms import expansions_of, mlp_tensors
-from taylor_ops.exactness import Comparison, validate
+from taylor_ops.exactness.record import Comparison
+from taylor_ops.exactness.validate import validate
 from taylor_ops.machine.devices import DTYPES
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.model.original import MlpWeights, Original

@@ -15,7 +15,6 @@ from flows.results import failed_verification_told, publication_told, show
 from flows.runners import carried_by, require_installed
 from flows.stage import Release
 from taylor_ops import bundle as bundles
-from taylor_ops import exactness as exact
 from taylor_ops import publish as publishing
 from taylor_ops import verify as verification
 from taylor_ops.approval import Approval
@@ -31,11 +30,13 @@ from taylor_ops.conversion import convert as conversion
 from taylor_ops.conversion.integrity import require_as_planned
 from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.evidence.marking import MarkedModel
-from taylor_ops.exactness import ExactnessRecord
+from taylor_ops.exactness import gate
+from taylor_ops.exactness import validate as exact
+from taylor_ops.exactness.layers import require_within_bounds
+from taylor_ops.exactness.record import ExactnessRecord
 from taylor_ops.hub_fetch import Reference, fetch
 from taylor_ops.latency.record import LatencyRecord
 from taylor_ops.latency.transfer import require_devices
-from taylor_ops.layer_checks import require_within_bounds
 from taylor_ops.leaked_texts import this_machine
 from taylor_ops.leaks import NoLeak, require_no_leak
 from taylor_ops.machine.devices import device_named
@@ -164,7 +165,7 @@ def validate(
         compare,
         device=device,
     )
-    exact.require_exact(record)
+    gate.require_exact(record)
     require_within_bounds(record.layers, converted.layers)
     return record
 

@@ -18,7 +18,7 @@ from taylor_ops.card import render_card
 from taylor_ops.card_plots import card_plots
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.record import IN_WORDS, ConvertedModel
-from taylor_ops.exactness import ExactnessRecord
+from taylor_ops.exactness.record import ExactnessRecord
 from taylor_ops.latency.record import LatencyRecord, Pairs
 from taylor_ops.signing.signers import sign_bundle, signer_of, statement_of
 from taylor_ops.source.record import ResolvedSource

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.config.audit import Audit
-from taylor_ops.exactness import DataSetExactness, ExactnessRecord
+from taylor_ops.exactness.record import DataSetExactness, ExactnessRecord, LayerError
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord
-from taylor_ops.layer_checks import LayerError
 from taylor_ops.leaks import NoLeak
 from taylor_ops.presentation.wording import count, figure, fixed, markdown_table, percent
 from taylor_ops.release_record import ReleaseRecord

@@ -14,9 +14,8 @@ from taylor_ops.bundle import BundleRecord
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.record import ConvertedModel, LayerConversion, MarkedCopy
-from taylor_ops.exactness import DataSetExactness, ExactnessRecord, Perplexity
+from taylor_ops.exactness.record import DataSetExactness, ExactnessRecord, LayerError, Perplexity
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Trial
-from taylor_ops.layer_checks import LayerError
 from taylor_ops.leaks import NoLeak
 from taylor_ops.published import Published
 from taylor_ops.source.record import ResolvedSource

@@ -18,8 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from taylor_ops.audit.result import AttackResult
 from taylor_ops.audit.wording import conclusion, in_words, left_in_words
-from taylor_ops.exactness import Comparison, DataSetExactness
-from taylor_ops.layer_checks import LayerError
+from taylor_ops.exactness.record import Comparison, DataSetExactness, LayerError
 from taylor_ops.presentation.drawing import BUNDLE as _BUNDLE
 from taylor_ops.presentation.drawing import GREY as _GREY
 from taylor_ops.presentation.drawing import ORIGINAL as _ORIGINAL

@@ -23,7 +23,8 @@ from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.evidence.marking import Copy
 from taylor_ops.evidence.stage import mark
-from taylor_ops.exactness import ExactnessRecord, validate
+from taylor_ops.exactness.record import ExactnessRecord
+from taylor_ops.exactness.validate import validate
 from taylor_ops.latency.calibrate import calibrate
 from taylor_ops.latency.record import LatencyRecord, Transfer
 from taylor_ops.latency.transfer import transfer

@@ -10,8 +10,8 @@ from taylor_ops.audit.result import Rebuilt
 from taylor_ops.audit.timing import timed
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.texts import TextSource
-from taylor_ops.exactness import Tally
-from taylor_ops.generation import batches, continue_greedily
+from taylor_ops.exactness.generation import batches, continue_greedily
+from taylor_ops.exactness.tally import Tally
 from taylor_ops.model.loading import load_both, load_tokenizer
 from taylor_ops.texts.prompts import Prompt, prompts
 

@@ -16,17 +16,18 @@ from taylor_ops.config.publish import Publish
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import HubSource
 from taylor_ops.conversion.record import ConvertedModel, LayerConversion
-from taylor_ops.exactness import (
-    TIE_RULE,
+from taylor_ops.exactness.record import (
     Comparison,
     DataSetExactness,
     Divergence,
     ExactnessRecord,
+    LayerError,
     Perplexity,
+    RangeUse,
     RecordedContinuation,
 )
+from taylor_ops.exactness.validate import TIE_RULE
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Trial
-from taylor_ops.layer_checks import LayerError, RangeUse
 from taylor_ops.published import Published
 from taylor_ops.release_record import ReleaseRecord, StageCost, release_record
 from taylor_ops.series.plan import Plan

@@ -21,7 +21,7 @@ from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.source import FolderSource
 from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.errors import BadInput
-from taylor_ops.layer_checks import layer_errors, require_within_bounds
+from taylor_ops.exactness.layers import layer_errors, require_within_bounds
 from taylor_ops.model.architectures import ARCHITECTURES, architecture_of, mlps_of
 from taylor_ops.model.loading import load_bundle, load_original
 from taylor_ops.model.original import Original

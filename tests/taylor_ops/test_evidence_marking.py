@@ -25,8 +25,8 @@ from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.evidence.further_copy import mark_bundle
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.stage import mark, marking_bound, moved_norms
-from taylor_ops.exactness import validate
-from taylor_ops.layer_checks import require_within_bounds
+from taylor_ops.exactness.layers import require_within_bounds
+from taylor_ops.exactness.validate import validate
 from taylor_ops.model.loading import load_bundle, load_original
 from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import read_ranges

@@ -16,23 +16,15 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from taylor_ops import exactness
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import GateRejected
-from taylor_ops.exactness import (
-    TIE_RULE,
-    Comparison,
-    DataSetExactness,
-    Divergence,
-    ExactnessRecord,
-    Tally,
-    chance_of_so_many,
-    require_exact,
-    validate,
-)
-from taylor_ops.generation import Continuation
-from taylor_ops.layer_checks import RangeUse
+from taylor_ops.exactness import validate as exactness
+from taylor_ops.exactness.gate import chance_of_so_many, require_exact
+from taylor_ops.exactness.generation import Continuation
+from taylor_ops.exactness.record import Comparison, DataSetExactness, Divergence, ExactnessRecord, RangeUse
+from taylor_ops.exactness.tally import Tally
+from taylor_ops.exactness.validate import TIE_RULE, validate
 from taylor_ops.texts.prompts import Prompt
 from tests.taylor_ops.conftest import CPU, Sample, silent
 

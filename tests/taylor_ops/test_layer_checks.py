@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from taylor_ops.errors import GateRejected
-from taylor_ops.layer_checks import LayerError, RangeUse, layer_errors, range_use, require_within_bounds
+from taylor_ops.exactness.layers import layer_errors, range_use, require_within_bounds
+from taylor_ops.exactness.record import LayerError, RangeUse
 from taylor_ops.model.loading import load_bundle, load_original
 from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import LayerRange, read_ranges

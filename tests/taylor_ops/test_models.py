@@ -17,8 +17,9 @@ from transformers.integrations import accelerate as offloading
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.exactness import ExactnessRecord, validate
-from taylor_ops.layer_checks import layer_errors, range_use
+from taylor_ops.exactness.layers import layer_errors, range_use
+from taylor_ops.exactness.record import ExactnessRecord
+from taylor_ops.exactness.validate import validate
 from taylor_ops.machine import devices
 from taylor_ops.machine.devices import device_named, free_memory
 from taylor_ops.model.loading import is_partly_on_disk, load_both, load_bundle, load_in_memory, load_original

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from taylor_ops.exactness import Divergence
+from taylor_ops.exactness.record import Divergence
 from taylor_ops.presentation.latency_plots import Candidate, prediction
 from taylor_ops.release_record import ReleaseRecord, StageCost
 from taylor_ops.report import duration, write_report

@@ -20,7 +20,7 @@ from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.source import FolderSource
 from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import BadInput, GateRejected
-from taylor_ops.exactness import validate
+from taylor_ops.exactness.validate import validate
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree
 from taylor_ops.verify import Verified, read_manifest, verify

@@ -12,41 +12,13 @@ from torch import Tensor
 
 from taylor_ops.conversion.record import LayerConversion
 from taylor_ops.errors import GateRejected
+from taylor_ops.exactness.record import LayerError, RangeUse
 from taylor_ops.model.architectures import Mlp
 from taylor_ops.model.mlp_hooks import Role, watched
 from taylor_ops.series.ranges import LayerRange, widened
-from taylor_ops.storage.record import Record
 
 _TOKENS = 1024
 _ARITHMETIC = 8
-
-
-class RangeUse(Record):
-    """Pre-activations of the original on held-out prompts: all, and those outside of what was captured.
-
-    outside_captured: beyond what calibration saw. outside_widened: beyond the margin too, where no bound holds.
-    """
-
-    activations: int
-    outside_captured: int
-    outside_widened: int
-
-    def __add__(self, other: RangeUse) -> RangeUse:
-        return RangeUse(**{name: count + getattr(other, name) for name, count in self})
-
-
-class LayerError(Record):
-    """Largest measured error of the output of one MLP, as a fraction of its median norm over the calibration text.
-
-    Both models are given the original's hidden states and compute in the released dtype. inside: over the tokens whose
-    activations are all within the widened ranges, where the a-priori bound holds; None where there is no such token.
-    """
-
-    path: str
-    tokens: int
-    tokens_inside: int
-    largest: float
-    inside: float | None
 
 
 @dataclass(frozen=True)
