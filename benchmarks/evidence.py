@@ -45,12 +45,11 @@ from taylor_ops.config.texts import TextSource
 from taylor_ops.config_file.read import read
 from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.terms import expansions_of
-from taylor_ops.evidence.in_words import probability
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.statistic import log_p
-from taylor_ops.evidence.trace import AddedUp, Traced, trace
+from taylor_ops.evidence.trace import AddedUp, Traced, probability, trace
 from taylor_ops.exactness.generation import Continuation, batches, continue_greedily
 from taylor_ops.exactness.tally import Tally
 from taylor_ops.machine.devices import device_description

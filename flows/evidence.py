@@ -65,9 +65,9 @@ def trace(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:
     """Say whose copy weights stem from, with a p-value, or that there is no evidence."""
-    from taylor_ops.evidence.in_words import told
     from taylor_ops.evidence.key import read_key
     from taylor_ops.evidence.recipients import read_recipients
+    from taylor_ops.evidence.trace import told
     from taylor_ops.evidence.trace import trace as look
 
     if not original.is_dir():

@@ -9,7 +9,7 @@ from prefect import task
 from flows.stage import Release
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.conversion.record import ConvertedModel
-from taylor_ops.evidence import stage as marks
+from taylor_ops.evidence import mark as marks
 from taylor_ops.evidence.marking import Copy
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.stages import MARK, inputs_of_mark

@@ -21,8 +21,8 @@ from taylor_ops.card import card_template
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.record import ConvertedModel
+from taylor_ops.evidence.mark import mark
 from taylor_ops.evidence.marking import Copy
-from taylor_ops.evidence.stage import mark
 from taylor_ops.exactness.record import ExactnessRecord
 from taylor_ops.exactness.validate import validate
 from taylor_ops.latency.calibrate import calibrate

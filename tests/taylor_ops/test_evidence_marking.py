@@ -23,8 +23,8 @@ from taylor_ops.config.texts import TextSource
 from taylor_ops.conversion.convert import convert
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.evidence.further_copy import mark_bundle
+from taylor_ops.evidence.mark import mark, marking_bound, moved_norms
 from taylor_ops.evidence.marking import Copy, MarkedModel
-from taylor_ops.evidence.stage import mark, marking_bound, moved_norms
 from taylor_ops.exactness.layers import require_within_bounds
 from taylor_ops.exactness.validate import validate
 from taylor_ops.model.loading import load_bundle, load_original

@@ -20,8 +20,8 @@ from taylor_ops.attacks.target import Target
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.evidence import STRENGTH as DEFAULT
 from taylor_ops.errors import BadInput
-from taylor_ops.evidence.in_words import told
 from taylor_ops.evidence.marking import MarkedModel
+from taylor_ops.evidence.trace import told
 from taylor_ops.storage.files import read_json
 from tests.taylor_ops.conftest import Sample, sample, silent
 from tests.taylor_ops.evidence_example import (
