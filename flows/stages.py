@@ -37,8 +37,9 @@ from taylor_ops.exactness.record import ExactnessRecord
 from taylor_ops.hub_fetch import Reference, fetch
 from taylor_ops.latency.record import LatencyRecord
 from taylor_ops.latency.transfer import require_devices
-from taylor_ops.leaked_texts import this_machine
-from taylor_ops.leaks import NoLeak, require_no_leak
+from taylor_ops.leaks.record import NoLeak
+from taylor_ops.leaks.refuse import require_no_leak
+from taylor_ops.leaks.texts import this_machine
 from taylor_ops.machine.devices import device_named
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original

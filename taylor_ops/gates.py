@@ -10,7 +10,7 @@ from taylor_ops.audit.result import AttackResult
 from taylor_ops.config.audit import Audit
 from taylor_ops.exactness.record import DataSetExactness, ExactnessRecord, LayerError
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord
-from taylor_ops.leaks import NoLeak
+from taylor_ops.leaks.record import NoLeak
 from taylor_ops.presentation.wording import count, figure, fixed, markdown_table, percent
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.storage.record import Record

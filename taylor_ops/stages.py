@@ -28,8 +28,9 @@ from taylor_ops.exactness.validate import validate
 from taylor_ops.latency.calibrate import calibrate
 from taylor_ops.latency.record import LatencyRecord, Transfer
 from taylor_ops.latency.transfer import transfer
-from taylor_ops.leaked_texts import Machine
-from taylor_ops.leaks import NoLeak, require_no_leak
+from taylor_ops.leaks.record import NoLeak
+from taylor_ops.leaks.refuse import require_no_leak
+from taylor_ops.leaks.texts import Machine
 from taylor_ops.machine.devices import device_description, device_named, processor
 from taylor_ops.published import Published
 from taylor_ops.source.record import ResolvedSource

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taylor_ops.leaked_texts import Machine, leak_in, this_machine
+from taylor_ops.leaks.texts import Machine, leak_in, this_machine
 
 MACHINE = Machine("kimberley", "build-host-7", (Path("/data/kimberley/releases"),))
 TOKEN = "hf_" + "a" * 34

@@ -16,9 +16,10 @@ from torch import Tensor
 from taylor_ops.config.release import public_texts
 from taylor_ops.conversion.convert import convert
 from taylor_ops.errors import GateRejected
-from taylor_ops.leaked_texts import Machine, this_machine
-from taylor_ops.leaked_weights import WithheldLines
-from taylor_ops.leaks import NoLeak, require_no_leak
+from taylor_ops.leaks.record import NoLeak
+from taylor_ops.leaks.refuse import require_no_leak
+from taylor_ops.leaks.texts import Machine, this_machine
+from taylor_ops.leaks.weights import WithheldLines
 from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.model.original import Original
 from taylor_ops.storage.files import sha256_of_tree

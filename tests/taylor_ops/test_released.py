@@ -17,7 +17,7 @@ from taylor_ops.comparison import compare
 from taylor_ops.config.audit import Audit, Thresholds
 from taylor_ops.errors import BadInput
 from taylor_ops.gates import gates, gates_before_publication
-from taylor_ops.leaks import NoLeak
+from taylor_ops.leaks.record import NoLeak
 from taylor_ops.presentation.wording import figure, markdown_table
 from taylor_ops.published import Published
 from taylor_ops.release_text import release_in_markdown

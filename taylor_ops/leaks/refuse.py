@@ -16,26 +16,18 @@ from torch import Tensor
 
 from taylor_ops.conversion.record import LayerConversion
 from taylor_ops.errors import GateRejected
-from taylor_ops.leaked_texts import Machine, leak_in
-from taylor_ops.leaked_weights import Found, WithheldLines, bare_columns, output_weights
+from taylor_ops.leaks.record import NoLeak
+from taylor_ops.leaks.texts import Machine, leak_in
+from taylor_ops.leaks.weights import Found, WithheldLines, bare_columns, output_weights
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.storage.files import sha256_of_tree
-from taylor_ops.storage.record import Record
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
 _LOOKED_AT_ROWS = 16
 # A coefficient next to 1 rounds to 1 in 16 bits: so many neurons may have one by chance, as a share of a layer's.
 _BARE_BY_CHANCE = 0.05
 _REMEDY = "nothing was published; remove it from the bundle or from what the bundle is made of, then run again"
-
-
-class NoLeak(Record):
-    """What was looked through without a finding: files, tensors, and lines of withheld matrices looked for in them."""
-
-    files: int
-    tensors: int
-    lines: int
 
 
 def require_no_leak(
