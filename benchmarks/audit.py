@@ -23,7 +23,8 @@ from rich.console import Console
 
 from benchmarks.command import typed
 from taylor_ops.attacks.conditions import Conditions
-from taylor_ops.audit import AuditRecord, audit, named
+from taylor_ops.audit.audit import audit, named
+from taylor_ops.audit.record import AuditRecord
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.release import ReleaseConfig

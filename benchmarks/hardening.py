@@ -42,8 +42,7 @@ from benchmarks.hardened import (
 from taylor_ops.attacks import least_squares, rank_one
 from taylor_ops.attacks.protected_layer import ProtectedLayer
 from taylor_ops.attacks.target import Target
-from taylor_ops.audit.result import Score
-from taylor_ops.audit.run import withheld
+from taylor_ops.audit.run import Score, withheld
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.texts import TextSource
 from taylor_ops.config_file.read import read

@@ -154,8 +154,8 @@ def audit(
 ) -> None:
     """Attack a bundle and print what the attacks recover."""
     quiet_tools()
-    from taylor_ops.audit import audit as run_attacks
-    from taylor_ops.audit import named
+    from taylor_ops.audit.audit import audit as run_attacks
+    from taylor_ops.audit.audit import named
     from taylor_ops.conversion.modeling_files import is_bundle
     from taylor_ops.summary import audit_table
 

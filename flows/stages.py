@@ -19,9 +19,9 @@ from taylor_ops import publish as publishing
 from taylor_ops import verify as verification
 from taylor_ops.approval import Approval
 from taylor_ops.attacks.conditions import Conditions
-from taylor_ops.audit import AuditRecord
-from taylor_ops.audit import audit as attack
+from taylor_ops.audit.audit import audit as attack
 from taylor_ops.audit.gate import require_allowed
+from taylor_ops.audit.record import AuditRecord
 from taylor_ops.bundle import BundleRecord, Findings
 from taylor_ops.capture import capture as captured
 from taylor_ops.capture.record import CapturedRanges

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from taylor_ops.approval import Approval
-from taylor_ops.audit import AuditRecord
 from taylor_ops.audit.claims import claims
+from taylor_ops.audit.record import AuditRecord
 from taylor_ops.card import render_card
 from taylor_ops.card_plots import card_plots
 from taylor_ops.config.release import ReleaseConfig

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from taylor_ops.audit import AuditRecord
-from taylor_ops.audit.result import AttackResult
+from taylor_ops.audit.record import AttackResult, AuditRecord
 from taylor_ops.config.audit import Audit
 from taylor_ops.exactness.record import DataSetExactness, ExactnessRecord, LayerError
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord

@@ -7,9 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from taylor_ops.approval import Approval
-from taylor_ops.audit import AuditRecord
-from taylor_ops.audit.result import AttackResult, Timed
-from taylor_ops.audit.timing import Compiled
+from taylor_ops.audit.record import AttackResult, AuditRecord, Compiled, Timed
 from taylor_ops.bundle import BundleRecord
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig

@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from taylor_ops.audit.result import AttackResult
-from taylor_ops.audit.wording import conclusion, in_words, left_in_words
+from taylor_ops.audit.claims import conclusion, in_words, left_in_words
+from taylor_ops.audit.record import AttackResult
 from taylor_ops.exactness.record import Comparison, DataSetExactness, LayerError
 from taylor_ops.presentation.drawing import BUNDLE as _BUNDLE
 from taylor_ops.presentation.drawing import GREY as _GREY

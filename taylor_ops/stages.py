@@ -13,7 +13,8 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from taylor_ops.approval import Approval
-from taylor_ops.audit import AuditRecord, audit, texts_read
+from taylor_ops.audit.audit import audit, texts_read
+from taylor_ops.audit.record import AuditRecord
 from taylor_ops.bundle import BundleRecord, Findings, assemble
 from taylor_ops.capture.capture import capture
 from taylor_ops.capture.record import CapturedRanges

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from taylor_ops.audit.result import AttackResult, Rebuilt
+from taylor_ops.audit.record import AttackResult, Rebuilt
 from taylor_ops.preflight import Preflight
 from taylor_ops.presentation.wording import count, figure, fixed, percent
 from taylor_ops.release_record import ReleaseRecord

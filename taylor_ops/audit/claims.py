@@ -5,13 +5,12 @@ Where it may state what was timed, that stands beside them: a bound alone flatte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from taylor_ops.audit import AuditRecord
-from taylor_ops.audit.result import AttackResult, Timed
-from taylor_ops.audit.wording import conclusion, in_words, left_in_words
-from taylor_ops.presentation.wording import figure
+from taylor_ops.attacks.record import Task
+from taylor_ops.audit.record import AttackResult, AuditRecord, Timed
+from taylor_ops.presentation.wording import count, figure, fixed, percent
 
 _SECONDS = (600, 36_000)
 _SECONDS_MARGIN = 3
@@ -82,3 +81,92 @@ def _bound_in_words(at_most: float | None) -> str:
 def _bound(timed: Timed, limits: Sequence[float]) -> float | None:
     """A round bound on a slowdown, None where it is above all of them."""
     return next((limit for limit in limits if max(timed.slowdown * _SLOWDOWN_MARGIN, timed.ci95[1]) <= limit), None)
+
+
+_NEARLY_ALL = 0.9
+
+
+_BY_CHANCE = 0.02
+
+
+def in_words(attack: Mapping[str, Any], within: str, residual: str | None) -> str:
+    """One attack as sentences.
+
+    attack: the fields of an `AttackResult`. within: how long it took, such as `in 14 s`. residual: what is left of the
+    slowdown with the rebuilt model, such as `1.01 times as long as`; None where that was not timed.
+    """
+    words = (
+        f"Whoever runs it gets {percent(attack['recovered_1pct'])} of the withheld weights back to within 1 % of their "
+        f"neuron's root mean square, {within}."
+    )
+    if attack["under_determined"] is not None:
+        words += f" It could not tell all of them ({attack['under_determined']}): more data may give more."
+    words += _of_the_intervals(attack["intervals_found"], attack["intervals_asked"])
+    if attack["task"] is not None:
+        words += _of_the_task(Task(**attack["task"]), attack["recovered_1pct"])
+    rebuilt = attack["rebuilt"]
+    if rebuilt is not None:
+        words += (
+            f" Put back into the original architecture they are a model that continues "
+            f"{count(rebuilt['prompts_equal'])} of {count(rebuilt['prompts'])} held-out prompts with the original's "
+            f"tokens (KL {figure(rebuilt['kl_mean'])} nats per token)"
+        )
+        words += ", whose speed was not measured." if residual is None else f" and takes {residual} the original."
+    return words
+
+
+def left_in_words(timed: Timed) -> str:
+    """What was measured of the slowdown that is left, as `in_words` takes it."""
+    low, high = (fixed(end, 2) for end in timed.ci95)
+    noisy = "" if timed.settled else ", on a machine too noisy to tell better,"
+    return f"{fixed(timed.slowdown, 2)} times (95 % interval {low} to {high}){noisy} as long as"
+
+
+def _of_the_intervals(found: float | None, asked: float | None) -> str:
+    if asked == 0:
+        return (
+            " What hiding the intervals of the series would hide is not told: with a kinked activation an interval "
+            "only scales the terms, and with orders below 4 too few terms tell of it."
+        )
+    if found is None:
+        return ""
+    of = (
+        "the neurons" if asked in (None, 1) else f"the {percent(asked or 0.0)} of the neurons that have order 4 or more"
+    )
+    return (
+        " Were the intervals of the series, and biases in their centres, not stated, the terms alone would still give "
+        f"away those of {percent(found)} of {of}."
+    )
+
+
+def _of_the_task(task: Task, recovered: float) -> str:
+    words = (
+        f" On {count(task.tokens_held_out)} held-out tokens of its text the loss goes from "
+        f"{fixed(task.loss_before, 2)} with random weights to {fixed(task.loss_after, 2)} nats per token, where the "
+        f"original has {fixed(task.loss_original, 2)}: that wins back {percent(task.regained)} of what random weights "
+        "lose."
+    )
+    return words + (
+        " It has learned the task, as far as that goes, and not the weights: a guess is as near to them."
+        if recovered <= _BY_CHANCE
+        else ""
+    )
+
+
+def conclusion(attacks: Sequence[Mapping[str, Any]]) -> str:
+    """What all attacks together mean for whoever relies on the protection; nothing is said of attacks not run."""
+    if not attacks:
+        return (
+            "No attack was run, so nothing bears out any protection. Assume that the withheld weights can be recovered."
+        )
+    best = max(attack["recovered_1pct"] for attack in attacks)
+    if best >= _NEARLY_ALL:
+        return (
+            f"Someone who knows the attack gets the withheld weights back ({percent(best)} to within 1 %), and with "
+            "them a model as fast as the original. The scheme slows honest users and deters; it does not keep a secret."
+        )
+    return (
+        f"The best of these attacks got {percent(best)} of the withheld weights back to within 1 %. That is what was "
+        "tried, not a limit: others may recover more, and with the weights comes a model as fast as the original. The "
+        "scheme slows honest users and deters; it does not keep a secret."
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taylor_ops.audit import AuditRecord
+from taylor_ops.audit.record import AuditRecord
 from taylor_ops.config.audit import Audit
 from taylor_ops.errors import GateRejected
 from taylor_ops.presentation.wording import percent

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taylor_ops.attacks.conditions import Conditions
-from taylor_ops.audit.result import Rebuilt
+from taylor_ops.audit.record import Rebuilt
 from taylor_ops.audit.timing import timed
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.texts import TextSource

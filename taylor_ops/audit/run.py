@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from taylor_ops.attacks.protected_layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.attacks.record import Task
 from taylor_ops.attacks.target import Target
 from taylor_ops.attacks.training import Training, trained
-from taylor_ops.audit.result import AttackResult, Rebuilt, Score
+from taylor_ops.audit.record import AttackResult, Rebuilt
 from taylor_ops.config.audit import Audit
 from taylor_ops.machine.usage import measured
 from taylor_ops.model.original import MlpWeights, Original
@@ -135,3 +136,39 @@ def _rows(tensors: list[Tensor]) -> Tensor:
 
 def _key(row: Tensor) -> bytes:
     return bytes(row.contiguous().view(torch.uint8).numpy().tobytes())
+
+
+class Score:
+    """Collects, layer by layer, how near recovered columns [H, F] are to the true ones."""
+
+    def __init__(self) -> None:
+        self._within = [0, 0]
+        self._weights = 0
+        self._cosines: list[Tensor] = []
+
+    def add(self, recovered: Tensor, true: Tensor) -> None:
+        """Score one layer; columns of both in the same order, NaN in those that were not found."""
+        recovered, true = recovered.float(), true.float()
+        scale = true.square().mean(0).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
+        error = (recovered - true).abs() / scale
+        self._within[0] += int((error <= 1e-2).sum())
+        self._within[1] += int((error <= 1e-3).sum())
+        self._weights += true.numel()
+        # A column that was not found, or holds what no number can be made of, is like no other.
+        self._cosines.append(torch.nn.functional.cosine_similarity(recovered, true, dim=0).nan_to_num(0.0))
+
+    def figures(self) -> dict[str, Any]:
+        """The score of everything added, by the names of the fields of `AttackResult`."""
+        cosines = torch.cat(self._cosines)
+        return {
+            "weights": self._weights,
+            "recovered_1pct": self._within[0] / self._weights,
+            "recovered_01pct": self._within[1] / self._weights,
+            "cosine_median": float(cosines.median()),
+            "cosine_worst": float(cosines.min()),
+        }
+
+    @property
+    def neurons(self) -> int:
+        """How many columns were added."""
+        return sum(map(len, self._cosines))

@@ -8,29 +8,18 @@ from typing import Any
 import torch
 
 from taylor_ops.attacks.conditions import Conditions
-from taylor_ops.audit.result import Timed
+from taylor_ops.audit.record import Compiled, Timed
 from taylor_ops.errors import WorkFailed
 from taylor_ops.latency.judging import slowdown_of, timed_pairs
 from taylor_ops.latency.timing import pairs_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import is_partly_on_disk, load_in_memory
 from taylor_ops.storage.files import read_json
-from taylor_ops.storage.record import Record
 
 # What is left is one figure among others; settling it as finely as the promised slowdown would take minutes.
 _TOLERANCE = 0.1
 _MOST_PAIRS = 33
 _REASON_LETTERS = 200
-
-
-class Compiled(Record):
-    """Decode times with `torch.compile`.
-
-    alone: the compiled bundle over the original as it is. both: the compiled bundle over the compiled original.
-    """
-
-    alone: Timed
-    both: Timed
 
 
 def timed(first: Any, second: Any, conditions: Conditions) -> Timed | None:

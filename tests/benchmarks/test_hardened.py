@@ -9,8 +9,7 @@ from benchmarks import hardened
 from taylor_ops.attacks import rank_one
 from taylor_ops.attacks.protected_layer import ProtectedLayer
 from taylor_ops.attacks.target import Target
-from taylor_ops.audit.result import Score
-from taylor_ops.audit.run import withheld
+from taylor_ops.audit.run import Score, withheld
 from taylor_ops.config.audit import Audit
 from taylor_ops.model.original import Original
 from tests.taylor_ops.conftest import sample

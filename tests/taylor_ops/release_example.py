@@ -6,8 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from taylor_ops.audit import AuditRecord
-from taylor_ops.audit.result import AttackResult, Rebuilt, Timed
+from taylor_ops.audit.record import AttackResult, AuditRecord, Rebuilt, Timed
 from taylor_ops.bundle import BundleRecord, Findings
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.card import Card

@@ -14,8 +14,8 @@ from torch import Tensor
 from taylor_ops.attacks import distillation, intervals, least_squares, protected_layer, rank_one, ratios
 from taylor_ops.attacks.protected_layer import Attack, ProtectedLayer, Recovered
 from taylor_ops.attacks.target import Target
-from taylor_ops.audit import ATTACKS, TRAININGS, audit, named
-from taylor_ops.audit.result import AttackResult
+from taylor_ops.audit.audit import ATTACKS, TRAININGS, audit, named
+from taylor_ops.audit.record import AttackResult
 from taylor_ops.config.audit import AttackName, Audit, Thresholds
 from taylor_ops.errors import BadInput
 from taylor_ops.model.loading import load_original

@@ -13,8 +13,9 @@ from taylor_ops.attacks import collapse, training
 from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.attacks.protected_layer import ProtectedLayer
 from taylor_ops.attacks.target import Target
-from taylor_ops.audit import TRAININGS, audit, timing
-from taylor_ops.audit.result import AttackResult
+from taylor_ops.audit import timing
+from taylor_ops.audit.audit import TRAININGS, audit
+from taylor_ops.audit.record import AttackResult
 from taylor_ops.audit.timing import timed_compiled
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.latency import Latency

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from taylor_ops.audit.result import Score
+from taylor_ops.audit.run import Score
 
 HEIGHT, NEURONS = 32, 48
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from taylor_ops.attacks import collapse, distillation, fine_tuning, training
 from taylor_ops.attacks.conditions import Conditions
-from taylor_ops.audit import ATTACKS, TRAININGS, audit
-from taylor_ops.audit.result import AttackResult
+from taylor_ops.audit.audit import ATTACKS, TRAININGS, audit
+from taylor_ops.audit.record import AttackResult
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.latency import Latency
 from taylor_ops.config.texts import TextSource

@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 from jinja2 import UndefinedError
 
-from taylor_ops.audit.timing import Compiled
+from taylor_ops.audit.record import Compiled
 from taylor_ops.card import render_card
 from taylor_ops.config.card import Card
 from taylor_ops.presentation.wording import figure, percent

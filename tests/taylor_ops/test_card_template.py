@@ -10,8 +10,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from taylor_ops.audit import AuditRecord
-from taylor_ops.audit.timing import Compiled
+from taylor_ops.audit.record import AuditRecord, Compiled
 from taylor_ops.bundle import MANIFEST, Findings, assemble
 from taylor_ops.card import card_template, render_card
 from taylor_ops.card_plots import card_plots

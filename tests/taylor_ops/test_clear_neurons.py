@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from taylor_ops.audit import audit
+from taylor_ops.audit.audit import audit
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.conversion.convert import convert

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flows.evidence import mark as mark_command
 from taylor_ops import verify as verifying
-from taylor_ops.audit import AuditRecord
+from taylor_ops.audit.record import AuditRecord
 from taylor_ops.bundle import CARD, MANIFEST, Findings, assemble
 from taylor_ops.config.evidence import STRENGTH
 from taylor_ops.config.exactness import Exactness

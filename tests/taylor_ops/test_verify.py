@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from taylor_ops.audit import audit
+from taylor_ops.audit.audit import audit
 from taylor_ops.bundle import MANIFEST, Findings, assemble
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.exactness import Exactness

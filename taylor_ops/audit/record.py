@@ -1,13 +1,11 @@
-"""The record that every attack returns, and how recovered weights are scored."""
+"""What the stage `audit` leaves: what each attack recovers."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import get_args
 
 from taylor_ops.attacks.record import Task
+from taylor_ops.config.audit import AttackName
 from taylor_ops.storage.record import Record
 
 
@@ -72,37 +70,29 @@ class AttackResult(Record):
     peak_rss_bytes: int
 
 
-class Score:
-    """Collects, layer by layer, how near recovered columns [H, F] are to the true ones."""
+class AuditRecord(Record):
+    """The results of all attacks that were run; `skipped` when none was.
 
-    def __init__(self) -> None:
-        self._within = [0, 0]
-        self._weights = 0
-        self._cosines: list[Tensor] = []
+    compiled: what compiling leaves of the slowdown, whether or not there were attacks; None where the config does not
+    ask for it or memory does not hold both models.
+    """
 
-    def add(self, recovered: Tensor, true: Tensor) -> None:
-        """Score one layer; columns of both in the same order, NaN in those that were not found."""
-        recovered, true = recovered.float(), true.float()
-        scale = true.square().mean(0).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
-        error = (recovered - true).abs() / scale
-        self._within[0] += int((error <= 1e-2).sum())
-        self._within[1] += int((error <= 1e-3).sum())
-        self._weights += true.numel()
-        # A column that was not found, or holds what no number can be made of, is like no other.
-        self._cosines.append(torch.nn.functional.cosine_similarity(recovered, true, dim=0).nan_to_num(0.0))
-
-    def figures(self) -> dict[str, Any]:
-        """The score of everything added, by the names of the fields of `AttackResult`."""
-        cosines = torch.cat(self._cosines)
-        return {
-            "weights": self._weights,
-            "recovered_1pct": self._within[0] / self._weights,
-            "recovered_01pct": self._within[1] / self._weights,
-            "cosine_median": float(cosines.median()),
-            "cosine_worst": float(cosines.min()),
-        }
+    attacks: tuple[AttackResult, ...]
+    skipped: bool
+    compiled: Compiled | None = None
 
     @property
-    def neurons(self) -> int:
-        """How many columns were added."""
-        return sum(map(len, self._cosines))
+    def not_run(self) -> list[str]:
+        """Names of the known attacks that are not among these."""
+        run = {attack.attack for attack in self.attacks}
+        return [name for name in get_args(AttackName) if name not in run]
+
+
+class Compiled(Record):
+    """Decode times with `torch.compile`.
+
+    alone: the compiled bundle over the original as it is. both: the compiled bundle over the compiled original.
+    """
+
+    alone: Timed
+    both: Timed
