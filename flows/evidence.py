@@ -33,7 +33,7 @@ def mark(
     tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
 ) -> None:
     """Mark one recipient's copy of a bundle, and verify it. Needs neither the original nor another conversion."""
-    from taylor_ops.evidence.further_copy import mark_bundle
+    from taylor_ops.bundle.marked_copy import mark_bundle
     from taylor_ops.evidence.key import read_key
     from taylor_ops.verify import verify
 

@@ -25,7 +25,7 @@ from flows.stages import (
     verify,
 )
 from flows.timed_stages import calibrate, transfer
-from taylor_ops.bundle import Findings
+from taylor_ops.bundle.findings import Findings
 from taylor_ops.errors import BadInput
 from taylor_ops.release_record import ReleaseRecord
 

@@ -16,7 +16,7 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from flows.stage import Release
-from taylor_ops.bundle import CARD
+from taylor_ops.bundle.manifest import CARD
 from taylor_ops.errors import GateRejected
 from taylor_ops.gates import gates
 from taylor_ops.published import Published, does_not_verify

@@ -14,15 +14,16 @@ from flows.progress import StageProgress
 from flows.results import failed_verification_told, publication_told, show
 from flows.runners import carried_by, require_installed
 from flows.stage import Release
-from taylor_ops import bundle as bundles
 from taylor_ops import publish as publishing
 from taylor_ops import verify as verification
-from taylor_ops.approval import Approval
 from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.audit.audit import audit as attack
 from taylor_ops.audit.gate import require_allowed
 from taylor_ops.audit.record import AuditRecord
-from taylor_ops.bundle import BundleRecord, Findings
+from taylor_ops.bundle import assemble as bundles
+from taylor_ops.bundle import manifest
+from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.record import Approval, BundleRecord
 from taylor_ops.capture import capture as captured
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import public_texts
@@ -202,7 +203,7 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
 def assemble(release: Release, findings: Findings, approval: Approval | None) -> BundleRecord:
     """Put model, card and manifest together in the run's folder."""
     findings = findings.model_copy(update={"approval": approval})
-    config, document, signer = release.config, bundles.stated(release.loaded.document), _signer(release)
+    config, document, signer = release.config, manifest.stated(release.loaded.document), _signer(release)
     return release.perform(
         ASSEMBLE,
         inputs_of_assemble(config, findings, document, None if signer is None else str(signer)),

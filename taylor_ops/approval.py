@@ -5,16 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from taylor_ops.storage.files import write_text
-from taylor_ops.storage.record import Record
 
 _BEFORE, _AFTER = "approve-", ".waiting"
-
-
-class Approval(Record):
-    """One approval. by: who gave it, as they call themselves; comment: why."""
-
-    by: str
-    comment: str
 
 
 def note_that_it_waits(stages: Path, run: str, server: str) -> None:

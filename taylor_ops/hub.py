@@ -21,7 +21,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOpera
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from pydantic import SecretStr
 
-from taylor_ops.bundle import MANIFEST
+from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import GateRejected, WorkFailed
 from taylor_ops.hub_repository import (

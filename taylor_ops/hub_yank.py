@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOpera
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from pydantic import SecretStr
 
-from taylor_ops.bundle import CARD, MANIFEST
+from taylor_ops.bundle.manifest import CARD, MANIFEST
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.hub import manifest_on, tag_of, text_of, withdrawn_branch
 from taylor_ops.hub_repository import KEPT_BY_THE_HUB, References, Repository, is_stale, repository_on_the_hub

@@ -6,9 +6,8 @@ from datetime import datetime
 
 from pydantic import Field
 
-from taylor_ops.approval import Approval
 from taylor_ops.audit.record import AttackResult, AuditRecord, Compiled, Timed
-from taylor_ops.bundle import BundleRecord
+from taylor_ops.bundle.record import Approval, BundleRecord
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.record import ConvertedModel, LayerConversion, MarkedCopy

@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 from pydantic import ValidationError
 
-from taylor_ops.bundle import MANIFEST
+from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.errors import BadInput
 from taylor_ops.published import Published
 from taylor_ops.release_record import ReleaseRecord

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from pydantic import ConfigDict, Field, ValidationError
 
-from taylor_ops.bundle import MANIFEST
+from taylor_ops.bundle.manifest import MANIFEST, read_manifest
 from taylor_ops.config.conversion import DtypeName
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, WorkFailed
@@ -19,7 +19,6 @@ from taylor_ops.progress import Progress
 from taylor_ops.source.files import is_read
 from taylor_ops.storage.files import sha256_of
 from taylor_ops.storage.record import Record
-from taylor_ops.verify import read_manifest
 
 
 class Remeasured(Record):

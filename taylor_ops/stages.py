@@ -12,13 +12,14 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from taylor_ops.approval import Approval
 from taylor_ops.audit.audit import audit, texts_read
 from taylor_ops.audit.record import AuditRecord
-from taylor_ops.bundle import BundleRecord, Findings, assemble
+from taylor_ops.bundle.assemble import assemble
+from taylor_ops.bundle.card import card_template
+from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.record import Approval, BundleRecord
 from taylor_ops.capture.capture import capture
 from taylor_ops.capture.record import CapturedRanges
-from taylor_ops.card import card_template
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.record import ConvertedModel

@@ -8,15 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from taylor_ops.bundle import MANIFEST
+from taylor_ops.bundle.manifest import MANIFEST, NO_BUNDLE, read_manifest
 from taylor_ops.clean_process import continuations_of
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.signing.keys import NOT_THIS_COPY, SIGNATURE
 from taylor_ops.signing.signers import Signer, name_of, require_signed_by
-from taylor_ops.storage.files import read_json, sha256_of_tree
+from taylor_ops.storage.files import sha256_of_tree
 from taylor_ops.storage.record import Record
-
-_NO_BUNDLE = "point the command at the folder of a bundle"
 
 _Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 
@@ -80,28 +78,13 @@ def verify(bundle: Path, signer: Signer | None = None, tokens: bool = True) -> V
     )
 
 
-def read_manifest(bundle: Path) -> dict[str, Any]:
-    """The manifest of a bundle folder; `BadInput` when there is none to read."""
-    path = bundle / MANIFEST
-    try:
-        manifest = read_json(path)
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path} cannot be read: {error}", _NO_BUNDLE) from error
-    whole = isinstance(manifest.get("files"), dict) and isinstance(manifest.get("exactness"), dict)
-    if manifest.get("format") == 1 and not whole:
-        raise BadInput(f"{path} is not a whole manifest", _NO_BUNDLE)
-    if manifest.get("format") != 1:
-        raise BadInput(f"{path} has format {manifest.get('format')!r}, known is 1", "use a newer taylor-release")
-    return manifest
-
-
 def _whole(path: Path, document: Mapping[str, Any]) -> _Manifest:
     try:
         return _Manifest.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise BadInput(f"{path} is not a whole manifest: {where}: {first['msg']}", _NO_BUNDLE) from error
+        raise BadInput(f"{path} is not a whole manifest: {where}: {first['msg']}", NO_BUNDLE) from error
 
 
 def _require_files(bundle: Path, manifest: _Manifest) -> None:

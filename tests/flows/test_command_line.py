@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from taylor_ops.bundle import MANIFEST
+from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.config_file.schema import schema_text
 from tests.commands import called_here
 from tests.flows.conftest import write_tiny_config

@@ -22,8 +22,8 @@ from flows.approval import Decision, approve
 from flows.progress import StageProgress
 from flows.release import release
 from flows.stage import Release, open_release
-from taylor_ops.approval import Approval
-from taylor_ops.bundle import Findings
+from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.record import Approval
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.publish import publish
 from tests.keys import write_key

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http, disable_progress_bars
 
-from taylor_ops.bundle import MANIFEST
+from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.config.publish import Publish
 from taylor_ops.hub import publish_to_hub
 from taylor_ops.patience import Patience

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from taylor_ops.audit.record import AttackResult, AuditRecord, Rebuilt, Timed
-from taylor_ops.bundle import BundleRecord, Findings
+from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.record import BundleRecord
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.card import Card
 from taylor_ops.config.conversion import Conversion

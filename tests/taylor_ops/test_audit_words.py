@@ -11,7 +11,7 @@ from taylor_ops.attacks.record import Task
 from taylor_ops.audit.claims import claims
 from taylor_ops.audit.gate import require_allowed
 from taylor_ops.audit.record import AuditRecord, Compiled
-from taylor_ops.card import render_card
+from taylor_ops.bundle.card import render_card
 from taylor_ops.config.audit import Audit, Thresholds
 from taylor_ops.errors import GateRejected
 from taylor_ops.report import write_report

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from jinja2 import UndefinedError
 
 from taylor_ops.audit.record import Compiled
-from taylor_ops.card import render_card
+from taylor_ops.bundle.card import render_card
 from taylor_ops.config.card import Card
 from taylor_ops.presentation.wording import figure, percent
 from tests.taylor_ops import release_example as example

@@ -11,9 +11,11 @@ import yaml
 from huggingface_hub import ModelCard
 
 from taylor_ops.audit.record import AuditRecord, Compiled
-from taylor_ops.bundle import MANIFEST, Findings, assemble
-from taylor_ops.card import card_template, render_card
-from taylor_ops.card_plots import card_plots
+from taylor_ops.bundle.assemble import assemble
+from taylor_ops.bundle.card import card_template, render_card
+from taylor_ops.bundle.card_plots import card_plots
+from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.config.card import Card
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.source import FolderSource

@@ -15,14 +15,16 @@ from torch import Tensor
 from flows.evidence import mark as mark_command
 from taylor_ops import verify as verifying
 from taylor_ops.audit.record import AuditRecord
-from taylor_ops.bundle import CARD, MANIFEST, Findings, assemble
+from taylor_ops.bundle.assemble import assemble
+from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.manifest import CARD, MANIFEST
+from taylor_ops.bundle.marked_copy import mark_bundle
 from taylor_ops.config.evidence import STRENGTH
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.source import FolderSource
 from taylor_ops.config.texts import TextSource
 from taylor_ops.conversion.convert import convert
 from taylor_ops.errors import BadInput, GateRejected
-from taylor_ops.evidence.further_copy import mark_bundle
 from taylor_ops.evidence.mark import mark, marking_bound, moved_norms
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.exactness.layers import require_within_bounds

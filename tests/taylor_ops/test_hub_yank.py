@@ -10,7 +10,7 @@ import pytest
 
 from flows.command_line import app
 from taylor_ops import hub_yank
-from taylor_ops.bundle import MANIFEST
+from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.hub_fetch import Reference, fetch
 from taylor_ops.hub_yank import Yanked, yank

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.command_line import app
-from taylor_ops.approval import Approval
 from taylor_ops.audit.record import AuditRecord
+from taylor_ops.bundle.record import Approval
 from taylor_ops.comparison import compare
 from taylor_ops.config.audit import Audit, Thresholds
 from taylor_ops.errors import BadInput

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taylor_ops import remeasure as remeasuring
-from taylor_ops.bundle import MANIFEST
+from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.latency import timing

@@ -13,7 +13,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from flows.command_line import app
-from taylor_ops.bundle import MANIFEST, Findings, assemble, stated
+from taylor_ops.bundle.assemble import assemble
+from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.manifest import MANIFEST, stated
 from taylor_ops.config.publish import Publish, Signing
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError
 from taylor_ops.signing.keys import (

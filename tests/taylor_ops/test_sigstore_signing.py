@@ -20,7 +20,9 @@ from sigstore.errors import TUFError, VerificationError
 from sigstore.oidc import IdentityToken
 
 from flows.command_line import app
-from taylor_ops.bundle import MANIFEST, Findings, assemble, stated
+from taylor_ops.bundle.assemble import assemble
+from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.manifest import MANIFEST, stated
 from taylor_ops.config.publish import Publish, Signing
 from taylor_ops.config.release import public_texts
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed

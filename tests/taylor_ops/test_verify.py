@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from taylor_ops.audit.audit import audit
-from taylor_ops.bundle import MANIFEST, Findings, assemble
+from taylor_ops.bundle.assemble import assemble
+from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.manifest import MANIFEST, read_manifest
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.source import FolderSource
@@ -23,7 +25,7 @@ from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.exactness.validate import validate
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree
-from taylor_ops.verify import Verified, read_manifest, verify
+from taylor_ops.verify import Verified, verify
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import CPU, Sample, silent
 

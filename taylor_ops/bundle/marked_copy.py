@@ -6,16 +6,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from taylor_ops.bundle import CARD, MANIFEST, marked_statement
+from taylor_ops.bundle.manifest import CARD, IN_WORDS, MANIFEST, marked_statement, read_manifest
 from taylor_ops.config.evidence import LEAST_STRENGTH, MOST_STRENGTH, RECIPIENT
-from taylor_ops.conversion.record import IN_WORDS
 from taylor_ops.errors import BadInput
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.progress import Progress
 from taylor_ops.signing.keys import SIGNATURE, name_of_key, public_key_of, sign
 from taylor_ops.storage.files import canonical_json, folder_that_appears_whole, require_free, sha256_of, write_text
-from taylor_ops.verify import read_manifest
 
 _METADATA = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 

@@ -15,7 +15,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import TemplateError
 
-from taylor_ops.card_plots import PLOTS
+from taylor_ops.bundle.card_plots import PLOTS
 from taylor_ops.config.card import Card
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import HubSource

@@ -1,0 +1,54 @@
+"""Assemble the bundle: the converted model with its card and its manifest.
+
+It states the claims that were checked (the target slowdown and its tolerance, an upper bound on the seconds of an
+attack) and, unless `card.measured` is off, the timings of calibration and audit: those alone differ between two runs.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from taylor_ops.bundle.card import render_card
+from taylor_ops.bundle.card_plots import card_plots
+from taylor_ops.bundle.findings import Findings, statements_of
+from taylor_ops.bundle.manifest import CARD, MANIFEST, portable
+from taylor_ops.bundle.record import BundleRecord
+from taylor_ops.config.release import ReleaseConfig
+from taylor_ops.signing.signers import sign_bundle, signer_of, statement_of
+from taylor_ops.storage.files import canonical_json, folder_that_appears_whole, link_or_copy, sha256_of_tree, write_text
+
+_TOOLS = ("taylor-release", "torch", "transformers", "safetensors", "tokenizers", "numpy", "matplotlib")
+
+
+def assemble(
+    converted_folder: Path, config: ReleaseConfig, document: dict[str, Any], findings: Findings, folder: Path
+) -> BundleRecord:
+    """Make the bundle in `folder` from the converted model; weights are linked, not copied, where the disk allows."""
+    statements = {
+        "format": 1,
+        "name": config.name,
+        "version": config.version,
+        "config": portable(document),
+        "tools": {tool: version(tool) for tool in _TOOLS} | {"python": platform.python_version()},
+    } | statements_of(findings, config.card.measured)
+    signing = config.publish.signing
+    if signing is not None:
+        statements["signature"] = statement_of(signer_of(signing))
+    with folder_that_appears_whole(folder) as partial:
+        for path in sorted(converted_folder.iterdir()):
+            link_or_copy(path, partial / path.name)
+        write_text(partial / CARD, render_card(statements, config))
+        for name, picture in card_plots(statements).items():
+            (partial / name).write_bytes(picture)
+        files = sha256_of_tree(partial)
+        write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
+        if signing is not None:
+            sign_bundle(partial, signing, f"{config.name}-{config.version}")
+    return BundleRecord(
+        folder=folder.name,
+        bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        files=sha256_of_tree(folder),
+    )
