@@ -98,7 +98,7 @@ def _write(bundle: Path, megabytes: int, shards: int, seed: str) -> None:
 def _publish(bundle: Path, files: dict[str, str], repo_id: str) -> None:
     """As a release publishes."""
     from taylor_ops.config.publish import Publish
-    from taylor_ops.hub import publish_to_hub
+    from taylor_ops.publishing.hub import publish_to_hub
 
     where = Publish(target="hub", repo_id=repo_id)
     publish_to_hub(where, bundle, files, "1.0.0", None, lambda _done, _total: None)

@@ -109,7 +109,7 @@ def verify(
 ) -> None:
     """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process."""
     quiet_tools()
-    from taylor_ops.hub_fetch import fetched, reference
+    from taylor_ops.publishing.hub_fetch import fetched, reference
     from taylor_ops.signing.signers import signer_named
     from taylor_ops.verify import verify as verify_bundle
 
@@ -131,8 +131,8 @@ def yank(
 ) -> None:
     """Withdraw a published version from the Hub: its tag goes, its card and manifest say so."""
     quiet_tools()
-    from taylor_ops.hub_fetch import reference
-    from taylor_ops.hub_yank import yank as withdraw
+    from taylor_ops.publishing.hub_fetch import reference
+    from taylor_ops.publishing.withdraw import yank as withdraw
 
     if reference(repo) is None or "@" in repo:
         raise BadInput(f"`{repo}` is not the name of a repository", "write OWNER/NAME, then the version")

@@ -8,7 +8,7 @@ from prefect.assets import Asset, AssetProperties, materialize
 from prefect.tasks import MaterializingTask
 
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.published import Published
+from taylor_ops.publishing.record import Published
 from taylor_ops.source.resolve import origin_of
 
 

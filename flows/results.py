@@ -19,7 +19,7 @@ from flows.stage import Release
 from taylor_ops.bundle.manifest import CARD
 from taylor_ops.errors import GateRejected
 from taylor_ops.gates import gates
-from taylor_ops.published import Published, does_not_verify
+from taylor_ops.publishing.record import Published, does_not_verify
 from taylor_ops.release_record import ReleaseRecord
 from taylor_ops.release_text import release_in_markdown
 from taylor_ops.report import Plot

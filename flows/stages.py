@@ -14,7 +14,6 @@ from flows.progress import StageProgress
 from flows.results import failed_verification_told, publication_told, show
 from flows.runners import carried_by, require_installed
 from flows.stage import Release
-from taylor_ops import publish as publishing
 from taylor_ops import verify as verification
 from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.audit.audit import audit as attack
@@ -35,7 +34,6 @@ from taylor_ops.exactness import gate
 from taylor_ops.exactness import validate as exact
 from taylor_ops.exactness.layers import require_within_bounds
 from taylor_ops.exactness.record import ExactnessRecord
-from taylor_ops.hub_fetch import Reference, fetch
 from taylor_ops.latency.record import LatencyRecord
 from taylor_ops.latency.transfer import require_devices
 from taylor_ops.leaks.record import NoLeak
@@ -45,7 +43,9 @@ from taylor_ops.machine.devices import device_named
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
-from taylor_ops.published import Published
+from taylor_ops.publishing import publish as publishing
+from taylor_ops.publishing.hub_fetch import Reference, fetch
+from taylor_ops.publishing.record import Published
 from taylor_ops.release_record import ReleaseRecord, release_record
 from taylor_ops.released import note_published, published_at
 from taylor_ops.report import write_report

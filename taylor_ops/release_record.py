@@ -14,7 +14,7 @@ from taylor_ops.conversion.record import ConvertedModel, LayerConversion, Marked
 from taylor_ops.exactness.record import DataSetExactness, ExactnessRecord, LayerError, Perplexity
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Trial
 from taylor_ops.leaks.record import NoLeak
-from taylor_ops.published import Published
+from taylor_ops.publishing.record import Published
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.record import Record
 from taylor_ops.verify import Verified

@@ -34,7 +34,7 @@ from taylor_ops.leaks.record import NoLeak
 from taylor_ops.leaks.refuse import require_no_leak
 from taylor_ops.leaks.texts import Machine
 from taylor_ops.machine.devices import device_description, device_named, processor
-from taylor_ops.published import Published
+from taylor_ops.publishing.record import Published
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.resolve import resolve, stamp
 from taylor_ops.storage.record import Record

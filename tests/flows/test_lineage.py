@@ -8,7 +8,7 @@ import pytest
 
 from flows.lineage import key_of_source, publication_of
 from taylor_ops.config.source import FolderSource, GgufSource
-from taylor_ops.published import Published
+from taylor_ops.publishing.record import Published
 from tests.taylor_ops import release_example as example
 
 

@@ -25,7 +25,7 @@ from flows.stage import Release, open_release
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.record import Approval
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
-from taylor_ops.publish import publish
+from taylor_ops.publishing.publish import publish
 from tests.keys import write_key
 from tests.taylor_ops import release_example as example
 
@@ -73,7 +73,7 @@ def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_s
         return done
 
     with monkeypatch.context() as patch:
-        patch.setattr("taylor_ops.publish.publish", then_damage)
+        patch.setattr("taylor_ops.publishing.publish.publish", then_damage)
         with pytest.raises(
             WorkFailed, match=r"tiny 1\.0\.0 is published and does not verify: .*config\.json"
         ) as caught:

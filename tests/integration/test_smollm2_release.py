@@ -143,7 +143,7 @@ def test_a_release_made_in_another_folder_has_the_bytes_that_are_published(
         raise _Enough
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("taylor_ops.publish.require_access", lambda *_given: None)
+    monkeypatch.setattr("taylor_ops.publishing.publish.require_access", lambda *_given: None)
     monkeypatch.setattr("flows.release.refuse_leaks", enough)
     # Where source and ranges have the same bytes, what was timed is taken over: it goes into no byte.
     place = tmp_path / NAME / "stages" / "calibrate.json"

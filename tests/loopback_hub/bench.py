@@ -15,9 +15,9 @@ from huggingface_hub.utils import _http, disable_progress_bars
 
 from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.config.publish import Publish
-from taylor_ops.hub import publish_to_hub
-from taylor_ops.patience import Patience
-from taylor_ops.published import Published
+from taylor_ops.publishing.hub import publish_to_hub
+from taylor_ops.publishing.record import Published
+from taylor_ops.publishing.retries import Patience
 from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.server import WRITER, running

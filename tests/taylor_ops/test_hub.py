@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
-from taylor_ops.hub import publish_to_hub
-from taylor_ops.hub_fetch import Reference, fetch
+from taylor_ops.publishing.hub import publish_to_hub
+from taylor_ops.publishing.hub_fetch import Reference, fetch
 from taylor_ops.storage.files import sha256_of_tree
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import (

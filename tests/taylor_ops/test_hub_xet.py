@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from huggingface_hub.utils import _xet
 
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.hub_fetch import Reference, fetch
+from taylor_ops.publishing.hub_fetch import Reference, fetch
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import REPO, client_on_loopback, content_in, impatient, publish, write_bundle
 from tests.loopback_hub.faults import Fault

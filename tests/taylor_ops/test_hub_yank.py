@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from flows.command_line import app
-from taylor_ops import hub_yank
 from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
-from taylor_ops.hub_fetch import Reference, fetch
-from taylor_ops.hub_yank import Yanked, yank
+from taylor_ops.publishing import withdraw
+from taylor_ops.publishing.hub_fetch import Reference, fetch
+from taylor_ops.publishing.withdraw import Yanked, yank
 from taylor_ops.storage.files import sha256_of_tree
 from taylor_ops.verify import verify
 from tests.loopback_hub.app import Hub
@@ -77,14 +77,14 @@ def test_a_rollback_shows_the_version_before_to_the_last_byte(hub: Hub, tmp_path
 def test_a_version_that_is_published_meanwhile_is_neither_marked_nor_rolled_back(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rollback: bool
 ) -> None:
-    keep = hub_yank._keep_the_notice
+    keep = withdraw._keep_the_notice
 
     def meanwhile(*given: Any) -> None:
         keep(*given)
         publish(write_bundle(tmp_path / "1.2.0", "1.2.0"), "1.2.0")
 
     with monkeypatch.context() as patched:
-        patched.setattr(hub_yank, "_keep_the_notice", meanwhile)
+        patched.setattr(withdraw, "_keep_the_notice", meanwhile)
         with pytest.raises(WorkFailed, match=r"main shows 1\.2\.0 in place of 1\.1\.0"):
             withdrawn(rollback=rollback)
     assert content_at(hub.store, "main") == content_at(hub.store, "v1.2.0") == content_in(tmp_path / "1.2.0")

@@ -15,8 +15,8 @@ import pytest
 
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import GateRejected, ReleaseError, WorkFailed
-from taylor_ops.publish import publish
-from taylor_ops.published import Published
+from taylor_ops.publishing.publish import publish
+from taylor_ops.publishing.record import Published
 from taylor_ops.storage.files import sha256_of_tree, write_text
 
 REPO, VERSION = "owner/tiny-taylor", "1.0.0"

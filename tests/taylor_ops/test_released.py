@@ -19,7 +19,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.gates import gates, gates_before_publication
 from taylor_ops.leaks.record import NoLeak
 from taylor_ops.presentation.wording import figure, markdown_table
-from taylor_ops.published import Published
+from taylor_ops.publishing.record import Published
 from taylor_ops.release_text import release_in_markdown
 from taylor_ops.released import note_published, published_at, run_of, runs
 from tests.taylor_ops import release_example as example

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from taylor_ops.approval import note_that_it_goes_on, note_that_it_waits
-from taylor_ops.published import Published
+from taylor_ops.publishing.record import Published
 from taylor_ops.released import note_published
 from taylor_ops.retention import clean
 from taylor_ops.storage.artifacts import alone_in

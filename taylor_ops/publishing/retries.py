@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception
 
-from taylor_ops.hub_errors import passes, retry_after
+from taylor_ops.publishing.hub_errors import passes, retry_after
 
 T = TypeVar("T")
 

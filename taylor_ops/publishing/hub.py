@@ -24,7 +24,8 @@ from pydantic import SecretStr
 from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import GateRejected, WorkFailed
-from taylor_ops.hub_repository import (
+from taylor_ops.progress import Progress
+from taylor_ops.publishing.hub_repository import (
     KEPT_BY_THE_HUB,
     Cargo,
     Repository,
@@ -34,9 +35,8 @@ from taylor_ops.hub_repository import (
     is_stale,
     repository_on_the_hub,
 )
-from taylor_ops.patience import Patience
-from taylor_ops.progress import Progress
-from taylor_ops.published import Published, other_bytes
+from taylor_ops.publishing.record import Published, other_bytes
+from taylor_ops.publishing.retries import Patience
 from taylor_ops.storage.files import canonical_json
 
 _SENT_AT_ONCE = 5

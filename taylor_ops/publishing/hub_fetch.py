@@ -13,8 +13,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from taylor_ops.config.section import REPO_ID
-from taylor_ops.hub_repository import KEPT_BY_THE_HUB, repository_on_the_hub
-from taylor_ops.patience import Patience
+from taylor_ops.publishing.hub_repository import KEPT_BY_THE_HUB, repository_on_the_hub
+from taylor_ops.publishing.retries import Patience
 
 
 @dataclass(frozen=True)

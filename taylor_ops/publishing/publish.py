@@ -12,10 +12,10 @@ from pydantic import SecretStr
 
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import WorkFailed
-from taylor_ops.hub import publish_to_hub
-from taylor_ops.hub_repository import repository_on_the_hub
 from taylor_ops.progress import Progress
-from taylor_ops.published import Published, other_bytes
+from taylor_ops.publishing.hub import publish_to_hub
+from taylor_ops.publishing.hub_repository import repository_on_the_hub
+from taylor_ops.publishing.record import Published, other_bytes
 from taylor_ops.storage.files import folder_that_appears_whole, sha256_of_tree
 
 

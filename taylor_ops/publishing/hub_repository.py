@@ -20,8 +20,8 @@ from pydantic import SecretStr
 
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
-from taylor_ops.hub_errors import explained, without_secrets
-from taylor_ops.patience import Patience
+from taylor_ops.publishing.hub_errors import explained, without_secrets
+from taylor_ops.publishing.retries import Patience
 from taylor_ops.storage.files import FULL_OR_CLOSED, sha256_of
 
 T = TypeVar("T")

@@ -18,9 +18,15 @@ from pydantic import SecretStr
 
 from taylor_ops.bundle.manifest import CARD, MANIFEST
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.hub import manifest_on, tag_of, text_of, withdrawn_branch
-from taylor_ops.hub_repository import KEPT_BY_THE_HUB, References, Repository, is_stale, repository_on_the_hub
-from taylor_ops.patience import Patience
+from taylor_ops.publishing.hub import manifest_on, tag_of, text_of, withdrawn_branch
+from taylor_ops.publishing.hub_repository import (
+    KEPT_BY_THE_HUB,
+    References,
+    Repository,
+    is_stale,
+    repository_on_the_hub,
+)
+from taylor_ops.publishing.retries import Patience
 from taylor_ops.signing.keys import SIGNATURE
 from taylor_ops.storage.files import canonical_json
 from taylor_ops.storage.record import Record
