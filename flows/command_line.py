@@ -111,7 +111,7 @@ def verify(
     quiet_tools()
     from taylor_ops.publishing.hub_fetch import fetched, reference
     from taylor_ops.signing.signers import signer_named
-    from taylor_ops.verify import verify as verify_bundle
+    from taylor_ops.verification.verify import verify as verify_bundle
 
     signer = signer_named(public_key, identity, issuer)
     place = None if Path(bundle).exists() else reference(bundle)
@@ -182,8 +182,8 @@ def calibrate(
     """Measure the slowdown of a bundle again, on this machine; 1 where it is not as stated for the device."""
     quiet_tools()
     from taylor_ops.machine.devices import device_named
-    from taylor_ops.remeasure import remeasure
     from taylor_ops.summary import remeasured_table
+    from taylor_ops.verification.remeasure import remeasure
 
     if not original.is_dir():
         raise BadInput(f"the original {original} does not exist", "correct `--original`")

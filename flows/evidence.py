@@ -35,7 +35,7 @@ def mark(
     """Mark one recipient's copy of a bundle, and verify it. Needs neither the original nor another conversion."""
     from taylor_ops.bundle.marked_copy import mark_bundle
     from taylor_ops.evidence.key import read_key
-    from taylor_ops.verify import verify
+    from taylor_ops.verification.verify import verify
 
     secret = read_key(key)
     console = Console(stderr=True)

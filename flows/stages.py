@@ -14,7 +14,6 @@ from flows.progress import StageProgress
 from flows.results import failed_verification_told, publication_told, show
 from flows.runners import carried_by, require_installed
 from flows.stage import Release
-from taylor_ops import verify as verification
 from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.audit.audit import audit as attack
 from taylor_ops.audit.gate import require_allowed
@@ -72,7 +71,8 @@ from taylor_ops.stages import (
 )
 from taylor_ops.storage.stage_cache import kept_beside, kept_under_key
 from taylor_ops.texts.readable import require_readable
-from taylor_ops.verify import Verified
+from taylor_ops.verification import verify as verification
+from taylor_ops.verification.record import Verified
 
 
 @task(task_run_name="resolve {release.label}")

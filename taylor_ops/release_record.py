@@ -17,7 +17,7 @@ from taylor_ops.leaks.record import NoLeak
 from taylor_ops.publishing.record import Published
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.record import Record
-from taylor_ops.verify import Verified
+from taylor_ops.verification.record import Verified
 
 
 class StageCost(Record):

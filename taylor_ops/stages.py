@@ -40,7 +40,8 @@ from taylor_ops.source.resolve import resolve, stamp
 from taylor_ops.storage.record import Record
 from taylor_ops.storage.stage_cache import stage_key
 from taylor_ops.texts.prompts import text_hashes
-from taylor_ops.verify import Verified, verify
+from taylor_ops.verification.record import Verified
+from taylor_ops.verification.verify import verify
 
 R = TypeVar("R", bound=Record)
 

@@ -12,8 +12,8 @@ from taylor_ops.audit.record import AttackResult, Rebuilt
 from taylor_ops.preflight import Preflight
 from taylor_ops.presentation.wording import count, figure, fixed, percent
 from taylor_ops.release_record import ReleaseRecord
-from taylor_ops.remeasure import Remeasured
 from taylor_ops.storage.files import size
+from taylor_ops.verification.record import Remeasured
 
 
 def summary(record: ReleaseRecord) -> Group:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from taylor_ops import consumer, verify
 from taylor_ops.latency import timing
+from taylor_ops.verification import consumer, verify
 from tests.clocks import of_each
 from tests.prefect_database import temporary_server
 from tests.tiny_models import save_tiny_model

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from taylor_ops.clean_process import link_packages
+from taylor_ops.verification.clean_process import link_packages
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.server import WRITER
 

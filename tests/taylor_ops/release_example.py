@@ -32,7 +32,7 @@ from taylor_ops.publishing.record import Published
 from taylor_ops.release_record import ReleaseRecord, StageCost, release_record
 from taylor_ops.series.plan import Plan
 from taylor_ops.source.record import ResolvedSource
-from taylor_ops.verify import Verified
+from taylor_ops.verification.record import Verified
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NEURONS, LAYERS = 1536, 12

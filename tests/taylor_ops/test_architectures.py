@@ -16,7 +16,6 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from taylor_ops.clean_process import link_packages
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.source import FolderSource
 from taylor_ops.conversion.record import ConvertedModel
@@ -27,6 +26,7 @@ from taylor_ops.model.loading import load_bundle, load_original
 from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.source.resolve import resolve
+from taylor_ops.verification.clean_process import link_packages
 from tests.taylor_ops import consumer_of_all
 from tests.taylor_ops.conftest import CALIBRATION, CPU, captured, converted, silent
 from tests.taylor_ops.whole_model import ranges_of_whole_model

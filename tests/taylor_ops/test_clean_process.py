@@ -15,10 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from taylor_ops import clean_process
-from taylor_ops.clean_process import continuations_of, link_packages
 from taylor_ops.errors import GateRejected
 from taylor_ops.model.loading import load_original
+from taylor_ops.verification import clean_process
+from taylor_ops.verification.clean_process import continuations_of, link_packages
 from tests.taylor_ops.conftest import CPU, Sample
 
 NOT_FOR_CONSUMERS = ("taylor_ops", "flows", "tests", "prefect", "pydantic_settings", "pytest", "hypothesis", "gguf")

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flows.evidence import mark as mark_command
-from taylor_ops import verify as verifying
 from taylor_ops.audit.record import AuditRecord
 from taylor_ops.bundle.assemble import assemble
 from taylor_ops.bundle.findings import Findings
@@ -35,7 +34,9 @@ from taylor_ops.series.ranges import read_ranges
 from taylor_ops.signing.keys import SIGNATURE, read_public_key
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import read_json, sha256_of_tree
-from taylor_ops.verify import Verified, verify
+from taylor_ops.verification import verify as verifying
+from taylor_ops.verification.record import Verified
+from taylor_ops.verification.verify import verify
 from tests.keys import write_key
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import CPU, Sample, silent

@@ -15,7 +15,7 @@ from taylor_ops.publishing import withdraw
 from taylor_ops.publishing.hub_fetch import Reference, fetch
 from taylor_ops.publishing.withdraw import Yanked, yank
 from taylor_ops.storage.files import sha256_of_tree
-from taylor_ops.verify import verify
+from taylor_ops.verification.verify import verify
 from tests.loopback_hub.app import Hub
 from tests.loopback_hub.bench import (
     REPO,

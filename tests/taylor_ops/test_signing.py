@@ -28,7 +28,7 @@ from taylor_ops.signing.keys import (
     sign,
 )
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree
-from taylor_ops.verify import verify
+from taylor_ops.verification.verify import verify
 from tests.keys import write_key
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import Sample

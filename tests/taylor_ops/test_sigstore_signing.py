@@ -30,7 +30,7 @@ from taylor_ops.signing.keys import SIGNATURE
 from taylor_ops.signing.signers import require_signer
 from taylor_ops.signing.sigstore import TOKEN, Identity
 from taylor_ops.storage.files import read_json
-from taylor_ops.verify import verify
+from taylor_ops.verification.verify import verify
 from tests.keys import write_key
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import Sample

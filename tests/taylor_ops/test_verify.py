@@ -25,7 +25,8 @@ from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.exactness.validate import validate
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree
-from taylor_ops.verify import Verified, verify
+from taylor_ops.verification.record import Verified
+from taylor_ops.verification.verify import verify
 from tests.taylor_ops import release_example as example
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
@@ -135,7 +136,7 @@ def test_a_recorded_token_that_the_bundle_does_not_say_is_named_with_its_prompt(
 ) -> None:
     every = read_json(bundle / MANIFEST)["exactness"]["continuations"]
     recorded, said = every[1], [one["new_tokens"] for one in every]
-    monkeypatch.setattr("taylor_ops.verify.continuations_of", lambda *_given: said)
+    monkeypatch.setattr("taylor_ops.verification.verify.continuations_of", lambda *_given: said)
     wrong = (recorded["new_tokens"][4] + 1) % 256
 
     def change(manifest: dict[str, Any]) -> None:
@@ -221,7 +222,7 @@ def test_a_manifest_with_anything_anywhere_is_refused_in_words_or_holds(
         (original_bundle / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "taylor_ops.verify.continuations_of",
+                "taylor_ops.verification.verify.continuations_of",
                 lambda _bundle, prompts, length: [TOKENS[:length] for _ in prompts],
             )
             assert verify(original_bundle).files == len(document["files"])
@@ -259,7 +260,7 @@ def test_what_a_manifest_lacks_is_named(bundle: Path, change: dict[str, Any], sa
 def test_a_bundle_that_ends_early_is_refused_where_it_ends(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = [one["new_tokens"] for one in read_json(bundle / MANIFEST)["exactness"]["continuations"]]
     said = [*recorded[:-1], recorded[-1][:2]]
-    monkeypatch.setattr("taylor_ops.verify.continuations_of", lambda *_given: said)
+    monkeypatch.setattr("taylor_ops.verification.verify.continuations_of", lambda *_given: said)
     assert rejected(bundle).endswith("with other tokens than recorded, from new token 2")
 
 

@@ -19,29 +19,7 @@ from taylor_ops.progress import Progress
 from taylor_ops.source.files import is_read
 from taylor_ops.storage.files import sha256_of
 from taylor_ops.storage.record import Record
-
-
-class Remeasured(Record):
-    """The slowdown of a bundle here, beside what its manifest states. seconds_*: raw samples of the pairs.
-
-    target, tolerance: what the manifest states for the device `stated_for`: this one, or that of the calibration where
-    nothing is stated for this one. as_stated: whether the slowdown is within that tolerance, as the samples tell; None
-    where nothing is stated for this device. settled: whether the interval is as narrow as that tolerance asks for.
-    """
-
-    slowdown: float
-    ci95: tuple[float, float]
-    as_stated: bool | None
-    settled: bool
-    device: str
-    target: float
-    tolerance: float
-    stated_for: str
-    batch_size: int
-    prompt_tokens: int
-    new_tokens: int
-    seconds_original: tuple[float, ...]
-    seconds_bundle: tuple[float, ...]
+from taylor_ops.verification.record import Remeasured
 
 
 class _Part(Record):

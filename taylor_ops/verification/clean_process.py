@@ -15,8 +15,8 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from taylor_ops import consumer
 from taylor_ops.errors import GateRejected
+from taylor_ops.verification import consumer
 
 _ROOTS = ("torch", "transformers")
 _INHERITED = ("PATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")

@@ -9,24 +9,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from taylor_ops.bundle.manifest import MANIFEST, NO_BUNDLE, read_manifest
-from taylor_ops.clean_process import continuations_of
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.signing.keys import NOT_THIS_COPY, SIGNATURE
 from taylor_ops.signing.signers import Signer, name_of, require_signed_by
 from taylor_ops.storage.files import sha256_of_tree
-from taylor_ops.storage.record import Record
+from taylor_ops.verification.clean_process import continuations_of
+from taylor_ops.verification.record import Verified
 
 _Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
-
-
-class Verified(Record):
-    """What was checked: files by hash, and prompts continued with the recorded tokens. signed_by: whose
-    signature was checked, if any."""
-
-    files: int
-    prompts: int
-    tokens: int
-    signed_by: str | None = None
 
 
 class _Part(BaseModel):
