@@ -12,12 +12,12 @@ from pydantic import Field
 
 from flows.stage import Release
 from flows.waiting import forget_ended, this_server
-from taylor_ops.approval import note_that_it_goes_on, note_that_it_waits, waiting
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.manifest import stated
 from taylor_ops.bundle.record import Approval
 from taylor_ops.errors import BadInput, GateRejected
-from taylor_ops.gates import gates_before_publication, gates_in_markdown
+from taylor_ops.releases.gates import gates_before_publication, gates_in_markdown
+from taylor_ops.releases.waiting import note_that_it_goes_on, note_that_it_waits, waiting
 from taylor_ops.signing.signers import signer_of
 from taylor_ops.stages import APPROVE, inputs_of_approve
 

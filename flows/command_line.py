@@ -87,7 +87,7 @@ def run(
     read(config, overrides)
     # Loaded now: who has mistaken a key need not wait for it.
     from flows.release import release
-    from taylor_ops.release_text import release_in_markdown
+    from taylor_ops.releases.markdown import release_in_markdown
     from taylor_ops.summary import summary
 
     try:

@@ -124,7 +124,7 @@ def reject(run: RunId, by: By, comment: Comment) -> None:
 def list_releases(artifacts: Artifacts = _ARTIFACTS, as_json: AsJson = False) -> None:
     """List what was released: when, from what, by which approval, with which figures."""
     from taylor_ops.release_tables import list_table, overview
-    from taylor_ops.released import runs
+    from taylor_ops.releases.index import runs
 
     lines = [overview(run) for run in runs(artifacts)]
     _print(lines, as_json, lambda: list_table(lines))
@@ -138,10 +138,10 @@ def show(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown in place of tables.")] = False,
 ) -> None:
     """Show one release: what was released, and each gate with what it required and found."""
-    from taylor_ops.gates import gates
     from taylor_ops.release_tables import details
-    from taylor_ops.release_text import release_in_markdown
-    from taylor_ops.released import run_of
+    from taylor_ops.releases.gates import gates
+    from taylor_ops.releases.index import run_of
+    from taylor_ops.releases.markdown import release_in_markdown
 
     record = run_of(artifacts, name, version).record()
     if markdown:
@@ -158,9 +158,9 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Compare two versions of a release gate by gate."""
-    from taylor_ops.comparison import compare
     from taylor_ops.release_tables import difference_table
-    from taylor_ops.released import run_of
+    from taylor_ops.releases.comparison import compare
+    from taylor_ops.releases.index import run_of
 
     one, two = (run_of(artifacts, name, version).record() for version in (first, second))
     found = compare(one, two)
@@ -175,8 +175,8 @@ def clean(
     as_json: AsJson = False,
 ) -> None:
     """Remove old runs that were never published, and old caches; never what a run is at work on."""
-    from taylor_ops.approval import waiting
-    from taylor_ops.retention import clean as remove_old
+    from taylor_ops.releases.retention import clean as remove_old
+    from taylor_ops.releases.waiting import waiting
     from taylor_ops.storage.files import size
 
     noted = [stages for stages in sorted(artifacts.glob("*/stages")) if waiting(stages)]

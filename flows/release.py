@@ -27,7 +27,7 @@ from flows.stages import (
 from flows.timed_stages import calibrate, transfer
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.errors import BadInput
-from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.releases.record import ReleaseRecord
 
 
 def _run_name() -> str:

@@ -18,11 +18,11 @@ from prefect.runtime import flow_run
 from flows.stage import Release
 from taylor_ops.bundle.manifest import CARD
 from taylor_ops.errors import GateRejected
-from taylor_ops.gates import gates
 from taylor_ops.publishing.record import Published, does_not_verify
-from taylor_ops.release_record import ReleaseRecord
-from taylor_ops.release_text import release_in_markdown
-from taylor_ops.report import Plot
+from taylor_ops.releases.gates import gates
+from taylor_ops.releases.markdown import release_in_markdown
+from taylor_ops.releases.record import ReleaseRecord
+from taylor_ops.releases.report import Plot
 
 PUBLISHED, REJECTED, UNVERIFIED = "release.published", "release.rejected", "release.unverified"
 

@@ -19,7 +19,7 @@ from taylor_ops.config_file.read import LoadedConfig, read
 from taylor_ops.machine.device_errors import device_errors_explained
 from taylor_ops.machine.usage import Cost, measured
 from taylor_ops.progress import Progress
-from taylor_ops.release_record import StageCost
+from taylor_ops.releases.record import StageCost
 from taylor_ops.stages import Stage
 from taylor_ops.storage.artifacts import alone_in
 from taylor_ops.storage.files import disk_errors_explained

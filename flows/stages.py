@@ -45,9 +45,9 @@ from taylor_ops.progress import Progress
 from taylor_ops.publishing import publish as publishing
 from taylor_ops.publishing.hub_fetch import Reference, fetch
 from taylor_ops.publishing.record import Published
-from taylor_ops.release_record import ReleaseRecord, release_record
-from taylor_ops.released import note_published, published_at
-from taylor_ops.report import write_report
+from taylor_ops.releases.index import note_published, published_at
+from taylor_ops.releases.record import ReleaseRecord, release_record
+from taylor_ops.releases.report import write_report
 from taylor_ops.signing.signers import Signer, require_signer, signer_of
 from taylor_ops.source import resolve as sources
 from taylor_ops.source.record import ResolvedSource

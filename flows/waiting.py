@@ -11,7 +11,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from flows.server import server_asked
-from taylor_ops.approval import note_that_it_goes_on, waiting, waits_on
+from taylor_ops.releases.waiting import note_that_it_goes_on, waiting, waits_on
 
 
 def this_server() -> str:

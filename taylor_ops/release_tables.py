@@ -8,13 +8,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from taylor_ops.comparison import Difference
 from taylor_ops.errors import BadInput
-from taylor_ops.gates import Gate
 from taylor_ops.presentation.wording import fixed, percent
-from taylor_ops.release_record import ReleaseRecord
-from taylor_ops.release_text import facts
-from taylor_ops.released import Run
+from taylor_ops.releases.comparison import Difference
+from taylor_ops.releases.gates import Gate, facts
+from taylor_ops.releases.index import Run
+from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.files import size
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from taylor_ops.audit.record import AttackResult, Rebuilt
 from taylor_ops.preflight import Preflight
 from taylor_ops.presentation.wording import count, figure, fixed, percent
-from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.files import size
 from taylor_ops.verification.record import Remeasured
 

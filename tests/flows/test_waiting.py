@@ -10,7 +10,7 @@ from prefect import flow, get_client
 from prefect.states import Cancelled, Suspended
 
 from flows.waiting import forget_ended, this_server
-from taylor_ops.approval import note_that_it_waits, waiting
+from taylor_ops.releases.waiting import note_that_it_waits, waiting
 
 
 @flow

@@ -26,8 +26,8 @@ from taylor_ops.capture.resumable import Unfinished
 from taylor_ops.conversion import convert, parts
 from taylor_ops.latency import timing
 from taylor_ops.model import shards
-from taylor_ops.release_record import ReleaseRecord
-from taylor_ops.report import Plot
+from taylor_ops.releases.record import ReleaseRecord
+from taylor_ops.releases.report import Plot
 from tests.flows.conftest import decode_seconds
 
 PLACES = ("in a layer", "between layers", "in a shard")

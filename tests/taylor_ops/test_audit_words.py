@@ -14,7 +14,7 @@ from taylor_ops.audit.record import AuditRecord, Compiled
 from taylor_ops.bundle.card import render_card
 from taylor_ops.config.audit import Audit, Thresholds
 from taylor_ops.errors import GateRejected
-from taylor_ops.report import write_report
+from taylor_ops.releases.report import write_report
 from tests.taylor_ops import release_example as example
 
 BLOCK = Audit(policy="block")

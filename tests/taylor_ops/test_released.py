@@ -13,15 +13,15 @@ from typer.testing import CliRunner
 from flows.command_line import app
 from taylor_ops.audit.record import AuditRecord
 from taylor_ops.bundle.record import Approval
-from taylor_ops.comparison import compare
 from taylor_ops.config.audit import Audit, Thresholds
 from taylor_ops.errors import BadInput
-from taylor_ops.gates import gates, gates_before_publication
 from taylor_ops.leaks.record import NoLeak
 from taylor_ops.presentation.wording import figure, markdown_table
 from taylor_ops.publishing.record import Published
-from taylor_ops.release_text import release_in_markdown
-from taylor_ops.released import note_published, published_at, run_of, runs
+from taylor_ops.releases.comparison import compare
+from taylor_ops.releases.gates import gates, gates_before_publication
+from taylor_ops.releases.index import note_published, published_at, run_of, runs
+from taylor_ops.releases.markdown import release_in_markdown
 from tests.taylor_ops import release_example as example
 
 WHEN = datetime(2026, 3, 1, 14, 5, tzinfo=UTC)

@@ -13,8 +13,8 @@ import pytest
 
 from taylor_ops.exactness.record import Divergence
 from taylor_ops.presentation.latency_plots import Candidate, prediction
-from taylor_ops.release_record import ReleaseRecord, StageCost
-from taylor_ops.report import duration, write_report
+from taylor_ops.releases.record import ReleaseRecord, StageCost
+from taylor_ops.releases.report import duration, write_report
 from taylor_ops.verification.record import Verified
 from tests.taylor_ops import release_example as example
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from taylor_ops.approval import note_that_it_goes_on, note_that_it_waits
 from taylor_ops.publishing.record import Published
-from taylor_ops.released import note_published
-from taylor_ops.retention import clean
+from taylor_ops.releases.index import note_published
+from taylor_ops.releases.retention import clean
+from taylor_ops.releases.waiting import note_that_it_goes_on, note_that_it_waits
 from taylor_ops.storage.artifacts import alone_in
 from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
 from tests.taylor_ops.test_released import said

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from taylor_ops.release_record import StageCost
+from taylor_ops.releases.record import StageCost
 from taylor_ops.summary import summary
 from tests.taylor_ops import release_example as example
 

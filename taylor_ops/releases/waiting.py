@@ -1,4 +1,4 @@
-"""Who approved a release, and why; and the notes that keep the work of runs that wait for an answer."""
+"""Notes of runs that wait for approval: what they will go on with must stay."""
 
 from __future__ import annotations
 

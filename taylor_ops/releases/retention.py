@@ -6,9 +6,9 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
-from taylor_ops.approval import waiting
 from taylor_ops.errors import WorkFailed
-from taylor_ops.released import PUBLISHED_BELOW, STAGES, Run, runs
+from taylor_ops.releases.index import PUBLISHED_BELOW, STAGES, Run, runs
+from taylor_ops.releases.waiting import waiting
 from taylor_ops.storage.artifacts import alone_in
 from taylor_ops.storage.files import disk_errors_explained
 from taylor_ops.storage.record import Record

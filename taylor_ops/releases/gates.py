@@ -11,7 +11,8 @@ from taylor_ops.exactness.record import DataSetExactness, ExactnessRecord, Layer
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord
 from taylor_ops.leaks.record import NoLeak
 from taylor_ops.presentation.wording import count, figure, fixed, markdown_table, percent
-from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.releases.record import ReleaseRecord
+from taylor_ops.storage.files import size
 from taylor_ops.storage.record import Record
 
 
@@ -146,3 +147,20 @@ def _leaks(found: NoLeak | None) -> Gate:
         else f"none in {count(found.files)} files and {count(found.tensors)} tensors, "
         f"in which {count(found.lines)} withheld rows and columns were looked for",
     )
+
+
+def facts(record: ReleaseRecord) -> list[tuple[str, str]]:
+    """From what, to where, when, and by which approval; each with its name."""
+    published, approval = record.published, record.approval
+    when = record.published_at.strftime("%Y-%m-%d %H:%M UTC") if record.published_at else "not recorded"
+    place = f"{published.repo_id} {published.version} in {published.path}"
+    if published.pull_request is not None:
+        place = f"not yet: pull request {published.pull_request} of {published.repo_id} waits at {published.path}"
+        when = f"left for review {when}"
+    return [
+        ("source", record.source.origin),
+        ("published", place),
+        ("when", when),
+        ("approval", f"{approval.by}: {approval.comment}" if approval else "not asked for"),
+        ("bundle", f"{size(record.bundle.bytes)} (original {size(record.bundle.original_bytes)})"),
+    ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from taylor_ops.gates import gates
-from taylor_ops.release_record import ReleaseRecord
-from taylor_ops.release_text import facts
+from taylor_ops.releases.gates import facts, gates
+from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.record import Record
 
 ABSENT = "none"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.errors import BadInput
 from taylor_ops.publishing.record import Published
-from taylor_ops.release_record import ReleaseRecord
+from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.files import read_json
 from taylor_ops.storage.record import Record
 
