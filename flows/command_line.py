@@ -62,7 +62,7 @@ def plan(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = P
     """Probe the source and estimate what the release takes and reaches; writes nothing."""
     quiet_tools()
     from taylor_ops.config_file.read import read
-    from taylor_ops.preflight import preflight
+    from taylor_ops.preflight.preflight import preflight
     from taylor_ops.summary import preflight_table
 
     loaded = read(config, parse_settings(settings or []))

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taylor_ops.audit.record import AttackResult, Rebuilt
-from taylor_ops.preflight import Preflight
+from taylor_ops.preflight.record import Preflight
 from taylor_ops.presentation.wording import count, figure, fixed, percent
 from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.files import size

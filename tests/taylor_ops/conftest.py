@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import probe
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
@@ -19,6 +18,7 @@ from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.conversion.terms import expansions_of
 from taylor_ops.latency import timing
 from taylor_ops.model.original import Original
+from taylor_ops.preflight import probe
 from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.plan import Plan
 from tests.clocks import of_each

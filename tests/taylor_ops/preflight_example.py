@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.preflight import Preflight, preflight
+from taylor_ops.preflight.preflight import preflight
+from taylor_ops.preflight.record import Preflight
 from taylor_ops.summary import preflight_table
 from tests.taylor_ops.conftest import Sample, silent
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from taylor_ops import probe
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.errors import BadInput
 from taylor_ops.latency.candidates import layers_that_fit
 from taylor_ops.model.original import Original
-from taylor_ops.preflight import preflight
+from taylor_ops.preflight import probe
+from taylor_ops.preflight.preflight import preflight
 from taylor_ops.series.plan import Plan
 from tests.taylor_ops.conftest import silent
 from tests.tiny_models import save_tiny_model
@@ -82,7 +82,7 @@ def test_a_large_model_is_probed_on_layers_that_stand_for_all(
         "device": "cpu",
     }
     # What the machine makes of so small a model decides nothing here: only that all of it ran.
-    monkeypatch.setattr("taylor_ops.preflight._require_reachable", lambda *_given, **_named: None)
+    monkeypatch.setattr("taylor_ops.preflight.preflight._require_reachable", lambda *_given, **_named: None)
     sample = preflight(ReleaseConfig.model_validate(document), tmp_path / "artifacts", silent).sample
     assert sample is not None
     assert (sample.layers, sample.layers_timed) == (layers, layers)

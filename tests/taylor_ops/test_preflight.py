@@ -14,8 +14,6 @@ import torch
 from huggingface_hub import ModelInfo
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
-from taylor_ops import preflight, probe
-from taylor_ops import source_here as places
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.terms import expansions_of
@@ -23,6 +21,8 @@ from taylor_ops.errors import BadInput
 from taylor_ops.latency import calibrate, timing
 from taylor_ops.model.original import Original
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
+from taylor_ops.preflight import known_source as places
+from taylor_ops.preflight import preflight, probe
 from taylor_ops.source import resolve as sources
 from taylor_ops.source.resolve import resolve
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from taylor_ops import preflight
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.durations import seconds_by_stage
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.latency import calibrate, candidates
 from taylor_ops.latency.column_cost import Cost
 from taylor_ops.machine import devices
 from taylor_ops.model.original import Original
-from taylor_ops.probe import Orders, Times
+from taylor_ops.preflight import preflight
+from taylor_ops.preflight.known_source import SourceHere, source_here
+from taylor_ops.preflight.probe import Orders, Times
+from taylor_ops.preflight.stage_seconds import seconds_by_stage
 from taylor_ops.series.plan import Plan
-from taylor_ops.source_here import SourceHere, source_here
 from tests.taylor_ops.conftest import CPU, Sample, silent
 from tests.taylor_ops.preflight_example import config_of, estimate, shown
 from tests.tiny_models import save_tiny_model

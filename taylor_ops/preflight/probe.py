@@ -32,10 +32,10 @@ from taylor_ops.machine.devices import DTYPES, device_named, room_for_weights
 from taylor_ops.machine.threads import on_one_thread
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.model.original import Original
+from taylor_ops.preflight.known_source import SourceHere
 from taylor_ops.progress import Progress
 from taylor_ops.series.ladder import Expansions, cheapest_whole
 from taylor_ops.series.plan import Plan
-from taylor_ops.source_here import SourceHere
 from taylor_ops.texts.prompts import sequences
 
 _TOKENS = 1024

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.probe import Orders, Times
-from taylor_ops.source_here import SourceHere
+from taylor_ops.preflight.known_source import SourceHere
+from taylor_ops.preflight.probe import Orders, Times
 
 # The first guess comes near, and what it misses by leads to the one that meets the target.
 _MISSED = 1
