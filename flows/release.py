@@ -7,9 +7,8 @@ from prefect.runtime import flow_run
 
 from flows.approval import approve, require_suspendable
 from flows.errors_in_logs import without_tracebacks
-from flows.expected import Expected, require_expected
 from flows.mark import mark
-from flows.overrides import Overrides, as_settings
+from flows.parameters import Expected, Overrides, as_settings, require_expected
 from flows.results import rejection_told
 from flows.stage import alone, open_release
 from flows.stages import (

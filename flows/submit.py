@@ -16,8 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
-from flows.expected import expected_of
-from flows.overrides import as_overrides, as_settings
+from flows.parameters import as_overrides, as_settings, expected_of
 from flows.server import reason, server_asked
 from taylor_ops.config_file.read import LoadedConfig, read
 from taylor_ops.errors import BadInput, WorkFailed

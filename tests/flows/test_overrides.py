@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from prefect.utilities.callables import parameter_schema
 
-from flows.overrides import as_overrides, as_settings, overrides_schema
+from flows.parameters import as_overrides, as_settings, overrides_schema
 from flows.release import release
 from taylor_ops.config_file.read import read
 

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Running
 
-from flows.expected import expected_of
+from flows.parameters import expected_of
 from flows.release import release
 from flows.submit import _end_of, submit
 from taylor_ops.config_file.read import read

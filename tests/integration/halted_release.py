@@ -20,8 +20,7 @@ from prefect import flow
 
 from flows import release as released
 from flows import stage, stages
-from flows.expected import Expected
-from flows.overrides import Overrides
+from flows.parameters import Expected, Overrides
 from taylor_ops.capture.resumable import Unfinished
 from taylor_ops.conversion import convert, parts
 from taylor_ops.latency import timing

@@ -1,8 +1,4 @@
-"""The parameter `overrides` of the flow: keys of the config, typed and described for the form and for the server.
-
-The Prefect server checks parameters against the schema of the flow before it creates a run. Here that schema is the one
-of `ReleaseConfig` with nothing required, so that a wrong key or value is refused there by the same limits.
-"""
+"""Parameters of the release flow: overrides of the config, and what a worker is expected to have."""
 
 from __future__ import annotations
 
@@ -11,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Annotated, Any
 
-from pydantic import WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
+from taylor_ops.config_file.read import LoadedConfig
 from taylor_ops.config_file.schema import schema
+from taylor_ops.errors import BadInput
 
 
 def overrides_schema() -> dict[str, Any]:
@@ -88,3 +86,29 @@ def _nothing_required(part: Any) -> Any:
 
 
 Overrides = Annotated[dict[str, Any], WithJsonSchema(overrides_schema())]
+
+
+Expected = Annotated[str, Field(pattern=r"^(\S+ \S+ [0-9a-f]{64})?$")]
+
+
+def expected_of(loaded: LoadedConfig) -> str:
+    """Name, version and sha256 of a config that was checked, as the parameter `expected` takes them."""
+    return f"{loaded.config.name} {loaded.config.version} {loaded.sha256}"
+
+
+def require_expected(loaded: LoadedConfig, expected: str) -> None:
+    """Raise `BadInput`, with both configs and the remedy, where the config of this worker is not the expected one.
+
+    An empty text expects nothing.
+    """
+    if expected not in ("", expected_of(loaded)):
+        raise BadInput(
+            f"the run is to release {_short(expected)}, but {loaded.path} on this worker is "
+            f"{_short(expected_of(loaded))}",
+            "update the checkout in which the worker runs, then `prefect flow-run retry ID`; or submit what it has",
+        )
+
+
+def _short(expected: str) -> str:
+    name, version, digest = expected.split(" ")
+    return f"{name} {version} with sha256 {digest[:12]}"
