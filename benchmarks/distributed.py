@@ -58,7 +58,7 @@ def _measured(scratch: Path, layers: int, rounds: int) -> dict[str, Any]:
     from distributed import LocalCluster
     from prefect import flow
 
-    from flows.runners import carried_by
+    from flows.run.runners import carried_by
     from taylor_ops.capture.capture import capture
     from taylor_ops.config.conversion import Conversion, Execution
     from taylor_ops.config.texts import Calibration

@@ -10,7 +10,7 @@ from prefect.input import RunInput
 from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
-from flows.stage import Release
+from flows.run.release_run import Release
 from flows.waiting import forget_ended, this_server
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.manifest import stated

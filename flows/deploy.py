@@ -14,7 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
 from flows import dead_runs
-from flows.gpu import LIMIT
+from flows.run.gpu import LIMIT
 from flows.server import server_asked
 from taylor_ops.config_file.read import ConfigErrors, read
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import task
 
-from flows.stage import Release
+from flows.run.release_run import Release
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.evidence import mark as marks

@@ -6,11 +6,11 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.approval import approve, require_suspendable
-from flows.errors_in_logs import without_tracebacks
 from flows.mark import mark
 from flows.parameters import Expected, Overrides, as_settings, require_expected
 from flows.results import rejection_told
-from flows.stage import alone, open_release
+from flows.run.log_filter import without_tracebacks
+from flows.run.release_run import alone, open_release
 from flows.stages import (
     assemble,
     audit,

@@ -15,7 +15,7 @@ from prefect.artifacts import (
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
-from flows.stage import Release
+from flows.run.release_run import Release
 from taylor_ops.bundle.manifest import CARD
 from taylor_ops.errors import GateRejected
 from taylor_ops.publishing.record import Published, does_not_verify

@@ -8,12 +8,12 @@ from prefect import task
 from prefect.logging import get_run_logger
 
 from flows import lineage
-from flows.hub_token import secrets_here, token_of
 from flows.mark import copy_of, model_of
-from flows.progress import StageProgress
 from flows.results import failed_verification_told, publication_told, show
-from flows.runners import carried_by, require_installed
-from flows.stage import Release
+from flows.run.progress import StageProgress
+from flows.run.release_run import Release
+from flows.run.runners import carried_by, require_installed
+from flows.run.secrets import secrets_here, token_of
 from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.audit.audit import audit as attack
 from taylor_ops.audit.gate import require_allowed

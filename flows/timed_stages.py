@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 
-from flows.stage import Release
+from flows.run.release_run import Release
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.latency import calibrate as latencies
 from taylor_ops.latency import transfer as transfers

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from flows.stage import Release
+from flows.run.release_run import Release
 from taylor_ops.config_file.read import LoadedConfig
 from taylor_ops.stages import Stage
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 from prefect import flow
 
-from flows.runners import carried_by
+from flows.run.runners import carried_by
 from taylor_ops.config.conversion import Conversion, Execution
 from taylor_ops.conversion import convert, parts
 from taylor_ops.series.plan import Plan

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
 from flows import stages
 from flows.release import release
-from flows.stage import R, Release, Work
+from flows.run.release_run import R, Release, Work
 from taylor_ops.bundle.record import BundleRecord
 from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput, GateRejected

@@ -13,8 +13,8 @@ import torch
 from prefect import flow, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
-from flows import gpu, stage
-from flows.stage import Release, open_release
+from flows.run import gpu, release_run
+from flows.run.release_run import Release, open_release
 from taylor_ops import progress
 from taylor_ops.capture.capture import capture
 from taylor_ops.errors import WorkFailed
@@ -47,7 +47,7 @@ def held() -> int:
 
 
 @flow
-def stage_of(release: Release, work: stage.Work[Done], device: torch.device) -> Done:
+def stage_of(release: Release, work: release_run.Work[Done], device: torch.device) -> Done:
     return release.perform(Stage("capture", capture, Done), {}, work, device=device)
 
 
@@ -79,7 +79,7 @@ def test_of_three_releases_at_once_never_two_hold_the_gpu_and_all_complete(
             inside -= 1
         return Done(holders=slots)
 
-    monkeypatch.setattr(stage, "gpu_slot", noted)
+    monkeypatch.setattr(release_run, "gpu_slot", noted)
     releases = [open_release(str(tiny_config), {}, str(tmp_path / name)) for name in "abc"]
     with ThreadPoolExecutor(3) as threads:
         done = list(threads.map(lambda release: stage_of(release, work, CUDA), releases))

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from flows import stages
-from flows.stage import R, Release, Work
+from flows.run.release_run import R, Release, Work
 from taylor_ops.config_file.read import read
 from taylor_ops.stages import Stage
 from taylor_ops.storage.stage_cache import kept_beside, kept_for

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flows import stages
 from flows.release import release
-from flows.stage import open_release
+from flows.run.release_run import open_release
 from taylor_ops.config_file.read import read
 from taylor_ops.conversion import convert, terms
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed

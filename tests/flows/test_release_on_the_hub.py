@@ -12,8 +12,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, get_current_settings, temp
 from transformers import AutoModelForCausalLM
 
 from flows.command_line import app
-from flows.hub_token import secrets_here
 from flows.release import release
+from flows.run.secrets import secrets_here
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.storage.files import read_json, sha256_of_tree

@@ -17,11 +17,11 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import Artifact, FlowRun
 from prefect.runtime import flow_run
 
-from flows import progress
 from flows.approval import Decision, approve
-from flows.progress import StageProgress
 from flows.release import release
-from flows.stage import Release, open_release
+from flows.run import progress
+from flows.run.progress import StageProgress
+from flows.run.release_run import Release, open_release
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.record import Approval
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed

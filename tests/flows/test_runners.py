@@ -21,9 +21,9 @@ from prefect import flow
 from prefect.settings import PREFECT_API_URL
 from ray import exceptions
 
-from flows import runners
-from flows.errors_in_logs import without_tracebacks
-from flows.runners import carried_by
+from flows.run import runners
+from flows.run.log_filter import without_tracebacks
+from flows.run.runners import carried_by
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion, Execution
 from taylor_ops.config.texts import Calibration

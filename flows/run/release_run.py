@@ -1,4 +1,4 @@
-"""One stage of a release as a Prefect task: reused when nothing changed, measured and reported when it runs."""
+"""One run of the release flow: its config, where it writes, and how it performs a stage or reuses it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 from prefect.logging import get_run_logger
 
-from flows.gpu import gpu_slot
-from flows.progress import StageProgress
+from flows.run.gpu import gpu_slot
+from flows.run.progress import StageProgress
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config_file.read import LoadedConfig, read
 from taylor_ops.machine.device_errors import device_errors_explained

@@ -16,7 +16,7 @@ from prefect import get_client, task, unmapped
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-from flows.errors_in_logs import without_tracebacks
+from flows.run.log_filter import without_tracebacks
 from taylor_ops.config.conversion import Execution
 from taylor_ops.conversion import convert as conversion
 from taylor_ops.conversion.parts import Carry, Job
