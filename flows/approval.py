@@ -11,7 +11,7 @@ from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
 from flows.run.release_run import Release
-from flows.waiting import forget_ended, this_server
+from flows.server.waiting import forget_ended, this_server
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.manifest import stated
 from taylor_ops.bundle.record import Approval

@@ -71,7 +71,7 @@ def deploy(
     found = sorted(configs.glob("*.yaml"))
     if not found:
         raise BadInput(f"there is no .yaml file in {configs}", "correct `--configs`")
-    from flows.deploy import deploy as set_up
+    from flows.server.deploy import deploy as set_up
 
     typer.echo("\n".join(set_up(found, pool, gpu_slots, folder, image)))
 
@@ -95,7 +95,7 @@ def submit(
         append(markdown, text)
         typer.echo(text, nl=False)
         return
-    from flows.submit import submit as run_there
+    from flows.server.submit import submit as run_there
 
     ended = run_there(config, overrides, artifacts, watch, typer.echo)
     append(markdown, ended.text)
@@ -107,7 +107,7 @@ def submit(
 
 def approve(run: RunId, by: By, comment: Comment) -> None:
     """Approve a release whose run waits for it."""
-    from flows.decision import decide
+    from flows.server.decision import decide
 
     decide(run, "approve", by, comment)
     typer.echo(f"run {run} goes on and publishes")
@@ -115,7 +115,7 @@ def approve(run: RunId, by: By, comment: Comment) -> None:
 
 def reject(run: RunId, by: By, comment: Comment) -> None:
     """Reject a release whose run waits for approval: it ends, and nothing is published."""
-    from flows.decision import decide
+    from flows.server.decision import decide
 
     decide(run, "reject", by, comment)
     typer.echo(f"run {run} ends and publishes nothing")
@@ -181,7 +181,7 @@ def clean(
 
     noted = [stages for stages in sorted(artifacts.glob("*/stages")) if waiting(stages)]
     if noted and not dry_run:
-        from flows.waiting import forget_ended
+        from flows.server.waiting import forget_ended
 
         for stages in noted:
             forget_ended(stages)

@@ -16,7 +16,7 @@ from prefect.states import Completed, Running
 
 from flows.parameters import expected_of
 from flows.release import release
-from flows.submit import _end_of, submit
+from flows.server.submit import _end_of, submit
 from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput, WorkFailed
 from tests.flows.test_command_line import called, refused
@@ -97,9 +97,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server = Server()
     asking = {"transport": httpx.MockTransport(server.answer)}
     monkeypatch.setattr(
-        "flows.submit.get_client", lambda sync_client: get_client(httpx_settings=asking, sync_client=True)
+        "flows.server.submit.get_client", lambda sync_client: get_client(httpx_settings=asking, sync_client=True)
     )
-    monkeypatch.setattr("flows.submit.time", SimpleNamespace(sleep=server.waits.append))
+    monkeypatch.setattr("flows.server.submit.time", SimpleNamespace(sleep=server.waits.append))
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
         yield server
 

@@ -9,7 +9,7 @@ import pytest
 from prefect import flow, get_client
 from prefect.states import Cancelled, Suspended
 
-from flows.waiting import forget_ended, this_server
+from flows.server.waiting import forget_ended, this_server
 from taylor_ops.releases.waiting import note_that_it_waits, waiting
 
 
@@ -37,7 +37,7 @@ def test_what_a_run_left_that_was_cancelled_or_deleted_goes_and_what_another_wai
 
 def test_without_a_server_all_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note_that_it_waits(tmp_path, str(uuid4()), this_server())
-    monkeypatch.setattr("flows.waiting.PREFECT_API_URL", Unset())
+    monkeypatch.setattr("flows.server.waiting.PREFECT_API_URL", Unset())
     forget_ended(tmp_path)
     assert len(waiting(tmp_path)) == 1
 

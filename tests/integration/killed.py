@@ -15,7 +15,7 @@ from uuid import UUID
 from prefect import get_client
 from prefect.states import Scheduled
 
-from flows import dead_runs, deploy
+from flows.server import dead_runs, deploy
 from taylor_ops.errors import WorkFailed
 from tests.integration.documented import documented
 from tests.integration.operated import PATIENCE, Prefect

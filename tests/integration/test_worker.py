@@ -16,7 +16,7 @@ from prefect import get_client
 from prefect.states import Cancelled, Pending
 from prefect.utilities.templating import resolve_block_document_references
 
-from flows import dead_runs
+from flows.server import dead_runs
 from taylor_ops.storage.files import read_json
 from tests.flows.test_workflows import step as workflow_step
 from tests.integration.documented import ROOT, documented, told

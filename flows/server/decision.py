@@ -9,7 +9,7 @@ from prefect import get_client
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound
 
-from flows.server import server_asked
+from flows.server.connection import server_asked
 from taylor_ops.errors import BadInput
 
 _WHICH_WAIT = "`prefect flow-run ls --state Suspended` lists those that wait"

@@ -17,7 +17,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from flows.parameters import as_overrides, as_settings, expected_of
-from flows.server import reason, server_asked
+from flows.server.connection import reason, server_asked
 from taylor_ops.config_file.read import LoadedConfig, read
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.presentation.wording import markdown_table

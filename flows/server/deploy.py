@@ -13,9 +13,9 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
-from flows import dead_runs
 from flows.run.gpu import LIMIT
-from flows.server import server_asked
+from flows.server import dead_runs
+from flows.server.connection import server_asked
 from taylor_ops.config_file.read import ConfigErrors, read
 
 ENTRYPOINT = "flows/release.py:release"

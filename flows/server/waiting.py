@@ -10,7 +10,7 @@ from prefect import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
-from flows.server import server_asked
+from flows.server.connection import server_asked
 from taylor_ops.releases.waiting import note_that_it_goes_on, waiting, waits_on
 
 
