@@ -5,25 +5,17 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.approval import approve, require_suspendable
-from flows.mark import mark
 from flows.parameters import Expected, Overrides, as_settings, require_expected
-from flows.results import rejection_told
 from flows.run.log_filter import without_tracebacks
 from flows.run.release_run import alone, open_release
-from flows.stages import (
-    assemble,
-    audit,
-    capture,
-    convert,
-    publish,
-    refuse_leaks,
-    report,
-    resolve,
-    validate,
-    verify,
-)
-from flows.timed_stages import calibrate, transfer
+from flows.tasks.announcements import rejection_told
+from flows.tasks.approval import approve, require_suspendable
+from flows.tasks.conversion import convert, mark
+from flows.tasks.preparation import capture, resolve
+from flows.tasks.proof import audit, validate
+from flows.tasks.publication import assemble, publish, refuse_leaks, verify
+from flows.tasks.report import report
+from flows.tasks.slowdown import calibrate, transfer
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.errors import BadInput
 from taylor_ops.releases.record import ReleaseRecord

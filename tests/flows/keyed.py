@@ -23,7 +23,7 @@ class Keyed(Release):
 
 
 def key_of(stage: Any, loaded: LoadedConfig, *found: Any) -> str:
-    """The key of a stage of `flows.stages` for a config, and for what earlier stages found."""
+    """The key of a stage of `flows.tasks.publication` for a config, and for what earlier stages found."""
     try:
         stage.fn(Keyed(loaded, Path("a")), *found)
     except _Asked as asked:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
-from flows import stages
 from flows.release import release
 from flows.run.release_run import R, Release, Work
+from flows.tasks import proof, publication
 from taylor_ops.bundle.record import BundleRecord
 from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput, GateRejected
@@ -81,7 +81,7 @@ def test_another_version_or_recipient_is_judged_anew(tiny_config: Path, tmp_path
     def keys(**changed: str) -> list[str]:
         settings = {"evidence": f"{{recipient: acme, key: {key}}}"} | changed
         loaded, found = read(tiny_config, settings), (example.source(), example.captured(), example.converted())
-        return [key_of(stages.validate, loaded, *found), key_of(stages.audit, loaded, found[0], found[2])]
+        return [key_of(proof.validate, loaded, *found), key_of(proof.audit, loaded, found[0], found[2])]
 
     assert keys() == keys()
     for changed in ({"version": "1.1.0"}, {"evidence": f"{{recipient: beta, key: {key}}}"}):
@@ -108,7 +108,7 @@ def test_the_key_in_a_file_of_the_bundle_is_refused_by_the_leak_gate(key: Path, 
 
     def look() -> None:
         record = BundleRecord(folder="bundle", bytes=1, files=sha256_of_tree(bundle))
-        stages.refuse_leaks.fn(one, source, tiny.record, record, None)
+        publication.refuse_leaks.fn(one, source, tiny.record, record, None)
 
     look()
     (bundle / "README.md").write_text(f"made with {secret}\n")

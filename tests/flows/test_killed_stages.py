@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from flows import stages
 from flows.run.release_run import R, Release, Work
+from flows.tasks import proof, publication
 from taylor_ops.config_file.read import read
 from taylor_ops.stages import Stage
 from taylor_ops.storage.stage_cache import kept_beside, kept_for
@@ -40,10 +40,10 @@ def test_what_a_killed_validation_or_audit_leaves_is_removed_with_what_the_stage
 
     one = Unmeasured(read(tiny_config, {}), tmp_path / "a")
     source, ranges, converted = example.source(), example.captured(), example.converted()
-    monkeypatch.setattr(stages, "require_as_planned", lambda *_given: None)
-    monkeypatch.setattr(stages.exact, "validate", lambda *given: killed(given[-1]))
-    monkeypatch.setattr(stages, "attack", lambda *given: killed(given[-1].work))
-    for stage, found in ((stages.validate, (source, ranges, converted)), (stages.audit, (source, converted))):
+    monkeypatch.setattr(publication, "require_as_planned", lambda *_given: None)
+    monkeypatch.setattr(publication.exact, "validate", lambda *given: killed(given[-1]))
+    monkeypatch.setattr(publication, "attack", lambda *given: killed(given[-1].work))
+    for stage, found in ((proof.validate, (source, ranges, converted)), (proof.audit, (source, converted))):
         with pytest.raises(Killed):
             stage.fn(one, *found)
     for stage in ("validate", "audit"):

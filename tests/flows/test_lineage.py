@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.lineage import key_of_source, publication_of
+from flows.tasks.lineage import key_of_source, publication_of
 from taylor_ops.config.source import FolderSource, GgufSource
 from taylor_ops.publishing.record import Published
 from tests.taylor_ops import release_example as example

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows import stages
+from flows.tasks import preparation, publication
 from taylor_ops.config_file.read import read
 from taylor_ops.machine import devices
 from tests.flows.keyed import key_of
@@ -16,9 +16,9 @@ from tests.taylor_ops import release_example as example
 
 def test_capture_goes_on_only_on_a_gpu_of_the_same_model(tiny_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def key(gpu: str) -> str:
-        monkeypatch.setattr(stages, "device_named", lambda _name: torch.device("cuda"))
+        monkeypatch.setattr(publication, "device_named", lambda _name: torch.device("cuda"))
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: gpu)
-        return key_of(stages.capture, read(tiny_config, {}), example.source())
+        return key_of(preparation.capture, read(tiny_config, {}), example.source())
 
     assert key("one GPU") == key("one GPU")
     assert key("one GPU") != key("another GPU")
@@ -34,7 +34,7 @@ def test_a_stage_goes_on_only_with_the_same_instructions_of_the_cpu_on_any_numbe
         monkeypatch.setattr(devices, "_maker", lambda: maker)
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-        return key_of(getattr(stages, stage), read(tiny_config, {"device": "cpu"}), example.source(), *found)
+        return key_of(getattr(publication, stage), read(tiny_config, {"device": "cpu"}), example.source(), *found)
 
     assert key("AVX2", 4) == key("AVX2", 8)
     assert key("AVX2", 4) != key("AVX512", 4)

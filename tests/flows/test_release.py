@@ -12,9 +12,9 @@ import torch
 from prefect import flow
 from torch import Tensor
 
-from flows import stages
 from flows.release import release
 from flows.run.release_run import open_release
+from flows.tasks import preparation, proof, publication
 from taylor_ops.config_file.read import read
 from taylor_ops.conversion import convert, terms
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
@@ -40,7 +40,7 @@ def run(config: Path, artifacts: Path, **overrides: str) -> Any:
 
 @flow
 def resolved(config: Path, artifacts: Path, overrides: dict[str, str]) -> ResolvedSource:
-    return stages.resolve.fn(open_release(str(config), overrides, str(artifacts)))
+    return preparation.resolve.fn(open_release(str(config), overrides, str(artifacts)))
 
 
 def published(artifacts: Path) -> list[Path]:
@@ -238,7 +238,7 @@ def test_a_run_that_died_goes_on_where_it_stopped(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(stages.conversion, "convert", dies)
+        patched.setattr(publication.conversion, "convert", dies)
         with pytest.raises(RuntimeError, match="killed"):
             run(tiny_config, tmp_path / "a")
     again = run(tiny_config, tmp_path / "a")
@@ -258,7 +258,7 @@ def test_a_second_run_of_the_same_release_at_the_same_time_is_refused(
             seen.append(error)
         raise RuntimeError("enough")
 
-    monkeypatch.setattr(stages.sources, "resolve", meanwhile)
+    monkeypatch.setattr(publication.sources, "resolve", meanwhile)
     with pytest.raises(RuntimeError, match="enough"):
         run(tiny_config, tmp_path / "a")
     assert "another run of tiny is at work" in seen[0].cause
@@ -286,7 +286,7 @@ def test_the_audit_is_another_where_other_records_of_the_same_file_are_read(
         (tmp_path / file).write_text('{"text": "one"}\n{"text": "two"}\n{"text": "three"}\n')
         prompts = f"[{{name: mine, file: {tmp_path / file}, {how}}}]"
         loaded = read(tiny_config, {"exactness.prompts": prompts})
-        return key_of(stages.audit, loaded, example.source(), example.converted())
+        return key_of(proof.audit, loaded, example.source(), example.converted())
 
     assert key("limit: 2") == key("limit: 2", "elsewhere.jsonl")
     assert key("limit: 2") != key(read_as)

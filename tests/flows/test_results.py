@@ -17,11 +17,11 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import Artifact, FlowRun
 from prefect.runtime import flow_run
 
-from flows.approval import Decision, approve
 from flows.release import release
 from flows.run import progress
 from flows.run.progress import StageProgress
 from flows.run.release_run import Release, open_release
+from flows.tasks.approval import Decision, approve
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.record import Approval
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
@@ -57,7 +57,7 @@ def last_run() -> FlowRun:
 def events(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is emitted from here on, in place of a worker that sends it."""
     emitted: list[Any] = []
-    monkeypatch.setattr("flows.results.emit_event", lambda event, **more: emitted.append((event, more)))
+    monkeypatch.setattr("flows.tasks.announcements.emit_event", lambda event, **more: emitted.append((event, more)))
     return emitted
 
 
@@ -163,7 +163,7 @@ def test_what_was_approved_is_asked_about_again_once_another_signs(
         assert given == Approval(by="Ada", comment="as agreed")
         return len(asked) > before
 
-    monkeypatch.setattr("flows.approval.suspend_flow_run", answered)
+    monkeypatch.setattr("flows.tasks.approval.suspend_flow_run", answered)
     key, moved = write_key(tmp_path / "key.pem"), tmp_path / "moved.pem"
     ann, bob = (
         f"{{method: sigstore, identity: {name}@example.org, issuer: https://example.org}}" for name in ("ann", "bob")

@@ -19,9 +19,9 @@ import torch
 from prefect import flow
 
 from flows import release as released
-from flows import stages
 from flows.parameters import Expected, Overrides
 from flows.run import release_run
+from flows.tasks import publication
 from taylor_ops.capture.resumable import Unfinished
 from taylor_ops.conversion import convert, parts
 from taylor_ops.latency import timing
@@ -35,7 +35,7 @@ PLACES = ("in a layer", "between layers", "in a shard")
 not begun, and when half of its shard is written."""
 
 # What is wrapped here, without it.
-_MEASURED, _WRITE_REPORT, _GPU_SLOT = release_run.Release.measured, stages.write_report, release_run.gpu_slot
+_MEASURED, _WRITE_REPORT, _GPU_SLOT = release_run.Release.measured, publication.write_report, release_run.gpu_slot
 _READ, _CONVERT_PART, _WRITE_TENSORS = Unfinished.read, convert._convert_part, shards.write_tensors
 
 
@@ -74,7 +74,7 @@ def watch_stages(artifacts: Path) -> None:
                 lines.write(f"{taken} {time.monotonic()}\n" if wanted else "")
 
     release_run.Release.measured = measured  # type: ignore[method-assign]
-    stages.write_report = write_report
+    publication.write_report = write_report
     release_run.gpu_slot = gpu_slot
 
 

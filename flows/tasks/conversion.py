@@ -1,4 +1,4 @@
-"""The stage `mark`: the copy of the recipient that a config names, where it names one."""
+"""The stages convert and mark as Prefect tasks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from pathlib import Path
 from prefect import task
 
 from flows.run.release_run import Release
+from flows.run.runners import carried_by
 from taylor_ops.capture.record import CapturedRanges
+from taylor_ops.conversion import convert as conversion
 from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.evidence import mark as marks
 from taylor_ops.evidence.marking import Copy
+from taylor_ops.latency.record import LatencyRecord
+from taylor_ops.machine.devices import device_named
 from taylor_ops.source.record import ResolvedSource
-from taylor_ops.stages import MARK, inputs_of_mark
+from taylor_ops.stages import CONVERT, MARK, inputs_of_convert, inputs_of_mark
+from taylor_ops.storage.stage_cache import kept_under_key
 
 
 @task(task_run_name="mark {release.label}")
@@ -46,3 +51,30 @@ def copy_of(release: Release) -> Copy | None:
 def model_of(release: Release) -> Path:
     """The folder of the model that is released: converted, and marked where the config names a recipient."""
     return release.stages / ("convert" if release.config.evidence is None else "mark")
+
+
+@task(task_run_name="convert {release.label}")
+def convert(release: Release, source: ResolvedSource, ranges: CapturedRanges, latency: LatencyRecord) -> ConvertedModel:
+    """Write the model with stacked terms in place of the output weights of every MLP."""
+    device = device_named(release.config.device)
+    return release.perform(
+        CONVERT,
+        inputs_of_convert(release.config, source, ranges, latency),
+        lambda folder, progress: conversion.convert(
+            source.folder,
+            ranges_file(release, ranges),
+            latency.plan,
+            release.config.conversion,
+            folder,
+            progress,
+            kept_under_key(folder),
+            carried_by(release.config.execution),
+            device,
+        ),
+        device=device,
+        less="lower `execution.workers`, or set `device: cpu`, with which the release is captured and calibrated anew",
+    )
+
+
+def ranges_file(release: Release, ranges: CapturedRanges) -> Path:
+    return release.stages / "capture" / ranges.file

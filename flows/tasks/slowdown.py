@@ -1,4 +1,4 @@
-"""The stages that choose a plan by the clock and say what it gives elsewhere, as Prefect tasks."""
+"""The stages calibrate and transfer as Prefect tasks."""
 
 from __future__ import annotations
 
