@@ -1,17 +1,28 @@
-# make release and make test set everything up themselves.
-PYTHON ?= python3.11
+# make release and make test set everything up themselves, with the newest Python that has wheels of torch and of what
+# constraints.txt pins. One counts only where it runs: version managers leave names of Pythons that they do not have.
+SUITS := -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3; do \
+	if $$python $(SUITS); then echo $$python; break; fi; done)
 BIN := .venv/bin
 ARTIFACTS ?= artifacts
 CONFIG ?= release_configs/smollm2.yaml
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 # Bytecode is written at first use: most of what is installed is never imported.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup release test lint pytest clean
+.PHONY: setup release test quick lint pytest clean
 
 setup: .venv/.ready
 
+# An environment of another Python goes: its `python` would go on to be the old one.
 .venv/.ready: pyproject.toml constraints.txt
+	@if ! $(PYTHON) $(SUITS); then \
+		echo 'error: Python 3.11 to 3.14 with venv is needed; $(if $(PYTHON),$(PYTHON) is not that,none is found)'; \
+		echo 'remedy: install one, or say where it is: make PYTHON=/path/to/python3.x'; \
+		exit 1; \
+	fi >&2
+	@if [ "$$($(BIN)/python -V 2>&1)" != "$$($(PYTHON) -V)" ]; then rm -rf .venv; fi
 	$(PYTHON) -m venv .venv
 	$(PIP) pip==26.3
 	$(PIP) torch==2.13.0
@@ -27,7 +38,11 @@ test: setup
 	$(MAKE) --no-print-directory --jobs 2 lint pytest
 
 pytest: setup
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# All but whole releases under real servers.
+quick: setup
+	$(PYTEST) --ignore tests/integration
 
 lint: setup
 	$(BIN)/ruff check .
