@@ -40,7 +40,7 @@ def drawn_from(folder: Path, name: str, result: Any) -> str:
 
 
 def test_every_plot_is_what_its_result_gives(drawn: dict[str, str]) -> None:
-    there = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.iterdir()}
+    there = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.iterdir() if "overview" not in path.stem}
     assert there.keys() == drawn.keys() == set(MEASURED)
     assert [name for name in drawn if there[name] != drawn[name]] == []
 
