@@ -8,7 +8,7 @@ import yaml
 
 from benchmarks import architectures
 from benchmarks.figures import DOCUMENTS, RESULTS
-from taylor_ops.files import read_json
+from taylor_ops.storage.files import read_json
 
 ROOT = Path(__file__).parents[2]
 
