@@ -28,7 +28,7 @@ from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts.prompts import prompts
-from tests.tiny_models import save_tiny_model
+from tests.support.tiny_models import save_tiny_model
 
 RESULT = Path(__file__).parent / "results" / "architectures.json"
 CPU = torch.device("cpu")

@@ -66,7 +66,7 @@ def _measured(scratch: Path, layers: int, rounds: int) -> dict[str, Any]:
     from taylor_ops.conversion.terms import expansions_of
     from taylor_ops.machine.devices import device_description
     from taylor_ops.model.original import Original
-    from tests.tiny_models import save_tiny_model
+    from tests.support.tiny_models import save_tiny_model
 
     cpu, conversion = torch.device("cpu"), Conversion()
     original = save_tiny_model(

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.command import typed
 from taylor_ops.storage.files import canonical_json, read_json, write_text
-from tests.integration.operated import Prefect
+from tests.support.operated import Prefect
 
 RESULT = Path(__file__).parent / "results" / "operations.json"
 WHOLE = RESULT.with_name("release.json")

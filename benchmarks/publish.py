@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, default=RESULT)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
-        command = [sys.executable, "-m", "tests.loopback_hub.server", str(Path(scratch) / "hub")]
+        command = [sys.executable, "-m", "tests.support.loopback_hub.server", str(Path(scratch) / "hub")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             try:
                 assert server.stdout is not None
@@ -58,7 +58,7 @@ def main() -> None:
 def _measured(endpoint: str, bundle: Path, given: argparse.Namespace) -> dict[str, Any]:
     # Before the client is imported, which reads them once.
     os.environ |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    from tests.loopback_hub.server import WRITER
+    from tests.support.loopback_hub.server import WRITER
 
     os.environ["HF_TOKEN"] = WRITER
     ways: dict[str, Callable[[Path, dict[str, str], str], None]] = {"publish": _publish, "plain": _upload}

@@ -21,9 +21,9 @@ from typing import Any
 from benchmarks.command import typed
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
 from tests.flows.conftest import write_tiny_config
-from tests.integration.killed import DIED, STAGES, Halted, deploy_halted, silence_of
-from tests.integration.operated import Prefect
-from tests.tiny_models import save_tiny_model
+from tests.support.killed import DIED, STAGES, Halted, deploy_halted, silence_of
+from tests.support.operated import Prefect
+from tests.support.tiny_models import save_tiny_model
 
 RESULT = Path(__file__).parent / "results" / "recovery.json"
 SILENCE = {"process": 90, "worker": 40, "server": 90}

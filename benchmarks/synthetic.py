@@ -12,7 +12,7 @@ from transformers import LlamaConfig
 
 from taylor_ops.model.shape import expected_shapes
 from taylor_ops.model.shards import write_shards
-from tests.tiny_models import SIZES, tokenizer
+from tests.support.tiny_models import SIZES, tokenizer
 
 _HEAD = 64
 

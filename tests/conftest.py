@@ -13,7 +13,7 @@ import transformers.dynamic_module_utils
 from transformers.utils import logging as transformers_logging
 
 from taylor_ops.latency import timing
-from tests.prefect_database import made_once
+from tests.support.prefect_database import made_once
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,9 +11,9 @@ import yaml
 
 from taylor_ops.latency import timing
 from taylor_ops.verification import consumer, verify
-from tests.clocks import of_each
-from tests.prefect_database import temporary_server
-from tests.tiny_models import save_tiny_model
+from tests.support.clocks import of_each
+from tests.support.prefect_database import temporary_server
+from tests.support.tiny_models import save_tiny_model
 
 
 @of_each

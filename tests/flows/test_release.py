@@ -24,9 +24,9 @@ from taylor_ops.signing.keys import name_of_key, read_public_key
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from taylor_ops.verification.verify import verify
-from tests.flows.keyed import key_of
-from tests.keys import write_key
-from tests.taylor_ops import release_example as example
+from tests.support import release_example as example
+from tests.support.keyed import key_of
+from tests.support.keys import write_key
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock", "consumer_in_this_process")
 

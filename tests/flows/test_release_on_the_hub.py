@@ -17,10 +17,10 @@ from flows.run.secrets import secrets_here
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.storage.files import read_json, sha256_of_tree
-from tests.loopback_hub.app import Hub
-from tests.loopback_hub.bench import client_on_loopback
-from tests.loopback_hub.reader import tokens_of_a_reader
-from tests.loopback_hub.server import WRITER
+from tests.support.loopback_hub.app import Hub
+from tests.support.loopback_hub.bench import client_on_loopback
+from tests.support.loopback_hub.reader import tokens_of_a_reader
+from tests.support.loopback_hub.server import WRITER
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock")
 

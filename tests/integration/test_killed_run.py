@@ -9,10 +9,10 @@ import pytest
 
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.flows.conftest import write_tiny_config
-from tests.integration.documented import documented, told
-from tests.integration.killed import STAGES, Halted, deploy_halted, silence_of
-from tests.integration.operated import Prefect
-from tests.tiny_models import save_tiny_model
+from tests.support.documented import documented, told
+from tests.support.killed import STAGES, Halted, deploy_halted, silence_of
+from tests.support.operated import Prefect
+from tests.support.tiny_models import save_tiny_model
 
 LAYERS = 3
 

@@ -22,11 +22,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flows.release import release
 from taylor_ops.storage.files import read_json, sha256_of_tree
-from tests.loopback_hub.app import Hub
-from tests.loopback_hub.reader import tokens_of_a_reader
-from tests.loopback_hub.server import WRITER, running
-from tests.loopback_hub.store import Account
-from tests.prefect_database import temporary_server
+from tests.support.loopback_hub.app import Hub
+from tests.support.loopback_hub.reader import tokens_of_a_reader
+from tests.support.loopback_hub.server import WRITER, running
+from tests.support.loopback_hub.store import Account
+from tests.support.prefect_database import temporary_server
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "release_configs/smollm2.yaml"

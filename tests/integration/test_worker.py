@@ -18,10 +18,10 @@ from prefect.utilities.templating import resolve_block_document_references
 
 from flows.server import dead_runs
 from taylor_ops.storage.files import read_json
-from tests.flows.test_workflows import step as workflow_step
-from tests.integration.documented import ROOT, documented, told
-from tests.integration.operated import Prefect, suspended
-from tests.tiny_models import save_tiny_model
+from tests.repository.test_workflows import step as workflow_step
+from tests.support.documented import ROOT, documented, told
+from tests.support.operated import Prefect, suspended
+from tests.support.tiny_models import save_tiny_model
 
 NAME, OWNER = "smollm2-135m-instruct-taylor", Path("example-org") / "SmolLM2-135M-Instruct-Taylor"
 

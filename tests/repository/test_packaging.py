@@ -14,7 +14,7 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
-from tests.tiny_models import save_tiny_model
+from tests.support.tiny_models import save_tiny_model
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("flows", "taylor_ops")

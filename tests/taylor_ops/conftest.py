@@ -21,12 +21,12 @@ from taylor_ops.model.original import Original
 from taylor_ops.preflight import probe
 from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.plan import Plan
-from tests.clocks import of_each
-from tests.loopback_hub.app import Hub
-from tests.loopback_hub.bench import client_on_loopback
-from tests.loopback_hub.store import Store
-from tests.taylor_ops.mlp_example import CASES, Case
-from tests.tiny_models import save_tiny_model
+from tests.support.clocks import of_each
+from tests.support.loopback_hub.app import Hub
+from tests.support.loopback_hub.bench import client_on_loopback
+from tests.support.loopback_hub.store import Store
+from tests.support.mlp_example import CASES, Case
+from tests.support.tiny_models import save_tiny_model
 
 CPU = torch.device("cpu")
 CALIBRATION = Calibration(tokens=1024, sequence_tokens=128)

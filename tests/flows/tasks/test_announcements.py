@@ -1,0 +1,230 @@
+"""What the server shows of a release: names that say model and version, artifacts of its end, events, progress."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+from prefect import flow, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import Artifact, FlowRun
+from prefect.runtime import flow_run
+
+from flows.release import release
+from flows.run import progress
+from flows.run.progress import StageProgress
+from flows.run.release_run import Release, open_release
+from flows.tasks.approval import Decision, approve
+from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.record import Approval
+from taylor_ops.errors import BadInput, GateRejected, WorkFailed
+from taylor_ops.publishing.publish import publish
+from tests.support import release_example as example
+from tests.support.keys import write_key
+
+pytestmark = pytest.mark.usefixtures("prefect_server", "consumer_in_this_process")
+FINDINGS = Findings(
+    source=example.source(),
+    converted=example.converted(),
+    latency=example.latency(),
+    exactness=example.exactness(),
+    audit=example.audit(),
+)
+
+
+def artifacts_of(run: UUID) -> dict[str, Artifact]:
+    """The artifacts of a flow run by key."""
+    with get_client(sync_client=True) as client:
+        wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+        return {str(found.key): found for found in client.read_artifacts(artifact_filter=wanted)}
+
+
+def last_run() -> FlowRun:
+    """The flow run that began last."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs()
+    return max(runs, key=lambda run: run.created)  # type: ignore[arg-type, return-value]
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is emitted from here on, in place of a worker that sends it."""
+    emitted: list[Any] = []
+    monkeypatch.setattr("flows.tasks.announcements.emit_event", lambda event, **more: emitted.append((event, more)))
+    return emitted
+
+
+@pytest.mark.usefixtures("simulated_clock")
+def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_says_so(
+    tiny_config: Path, tmp_path: Path, events: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0" / "config.json"
+
+    def then_damage(*given: Any) -> Any:
+        done = publish(*given)
+        copy.write_text("{}", encoding="utf-8")
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr("taylor_ops.publishing.publish.publish", then_damage)
+        with pytest.raises(
+            WorkFailed, match=r"tiny 1\.0\.0 is published and does not verify: .*config\.json"
+        ) as caught:
+            release(str(tiny_config), {}, str(tmp_path / "a"))
+    assert caught.value.remedy.startswith("remove hub/org/tiny/1.0.0 below the artifacts folder")
+    [(out, _), (unverified, said)] = events
+    assert (out, unverified) == ("release.published", "release.unverified")
+    assert "config.json" in said["payload"]["cause"]
+    assert said["payload"]["published"]["path"] == "hub/org/tiny/1.0.0"
+    events.clear()
+    shutil.copyfile(tmp_path / "a" / "tiny" / "1.0.0" / "bundle" / "config.json", copy)
+
+    release(str(tiny_config), {}, str(tmp_path / "a"))
+    run = last_run()
+    assert run.name == "tiny 1.0.0"
+    with get_client(sync_client=True) as client:
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+    stages = (
+        "resolve",
+        "capture",
+        "calibrate",
+        "transfer",
+        "convert",
+        "mark",
+        "validate",
+        "audit",
+        "assemble",
+        "refuse leaks",
+        "publish",
+        "verify",
+        "report",
+    )
+    assert {task.name for task in tasks} == {f"{stage} tiny 1.0.0" for stage in stages}
+
+    shown = artifacts_of(run.id)
+    place = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0"
+    assert shown["tiny-report"].type == "markdown"
+    assert str(shown["tiny-report"].data).startswith("## tiny 1.0.0\n")
+    assert '"gate": "slowdown"' in str(shown["tiny-gates"].data)
+    assert place.as_uri() in str(shown["tiny-bundle"].data)
+    assert (place / "README.md").as_uri() in str(shown["tiny-card"].data)
+    plots = [found for found in shown.values() if found.type == "image"]
+    assert "tiny-expansion-order-of-each-layer" in shown
+    assert len(plots) == (tmp_path / "a" / "tiny" / "1.0.0" / "report.html").read_text("utf-8").count("<svg")
+    for plot in plots:
+        kind, _, data = str(plot.data).partition(",")
+        assert kind == "data:image/svg+xml;base64"
+        assert ElementTree.fromstring(base64.b64decode(data)).tag == "{http://www.w3.org/2000/svg}svg"
+
+    with pytest.raises(GateRejected):
+        release(str(tiny_config), {"card": {"license": "apache-2.0"}}, str(tmp_path / "a"))
+    (published, about), (rejected, why) = events
+    assert (published, rejected) == ("release.published", "release.rejected")
+    assert about["resource"]["prefect.resource.id"] == "taylor-release.tiny.1.0.0"
+    assert about["payload"]["published"]["path"] == "hub/org/tiny/1.0.0"
+    assert about["related"][0]["prefect.resource.id"] == f"prefect.flow-run.{run.id}"
+    assert "published already, with other bytes" in why["payload"]["cause"]
+
+
+def test_approval_is_refused_to_a_run_that_cannot_be_suspended_before_any_work(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=r"`publish\.approval` needs a run of a deployment"):
+        release(str(tiny_config), {"publish": {"approval": True}}, str(tmp_path / "a"))
+    assert not (tmp_path / "a").exists()
+
+
+@flow
+def approval_of(release: Release) -> Approval | None:
+    """The part of a release that asks for an approval."""
+    return approve(release, FINDINGS)
+
+
+def test_what_was_approved_is_asked_about_again_once_another_signs(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def answered(_form: Any, key: str) -> Decision:
+        asked.append(key)
+        return Decision(decision="approve", by="Ada", comment="as agreed")
+
+    def asked_again(signing: str | None) -> bool:
+        overrides = {"publish.approval": "true"} | ({} if signing is None else {"publish.signing": signing})
+        before = len(asked)
+        given = approval_of(open_release(str(tiny_config), overrides, str(tmp_path / "a")))
+        assert given == Approval(by="Ada", comment="as agreed")
+        return len(asked) > before
+
+    monkeypatch.setattr("flows.tasks.approval.suspend_flow_run", answered)
+    key, moved = write_key(tmp_path / "key.pem"), tmp_path / "moved.pem"
+    ann, bob = (
+        f"{{method: sigstore, identity: {name}@example.org, issuer: https://example.org}}" for name in ("ann", "bob")
+    )
+    assert asked_again(None)
+    assert not asked_again(None)
+    assert asked_again(f"{{key_file: {key}}}")
+    # Where a key lies is nothing that the bundle states; whose it is, is.
+    shutil.copy(key, moved)
+    assert not asked_again(f"{{key_file: {moved}}}")
+    write_key(key)
+    assert asked_again(f"{{key_file: {key}}}")
+    assert asked_again(ann)
+    assert not asked_again(ann)
+    assert asked_again(bob)
+    assert len(set(asked)) == len(asked)
+
+
+def test_a_config_that_cannot_be_read_gives_the_run_the_name_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("name: [", encoding="utf-8")
+    with pytest.raises(BadInput):
+        release(str(tmp_path / "broken.yaml"))
+    assert last_run().name == "broken"
+
+
+# Progress
+
+
+@flow
+def long_stage() -> UUID:
+    report = StageProgress("convert", "tiny 1.0.0", "tiny-convert")
+    report(1, 4)
+    report(3, 4)
+    report.finish()
+    return UUID(str(flow_run.id))
+
+
+def test_the_progress_of_a_long_stage_is_an_artifact_that_ends_at_100(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    shown: list[float] = []
+    usual = progress.update_progress_artifact
+    monkeypatch.setattr(progress, "update_progress_artifact", lambda one, to: (shown.append(to), usual(one, to)))
+    artifact = artifacts_of(long_stage())["tiny-convert"]
+    assert artifact.type == "progress"
+    assert artifact.description == "convert tiny 1.0.0"
+    assert shown == [75, 100]
+    assert float(str(artifact.data)) == 100
+
+
+def test_a_short_stage_leaves_no_artifact() -> None:
+    assert artifacts_of(long_stage()) == {}
+
+
+def test_a_server_that_cannot_be_told_ends_no_stage(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_given: Any) -> UUID:
+        raise httpx.ConnectError("refused")
+
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(progress, "create_progress_artifact", away)
+    with caplog.at_level(logging.WARNING):
+        assert artifacts_of(long_stage()) == {}
+    assert "the progress of convert cannot be shown: refused" in caplog.text

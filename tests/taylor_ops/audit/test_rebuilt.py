@@ -1,0 +1,174 @@
+"""The model that an attack rebuilds: its tokens, its speed, and what compiling leaves of the slowdown."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from taylor_ops.attacks import collapse, training
+from taylor_ops.attacks.conditions import Conditions
+from taylor_ops.attacks.protected_layer import ProtectedLayer
+from taylor_ops.attacks.target import Target
+from taylor_ops.audit import timing
+from taylor_ops.audit.audit import TRAININGS, audit
+from taylor_ops.audit.record import AttackResult
+from taylor_ops.audit.timing import timed_compiled
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.latency import Latency
+from taylor_ops.config.texts import TextSource
+from taylor_ops.errors import WorkFailed
+from taylor_ops.latency import timing as timing_room
+from taylor_ops.machine import devices
+from taylor_ops.model import loading
+from tests.support.clocks import of_each, restless
+from tests.taylor_ops.conftest import CPU, Sample, sample, silent
+
+TAYLOR, DENSE, COMPILED = 4.0, 1.0, 0.5
+SETTINGS = Audit(attacks=("collapse",), prompts=6, new_tokens=8)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for the clock: a bundle takes four times as long as a dense model, a compiled one half as long."""
+
+    def decode_seconds(model: Any, _behind: timing_room.Behind, new_tokens: int) -> float:
+        plain = TAYLOR if type(model).__name__.startswith("Taylor") else DENSE
+        return new_tokens * plain * (COMPILED if getattr(model, "is_compiled_here", False) else 1)
+
+    monkeypatch.setattr(timing_room, "decode_seconds", of_each(decode_seconds))
+
+
+def conditions(folder: Path, **changes: Any) -> Conditions:
+    sizes = Latency(prompt_tokens=4, new_tokens=4, **changes)
+    return Conditions((TextSource(name="project", builtin="held_out"),), sizes, CPU, 0, folder / "audit")
+
+
+def collapsed(sample: Sample, folder: Path, **changes: Any) -> AttackResult:
+    return audit(sample.original, sample.converted, SETTINGS, silent, conditions(folder, **changes)).attacks[0]
+
+
+def test_a_rebuilt_model_says_what_the_original_says_and_is_as_fast(gated_or_plain: Sample, tmp_path: Path) -> None:
+    rebuilt = collapsed(gated_or_plain, tmp_path).rebuilt
+    assert rebuilt is not None
+    assert (rebuilt.prompts, rebuilt.prompts_equal, rebuilt.tokens_compared) == (6, 6, 48)
+    assert rebuilt.kl_max < 1e-8
+    assert rebuilt.top1_agreement == 1
+    assert rebuilt.residual is not None
+    assert (rebuilt.residual.slowdown, rebuilt.residual.settled) == (1.0, True)
+    assert len(rebuilt.residual.seconds_other) == 7
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rebuilt_model_with_weights_that_are_wrong_says_other_tokens(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ProtectedLayer.tensor
+
+    def halved(layer: ProtectedLayer, name: str) -> torch.Tensor:
+        return whole(layer, name) * (0.5 if name == "carrier" else 1)
+
+    monkeypatch.setattr(ProtectedLayer, "tensor", halved)
+    rebuilt = collapsed(llama, tmp_path).rebuilt
+    assert rebuilt is not None
+    assert rebuilt.prompts_equal < 6
+    assert rebuilt.kl_mean > 1e-3
+
+
+def test_a_rebuilt_model_is_made_of_the_bundle_alone(llama: Sample, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.symlink_to(llama.converted)
+    target = Target(bundle, tmp_path / "rebuilt")
+    folder = target.rebuild(lambda layer: torch.zeros(layer.theta.shape[0], layer.protected))
+    assert type(loading.load_original(folder, "float32", CPU)).__name__ == "LlamaForCausalLM"
+
+
+def test_an_attack_that_is_not_to_be_rebuilt_is_not(llama: Sample, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"rebuild": ()})
+    record = audit(llama.original, llama.converted, settings, silent, conditions(tmp_path))
+    assert record.attacks[0].rebuilt is None
+    assert record.compiled is None
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mixtral"])
+def test_what_memory_does_not_hold_is_compared_but_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str
+) -> None:
+    made, work = sample(tmp_path, model_type), tmp_path / "work"
+    monkeypatch.setattr(devices, "free_memory", lambda _device: int(1.5 * made.record.original_bytes / devices._ROOM))
+    rebuilt = collapsed(made, work).rebuilt
+    assert rebuilt is not None
+    assert rebuilt.prompts_equal == 6
+    assert rebuilt.residual is None
+    assert timed_compiled(made.original, made.converted, conditions(work)) is None
+    assert list(work.iterdir()) == []
+
+
+def test_a_noisy_machine_is_told_by_the_record_and_ends_nothing(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratios = restless(2.0, 0.6)
+    monkeypatch.setattr(timing_room, "decode_seconds", lambda *_decoding: [1.0, next(ratios)])
+    rebuilt = collapsed(llama, tmp_path).rebuilt
+    assert rebuilt is not None
+    assert rebuilt.residual is not None
+    assert not rebuilt.residual.settled
+    assert len(rebuilt.residual.seconds_other) == 33
+    assert rebuilt.residual.ci95[0] < 2 < rebuilt.residual.ci95[1]
+
+
+def test_what_a_training_found_is_what_is_rebuilt(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_start", lambda layer, _dense, _generator: collapse.recover(layer, SETTINGS).weights)
+    monkeypatch.setitem(TRAININGS, "lora", dataclasses.replace(TRAININGS["lora"], rate=0.0))
+    changes = {"attacks": ("lora",), "rebuild": ("lora",), "tuning_steps": 1}
+    found = audit(
+        llama.original, llama.converted, SETTINGS.model_copy(update=changes), silent, conditions(tmp_path)
+    ).attacks[0]
+    assert found.rebuilt is not None
+    assert found.rebuilt.prompts_equal == 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def stands_in_for_compiling(model: Any) -> Any:
+    model.is_compiled_here = True
+    return model
+
+
+def test_what_compiling_leaves_is_measured_where_the_config_asks_for_it(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "compiled", stands_in_for_compiling)
+    settings = SETTINGS.model_copy(update={"rebuild": ()})
+    record = audit(llama.original, llama.converted, settings, silent, conditions(tmp_path, compiled=True))
+    assert record.compiled is not None
+    assert record.compiled.alone.slowdown == TAYLOR * COMPILED
+    assert record.compiled.both.slowdown == TAYLOR
+
+
+def test_what_compiling_leaves_is_measured_also_where_no_attack_is_run(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "compiled", stands_in_for_compiling)
+    settings = Audit(attacks=())
+    record = audit(llama.original, llama.converted, settings, silent, conditions(tmp_path, compiled=True))
+    assert record.skipped
+    assert record.compiled is not None
+    assert record.compiled.alone.slowdown == TAYLOR * COMPILED
+    assert audit(llama.original, llama.converted, settings, silent, conditions(tmp_path)).compiled is None
+
+
+def test_a_machine_that_cannot_compile_ends_with_what_to_do(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_model: Any) -> Any:
+        raise torch._dynamo.exc.BackendCompilerFailed(lambda: None, RuntimeError("no C++ compiler"), None)
+
+    monkeypatch.setattr(timing, "compiled", fails)
+    with pytest.raises(WorkFailed, match=r"`torch\.compile` does not work here: .*no C\+\+ compiler") as caught:
+        timed_compiled(llama.original, llama.converted, conditions(tmp_path))
+    assert "leave `latency.compiled` out" in caught.value.remedy

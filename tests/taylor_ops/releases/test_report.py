@@ -1,0 +1,233 @@
+"""What a report is: one file that loads nothing, shows the record, and survives whatever the record holds."""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from taylor_ops.exactness.record import Divergence
+from taylor_ops.presentation.latency_plots import Candidate, prediction
+from taylor_ops.releases.record import ReleaseRecord, StageCost
+from taylor_ops.releases.report import duration, write_report
+from taylor_ops.verification.record import Verified
+from tests.support import release_example as example
+
+PARTS = ("truncation", "rounding")
+HOSTILE = "<script>alert('a')</script> \"&$\\frac{ |"
+
+
+def report(folder: Path, record: ReleaseRecord | None = None) -> str:
+    write_report(record or example.record(), folder / "report.html")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def drawn(text: str) -> list[ElementTree.Element]:
+    """The plots; each must be XML of its own."""
+    return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
+
+
+class _Page(HTMLParser):
+    """Collects what matters of a page: its tags, what their attributes point to, its text and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.loaded: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name in ("src", "srcset", "href", "xlink:href", "data", "action", "poster"):
+                (self.links if tag == "a" else self.loaded).append(value or "")
+            if name == "id" and tag != "path" and tag != "clippath":
+                self.ids.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_page_loads_nothing(tmp_path: Path) -> None:
+    text = report(tmp_path)
+    page = _Page(text)
+    assert all(target.startswith("#") for target in page.loaded)
+    assert all(re.match(r"https://arxiv\.org/abs/\d{4}\.\d{5}$", link) for link in page.links)
+    assert all(target.startswith("#") for target in re.findall(r"url\(['\"]?([^)]*)", text))
+    assert "@import" not in text
+    assert not {"script", "link", "img", "iframe", "object"} & page.tags
+
+
+def test_attacks_link_to_where_they_were_published(tmp_path: Path) -> None:
+    assert "https://arxiv.org/abs/2506.19874" in _Page(report(tmp_path)).links
+
+
+def test_every_plot_is_there_once_and_well_formed(tmp_path: Path) -> None:
+    text = report(tmp_path)
+    assert len(drawn(text)) == text.count("<figure>") == 6
+    ids = _Page(text).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
+    first = report(tmp_path)
+    reread = ReleaseRecord.model_validate_json(example.record().model_dump_json())
+    assert report(tmp_path, reread) == first
+
+
+def test_a_file_that_was_there_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
+    report(tmp_path)
+    report(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_hostile_names_are_only_text(tmp_path: Path) -> None:
+    data_set = example.exactness().data_sets[1]
+    diverged = data_set.bundle.model_copy(update={"divergences": (example.divergence(prompt=HOSTILE),)})
+    record = example.record(
+        exactness=example.exactness(data_set.model_copy(update={"name": HOSTILE, "bundle": diverged})),
+        audit=example.audit(example.attack(attack=HOSTILE, source=f"{HOSTILE} arXiv 2506.19874")),
+        latency=example.latency().model_copy(update={"device": HOSTILE}),
+        source=example.source().model_copy(update={"origin": HOSTILE, "sha256": {HOSTILE: "e" * 64}}),
+        stages={HOSTILE: StageCost(seconds=1.0, peak_rss_bytes=10**6, cached=False)},
+    )
+    page = _Page(report(tmp_path, record))
+    assert "script" not in page.tags
+    assert page.words.count(HOSTILE) >= 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"latency": example.latency(example.trial(300_000, 3.0, 2.83))}, "2.83 times as long per token"),
+        ({"latency": example.latency().model_copy(update={"disturbed": 7})}, "timed again, of all candidates: 7;"),
+        ({"latency": example.latency().model_copy(update={"reachable": (3.1, 3.1)})}, "put its slowdown at 3.10"),
+        ({"audit": example.audit(example.attack(recovered_1pct=0.4321))}, "recovered 43.21 % of the withheld"),
+        ({"audit": example.audit(skipped=True)}, "The audit was skipped: no attack was tried."),
+        ({"stages": {"convert": StageCost(seconds=75.0, peak_rss_bytes=1_234_000_000, cached=True)}}, "1.23 GB"),
+        ({"stages": {"convert": StageCost(seconds=75.0, peak_rss_bytes=10**9, cached=True)}}, "reused"),
+        ({"verified": Verified(files=77, prompts=5, tokens=321)}, "5 prompts (321 tokens)"),
+    ],
+)
+def test_the_page_says_what_the_record_says(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    usual = " ".join(_Page(report(tmp_path)).words.split())
+    words = " ".join(_Page(report(tmp_path, example.record(**changes))).words.split())
+    assert said in words
+    assert said not in usual or said == "reused"
+
+
+def test_the_page_has_the_slowdown_at_every_other_shape_and_on_every_other_device(tmp_path: Path) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", report(tmp_path))
+    cells = [[re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+    assert ["4", "900", "5.51", "5.48 to 5.55", "3"] in cells
+    assert ["Example GPU 9", "2 within 15\N{NO-BREAK SPACE}%", "2.06", "2.03 to 2.10", "4", "9"] in cells
+    nowhere = report(
+        tmp_path, example.record(latency=example.latency().model_copy(update={"shapes": (), "devices": ()}))
+    )
+    assert "other batch sizes" not in nowhere
+    assert "other devices" not in nowhere
+
+
+def test_nothing_is_claimed_of_an_audit_that_was_skipped(tmp_path: Path) -> None:
+    words = _Page(report(tmp_path, example.record(audit=example.audit(skipped=True)))).words
+    assert "No attack was run against this release." in words
+    assert "rank_one" not in words
+
+
+def test_divergences_are_listed_and_one_that_is_no_tie_says_so(tmp_path: Path) -> None:
+    apart = example.comparison(23, 1e-3, (example.divergence(tie=False),))
+    data_set = example.data_set("gsm8k", apart, example.comparison(24, 1e-9))
+    text = report(tmp_path, example.record(exactness=example.exactness(data_set)))
+    assert re.search(r"<td>math-17</td><td class=\"n\">41</td><td class=\"n\">0.83</td><td><strong>no</strong>", text)
+
+
+def awkward_records() -> dict[str, ReleaseRecord]:
+    nothing = example.data_set("project", example.comparison(24, 0.0), example.comparison(24, 0.0))
+    broken = example.comparison(
+        0, 1.0, tuple(Divergence(prompt="p", position=0, margin=math.nan, tie=False) for _ in "ab")
+    )
+    broken = broken.model_copy(update={"kl_mean": math.nan, "kl_max": math.inf, "log_prob_difference_max": math.inf})
+    one_trial = example.trial(300_000, math.inf, math.nan).model_copy(
+        update={"ci95": (math.nan, math.inf), "seconds_original": (0.5,), "seconds_bundle": (math.inf,)}
+    )
+    layers = example.converted().layers
+    return {
+        "zero KL": example.record(exactness=example.exactness(nothing)),
+        "one data set, broken": example.record(
+            exactness=example.exactness(example.data_set("project", broken, nothing.floor))
+        ),
+        "one trial, not finite": example.record(latency=example.latency(one_trial)),
+        "interval beside its median": example.record(
+            latency=example.latency(example.trial(300_000, 3.0, 3.0).model_copy(update={"ci95": (3.1, 3.2)}))
+        ),
+        "errors zero": example.record(
+            converted=example.converted().model_copy(
+                update={"layers": tuple(layer.model_copy(update=dict.fromkeys(PARTS, 0.0)) for layer in layers)}
+            )
+        ),
+        "errors infinite": example.record(
+            converted=example.converted().model_copy(
+                update={"layers": (layers[0].model_copy(update={"truncation": math.inf}), *layers[1:])}
+            )
+        ),
+        "one layer": example.record(converted=example.converted().model_copy(update={"layers": layers[:1]})),
+        "no stages": example.record(stages={}),
+        "no running text": example.record(exactness=example.exactness().model_copy(update={"perplexity": ()})),
+        "many data sets with long names": example.record(
+            exactness=example.exactness(
+                *[nothing.model_copy(update={"name": f"{number}-{'long' * 40}"}) for number in range(12)]
+            )
+        ),
+    }
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", list(awkward_records()))
+def test_an_awkward_record_still_gives_a_whole_report(tmp_path: Path, name: str) -> None:
+    text = report(tmp_path, awkward_records()[name])
+    assert len(drawn(text)) == 6
+    assert text.rstrip().endswith("</html>")
+    for svg in drawn(text):
+        shapes = [part.get("d", "") + part.get("x", "") for part in svg.iter()]
+        assert not any(re.search(r"\b(nan|inf)\b", shape) for shape in shapes)
+
+
+def test_a_plot_shows_every_raw_sample_of_the_released_candidate(tmp_path: Path) -> None:
+    def samples(pairs: int) -> int:
+        seconds = tuple(0.5 + 0.01 * pair for pair in range(pairs))
+        trial = example.trial(300_000, 3.0, 3.0).model_copy(
+            update={"seconds_original": seconds, "seconds_bundle": tuple(3 * value for value in seconds)}
+        )
+        times = drawn(report(tmp_path, example.record(latency=example.latency(trial))))[3]
+        return sum(part.tag.endswith("use") for part in times.iter())
+
+    assert samples(9) - samples(6) == 2 * 3
+
+
+def test_the_line_of_the_calibration_is_what_was_predicted_before_anything_was_measured(tmp_path: Path) -> None:
+    trials = example.latency().trials
+    candidates = [Candidate(trial.plan.columns, trial.predicted, trial.slowdown, trial.ci95) for trial in trials]
+    columns, slowdowns = prediction(trials[0].plan.neurons, candidates)
+    assert columns[0] * 1000 < trials[0].plan.columns < trials[-1].plan.columns < columns[1] * 1000
+    slope = (slowdowns[1] - slowdowns[0]) / (columns[1] - columns[0]) / 1000
+    first = trials[0]
+    assert slowdowns[0] + slope * (first.plan.columns - 1000 * columns[0]) == pytest.approx(first.predicted)
+    assert slowdowns[0] + slope * (first.plan.neurons - 1000 * columns[0]) == pytest.approx(1)
+    shown = "".join(drawn(report(tmp_path))[2].itertext())
+    assert all(label in shown for label in ("target", "first prediction", "predicted", "measured, 95 % interval"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.0123, "12 ms"), (14.27, "14.3 s"), (138.8, "2 min 19 s"), (7300.0, "2 h 1 min"), (math.nan, "NaN")],
+)
+def test_durations_are_in_the_unit_that_reads_best(seconds: float, said: str) -> None:
+    assert duration(seconds) == said

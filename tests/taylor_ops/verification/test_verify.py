@@ -1,0 +1,271 @@
+"""A bundle is verified as it was assembled, and refused after any change to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from taylor_ops.audit.audit import audit
+from taylor_ops.bundle.assemble import assemble
+from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.manifest import MANIFEST, read_manifest
+from taylor_ops.config.audit import Audit
+from taylor_ops.config.exactness import Exactness
+from taylor_ops.config.source import FolderSource
+from taylor_ops.config.texts import TextSource
+from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.exactness.validate import validate
+from taylor_ops.source.resolve import resolve
+from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree
+from taylor_ops.verification.record import Verified
+from taylor_ops.verification.verify import verify
+from tests.support import release_example as example
+from tests.taylor_ops.conftest import CPU, Sample, silent
+
+PROMPTS, NEW_TOKENS = 3, 6
+TOKENS = list(range(NEW_TOKENS))
+WEIGHTS = "model-00001-of-00001.safetensors"
+
+
+@pytest.fixture(scope="module")
+def original_bundle(llama: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that the real stages made of a tiny model; only its latency was not measured."""
+    root = tmp_path_factory.mktemp("verify")
+    held_out = TextSource(name="project", builtin="held_out", limit=PROMPTS)
+    exactness = Exactness(prompts=(held_out,), running_text=(), new_tokens=NEW_TOKENS)
+    evidence = Findings(
+        source=resolve(FolderSource(kind="folder", path=llama.original), root, silent),
+        converted=llama.record,
+        latency=example.latency(),
+        exactness=validate(llama.original, llama.converted, llama.ranges, llama.conversion, exactness, CPU, silent),
+        audit=audit(llama.original, llama.converted, Audit(attacks=("rank_one",)), silent),
+    )
+    assemble(llama.converted, example.config(), example.document(), evidence, root / "bundle")
+    return root / "bundle"
+
+
+@pytest.fixture
+def bundle(original_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle to spoil."""
+    return shutil.copytree(original_bundle, tmp_path / "bundle")
+
+
+def rejected(bundle: Path) -> str:
+    """Why a bundle is refused."""
+    with pytest.raises(GateRejected) as caught:
+        verify(bundle)
+    assert "do not use this copy" in caught.value.remedy
+    return caught.value.cause
+
+
+def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = read_json(bundle / MANIFEST)
+    change(manifest)
+    (bundle / MANIFEST).write_text(canonical_json(manifest), encoding="utf-8")
+
+
+def spoil_weights(bundle: Path) -> None:
+    """Turn the sign of the terms of one layer, and let the manifest list the changed file."""
+    tensors = load_file(bundle / WEIGHTS)
+    tensors["model.layers.0.mlp.terms.weight"].neg_()
+    save_file(tensors, bundle / WEIGHTS, metadata={"format": "pt"})
+    change_manifest(bundle, lambda manifest: manifest["files"].update({WEIGHTS: sha256_of(bundle / WEIGHTS)}))
+
+
+# What is accepted
+
+
+def test_a_bundle_is_verified_wherever_it_lies_and_is_left_as_it_was(bundle: Path) -> None:
+    before = sha256_of_tree(bundle)
+    assert verify(bundle) == Verified(files=len(before) - 1, prompts=PROMPTS, tokens=PROMPTS * NEW_TOKENS)
+    assert sha256_of_tree(bundle) == before
+
+
+def test_a_bundle_without_recorded_continuations_is_verified_by_its_files(bundle: Path) -> None:
+    change_manifest(bundle, lambda manifest: manifest["exactness"].update(continuations=[]))
+    assert verify(bundle) == Verified(files=len(sha256_of_tree(bundle)) - 1, prompts=0, tokens=0)
+
+
+# What is refused
+
+
+@settings(deadline=None)
+@given(data=st.data())
+def test_one_changed_byte_anywhere_is_found_and_its_file_named(original_bundle: Path, data: st.DataObject) -> None:
+    files = sorted(path for path in original_bundle.iterdir() if path.name != MANIFEST)
+    path = data.draw(st.sampled_from(files))
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    changed = whole[place] ^ (1 << data.draw(st.integers(0, 7)))
+    try:
+        path.write_bytes(whole[:place] + bytes([changed]) + whole[place + 1 :])
+        assert rejected(original_bundle) == f"{path} does not have the bytes that the manifest lists"
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["extra.safetensors", ".hidden", "sub/modeling.py", "modeling_taylor.pyc"])
+def test_an_added_file_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).parent.mkdir(exist_ok=True)
+    (bundle / name).write_bytes(b"")
+    assert rejected(bundle) == f"{bundle / name} is not in the manifest"
+
+
+def test_each_file_that_is_removed_is_named(bundle: Path) -> None:
+    for path in sorted(path for path in bundle.iterdir() if path.name != MANIFEST):
+        aside = path.rename(bundle.parent / "aside")
+        assert rejected(bundle) == f"{path} is missing; the manifest lists it"
+        aside.rename(path)
+
+
+def test_a_renamed_file_is_refused(bundle: Path) -> None:
+    (bundle / WEIGHTS).rename(bundle / "model.safetensors")
+    assert str(bundle / WEIGHTS) in rejected(bundle)
+
+
+def test_a_recorded_token_that_the_bundle_does_not_say_is_named_with_its_prompt(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = read_json(bundle / MANIFEST)["exactness"]["continuations"]
+    recorded, said = every[1], [one["new_tokens"] for one in every]
+    monkeypatch.setattr("taylor_ops.verification.verify.continuations_of", lambda *_given: said)
+    wrong = (recorded["new_tokens"][4] + 1) % 256
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["exactness"]["continuations"][1]["new_tokens"][4] = wrong
+
+    change_manifest(bundle, change)
+    assert rejected(bundle) == (
+        f"{bundle} continues prompt {recorded['prompt']} with other tokens than recorded, from new token 4"
+    )
+
+
+def test_weights_that_were_changed_together_with_their_hash_are_found_by_what_they_say(bundle: Path) -> None:
+    spoil_weights(bundle)
+    assert "with other tokens than recorded" in rejected(bundle)
+
+
+# What is no bundle
+
+
+def test_a_folder_without_a_manifest_is_no_bundle(bundle: Path) -> None:
+    (bundle / MANIFEST).unlink()
+    with pytest.raises(BadInput) as caught:
+        verify(bundle)
+    assert str(bundle / MANIFEST) in caught.value.cause
+    assert "folder of a bundle" in caught.value.remedy
+    assert caught.value.exit_status == 2
+
+
+def test_a_folder_that_is_not_there_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="nowhere"):
+        verify(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format": 2}', '{"format": 1}', '{"format": "1"}'])
+def test_a_manifest_that_is_none_or_of_another_format_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        verify(tmp_path)
+    assert str(tmp_path / MANIFEST) in caught.value.cause
+
+
+def test_a_manifest_of_a_later_format_asks_for_a_newer_tool(bundle: Path) -> None:
+    change_manifest(bundle, lambda manifest: manifest.update(format=2))
+    with pytest.raises(BadInput, match="has format 2, known is 1") as caught:
+        read_manifest(bundle)
+    assert "newer taylor-release" in caught.value.remedy
+
+
+# Strange manifests
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+READ = ("format", "files", "exactness", "yanked", "signature")
+
+
+def places_in(part: Any, *above: str | int) -> list[tuple[str | int, ...]]:
+    """The way to every part of a JSON document that verification reads, itself included."""
+    keys = list(part) if isinstance(part, dict) else list(range(len(part))) if isinstance(part, list) else []
+    keys = keys if above else [key for key in keys if key in READ]
+    return [above, *(place for key in keys for place in places_in(part[key], *above, key))]
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.data())
+def test_a_manifest_with_anything_anywhere_is_refused_in_words_or_holds(
+    original_bundle: Path, data: st.DataObject
+) -> None:
+    whole = (original_bundle / MANIFEST).read_text(encoding="utf-8")
+    document = json.loads(whole) | {"yanked": None, "signature": None}
+    document["exactness"] = {"continuations": [{"prompt": "a", "prompt_tokens": [1, 2], "new_tokens": list(TOKENS)}]}
+    place = data.draw(st.sampled_from(places_in(document)[1:]))
+    part: Any = document
+    for key in place[:-1]:
+        part = part[key]
+    if data.draw(st.booleans()):
+        del part[place[-1]]
+    else:
+        part[place[-1]] = data.draw(ANY_JSON)
+    try:
+        (original_bundle / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                "taylor_ops.verification.verify.continuations_of",
+                lambda _bundle, prompts, length: [TOKENS[:length] for _ in prompts],
+            )
+            assert verify(original_bundle).files == len(document["files"])
+    except (BadInput, GateRejected) as error:
+        if str(original_bundle) not in error.cause:
+            raise
+    finally:
+        (original_bundle / MANIFEST).write_text(whole, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"exactness": {}}, "exactness.continuations: Field required"),
+        ({"files": {"README.md": 3}}, "files.README.md: Input should be a valid string"),
+        ({"yanked": "yes"}, "yanked: Input should be"),
+        (
+            {"exactness": {"continuations": [{"prompt": "a"}]}},
+            "exactness.continuations.0.prompt_tokens: Field required",
+        ),
+        (
+            {"exactness": {"continuations": [{"prompt": "a", "prompt_tokens": [1], "new_tokens": []}]}},
+            "exactness.continuations.0.new_tokens: List should have at least 1 item",
+        ),
+    ],
+)
+def test_what_a_manifest_lacks_is_named(bundle: Path, change: dict[str, Any], says: str) -> None:
+    change_manifest(bundle, lambda manifest: manifest.update(change))
+    with pytest.raises(BadInput, match="is not a whole manifest") as caught:
+        verify(bundle)
+    assert says in caught.value.cause
+    assert str(bundle / MANIFEST) in caught.value.cause
+
+
+def test_a_bundle_that_ends_early_is_refused_where_it_ends(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = [one["new_tokens"] for one in read_json(bundle / MANIFEST)["exactness"]["continuations"]]
+    said = [*recorded[:-1], recorded[-1][:2]]
+    monkeypatch.setattr("taylor_ops.verification.verify.continuations_of", lambda *_given: said)
+    assert rejected(bundle).endswith("with other tokens than recorded, from new token 2")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_a_manifest_of_endless_depth_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match="cannot be read"):
+        verify(tmp_path)
