@@ -22,6 +22,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.command import typed
+from flows.commands.tables import audit_table
 from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.audit.audit import audit, named
 from taylor_ops.audit.record import AuditRecord
@@ -36,7 +37,6 @@ from taylor_ops.machine.threads import use_threads
 from taylor_ops.model.original import Original
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, write_text
-from taylor_ops.summary import audit_table
 
 CONFIG = Path(__file__).parents[1] / "release_configs" / "smollm2.yaml"
 RESULTS = Path(__file__).parent / "results"

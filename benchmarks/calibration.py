@@ -28,7 +28,7 @@ from rich.table import Table
 
 from benchmarks.command import typed
 from benchmarks.rounding import CPU, SOURCE
-from flows.command_line import quiet_tools
+from flows.commands.options import quiet_tools
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import Latency

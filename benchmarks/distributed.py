@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.command import typed
-from flows.command_line import quiet_tools
+from flows.commands.options import quiet_tools
 from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
 
 RESULT = Path(__file__).parent / "results" / "distributed.json"

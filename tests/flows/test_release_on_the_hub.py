@@ -11,7 +11,7 @@ from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_AUTH_STRING, get_current_settings, temporary_settings
 from transformers import AutoModelForCausalLM
 
-from flows.command_line import app
+from flows.commands.main import app
 from flows.release import release
 from flows.run.secrets import secrets_here
 from taylor_ops.config.publish import Publish

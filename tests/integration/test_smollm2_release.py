@@ -71,7 +71,7 @@ def command(hub: Hub, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `taylor-release` as a person does who has an account on the Hub."""
     account = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": WRITER, "HF_HUB_DISABLE_XET": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "flows.command_line", *arguments],
+        [sys.executable, "-m", "flows.commands", *arguments],
         cwd=ROOT,
         env=os.environ | account | {"PREFECT_API_URL": PREFECT_API_URL.value()},
         capture_output=True,

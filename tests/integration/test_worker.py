@@ -212,7 +212,7 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
 
     # As the workflow does it.
     step = workflow_step("release", "on-server", "Release")["run"]
-    script = step.replace(".venv/bin/taylor-release", f"{sys.executable} -m flows.command_line")
+    script = step.replace(".venv/bin/taylor-release", f"{sys.executable} -m flows.commands")
     config, summary = "release_configs/smollm2.yaml", tmp_path / "summary.md"
     submitted = prefect.begun(
         f"{script} --set version=1.0.2 --set publish.approval=true",

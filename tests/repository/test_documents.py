@@ -16,7 +16,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.workers.base import BaseJobConfiguration
 from typer.main import get_command
 
-from flows.command_line import app
+from flows.commands.main import app
 from taylor_ops.config_file.read import read
 from taylor_ops.config_file.reference import reference
 from tests.support.documented import NOT_RUN, TEXTS, documented, lines

@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
 
-from flows.command_line import main
+from flows.commands.main import main
 
 
 def called_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
+from flows.commands.tables import preflight_table
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.preflight.preflight import preflight
 from taylor_ops.preflight.record import Preflight
-from taylor_ops.summary import preflight_table
 from tests.taylor_ops.conftest import Sample, silent
 
 

@@ -44,7 +44,7 @@ publish: {repo_id: owner/tiny-taylor}
 def called(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The command line with these arguments, in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "flows.command_line", *map(str, arguments)],
+        [sys.executable, "-m", "flows.commands", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

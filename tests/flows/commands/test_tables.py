@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from flows.commands.tables import summary
 from taylor_ops.releases.record import StageCost
-from taylor_ops.summary import summary
 from tests.support import release_example as example
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flows.evidence import mark as mark_command
+from flows.commands.evidence import mark as mark_command
 from taylor_ops.audit.record import AuditRecord
 from taylor_ops.bundle.assemble import assemble
 from taylor_ops.bundle.findings import Findings

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.command_line import app
+from flows.commands.main import app
 from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.publishing import withdraw

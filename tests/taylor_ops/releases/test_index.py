@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.command_line import app
+from flows.commands.main import app
 from taylor_ops.audit.record import AuditRecord
 from taylor_ops.bundle.record import Approval
 from taylor_ops.config.audit import Audit, Thresholds

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from flows.command_line import app
+from flows.commands.main import app
 from taylor_ops.bundle.assemble import assemble
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.manifest import MANIFEST, stated

@@ -19,7 +19,7 @@ from model_signing import signing, verifying
 from sigstore.errors import TUFError, VerificationError
 from sigstore.oidc import IdentityToken
 
-from flows.command_line import app
+from flows.commands.main import app
 from taylor_ops.bundle.assemble import assemble
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.manifest import MANIFEST, stated

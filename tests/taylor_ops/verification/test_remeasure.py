@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flows.commands.tables import remeasured_table
 from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, WorkFailed
@@ -15,7 +16,6 @@ from taylor_ops.latency import timing
 from taylor_ops.latency.judging import steady_pairs
 from taylor_ops.machine import devices as devices_room
 from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
-from taylor_ops.summary import remeasured_table
 from taylor_ops.verification import remeasure as remeasuring
 from taylor_ops.verification.record import Remeasured
 from taylor_ops.verification.remeasure import remeasure

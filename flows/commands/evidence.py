@@ -1,4 +1,4 @@
-"""Commands of the evidence: mark a further recipient's copy, trace whose copy weights stem from."""
+"""Commands about marked copies: mark one for a further recipient, trace whose copy weights stem from."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ from rich.console import Console
 
 from taylor_ops.config.evidence import STRENGTH
 from taylor_ops.errors import BadInput
+from taylor_ops.progress import silent
 
 KeyPlace = Annotated[
     str, typer.Option(help="File with the owner's key, or an environment variable in capitals.", show_default=False)
 ]
-
-
-def add_evidence(app: typer.Typer) -> None:
-    """Add the commands of this module."""
-    for command in (mark, trace):
-        app.command()(command)
 
 
 def mark(
@@ -42,7 +37,7 @@ def mark(
     with console.status("verifying the bundle"):
         verify(bundle, tokens=False)
     with console.status("marking"):
-        mark_bundle(bundle, recipient, secret, strength, to, lambda _done, _total: None, sign_with)
+        mark_bundle(bundle, recipient, secret, strength, to, silent, sign_with)
     try:
         with console.status("verifying the copy"):
             verified = verify(to, tokens=tokens)
@@ -74,5 +69,5 @@ def trace(
         raise BadInput(f"the original {original} does not exist", "correct `--original`")
     secret, asked = read_key(key), read_recipients(recipients, version)
     with Console(stderr=True).status("tracing"):
-        found = look(weights, original, secret, asked, lambda _done, _total: None)
+        found = look(weights, original, secret, asked, silent)
     typer.echo(found.model_dump_json(indent=2) if as_json else told(found))

@@ -1,0 +1,106 @@
+"""Commands on a finished bundle: verify, audit, calibrate, yank."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from flows.commands.options import quiet_tools
+from taylor_ops.errors import BadInput
+from taylor_ops.progress import silent
+
+
+def verify(
+    bundle: Annotated[str, typer.Argument(help="Folder, or OWNER/NAME@TAG on the Hub.", show_default=False)],
+    public_key: Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed it.")] = None,
+    identity: Annotated[str | None, typer.Option(help="Who must have signed it by Sigstore.")] = None,
+    issuer: Annotated[str | None, typer.Option(help="Who vouches for that identity.")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
+) -> None:
+    """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process."""
+    quiet_tools()
+    from taylor_ops.publishing.hub_fetch import fetched, reference
+    from taylor_ops.signing.signers import signer_named
+    from taylor_ops.verification.verify import verify as verify_bundle
+
+    signer = signer_named(public_key, identity, issuer)
+    place = None if Path(bundle).exists() else reference(bundle)
+    with fetched(place) if place else nullcontext(Path(bundle)) as folder:
+        verified = verify_bundle(folder, signer, tokens)
+    signed = f"signed by {verified.signed_by}; " if verified.signed_by else ""
+    said = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
+    typer.echo(f"{bundle}: {signed}{verified.files} files as listed{said}")
+
+
+def audit(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)],
+    original: Annotated[Path, typer.Option(help="Folder of the original model, to score what is recovered.")],
+    attacks: Annotated[
+        list[str] | None, typer.Option("--attack", help="Name of an attack; may be repeated.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
+) -> None:
+    """Attack a bundle and print what the attacks recover."""
+    quiet_tools()
+    from flows.commands.tables import audit_table
+    from taylor_ops.audit.audit import audit as run_attacks
+    from taylor_ops.audit.audit import named
+    from taylor_ops.conversion.modeling_files import is_bundle
+
+    settings = named(attacks)
+    if not is_bundle(bundle):
+        raise BadInput(f"{bundle} is not the folder of a bundle", "point the command at a bundle")
+    if not original.is_dir():
+        raise BadInput(f"the original {original} does not exist", "correct `--original`")
+    with Console(stderr=True).status("attacking"):
+        record = run_attacks(original, bundle, settings, silent)
+    if as_json:
+        typer.echo(record.model_dump_json(indent=2))
+    else:
+        Console().print(audit_table({attack.attack: attack for attack in record.attacks}))
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)],
+    original: Annotated[Path, typer.Option(help="Folder of the original model, to compare with.")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    max_pairs: Annotated[int | None, typer.Option(min=11, help="Most pairs to take, as many as a release.")] = None,
+) -> None:
+    """Measure the slowdown of a bundle again, on this machine; 1 where it is not as stated for the device."""
+    quiet_tools()
+    from flows.commands.tables import remeasured_table
+    from taylor_ops.machine.devices import device_named
+    from taylor_ops.verification.remeasure import remeasure
+
+    if not original.is_dir():
+        raise BadInput(f"the original {original} does not exist", "correct `--original`")
+    console = Console()
+    with console.status("timing original and bundle in turn"):
+        found = remeasure(bundle, original, device_named(device), 0, silent, max_pairs)
+    console.print(remeasured_table(found))
+    if found.as_stated is False:
+        raise typer.Exit(1)
+
+
+def yank(
+    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hub.", show_default=False)],
+    version: Annotated[str, typer.Argument(help="Version to withdraw, such as 1.0.0.", show_default=False)],
+    why: Annotated[str, typer.Option(help="What readers have to know; stands on the card.", show_default=False)],
+    rollback: Annotated[bool, typer.Option("--rollback", help="Show the version before on main again.")] = False,
+) -> None:
+    """Withdraw a published version from the Hub: its tag goes, its card and manifest say so."""
+    quiet_tools()
+    from taylor_ops.publishing.hub_fetch import reference
+    from taylor_ops.publishing.withdraw import yank as withdraw
+
+    if reference(repo) is None or "@" in repo:
+        raise BadInput(f"`{repo}` is not the name of a repository", "write OWNER/NAME, then the version")
+    done = withdraw(repo, version.removeprefix("v"), why, rollback)
+    shows = f"main shows {done.main_shows or 'no release'}"
+    if done.main_shows == done.version:
+        shows = "main shows it still, with a notice"
+    typer.echo(f"{repo} {done.version} {'was withdrawn before' if done.unchanged else 'is withdrawn'}; {shows}")

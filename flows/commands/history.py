@@ -1,0 +1,86 @@
+"""Commands about releases that are finished: list, show, diff, clean."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import ARTIFACTS, Artifacts, AsJson, Name, Version, print_result
+
+
+def list_releases(artifacts: Artifacts = ARTIFACTS, as_json: AsJson = False) -> None:
+    """List what was released: when, from what, by which approval, with which figures."""
+    from flows.commands.release_tables import list_table, overview
+    from taylor_ops.releases.index import runs
+
+    lines = [overview(run) for run in runs(artifacts)]
+    print_result(lines, as_json, lambda: list_table(lines))
+
+
+def show(
+    name: Name,
+    version: Version,
+    artifacts: Artifacts = ARTIFACTS,
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown in place of tables.")] = False,
+) -> None:
+    """Show one release: what was released, and each gate with what it required and found."""
+    from flows.commands.release_tables import details
+    from taylor_ops.releases.gates import gates
+    from taylor_ops.releases.index import run_of
+    from taylor_ops.releases.markdown import release_in_markdown
+
+    record = run_of(artifacts, name, version).record()
+    if markdown:
+        typer.echo(release_in_markdown(record), nl=False)
+        return
+    print_result(record.plain(), as_json, lambda: details(record, gates(record)))
+
+
+def diff(
+    name: Name,
+    first: Annotated[str, typer.Argument(help="One version.", show_default=False)],
+    second: Annotated[str, typer.Argument(help="The other.", show_default=False)],
+    artifacts: Artifacts = ARTIFACTS,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two versions of a release gate by gate."""
+    from flows.commands.release_tables import difference_table
+    from taylor_ops.releases.comparison import compare
+    from taylor_ops.releases.index import run_of
+
+    one, two = (run_of(artifacts, name, version).record() for version in (first, second))
+    found = compare(one, two)
+    lines = [difference.plain() | {"same": difference.same} for difference in found]
+    print_result(lines, as_json, lambda: difference_table(name, first, second, found))
+
+
+def clean(
+    keep: Annotated[int, typer.Option(min=0, help="How many unpublished runs of each release, and caches, stay.")] = 3,
+    artifacts: Artifacts = ARTIFACTS,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old runs that were never published, and old caches; never what a run is at work on."""
+    from taylor_ops.releases.retention import clean as remove_old
+    from taylor_ops.releases.waiting import waiting
+    from taylor_ops.storage.files import size
+
+    noted = [stages for stages in sorted(artifacts.glob("*/stages")) if waiting(stages)]
+    if noted and not dry_run:
+        from flows.server.waiting import forget_ended
+
+        for stages in noted:
+            forget_ended(stages)
+
+    found = remove_old(artifacts, keep, dry_run)
+    if as_json:
+        typer.echo(json.dumps(found.plain(), indent=2))
+        return
+    for path in found.removed:
+        typer.echo(f"{'would remove' if dry_run else 'removed'} {path}")
+    for name in found.busy:
+        typer.echo(f"left alone: {name}, a run is at work on it or waits for approval")
+    typer.echo(f"{size(found.bytes)} {'would be' if dry_run else 'are'} free")

@@ -1,0 +1,92 @@
+"""The command line `taylor-release`: which commands it has, and how it ends.
+
+Exit status: 0 done, 1 a gate or the work failed, 2 bad input. Errors go to standard error as one line of cause and one
+of remedy; a traceback is shown only with --debug.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from flows.commands.bundles import audit, calibrate, verify, yank
+from flows.commands.evidence import mark, trace
+from flows.commands.history import clean, diff, list_releases, show
+from flows.commands.options import quiet_tools
+from flows.commands.releasing import changed, check, plan, run, schema
+from flows.commands.server import approve, deploy, reject, submit
+from taylor_ops.errors import ReleaseError
+
+app = typer.Typer(
+    name="taylor-release",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Release protected language models: convert, calibrate, prove, attack, publish.",
+)
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "check": check,
+    "plan": plan,
+    "run": run,
+    "verify": verify,
+    "yank": yank,
+    "audit": audit,
+    "calibrate": calibrate,
+    "schema": schema,
+    "changed": changed,
+    "deploy": deploy,
+    "submit": submit,
+    "approve": approve,
+    "reject": reject,
+    "list": list_releases,
+    "show": show,
+    "diff": diff,
+    "clean": clean,
+    "mark": mark,
+    "trace": trace,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+    """Options of every command."""
+    os.environ["TAYLOR_RELEASE_TRACEBACKS"] = "show" if debug else "hide"
+
+
+def main() -> None:
+    """Entry point: run a command and turn every expected error into two lines and an exit status."""
+    quiet_tools()
+    try:
+        # Without standalone mode click hands the status of `typer.Exit` back instead of leaving with it.
+        sys.exit(app(standalone_mode=False) or 0)
+    except ReleaseError as error:
+        _say(error.cause, error.remedy)
+        sys.exit(error.exit_status)
+    except typer.TyperException as error:
+        if not str(error):
+            sys.exit(2)
+        _say(str(error), "taylor-release --help lists the commands, taylor-release COMMAND --help their options")
+        sys.exit(2)
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("stopped; finished stages are kept and reused by the next run", err=True)
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001
+        _say(
+            f"unexpected {type(error).__name__}: {error}",
+            "run again with --debug before the command; finished stages are reused",
+        )
+        sys.exit(1)
+
+
+def _say(cause: str, remedy: str) -> None:
+    if os.environ.get("TAYLOR_RELEASE_TRACEBACKS") == "show":
+        logging.exception("stopped")
+    typer.echo(f"error: {cause}\nremedy: {remedy}", err=True)

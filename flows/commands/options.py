@@ -1,0 +1,75 @@
+"""Arguments that several commands share, and what every command does before and after its work."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import typer
+from rich.console import Console
+
+from taylor_ops.errors import BadInput
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML release config.", show_default=False)]
+Artifacts = Annotated[Path, typer.Option(help="Folder that receives everything a release writes.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be repeated.")
+]
+SummaryFile = Annotated[
+    Path | None, typer.Option("--summary", help="Append the result in Markdown to this file, as job summaries are.")
+]
+Configs = Annotated[Path, typer.Option(help="Folder of the release configs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
+Name = Annotated[str, typer.Argument(help="Name of the release.", show_default=False)]
+Version = Annotated[str, typer.Argument(help="Version of the release.", show_default=False)]
+RunId = Annotated[UUID, typer.Argument(help="Id of the suspended flow run.", show_default=False)]
+By = Annotated[str, typer.Option(help="Who decides; stands in the manifest.", show_default=False)]
+Comment = Annotated[str, typer.Option(help="Why; stands in the manifest.", show_default=False)]
+
+ARTIFACTS, CONFIGS = Path("artifacts"), Path("release_configs")
+
+
+def quiet_tools() -> None:
+    """Settings that keep an embedded Prefect server offline and patient, and libraries from drawing over the log."""
+    for name, value in {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",
+        "DASK_LOGGING__DISTRIBUTED": "error",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def parse_settings(settings: list[str]) -> dict[str, str]:
+    """`--set` arguments as keys and values; `BadInput` for one without `=`."""
+    pairs = [setting.partition("=") for setting in settings]
+    wrong = next((key for key, equals, _ in pairs if not equals or not key), None)
+    if wrong is not None:
+        raise BadInput(
+            f"--set {wrong}: no value given", "write --set key=value, such as --set latency.target_slowdown=4"
+        )
+    return {key: value for key, _, value in pairs}
+
+
+def append(path: Path | None, text: str) -> None:
+    """Append text to a file, where one is named."""
+    if path is not None:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+
+
+def print_result(value: Any, as_json: bool, table: Any) -> None:
+    """Print a value as JSON, or the table that `table()` makes of it."""
+    if as_json:
+        typer.echo(json.dumps(value, indent=2))
+    else:
+        Console().print(table())
