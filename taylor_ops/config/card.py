@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jinja2 import Environment, TemplateSyntaxError
 from pydantic import Field, ValidationInfo, field_validator
 
 from taylor_ops.config.section import REPO_ID, LocalPath, Section
@@ -44,6 +43,9 @@ class Card(Section):
     @classmethod
     def _a_template(cls, template: LocalPath | None) -> LocalPath | None:
         if template is not None:
+            # Only a config with a template of its own needs to wait for jinja2.
+            from jinja2 import Environment, TemplateSyntaxError
+
             try:
                 Environment().parse(template.read_text(encoding="utf-8"))
             except (OSError, UnicodeDecodeError) as error:

@@ -23,7 +23,7 @@ LocalPath = Annotated[Path, AfterValidator(beside_the_config)]
 class Section(BaseModel):
     """A part of the config: immutable, and strict about its keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
 
 DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"

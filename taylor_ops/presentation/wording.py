@@ -6,31 +6,6 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from taylor_ops.storage.files import size
-
-
-def environment(autoescape: bool) -> Environment:
-    """The templates of this package, with figures worded alike in all of them; an unknown name is an error."""
-    templates = Environment(
-        loader=PackageLoader("taylor_ops"),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    templates.filters |= {
-        "count": count,
-        "figure": figure,
-        "fixed": fixed,
-        "percent": percent,
-        "plain": _plain,
-        "size": size,
-    }
-    return templates
-
 
 def count(number: int) -> str:
     """A whole number with its thousands set apart."""
@@ -78,6 +53,6 @@ def _in_a_cell(text: str) -> str:
     return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown shows as it is, in a paragraph and in a table cell."""
     return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()))

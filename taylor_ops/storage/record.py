@@ -14,7 +14,7 @@ from taylor_ops.storage.files import write_text
 class Record(BaseModel):
     """A frozen result of a stage. Tensors travel as files that a record names, never inside one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings", defer_build=True)
 
     def identity(self) -> dict[str, Any]:
         """What of this record decides the work downstream: everything, unless a record leaves out places and times."""

@@ -56,7 +56,15 @@ def _described(value: Any) -> Any:
 def code_of(module: str) -> str:
     """Hash of the source of a module of taylor_ops and of every module of taylor_ops that it imports, at any depth.
 
-    Raises `LookupError` where one of them is not there.
+    Raises `LookupError` if one of them does not exist.
+    """
+    return hashlib.sha256(canonical_json(sources_of(module)).encode()).hexdigest()
+
+
+def sources_of(module: str) -> dict[str, str]:
+    """The source of a module of taylor_ops and of every module of taylor_ops that it imports, by name.
+
+    Raises `LookupError` if one of them does not exist.
     """
     sources: dict[str, str] = {}
     waiting = [module]
@@ -71,7 +79,7 @@ def code_of(module: str) -> str:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("taylor_ops"):
                 waiting.append(str(node.module))
                 waiting.extend(f"{node.module}.{alias.name}" for alias in node.names if _is_module(node, alias))
-    return hashlib.sha256(canonical_json(sources).encode()).hexdigest()
+    return sources
 
 
 def _source_of(module: str) -> Path:
