@@ -1,7 +1,7 @@
 """Reads a YAML release config with its overrides, or reports everything that is wrong with it, with lines.
 
 `read(path)` gives a `LoadedConfig` or raises `ConfigErrors`. `yaml_lines` judges the structure and `ReleaseConfig` the
-values. Errors word what is allowed from the JSON Schema of the model, so that limits stand in one place only.
+values. Error messages take what is allowed from the JSON Schema of the model, so that limits stand in one place only.
 """
 
 from __future__ import annotations

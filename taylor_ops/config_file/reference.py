@@ -44,15 +44,15 @@ def reference() -> str:
     return "".join(parts)
 
 
-def _places(section: Schema, path: str, found: dict[str, str]) -> dict[str, str]:
+def _places(section: Schema, path: str, places: dict[str, str]) -> dict[str, str]:
     """The names of all sections below `section`, each with the place at which the config first has it."""
     for key, value in section["properties"].items():
         for name, kind in _sections_in(value):
-            if name not in found:
+            if name not in places:
                 place = f"{path}.{key}".strip(".")
-                found[name] = f"{place}, kind {kind}" if kind else place
-                _places(_defined(name), place, found)
-    return found
+                places[name] = f"{place}, kind {kind}" if kind else place
+                _places(_defined(name), place, places)
+    return places
 
 
 def _sections_in(value: Schema) -> Iterator[tuple[str, str]]:

@@ -86,20 +86,20 @@ def records(source: TextSource) -> Iterator[TextRecord]:
 
 @contextmanager
 def _table(source: TextSource) -> Iterator[_Table]:
-    wanted = _wanted(source)
+    columns = _columns_read(source)
     if source.dataset is not None:
         with opened(source.dataset) as data_set:
-            yield _of_data_set(source.dataset, data_set, wanted)
+            yield _data_set_table(source.dataset, data_set, columns)
         return
     path = file_of(source)
     if path.suffix == ".parquet":
-        yield _of_parquet(path, wanted)
+        yield _parquet_table(path, columns)
     else:
         text = _read(path)
-        yield _of_lines(path, text) if path.suffix == ".jsonl" else _of_text(path, text)
+        yield _lines_table(path, text) if path.suffix == ".jsonl" else _text_table(path, text)
 
 
-def _wanted(source: TextSource) -> list[str]:
+def _columns_read(source: TextSource) -> list[str]:
     """The columns to read. Images and other data of a data set are not loaded."""
     if source.template is not None:
         return columns_of(source.template)
@@ -113,11 +113,11 @@ def _read(path: Path) -> str:
         raise BadInput(f"{path} cannot be read: {error}", "correct the text source in the config") from error
 
 
-def _of_text(path: Path, text: str) -> _Table:
+def _text_table(path: Path, text: str) -> _Table:
     return _Table(1, lambda _index: TextRecord(str(path), "1", None, {"text": text}, ("text",)))
 
 
-def _of_lines(path: Path, text: str) -> _Table:
+def _lines_table(path: Path, text: str) -> _Table:
     # Split at line feeds alone, because a JSON string may hold other characters that Python takes for line ends.
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
@@ -138,13 +138,13 @@ def _of_lines(path: Path, text: str) -> _Table:
     return _Table(len(lines), at)
 
 
-def _of_parquet(path: Path, wanted: list[str]) -> _Table:
+def _parquet_table(path: Path, columns: list[str]) -> _Table:
     import pyarrow
     from pyarrow import parquet
 
     try:
         names = list(parquet.read_schema(path).names)
-        rows = parquet.read_table(path, columns=[name for name in wanted if name in names], partitioning=None)
+        rows = parquet.read_table(path, columns=[name for name in columns if name in names], partitioning=None)
     except (OSError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{path} cannot be read: {reason}", "correct the text source in the config") from error
@@ -153,9 +153,9 @@ def _of_parquet(path: Path, wanted: list[str]) -> _Table:
     )
 
 
-def _of_data_set(source: DatasetSource, data_set: Any, wanted: list[str]) -> _Table:
+def _data_set_table(source: DatasetSource, data_set: Any, columns: list[str]) -> _Table:
     names = tuple(data_set.column_names)
-    columns = [name for name in wanted if name in names]
+    columns = [name for name in columns if name in names]
     rows = data_set.select_columns(columns)
     # Without columns, `datasets` has no rows either. An empty row leads to the error that names the columns.
     return _Table(data_set.num_rows, partial(_row, place_of(source), names, rows.__getitem__ if columns else _nothing))
