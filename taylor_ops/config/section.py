@@ -12,7 +12,7 @@ REPO_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 def beside_the_config(path: Path, info: ValidationInfo) -> Path:
-    """A path as the config file's folder sees it."""
+    """The path from the folder of the config file, which the validation context gives. An absolute path stays."""
     folder = (info.context or {}).get("folder")
     return path if path.is_absolute() or folder is None else Path(folder) / path
 
