@@ -169,7 +169,7 @@ def architecture_of(model_config: Any, shapes: Shapes) -> Architecture:
     if entry is None:
         raise BadInput(
             f"architecture `{model_config.model_type}` is not known; known are {', '.join(sorted(ARCHITECTURES))}",
-            "release one of these, or add an entry to taylor_ops/architectures.py",
+            "release one of these, or add an entry to taylor_ops/model/architectures.py",
         )
     activation_named(getattr(model_config, entry.activation))
     return entry
