@@ -191,15 +191,15 @@ def architecture_of(model_config: Any, shapes: Shapes) -> Architecture:
 
 def mlps_of(architecture: Architecture, shapes: Shapes) -> list[Mlp]:
     """Every MLP of a model whose tensors have these `shapes`, first layer first."""
-    found: list[Mlp] = []
+    mlps: list[Mlp] = []
     for kind in architecture.mlps:
         ending = kind.down if kind.experts else f"{kind.down}.weight"
         pattern = re.compile(re.escape(f"{kind.path}.{ending}").replace(r"\{layer\}", r"(\d+)"))
         for name, shape in shapes.items():
             match = pattern.fullmatch(name)
             if match:
-                found.extend(_mlps_at(kind, kind.path.format(layer=match[1]), shape))
-    return sorted(found, key=lambda mlp: tuple(int(part) for part in mlp.path.split(".") if part.isdigit()))
+                mlps.extend(_mlps_at(kind, kind.path.format(layer=match[1]), shape))
+    return sorted(mlps, key=lambda mlp: tuple(int(part) for part in mlp.path.split(".") if part.isdigit()))
 
 
 def _mlps_at(kind: MlpKind, module: str, shape: tuple[int, ...]) -> Iterator[Mlp]:

@@ -58,8 +58,8 @@ class _Padding:
     def __init__(self) -> None:
         self._tokens: Tensor | None = None
 
-    def __call__(self, _model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        ids, mask = named.get("input_ids", *inputs[:1]), named.get("attention_mask")
+    def __call__(self, _model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        ids, mask = keywords.get("input_ids", *inputs[:1]), keywords.get("attention_mask")
         self._tokens = None
         if isinstance(ids, Tensor) and isinstance(mask, Tensor) and not bool(mask.all()):
             self._tokens = mask[:, -ids.shape[1] :].reshape(-1).bool()

@@ -114,7 +114,7 @@ class Columns(NamedTuple):
         neuron: int64, the neuron of the feature.
         order: float32, its order.
         turn: float32, the angle that turns the cosine into a sine for odd orders.
-        offset: float32, what is subtracted: 1 for orders 2 and 4.
+        offset: float32, the number that is subtracted, which is 1 for orders 2 and 4 and 0 for all others.
     """
 
     neuron: Tensor

@@ -115,7 +115,7 @@ def _normal_distribution(z: Tensor) -> Tensor:
 
 
 def _gelu_taylor(center: Tensor, order: int) -> Tensor:
-    # The density g of the normal distribution obeys g' = -z g; its integral is the distribution function.
+    # The density g of the normal distribution obeys g' = -z g. Its integral is the distribution function.
     density = torch.zeros(order + 1, *center.shape, dtype=center.dtype)
     density[0] = torch.exp(-(center**2) / 2) / math.sqrt(2 * math.pi)
     for n in range(order):

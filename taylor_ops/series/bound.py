@@ -57,9 +57,9 @@ class OutputWeights:
         alignment = math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1])))
         return cls(norms, weight.abs().amax(0).double(), len(weight), alignment)
 
-    def of_columns(self, kept: Tensor) -> OutputWeights:
-        """The measures of the columns whose `kept` [F] is true. The alignment stays, as an upper bound on theirs."""
-        return replace(self, norms=self.norms[kept], peaks=self.peaks[kept])
+    def of_columns(self, selected: Tensor) -> OutputWeights:
+        """The measures of the columns whose `selected` [F] is true. The alignment stays as an upper bound."""
+        return replace(self, norms=self.norms[selected], peaks=self.peaks[selected])
 
 
 @dataclass(frozen=True)

@@ -77,12 +77,12 @@ class Expansion:
             left_out[order] += left_out[order + 1]
         return left_out
 
-    def of(self, kept: Tensor) -> Expansion:
-        """The expansions of the neurons whose `kept` [F] is true."""
-        if bool(kept.all()):
+    def of(self, selected: Tensor) -> Expansion:
+        """The expansions of the neurons whose `selected` [F] is true."""
+        if bool(selected.all()):
             return self
-        taylor = None if self.taylor is None else self.taylor[:, kept]
-        return Expansion(self.center[kept], self.radius[kept], self.chebyshev[:, kept], taylor, self.kinked)
+        taylor = None if self.taylor is None else self.taylor[:, selected]
+        return Expansion(self.center[selected], self.radius[selected], self.chebyshev[:, selected], taylor, self.kinked)
 
 
 def signs(orders: int) -> Tensor:
@@ -169,15 +169,15 @@ def coefficients(expansion: Expansion, orders: Tensor) -> Tensor:
     """Coefficients [N + 1, F] float64 of the basis as evaluated, N = max(orders), zero above each neuron's order."""
     highest = int(orders.max())
     degree = torch.arange(highest + 1)[:, None]
-    kept = degree <= orders
-    chebyshev = torch.where(kept, expansion.chebyshev[: highest + 1], 0.0)
+    in_series = degree <= orders
+    chebyshev = torch.where(in_series, expansion.chebyshev[: highest + 1], 0.0)
     if expansion.taylor is None:
         series = chebyshev * signs(highest + 1)[:, None]
         series[0] += offsets(highest + 1) @ series
         return series
     powers = torch.from_numpy(_powers_of_chebyshev(highest)) @ chebyshev
     own_series = ~expansion.taylor[0].isnan()
-    return torch.where(own_series, torch.where(kept, expansion.taylor[: highest + 1], 0.0), powers)
+    return torch.where(own_series, torch.where(in_series, expansion.taylor[: highest + 1], 0.0), powers)
 
 
 @cache

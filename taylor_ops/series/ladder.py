@@ -149,8 +149,8 @@ class Expansions:
         conversion = self._conversion
         if conversion.basis == "chebyshev":
             return True
-        kept = conversion.order is not None or layer.keeps(conversion.tolerance, orders)
-        return kept and not bool(layer.loses_digits(orders).any())
+        within_tolerance = conversion.order is not None or layer.keeps(conversion.tolerance, orders)
+        return within_tolerance and not bool(layer.loses_digits(orders).any())
 
     def _why_missed(self, path: str, layer: FittedLayer, orders: Tensor) -> str:
         """The path of a layer, with the part of the tolerance that rounding takes if it is more than half."""

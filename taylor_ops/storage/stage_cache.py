@@ -111,8 +111,8 @@ def kept_under_key(folder: Path) -> Path:
 
     A worker that a killed run left at work, on another machine and for other inputs, cannot reach it.
     """
-    kept = kept_beside(folder)
-    return kept / (kept / _KEY).read_text(encoding="utf-8")
+    parts = kept_beside(folder)
+    return parts / (parts / _KEY).read_text(encoding="utf-8")
 
 
 @contextmanager
@@ -123,24 +123,24 @@ def kept_for(key: str, folder: Path) -> Iterator[None]:
     kill, they are kept. Raises `WorkFailed` if the parts of another key cannot be removed, because the stage would take
     them for its own.
     """
-    kept = kept_beside(folder)
-    note = kept / _KEY
+    parts = kept_beside(folder)
+    note = parts / _KEY
     if not note.is_file() or note.read_text(encoding="utf-8") != key:
-        _remove(kept)
-        if kept.exists():
+        _remove(parts)
+        if parts.exists():
             raise WorkFailed(
-                f"{kept}, which an earlier run left, cannot be removed",
-                "end what still works in it, or remove it by hand, then run again",
+                f"{parts}, which an earlier run left, cannot be removed",
+                "end programs that still use it, or remove it by hand, then run again",
             )
         write_text(note, key)
     yield
-    _remove(kept)
+    _remove(parts)
 
 
-def _remove(kept: Path) -> None:
+def _remove(parts: Path) -> None:
     """Remove kept parts, and their key first. A kill then leaves parts without a key, which no stage continues with."""
-    (kept / _KEY).unlink(missing_ok=True)
-    shutil.rmtree(kept, ignore_errors=True)
+    (parts / _KEY).unlink(missing_ok=True)
+    shutil.rmtree(parts, ignore_errors=True)
 
 
 def recall(memory: Path, key: str, record_type: type[R], folder: Path) -> R | None:
