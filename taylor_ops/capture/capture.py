@@ -191,9 +191,9 @@ def observed(model: Any, mlps: Sequence[Mlp]) -> Iterator[dict[str, dict[str, Te
 
 
 def _typical(norms: Tensor) -> Tensor:
-    """Median [1] of norms [T]; of those above 0 if it would be 0, and 1 if all norms are 0.
+    """The median [1] of norms [T]: a mean would follow the few tokens whose outputs are a thousand times as large.
 
-    A mean would follow the few tokens of a text whose outputs are a thousand times as large.
+    If the median is 0, norms of 0 are left out. If all norms are 0, the result is 1.
     """
     median = norms.median()
     if median == 0 and bool((norms > 0).any()):
