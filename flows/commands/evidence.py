@@ -64,7 +64,7 @@ def trace(
     """Say whose copy weights stem from, with a p-value, or that there is no evidence."""
     from taylor_ops.evidence.key import read_key
     from taylor_ops.evidence.recipients import read_recipients
-    from taylor_ops.evidence.trace import told
+    from taylor_ops.evidence.trace import in_words
     from taylor_ops.evidence.trace import trace as look
 
     if not original.is_dir():
@@ -72,4 +72,4 @@ def trace(
     secret, asked = read_key(key), read_recipients(recipients, version)
     with Console(stderr=True).status("tracing"):
         found = look(weights, original, secret, asked, silent)
-    typer.echo(found.model_dump_json(indent=2) if as_json else told(found))
+    typer.echo(found.model_dump_json(indent=2) if as_json else in_words(found))
