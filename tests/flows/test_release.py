@@ -190,7 +190,7 @@ def test_terms_that_say_other_tokens_are_rejected_though_stored_as_planned(
         return ByRows(tuple(theta.shape), theta.dtype, lambda: iter([theta]))
 
     # The calibration measures bytes alone, and inspection repeats the mistake: only the tokens can tell.
-    monkeypatch.setattr(convert, "terms", wrong)
+    monkeypatch.setattr(terms, "terms", wrong)
     with pytest.raises(GateRejected, match="prompts equal"):
         run(tiny_config, tmp_path / "a")
     assert published(tmp_path / "a") == []
