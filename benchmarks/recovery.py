@@ -78,7 +78,7 @@ def _as_asked(row: dict[str, Any]) -> bool:
 
 
 def _queued(runs: list[Halted]) -> dict[str, int]:
-    """Submit releases at once, with one slot of the limit `gpu`. Count those that complete, and that hold it at once."""
+    """Submit releases at once with one slot of the limit `gpu`. Count those that complete, and that hold it at once."""
     begun = [(halted, halted.start()) for halted in runs]
     ends = [halted.until(run, "COMPLETED", "FAILED", "CRASHED") for halted, run in begun]
     held = [slot for halted in runs for slot in halted.held()]
