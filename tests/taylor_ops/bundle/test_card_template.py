@@ -129,7 +129,7 @@ def test_another_licence_needs_its_name_and_address() -> None:
     data = ModelCard(render_card(example.statements(), example.config(card=card))).data
     assert (data.license, data.license_name, data.license_link) == ("other", "house-1", "https://example.org/licence")
     for wrong in ({"license": "other"}, {"license": "mit", "license_name": "house-1"}):
-        with pytest.raises(ValueError, match="is needed where `license` is `other`"):
+        with pytest.raises(ValueError, match="is needed if `license` is `other`"):
             Card(**wrong)
 
 
