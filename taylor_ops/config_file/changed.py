@@ -31,7 +31,7 @@ def changed_configs(since: str, folder: Path = CONFIGS) -> list[Path]:
     return sorted(folder / path for path in paths if path.parent == Path() and path.suffix == ".yaml")
 
 
-def plan_of(configs: Sequence[Path]) -> str:
+def release_preview(configs: Sequence[Path]) -> str:
     """What these configs would release, in Markdown, ready to be a comment; raises `ConfigErrors` for a broken one."""
     if not configs:
         return "No release config is changed: a merge releases nothing.\n"

@@ -14,7 +14,7 @@ _SAMPLE_SECONDS = 0.02
 
 
 @dataclass
-class Cost:
+class Usage:
     """Filled in when the measured block ends. seconds: wall clock. peak_rss_bytes: with child processes."""
 
     seconds: float = 0.0
@@ -22,9 +22,9 @@ class Cost:
 
 
 @contextmanager
-def measured() -> Iterator[Cost]:
+def measured() -> Iterator[Usage]:
     """Measure the block; the peak is sampled 50 times a second, so a spike shorter than that can be missed."""
-    cost, over = Cost(), threading.Event()
+    cost, over = Usage(), threading.Event()
     process = psutil.Process()
 
     def watch() -> None:

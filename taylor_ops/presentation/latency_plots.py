@@ -22,7 +22,7 @@ from taylor_ops.presentation.drawing import (
 )
 
 
-class Candidate(NamedTuple):
+class PlottedTrial(NamedTuple):
     """One measured plan: stacked columns, the slowdown predicted for it, and what was measured."""
 
     columns: int
@@ -31,7 +31,7 @@ class Candidate(NamedTuple):
     ci95: tuple[float, float]
 
 
-def calibration_curve(target: float, tolerance: float, neurons: int, candidates: Sequence[Candidate]) -> Figure:
+def calibration_curve(target: float, tolerance: float, neurons: int, candidates: Sequence[PlottedTrial]) -> Figure:
     """Slowdown against stacked columns: the target with its band, predictions, measurements with their intervals.
 
     neurons: of the model; with one column for each it would be the original.
@@ -58,7 +58,7 @@ def calibration_curve(target: float, tolerance: float, neurons: int, candidates:
     return canvas
 
 
-def prediction(neurons: int, candidates: Sequence[Candidate]) -> tuple[list[float], list[float]]:
+def prediction(neurons: int, candidates: Sequence[PlottedTrial]) -> tuple[list[float], list[float]]:
     """Columns in thousands, a little beyond those of the candidates, and the slowdowns that were predicted at first."""
     columns, first = [candidate.columns for candidate in candidates], candidates[0]
     ends = [0.97 * min(columns), 1.03 * max(columns)]
