@@ -42,7 +42,7 @@ from benchmarks.hardened import (
 from taylor_ops.attacks import least_squares, rank_one
 from taylor_ops.attacks.protected_layer import ProtectedLayer
 from taylor_ops.attacks.target import Target
-from taylor_ops.audit.run import Score, withheld
+from taylor_ops.audit.run import Score, protected_weights
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.texts import TextSource
 from taylor_ops.config_file.read import read
@@ -153,7 +153,7 @@ def _cases(scratch: Path) -> Iterator[Case]:
     for number, layer in enumerate(Target(bundle, scratch / "attack").layers()):
         if number in LAYERS:
             owner, attacker, held_out = (features_of(layer, states[number]) for states in seen)
-            weights = withheld(layer, truth.weights(truth.mlps[number])).float()
+            weights = protected_weights(layer, truth.weights(truth.mlps[number])).float()
             yield Case(layer, weights, known_coefficients(layer), owner, attacker, held_out, seen[2][number])
 
 

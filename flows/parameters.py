@@ -112,3 +112,20 @@ def require_expected(loaded: LoadedConfig, expected: str) -> None:
 def _short(expected: str) -> str:
     name, version, digest = expected.split(" ")
     return f"{name} {version} with sha256 {digest[:12]}"
+
+
+def release_form(
+    config: str,
+    overrides: Overrides = {},  # noqa: B006
+    artifacts: str = "artifacts",
+    expected: Expected = "",
+) -> None:
+    """Release the model that a config names.
+
+    Args:
+        config: Path of the YAML release config, from the folder in which the worker runs.
+        overrides: Keys of the config with other values for this run.
+        artifacts: Folder that receives everything that the release writes.
+        expected: Name, version and sha256 of the config as it was checked, which `taylor-release submit` fills in: a
+            worker whose config is another one refuses the run. Empty: release what the worker has.
+    """

@@ -1,5 +1,1 @@
 """What a release does to a model: read, expand, convert, measure, attack, bundle, publish. Knows no orchestrator."""
-
-from importlib.metadata import version
-
-__version__ = version("taylor-release")

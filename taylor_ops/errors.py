@@ -1,12 +1,15 @@
-"""Errors written for the person who sees them: one line of cause, one of remedy, and the exit status they end with."""
+"""Errors written for the person who sees them, each with a line of cause, a line of remedy, and an exit status."""
 
 from __future__ import annotations
 
 
 class ReleaseError(Exception):
-    """Something that stops a release and that a person can act on.
+    """An error that stops a release and that a person can act on.
 
-    `cause` says what is wrong and where; `remedy` says what to do. `exit_status` is that of the command line.
+    Attributes:
+        cause: What is wrong, and where.
+        remedy: What to do.
+        exit_status: Exit status of the command line.
     """
 
     exit_status = 1
@@ -21,14 +24,14 @@ class ReleaseError(Exception):
 
 
 class BadInput(ReleaseError):
-    """A config, a source or a command that cannot be worked with, found before any work is done."""
+    """A config, a source or a command is unusable. This is found before any work is done."""
 
     exit_status = 2
 
 
 class GateRejected(ReleaseError):
-    """A gate saw that the release does not keep a promise: it is not published."""
+    """A gate found that the release breaks a promise. The release is not published."""
 
 
 class WorkFailed(ReleaseError):
-    """The work itself could not be finished: a full disk, a lost file, a process that died."""
+    """The work could not be finished, for instance because of a full disk, a lost file or a process that died."""

@@ -1,12 +1,12 @@
-"""Progress of long work: how it is told, and a listener that ignores it."""
+"""Progress of long work: the function that reports it, and one that ignores it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Called with how much is done, and of how much."""
+"""A function that is called with the amount of work done and the total amount."""
 
 
 def silent(_done: int, _total: int) -> None:
-    """Progress that nobody listens to."""
+    """Ignore the progress."""

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from taylor_ops.config.evidence import STRENGTH
 from taylor_ops.errors import BadInput
 from taylor_ops.progress import silent
 
@@ -23,12 +22,15 @@ def mark(
     recipient: Annotated[str, typer.Option(help="Who receives the copy.", show_default=False)],
     key: KeyPlace,
     to: Annotated[Path, typer.Option(help="Folder of the copy; must not be there yet.", show_default=False)],
-    strength: Annotated[float, typer.Option(help="Relative change of a marked weight.")] = STRENGTH,
+    strength: Annotated[
+        float | None, typer.Option(help="Relative change of a marked weight, in place of the default of a config.")
+    ] = None,
     sign_with: Annotated[Path | None, typer.Option(help="PEM file of the key that signs the copy.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
 ) -> None:
     """Mark one recipient's copy of a bundle, and verify it. Needs neither the original nor another conversion."""
     from taylor_ops.bundle.marked_copy import mark_bundle
+    from taylor_ops.config.evidence import STRENGTH
     from taylor_ops.evidence.key import read_key
     from taylor_ops.verification.verify import verify
 
@@ -37,7 +39,7 @@ def mark(
     with console.status("verifying the bundle"):
         verify(bundle, tokens=False)
     with console.status("marking"):
-        mark_bundle(bundle, recipient, secret, strength, to, silent, sign_with)
+        mark_bundle(bundle, recipient, secret, STRENGTH if strength is None else strength, to, silent, sign_with)
     try:
         with console.status("verifying the copy"):
             verified = verify(to, tokens=tokens)
@@ -62,7 +64,7 @@ def trace(
     """Say whose copy weights stem from, with a p-value, or that there is no evidence."""
     from taylor_ops.evidence.key import read_key
     from taylor_ops.evidence.recipients import read_recipients
-    from taylor_ops.evidence.trace import told
+    from taylor_ops.evidence.trace import in_words
     from taylor_ops.evidence.trace import trace as look
 
     if not original.is_dir():
@@ -70,4 +72,4 @@ def trace(
     secret, asked = read_key(key), read_recipients(recipients, version)
     with Console(stderr=True).status("tracing"):
         found = look(weights, original, secret, asked, silent)
-    typer.echo(found.model_dump_json(indent=2) if as_json else told(found))
+    typer.echo(found.model_dump_json(indent=2) if as_json else in_words(found))

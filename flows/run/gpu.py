@@ -5,9 +5,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
 from prefect.concurrency.sync import concurrency
+
+if TYPE_CHECKING:
+    import torch
 
 LIMIT = "gpu"
 
@@ -28,4 +31,7 @@ def gpu_slot(device: torch.device | None) -> Iterator[None]:
             yield
         finally:
             gc.collect()
+            # Who holds a slot has imported torch; who only reads the name of the limit need not.
+            import torch
+
             torch.cuda.empty_cache()

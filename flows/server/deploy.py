@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from prefect import Flow, get_client
@@ -13,10 +14,12 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
+from flows.parameters import release_form
 from flows.run.gpu import LIMIT
 from flows.server import dead_runs
 from flows.server.connection import server_asked
 from taylor_ops.config_file.read import ConfigErrors, read
+from taylor_ops.errors import BadInput
 
 ENTRYPOINT = "flows/release.py:release"
 
@@ -31,20 +34,27 @@ def deploy(
     every mistake of every config before anything is made, `BadInput` where no server answers.
     """
     described = _described(configs)
+    code = Path(ENTRYPOINT.partition(":")[0])
+    if folder is None and not code.is_file():
+        raise BadInput(
+            f"{code} is not in the current folder, from which workers would take the code",
+            "run the command in a checkout, or name one on the workers by --folder",
+        )
     with server_asked(), get_client(sync_client=True) as client:
         done = [_work_pool(client, pool), _limit(client, gpu_slots)]
         done += [_automation(client, wanted) for wanted in dead_runs.automations()]
-        stored = Flow.from_source(source=str(Path.cwd()), entrypoint=ENTRYPOINT)
-        assert isinstance(stored, Flow)  # a coroutine where the caller is one
+        # The flow itself would load torch and transformers, for its parameters alone.
+        form = Flow(release_form, name="release", version=version("taylor-release"))
         for path, description in described.items():
-            made = stored.to_deployment(
+            made = RunnerDeployment.from_flow(
+                form,
                 name=path.stem,
                 parameters={"config": path.as_posix()},
                 description=description,
                 work_pool_name=pool,
                 job_variables={"env": dead_runs.HEARTBEATS} | ({"image": image} if image else {}),
             )
-            assert isinstance(made, RunnerDeployment)
+            made.entrypoint = ENTRYPOINT
             made.storage = LocalStorage(folder or str(Path.cwd()))
             made.apply(work_pool_name=pool)
             done.append(f"deployment release/{path.stem}: {description}")

@@ -1,25 +1,25 @@
-"""What an attacker can do with a bundle alone. Nothing here sees the original.
+"""What an attacker can do with a bundle alone. No attack uses the original to recover weights.
 
 collapse         Polynomial collapse: the series of a neuron is its activation times one column, so the dense MLP
                  can be put back.
 conditions       The conditions under which an audit measures other models than the bundle.
-distillation     Attacks by distillation: output weights trained on the outputs of a protected MLP, from nothing
-                 or from an attack.
-fine_tuning      Attacks by fine-tuning on text: all output weights, or low-rank changes of every projection
+distillation     Attacks by distillation: train output weights on the outputs of a protected MLP, from random
+                 weights or its terms.
+fine_tuning      Attacks by fine-tuning on text: train all protected output weights, or low-rank changes of them
                  (LoRA).
-intervals        Find the interval of each neuron from its terms alone: how much hiding centres, and biases in
+intervals        Find the interval of each neuron from its terms alone, to see what hiding centres, and biases in
                  them, would hide.
 least_squares    Least squares on (features, output): the output of an MLP is linear in features that everyone can
                  compute.
-protected_layer  One protected MLP as an attacker sees it: its terms, its intervals, and its outputs for inputs of
-                 their own.
+protected_layer  One protected MLP as an attacker sees it: its terms, its intervals, and its outputs for chosen
+                 inputs.
 rank_one         Rank-one factorisation across orders: the terms of a neuron are one column of the output weights,
                  rescaled.
-ratios           Coefficient ratios: phi is public, so its coefficients on a stated interval are known, and every
-                 term is divided by
-record           What an attack recovers of a task: a record.
-target           A bundle as an attacker sees it: its protected layers, and the dense architecture that it was
-                 made from.
-training         Train the withheld weights of a whole model on a downstream text, everything else as the bundle
-                 has it.
+ratios           Coefficient ratios: divide each term by its coefficient, which the public phi and the stated
+                 interval determine.
+record           The record of a training: what an attack that trains for a task did to the loss.
+target           A bundle as an attacker sees it: its protected layers, and the dense architecture that it was made
+                 from.
+training         Train the protected weights of a whole model on a downstream text; all other weights stay as in
+                 the bundle.
 """

@@ -16,10 +16,15 @@ from taylor_ops.config.texts import TextSource
 
 @dataclass(frozen=True)
 class Conditions:
-    """sources: held-out prompts, on which a rebuilt model is compared. latency: sizes at which models are timed.
+    """What an audit needs besides the original, the bundle and its settings.
 
-    work: beside this path a rebuilt model, as large as the original, lies for a while. task: text on which the attacks
-    that train are let loose.
+    Attributes:
+        sources: Held-out prompts on which a rebuilt model is compared with the original.
+        latency: Sizes at which models are timed.
+        device: Where models run.
+        seed: Seed of the timings and of their intervals.
+        work: Path beside which a rebuilt model, as large as the original, is kept for a while.
+        task: Text for the attacks that train.
     """
 
     sources: Sequence[TextSource] = Exactness().prompts

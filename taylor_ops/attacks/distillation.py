@@ -1,4 +1,4 @@
-"""Attacks by distillation: output weights trained on the outputs of a protected MLP, from nothing or from an attack."""
+"""Attacks by distillation: train output weights on the outputs of a protected MLP, from random weights or its terms."""
 
 from __future__ import annotations
 
@@ -15,17 +15,31 @@ _RATE = 0.03
 _SEED = 1
 
 
-def recover(layer: ProtectedLayer, settings: Audit) -> Recovered:
-    """Withheld weights of one layer as `settings.steps` steps of Adam on sampled activations find them."""
+def recover_from_random(layer: ProtectedLayer, settings: Audit) -> Recovered:
+    """Recover the protected weights of one layer by `settings.steps` steps of Adam from random weights."""
     features, outputs = sampled(layer, settings.samples)
     return Recovered(trained(features.float(), outputs.float(), settings.steps))
 
 
-def trained(features: Tensor, outputs: Tensor, steps: int, start: Tensor | None = None) -> Tensor:
-    """Weights [H, F] that map features [S, F] to outputs [S, H] as well as so many steps can; float32.
+def recover_from_terms(layer: ProtectedLayer, settings: Audit) -> Recovered:
+    """Recover the protected weights of one layer by `settings.steps` steps of Adam from its terms of order 1."""
+    features, outputs = sampled(layer, settings.samples)
+    width = layer.protected
+    start = layer.theta[:, width : 2 * width]
+    return Recovered(trained(features.float(), outputs.float(), settings.steps, start))
 
-    start: weights [H, F] to begin with, random ones where there are none. Features and outputs are brought to unit
-    size, so that one rate suits all layers; it falls to zero along a cosine.
+
+def trained(features: Tensor, outputs: Tensor, steps: int, start: Tensor | None = None) -> Tensor:
+    """Train weights [H, F] float32 to map features [S, F] to outputs [S, H].
+
+    Features and outputs are scaled to unit size, so that one learning rate suits all layers. The rate falls to zero
+    along a cosine.
+
+    Args:
+        features: Inputs of the output weights.
+        outputs: What they should give.
+        steps: How many steps of Adam to take.
+        start: Weights [H, F] to begin with. Random weights by default.
     """
     wide, high = (part.square().mean(0).sqrt().clamp_min(1e-12) for part in (features, outputs))
     generator = torch.Generator().manual_seed(_SEED)
@@ -46,33 +60,24 @@ def trained(features: Tensor, outputs: Tensor, steps: int, start: Tensor | None 
 
 
 def budget(settings: Audit) -> str:
-    """What the training may spend, in words."""
+    """What a distillation may spend, in words."""
     return f"{settings.samples} random inputs and {settings.steps} steps of Adam a layer"
 
 
-ATTACK = Attack(
+DISTILLATION = Attack(
     name="distillation",
     source="arXiv 2410.05331, as a baseline",
     assumptions="the attacker can run the bundle's layers on inputs of their choice and trains a copy; no term is "
     "looked at",
     budget=budget,
-    recover=recover,
+    recover=recover_from_random,
 )
 
-
-def recover_warm(layer: ProtectedLayer, settings: Audit) -> Recovered:
-    """Withheld weights of one layer as `settings.steps` steps of Adam from its terms of order 1 find them."""
-    features, outputs = sampled(layer, settings.samples)
-    width = layer.protected
-    start = layer.theta[:, width : 2 * width]
-    return Recovered(trained(features.float(), outputs.float(), settings.steps, start))
-
-
-WARM = Attack(
+WARM_DISTILLATION = Attack(
     name="warm_distillation",
-    source="distillation as in arXiv 2410.05331, from what the bundle states instead of from random",
+    source="distillation as in arXiv 2410.05331, from the stored terms instead of random weights",
     assumptions="the attacker can run the bundle's layers on inputs of their choice and trains a copy that starts at "
     "the stored terms of order 1",
     budget=budget,
-    recover=recover_warm,
+    recover=recover_from_terms,
 )

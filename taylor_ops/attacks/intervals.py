@@ -1,8 +1,8 @@
-"""Find the interval of each neuron from its terms alone: how much hiding centres, and biases in them, would hide.
+"""Find the interval of each neuron from its terms alone, to see what hiding centres, and biases in them, would hide.
 
-The ratios of a neuron's terms are those of the coefficients of phi on [center - radius, center + radius], whatever its
-output weights. Each ratio is one equation for the two unknowns. Powers of t come in two forms, see `expansion`: phi's
-own Taylor series, or its Chebyshev series rewritten; both are tried, and what fits better counts.
+The ratios of a neuron's terms equal the ratios of the coefficients of phi on [center - radius, center + radius],
+whatever its output weights. Each ratio is one equation for the two unknowns. Powers of t come in two forms, see
+`expansion`: phi's own Taylor series, or its Chebyshev series rewritten. Both are tried, and the better fit counts.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ _DIFFERENCE = 1e-6
 
 
 def intervals_of(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activation) -> tuple[Tensor, Tensor]:
-    """Centres and radii [F] float64 for the coefficients [N + 1, F] of each neuron, known up to one factor each.
+    """Centres and radii [F] float64 of the neurons, from coefficients [N + 1, F] up to one factor a neuron.
 
-    NaN for neurons of an order [F] below 4, where two unknowns are not determined, and for all where phi has a kink:
-    the interval of a polynomial only scales its terms. The best point of a grid is followed by damped Gauss-Newton
-    steps.
+    The search takes the best point of a grid, and damped Gauss-Newton steps from there.
+
+    A neuron gets NaN if its order is below 4, which does not determine two unknowns. All neurons get NaN if phi has a
+    kink, because the interval of a polynomial only scales its terms.
     """
     center, radius, misfit = _searched(ratios, orders, basis, activation)
     if basis == "taylor":
@@ -39,12 +40,12 @@ def intervals_of(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activ
         other_center, other_radius, other = _searched(rewritten, orders, "chebyshev", activation)
         nearer = other < misfit
         center, radius = torch.where(nearer, other_center, center), torch.where(nearer, other_radius, radius)
-    told = (orders >= _LEAST_ORDER) & (activation.degree is None)
-    return torch.where(told, center, torch.nan), torch.where(told, radius, torch.nan)
+    determined = (orders >= _LEAST_ORDER) & (activation.degree is None)
+    return torch.where(determined, center, torch.nan), torch.where(determined, radius, torch.nan)
 
 
 def _searched(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activation) -> tuple[Tensor, Tensor, Tensor]:
-    """Centres, radii and the square of what they leave unexplained of the first coefficients, of norm 1; all [F]."""
+    """Centres, radii, and the squared part of the first coefficients, of norm 1, that they do not explain; all [F]."""
     used = torch.arange(min(_TERMS, len(ratios)))[:, None] <= orders
     seen = torch.where(used, ratios[: len(used)], 0.0)
     seen = seen / seen.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
@@ -67,7 +68,7 @@ def _searched(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activati
 
 
 def _leading(center: Tensor, radius: Tensor, terms: int, basis: Basis, activation: Activation) -> Tensor:
-    """The first `terms` coefficients [terms, F] of phi, as `expansion.coefficients` has them for orders from 4 on."""
+    """The first `terms` coefficients [terms, F] of phi, as `expansion.coefficients` gives them for orders from 4 on."""
     if basis == "taylor":
         return activation.taylor(center, terms - 1) * radius ** torch.arange(terms)[:, None]
     angles = (torch.arange(_NODES, dtype=torch.float64) + 0.5) * (torch.pi / _NODES)
@@ -77,7 +78,7 @@ def _leading(center: Tensor, radius: Tensor, terms: int, basis: Basis, activatio
 
 
 def _as_released(chebyshev: Tensor) -> Tensor:
-    """Coefficients [N, F] of the plain T_n, with the signs and offsets of the form that is evaluated."""
+    """Give coefficients [N, F] of the plain T_n the signs and offsets of the form that is evaluated."""
     series = chebyshev * signs(len(chebyshev))[:, None]
     series[0] += offsets(len(series)) @ series
     return series
@@ -85,7 +86,7 @@ def _as_released(chebyshev: Tensor) -> Tensor:
 
 @cache
 def _chebyshev_of_powers(highest: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Matrix [N + 1, N + 1] whose column n holds the coefficients of t^n in T_0 .. T_N; none is above 1."""
+    """Matrix [N + 1, N + 1] with the coefficients of t^n in T_0 .. T_N as column n. No coefficient is above 1."""
     matrix = np.zeros((highest + 1, highest + 1))
     for n in range(highest + 1):
         matrix[: n + 1, n] = np.polynomial.chebyshev.poly2cheb(np.eye(highest + 1)[n, : n + 1])
@@ -94,8 +95,8 @@ def _chebyshev_of_powers(highest: int) -> np.ndarray[tuple[int, int], np.dtype[n
 
 def _best_of_grid(seen: Tensor, used: Tensor, basis: Basis, activation: Activation) -> tuple[Tensor, Tensor]:
     center, radius = (grid.flatten() for grid in torch.meshgrid(_CENTERS, _RADII, indexing="ij"))
-    known = _leading(center, radius, len(seen), basis, activation)
-    likeness = (known.T @ seen).square() / (known.square().T @ used.double()).clamp_min(1e-300)
+    expected = _leading(center, radius, len(seen), basis, activation)
+    likeness = (expected.T @ seen).square() / (expected.square().T @ used.double()).clamp_min(1e-300)
     best = likeness.argmax(0)
     return center[best], radius[best].log()
 
@@ -103,15 +104,15 @@ def _best_of_grid(seen: Tensor, used: Tensor, basis: Basis, activation: Activati
 def _misfit(
     seen: Tensor, used: Tensor, center: Tensor, log_radius: Tensor, basis: Basis, activation: Activation
 ) -> Tensor:
-    """What of `seen` [terms, F] is no multiple of the coefficients of phi on these intervals."""
+    """The part of `seen` [terms, F] that is no multiple of the coefficients of phi on these intervals."""
     radius = log_radius.clamp(-8, 6).exp()
-    known = torch.where(used, _leading(center.clamp(-64, 64), radius, len(seen), basis, activation), 0.0)
-    factor = (seen * known).sum(0) / known.square().sum(0).clamp_min(1e-300)
-    return seen - factor * known
+    expected = torch.where(used, _leading(center.clamp(-64, 64), radius, len(seen), basis, activation), 0.0)
+    factor = (seen * expected).sum(0) / expected.square().sum(0).clamp_min(1e-300)
+    return seen - factor * expected
 
 
 def _damped_step(slopes: list[Tensor], misfit: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
-    """The step of Levenberg and Marquardt in two unknowns, for all neurons at once."""
+    """The Levenberg-Marquardt step in two unknowns, for all neurons at once."""
     a, d = (slope.square().sum(0) * (1 + damping) + 1e-300 for slope in slopes)
     b = (slopes[0] * slopes[1]).sum(0)
     right = [-(slope * misfit).sum(0) for slope in slopes]

@@ -1,9 +1,9 @@
 """Least squares on (features, output): the output of an MLP is linear in features that everyone can compute.
 
-Looks at no term. Inputs are drawn at random, the layer of the bundle is asked for its outputs as a black box, and the
-features u phi(z) follow from the input layers in clear and the public activation. F features have one solution only
-where there are at least F samples and no features that are linear combinations of others; anything less is reported as
-under-determined. Textbook regression; for TaylorMLP releases see arXiv 2506.19874.
+The attack looks at no term. It draws inputs at random and runs the layer of the bundle on them as a black box. The
+features u phi(z) follow from the unprotected input layers and the public activation. F features have a single solution
+if there are at least F samples and no feature is a linear combination of others. Anything less is reported as
+under-determined. This is textbook regression; for TaylorMLP releases see arXiv 2506.19874.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SMALLEST_SHARE = 1e-11
 
 
 def recover(layer: ProtectedLayer, settings: Audit) -> Recovered:
-    """Output weights of one layer from `settings.samples` random inputs; NaN where they are not determined."""
+    """Recover output weights of one layer from `settings.samples` random inputs; NaN if they are not determined."""
     samples, width = settings.samples, layer.protected
     if samples < width:
         nothing = torch.full((layer.theta.shape[0], width), torch.nan)
@@ -30,22 +30,22 @@ def recover(layer: ProtectedLayer, settings: Audit) -> Recovered:
 
 
 def solved(features: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights [H, F] with outputs = features weights^T, and which [F] of them the samples leave open.
+    """Solve outputs = features weights^T; returns weights [H, F], and for each neuron [F] whether it is left open.
 
-    Columns are brought to equal norm first. A direction whose share of the squared features is below float64's reach
-    says nothing, and every neuron that has a part in it is left open.
+    Columns are scaled to equal norm first. A direction determines nothing if its share of the squared features is below
+    the precision of float64. Every neuron that has a part in such a direction is left open.
     """
     norms = features.norm(dim=0)
     scale = torch.where(norms > 0, norms, 1.0)
     values, vectors = torch.linalg.eigh((features / scale).T @ (features / scale))
-    told = values > _SMALLEST_SHARE * values[-1]
-    inverse = torch.where(told, 1 / torch.where(told, values, 1.0), 0.0)
+    determined = values > _SMALLEST_SHARE * values[-1]
+    inverse = torch.where(determined, 1 / torch.where(determined, values, 1.0), 0.0)
     found = vectors @ (inverse[:, None] * (vectors.T @ ((features / scale).T @ outputs)))
-    left_open = vectors[:, ~told].square().sum(1) > _SMALLEST_SHARE
+    left_open = vectors[:, ~determined].square().sum(1) > _SMALLEST_SHARE
     return (found / scale[:, None]).T, left_open
 
 
-ATTACK = Attack(
+LEAST_SQUARES = Attack(
     name="least_squares",
     source="regression on public features; for TaylorMLP releases arXiv 2506.19874",
     assumptions="the attacker can run the bundle's layers on inputs of their choice and knows the activation; "

@@ -1,4 +1,4 @@
-"""One protected MLP as an attacker sees it: its terms, its intervals, and its outputs for inputs of their own."""
+"""One protected MLP as an attacker sees it: its terms, its intervals, and its outputs for chosen inputs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ INPUTS = ("gate.weight", "gate.bias", "up.weight", "up.bias")
 
 @dataclass(frozen=True)
 class ProtectedLayer:
-    """One MLP of a bundle with P protected neurons and some in clear; tensors are read when they are asked for.
+    """One MLP of a bundle, with P protected neurons and the unprotected neurons after them.
 
-    mlp: where the dense MLP stands in the original architecture. widths: neurons that have a term of order n, P have
-    order 0. Neurons in clear come after them.
+    Tensors are read on each access, the stacked terms only once.
+
+    Attributes:
+        released: The tensors of the bundle.
+        mlp: Where the dense MLP is in the original architecture.
+        widths: For each order n, how many neurons have a term of order n. All P have order 0.
+        basis: The functions of the series.
+        activation: The activation that the series expand.
     """
 
     released: Checkpoint
@@ -43,7 +49,7 @@ class ProtectedLayer:
 
     @property
     def protected(self) -> int:
-        """How many neurons P have their output weights withheld."""
+        """The number P of protected neurons."""
         return self.widths[0]
 
     @cached_property
@@ -56,8 +62,8 @@ class ProtectedLayer:
         return self._columns[:, : sum(self.widths)].float()
 
     @property
-    def in_clear(self) -> Tensor:
-        """The output weights [H, F - P] that the bundle states, as they are stored."""
+    def unprotected(self) -> Tensor:
+        """The output weights [H, F - P] of the unprotected neurons, as the bundle stores them."""
         return self._columns[:, sum(self.widths) :]
 
     @property
@@ -72,23 +78,24 @@ class ProtectedLayer:
 
     @property
     def orders(self) -> Tensor:
-        """Highest order [P] of each protected neuron, int64; falling."""
+        """Highest order [P] of each protected neuron, int64, in falling order."""
         places = torch.arange(self.protected)
         return (places < torch.tensor(self.widths)[:, None]).sum(0) - 1
 
     def by_order(self) -> Iterator[tuple[int, Tensor]]:
-        """The terms of each order n, as n and [H, widths[n]] float32."""
+        """Yield each order n with its terms [H, widths[n]] float32."""
         yield from enumerate(torch.split_with_sizes(self.theta, self.widths, dim=1))
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What an attack makes of one layer.
+    """What an attack recovers of one layer.
 
-    weights: withheld output weights [H, P], neurons in the bundle's order; NaN where nothing was found.
-    under_determined: why not all of them could be found from what the attack looks at, None where they could.
-    intervals: of how many neurons the interval follows from the terms alone, and how many have the orders to tell it
-    by; None where the attack does not ask.
+    Attributes:
+        weights: The protected output weights [H, P], neurons in the order of the bundle; NaN for those not found.
+        under_determined: Why the data of the attack do not determine all weights; None if they do.
+        intervals: For how many neurons the interval follows from the terms alone, and how many have orders high enough
+            for that; None if the attack does not look for intervals.
     """
 
     weights: Tensor
@@ -98,7 +105,15 @@ class Recovered:
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack on the withheld output weights. assumptions: what the attacker sees. budget: what it may spend."""
+    """One attack on the protected output weights, layer by layer.
+
+    Attributes:
+        name: Its name in `audit.attacks`.
+        source: Where it was published.
+        assumptions: What the attacker sees.
+        budget: What the attack may spend under these settings, in words.
+        recover: Recovers the protected weights of one layer.
+    """
 
     name: str
     source: str
@@ -111,9 +126,9 @@ _SEED = 0
 
 
 def sampled(layer: ProtectedLayer, samples: int) -> tuple[Tensor, Tensor]:
-    """Features [S, P] of the protected neurons and what these alone add to the output [S, H], float64.
+    """Features [S, P] of the protected neurons, and the part [S, H] of the output that these neurons add; float64.
 
-    Inputs are drawn at random, so that pre-activations are about as wide as the intervals, where a layer is neither
+    Inputs are random, at a scale that makes pre-activations about as wide as the intervals, where a layer is neither
     linear nor zero.
     """
     box, gate = black_box(layer), layer.tensor("gate.weight").float()
@@ -124,8 +139,8 @@ def sampled(layer: ProtectedLayer, samples: int) -> tuple[Tensor, Tensor]:
         outputs = box(inputs).double()
     if layer.has("terms.bias"):
         outputs = outputs - layer.tensor("terms.bias").double()
-    known = features(layer, inputs)
-    return known[:, : layer.protected], outputs - known[:, layer.protected :] @ layer.in_clear.double().T
+    values = features(layer, inputs)
+    return values[:, : layer.protected], outputs - values[:, layer.protected :] @ layer.unprotected.double().T
 
 
 def black_box(layer: ProtectedLayer) -> TaylorMLP:
@@ -141,14 +156,14 @@ def black_box(layer: ProtectedLayer) -> TaylorMLP:
             layer.activation.name,
             "up.weight" in tensors,
             biases,
-            layer.in_clear.shape[1],
+            layer.unprotected.shape[1],
         )
     box.load_state_dict(tensors, assign=True)
     return box.eval()
 
 
 def features(layer: ProtectedLayer, inputs: Tensor) -> Tensor:
-    """u phi(z) [S, F] float64 for inputs [S, H], from the input layers in clear and the public activation."""
+    """u phi(z) [S, F] float64 for inputs [S, H], from the unprotected input layers and the public activation."""
 
     def linear(name: str) -> Tensor:
         product = inputs.double() @ layer.tensor(f"{name}.weight").double().T

@@ -1,6 +1,7 @@
 """Rank-one factorisation across orders: the terms of a neuron are one column of the output weights, rescaled.
 
-Needs the bundle alone, no data and no queries. Follows parameter extraction from TaylorMLP releases, arXiv 2506.19874.
+It needs the bundle alone, no data and no queries. It follows the extraction of parameters from TaylorMLP releases in
+arXiv 2506.19874.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ _POINTS = 65
 
 
 def recover(layer: ProtectedLayer, _settings: Audit) -> Recovered:
-    """Withheld weights of one layer.
+    """Recover the protected weights of one layer.
 
-    The terms of a neuron are w c^T up to rounding: their leading singular vectors give w and c up to one factor, which
-    is the one that makes the series with coefficients c equal the activation on the neuron's interval.
+    The terms of a neuron are w c^T up to rounding. Their leading singular vectors give w and c up to one factor. It is
+    the factor with which the series with coefficients c equals the activation on the neuron's interval.
     """
     theta, center, radius = layer.theta, layer.center, layer.radius
     t = torch.linspace(-1, 1, _POINTS, dtype=torch.float64)[:, None]
@@ -37,14 +38,14 @@ def recover(layer: ProtectedLayer, _settings: Audit) -> Recovered:
 
 
 def _leading(stacked: Tensor) -> Tensor:
-    """Leading right singular vector [N + 1, F] float64 of the terms [H, N + 1, F] of each neuron, sign left open."""
+    """Leading right singular vector [N + 1, F] float64 of the terms [H, N + 1, F] of each neuron, with either sign."""
     gram = torch.einsum("hnf,hmf->fnm", stacked, stacked).double()
     vectors: Tensor = torch.linalg.eigh(gram).eigenvectors
     return vectors[:, :, -1].T
 
 
 def neurons_of_equal_order(widths: list[int]) -> Iterator[tuple[int, int, list[int]]]:
-    """Runs first .. last of places with the same order, and their columns, order by order."""
+    """Yield each run `first` to `last` of places with the same order, and the columns of their terms, by order."""
     starts = [sum(widths[:n]) for n in range(len(widths))]
     for n, width in enumerate(widths):
         first, last = (widths[n + 1] if n + 1 < len(widths) else 0), width
@@ -52,7 +53,7 @@ def neurons_of_equal_order(widths: list[int]) -> Iterator[tuple[int, int, list[i
             yield first, last, [starts[m] + place for m in range(n + 1) for place in range(first, last)]
 
 
-ATTACK = Attack(
+RANK_ONE = Attack(
     name="rank_one",
     source="arXiv 2506.19874",
     assumptions="the attacker has the bundle, and the name of the activation, which its config states",

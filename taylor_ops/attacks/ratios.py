@@ -1,9 +1,8 @@
-"""Coefficient ratios: phi is public, so its coefficients on a stated interval are known, and every term is divided by
-its own.
+"""Coefficient ratios: divide each term by its coefficient, which the public phi and the stated interval determine.
 
-Theta_n = W c_n(center, radius) gives W with its sign and absolute scale, from any one order; all of them together are
-averaged by least squares. Where a release hid the centres, and with them the biases of a plain MLP, the ratios of the
-terms tell: how many neurons' intervals they give away is part of the result. Follows arXiv 2506.19874.
+Theta_n = W c_n(center, radius) gives W with its sign and absolute scale, from any one order. Least squares averages all
+orders. If a release hid the centres, and with them the biases of a plain MLP, the ratios of the terms could still give
+them away. The result says for how many neurons they do. The attack follows arXiv 2506.19874.
 """
 
 from __future__ import annotations
@@ -20,15 +19,18 @@ _NEAR = 0.01
 
 
 def recover(layer: ProtectedLayer, _settings: Audit) -> Recovered:
-    """Withheld weights of one layer: its terms over the coefficients of phi, and how many intervals the ratios tell."""
+    """Recover the protected weights of one layer, and count the intervals that the ratios of its terms give away.
+
+    The weights are the terms divided by the coefficients of phi.
+    """
     center, radius = layer.center, layer.radius
-    known = coefficients(fit(layer.activation, center, radius, layer.basis), layer.orders)
-    return Recovered(divided(layer, known), intervals=_intervals_told(layer, center, radius))
+    divisors = coefficients(fit(layer.activation, center, radius, layer.basis), layer.orders)
+    return Recovered(divided(layer, divisors), intervals=_intervals_found(layer, center, radius))
 
 
-def divided(layer: ProtectedLayer, known: Tensor) -> Tensor:
+def divided(layer: ProtectedLayer, divisors: Tensor) -> Tensor:
     """Weights [H, F] float32 nearest to W with Theta_n = W c_n, for coefficients c [N + 1, F] float64."""
-    share = (known / known.square().sum(0).clamp_min(torch.finfo(torch.float64).tiny)).float()
+    share = (divisors / divisors.square().sum(0).clamp_min(torch.finfo(torch.float64).tiny)).float()
     weights = torch.zeros(layer.theta.shape[0], layer.protected)
     for order, terms in layer.by_order():
         width = terms.shape[1]
@@ -36,16 +38,16 @@ def divided(layer: ProtectedLayer, known: Tensor) -> Tensor:
     return weights
 
 
-def _intervals_told(layer: ProtectedLayer, center: Tensor, radius: Tensor) -> tuple[int, int]:
-    """Of how many neurons both ends of the interval are found, and of how many they can be."""
-    found, wide = intervals_of(observed(layer), layer.orders, layer.basis, layer.activation)
-    near = (found - center).abs() <= _NEAR * radius
-    told = near & ((wide - radius).abs() <= _NEAR * radius)
-    return int(told.sum()), int((~found.isnan()).sum())
+def _intervals_found(layer: ProtectedLayer, center: Tensor, radius: Tensor) -> tuple[int, int]:
+    """For how many neurons the attack finds both ends of the interval, and for how many it can."""
+    found_center, found_radius = intervals_of(observed(layer), layer.orders, layer.basis, layer.activation)
+    near = (found_center - center).abs() <= _NEAR * radius
+    found = near & ((found_radius - radius).abs() <= _NEAR * radius)
+    return int(found.sum()), int((~found_center.isnan()).sum())
 
 
 def observed(layer: ProtectedLayer) -> Tensor:
-    """Coefficients [N + 1, F] float64 up to one factor a neuron: its terms along the largest of the first two."""
+    """Coefficients [N + 1, F] float64 up to one factor a neuron: its terms along the larger of its first two."""
     _, first = next(layer.by_order())
     second = layer.theta[:, layer.protected : 2 * layer.protected]
     along = torch.where(first.norm(dim=0) >= second.norm(dim=0), first, second)
@@ -57,7 +59,7 @@ def observed(layer: ProtectedLayer) -> Tensor:
     return seen
 
 
-ATTACK = Attack(
+RATIOS = Attack(
     name="ratios",
     source="arXiv 2506.19874",
     assumptions="the attacker has the bundle, and the name of the activation, which its config states",

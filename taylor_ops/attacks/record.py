@@ -1,4 +1,4 @@
-"""What an attack recovers of a task: a record."""
+"""The record of a training: what an attack that trains for a task did to the loss."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from taylor_ops.storage.record import Record
 
 
 class Task(Record):
-    """What training for a task did to the loss on text of it that was held out, in nats a token.
+    """What training for a task did to the loss on held-out text of this task, in nats a token.
 
-    loss_before: with the withheld weights at random. loss_after: as trained. loss_original: of the original, untrained.
+    Attributes:
+        loss_before: Loss with random weights in place of the protected ones.
+        loss_after: Loss with the trained weights.
+        loss_original: Loss of the original, without training for the task.
     """
 
     tokens_trained: int
@@ -19,6 +22,6 @@ class Task(Record):
 
     @property
     def regained(self) -> float:
-        """Share of the loss that random weights cost which training won back; above 1 where it beats the original."""
+        """The share of the loss caused by random weights that training won back; above 1 if it beats the original."""
         lost = self.loss_before - self.loss_original
         return (self.loss_before - self.loss_after) / lost if lost > 0 else 1.0

@@ -26,17 +26,26 @@ from taylor_ops.storage.files import (
 )
 
 _SHARD_BYTES = 500_000_000
-_OF_THE_BUNDLE = ("architectures", "auto_map", "taylor_mlp")
+_BUNDLE_KEYS = ("architectures", "auto_map", "taylor_mlp")
 
 
 class Target:
-    """A bundle under attack. Nothing but the files of its folder is read; `scratch` receives what is made of them."""
+    """A bundle under attack. Only the files of its folder are read.
+
+    Args:
+        bundle: Folder of the bundle.
+        scratch: Folder that receives the rebuilt model.
+
+    Attributes:
+        dtype: Name of the dtype of the bundle.
+        dense: The dense model in `scratch`, which has no weights before `rebuild`.
+    """
 
     def __init__(self, bundle: Path, scratch: Path) -> None:
         config = read_json(bundle / "config.json")
         self._bundle, self._scratch = bundle, scratch
         self._released, self._taylor = Checkpoint(bundle), config["taylor_mlp"]
-        dense = {key: value for key, value in config.items() if key not in _OF_THE_BUNDLE}
+        dense = {key: value for key, value in config.items() if key not in _BUNDLE_KEYS}
         dense["model_type"] = dense["model_type"].removeprefix("taylor_")
         scratch.mkdir(parents=True, exist_ok=True)
         write_text(scratch / "config.json", canonical_json(dense))
@@ -52,9 +61,10 @@ class Target:
         return ProtectedLayer(self._released, mlp, taylor["layers"][mlp.path], taylor["basis"], self.dense.activation)
 
     def rebuild(self, weights_of: Callable[[ProtectedLayer], Tensor]) -> Path:
-        """Write the dense model with output weights [H, P] of `weights_of` in place of the terms; one layer in memory.
+        """Write the dense model with the output weights [H, P] from `weights_of` in place of the terms.
 
-        Its neurons keep the order of the bundle, on which no output depends.
+        One layer is in memory at a time. Neurons keep the order of the bundle, on which no output depends. Returns the
+        folder of the model.
         """
         needed = self.dense.bytes(DTYPES[self.dtype])
         with disk_errors_explained(self._scratch, needed):
@@ -66,7 +76,8 @@ class Target:
         wrong = sorted(Original(self._scratch).unfit())
         if wrong:
             raise WorkFailed(
-                f"tensor {wrong[0]} of the rebuilt model was not made", "this is a defect of taylor_ops/audit/target.py"
+                f"tensor {wrong[0]} of the rebuilt model was not made",
+                "this is a defect of taylor_ops/attacks/target.py",
             )
         return self._scratch
 
@@ -77,23 +88,23 @@ class Target:
             members = list(mlps)
             made = [_dense(layer, weights_of(layer)) for layer in map(self._layer, members)]
             for name in made[0]:
-                both = [one[name] for one in made]
+                tensors = [mlp[name] for mlp in made]
                 ending = name if members[0].expert is None else name.removesuffix(".weight")
-                yield f"{module}.{ending}", both[0] if members[0].expert is None else torch.stack(both)
+                yield f"{module}.{ending}", tensors[0] if members[0].expert is None else torch.stack(tensors)
 
 
 def _dense(layer: ProtectedLayer, weights: Tensor) -> dict[str, Tensor]:
     """The tensors of one dense MLP, by their names below its module."""
-    kind, stated = layer.mlp.kind, layer.in_clear
+    kind, unprotected = layer.mlp.kind, layer.unprotected
     inputs = {name: layer.tensor(name) for name in INPUTS if layer.has(name)}
-    down: dict[str, Tensor] = {f"{kind.down}.weight": torch.cat([weights.to(stated.dtype), stated], dim=1)}
+    down: dict[str, Tensor] = {f"{kind.down}.weight": torch.cat([weights.to(unprotected.dtype), unprotected], dim=1)}
     if layer.has("terms.bias"):
         down[f"{kind.down}.bias"] = layer.tensor("terms.bias")
     made: dict[str, Tensor] = {}
     for name, tensor in inputs.items():
         role, _, ending = name.partition(".")
-        own = f"{kind.gate if role == 'gate' else kind.up}.{ending}"
-        made[own] = torch.cat([made[own], tensor]) if own in made else tensor
+        dense_name = f"{kind.gate if role == 'gate' else kind.up}.{ending}"
+        made[dense_name] = torch.cat([made[dense_name], tensor]) if dense_name in made else tensor
     made |= down
     if kind.transposed:
         made = {name: tensor.T if tensor.dim() == 2 else tensor for name, tensor in made.items()}

@@ -1,9 +1,9 @@
-"""Train the withheld weights of a whole model on a downstream text, everything else as the bundle has it.
+"""Train the protected weights of a whole model on a downstream text; all other weights stay as in the bundle.
 
-The experiments of the paper on TaylorMLP (arXiv 2410.05331, defence against fine-tuning): one who has the bundle and no
-algebra puts random output weights into the original architecture and fine-tunes them on a text of their own. What that
-gives is reported in two ways, because they differ: how near the weights come to the original's, and how much of the
-loss on text of the same kind, held out, is won back.
+These are the experiments of the paper on TaylorMLP (arXiv 2410.05331, defence against fine-tuning). An attacker who has
+the bundle and uses no algebra puts random output weights into the original architecture, and fine-tunes them on a text
+of their own. Two results are reported, because they differ: how near the weights come to the original's, and how much
+of the loss on held-out text of the same kind is won back.
 """
 
 from __future__ import annotations
@@ -45,7 +45,12 @@ _LARGEST_GRADIENT = 1.0
 
 @dataclass(frozen=True)
 class Adjustable:
-    """Weights under training. leaves: what the optimizer moves. made: the weights [H, P] that these stand for now."""
+    """Weights under training.
+
+    Attributes:
+        leaves: The tensors that the optimizer moves.
+        made: Makes the weights [H, P] from the present values of `leaves`.
+    """
 
     leaves: list[Tensor]
     made: Callable[[], Tensor]
@@ -53,7 +58,16 @@ class Adjustable:
 
 @dataclass(frozen=True)
 class Training:
-    """One way to train the withheld weights. adjustable: makes random weights [H, P] adjustable; rate: of Adam."""
+    """One way to train the protected weights of a whole model.
+
+    Attributes:
+        name: Its name in `audit.attacks`.
+        source: Where it was published.
+        assumptions: What the attacker sees.
+        budget: What the attack may spend under these settings, in words.
+        rate: The learning rate of Adam at the start.
+        adjustable: Makes random weights [H, P] adjustable.
+    """
 
     name: str
     source: str
@@ -65,7 +79,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Trained:
-    """Weights [H, P] float32 on the CPU by the path of their MLP, and what they did to the loss."""
+    """What a training found.
+
+    Attributes:
+        weights: Weights [H, P] float32 on the CPU, by the path of their MLP.
+        task: What the training did to the loss.
+    """
 
     weights: dict[str, Tensor]
     task: Task
@@ -74,10 +93,13 @@ class Trained:
 def trained(
     training: Training, target: Target, original: Path, settings: Audit, conditions: Conditions, progress: Progress
 ) -> Trained:
-    """Train random output weights for `settings.tuning_steps` steps; the original only tells the loss to compare with.
+    """Train random output weights for `settings.tuning_steps` steps.
 
-    Four of five sequences of the task are trained on, the others are held out. Raises `BadInput` where the task has too
-    little text, or memory does not hold the model and what training adds to it.
+    The original only gives the loss to compare with. Four of five sequences of the task are for training, the others
+    are held out.
+
+    Raises:
+        BadInput: The task has too little text, or memory does not hold the model and what training adds to it.
     """
     learned, held_out = _split(original, conditions)
     _require_room(Original(original), conditions.device)
@@ -86,18 +108,18 @@ def trained(
     goal = _mean_loss(plain, {}, held_out)
     del plain
     random: dict[str, Tensor] = {}
-    clear: dict[str, Tensor] = {}
+    unprotected: dict[str, Tensor] = {}
     for layer in target.layers():
-        path, columns = layer.mlp.path, layer.in_clear
+        path, columns = layer.mlp.path, layer.unprotected
         random[path] = _start(layer, target.dense, generator)
         # A view would keep the terms of every layer in memory.
-        clear[path] = columns.float().clone().to(device)
+        unprotected[path] = columns.float().clone().to(device)
     student = load_original(target.rebuild(lambda layer: random[layer.mlp.path]), "float32", device)
     student.requires_grad_(False)
     parts = {path: training.adjustable(start.to(device), settings, generator) for path, start in random.items()}
 
     def weights() -> dict[str, Tensor]:
-        return dict(_parameters(target.dense, clear, {path: part.made() for path, part in parts.items()}))
+        return dict(_parameters(target.dense, unprotected, {path: part.made() for path, part in parts.items()}))
 
     with torch.no_grad():
         before = _mean_loss(student, weights(), held_out)
@@ -127,48 +149,50 @@ def trained(
 
 
 def _start(layer: ProtectedLayer, dense: Original, generator: torch.Generator) -> Tensor:
-    """Random weights [H, P], as wide as the architecture is initialised."""
+    """Random weights [H, P] with the standard deviation with which the architecture is initialised."""
     deviation = float(getattr(dense.config, "initializer_range", None) or _USUAL_DEVIATION)
-    return deviation * torch.randn(len(layer.in_clear), layer.protected, generator=generator)
+    return deviation * torch.randn(len(layer.unprotected), layer.protected, generator=generator)
 
 
 def _split(original: Path, conditions: Conditions) -> tuple[Tensor, Tensor]:
-    """Token sequences [n, 128] to train on and to hold out."""
+    """Token sequences [n, 128] for training, and sequences to hold out."""
     if not conditions.task:
-        raise BadInput("fine-tuning needs a text, and there is none", "name one in `exactness.running_text`")
+        raise BadInput("fine-tuning needs a text, and there is none", "name a text in `exactness.running_text`")
     cut = sequences(tuple(conditions.task), load_tokenizer(original), _TOKENS, _SEQUENCE)
-    whole = torch.tensor([sequence for sequence in cut if len(sequence) == _SEQUENCE])
-    if len(whole) < _HELD_OUT_EVERY:
+    full = torch.tensor([sequence for sequence in cut if len(sequence) == _SEQUENCE])
+    if len(full) < _HELD_OUT_EVERY:
         raise BadInput(
             f"fine-tuning needs a text of at least {_HELD_OUT_EVERY * _SEQUENCE} tokens; "
-            f"`exactness.running_text` has {len(whole) * _SEQUENCE}",
+            f"`exactness.running_text` has {len(full) * _SEQUENCE}",
             "name a longer text there, or take the attack off `audit.attacks`",
         )
-    kept = torch.arange(len(whole)) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
-    return whole[~kept], whole[kept]
+    held_out = torch.arange(len(full)) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
+    return full[~held_out], full[held_out]
 
 
 def _require_room(truth: Original, device: torch.device) -> None:
-    withheld = sum(truth.down_values(mlp) for mlp in truth.mlps)
-    # Beside the weights: random ones, their gradients and two moments.
-    needed, room = truth.bytes(torch.float32) + 4 * torch.float32.itemsize * withheld, room_for_weights(device)
+    protected = sum(truth.down_values(mlp) for mlp in truth.mlps)
+    # Random weights, their gradients and two moments come on top of the weights of the model.
+    needed, room = truth.bytes(torch.float32) + 4 * torch.float32.itemsize * protected, room_for_weights(device)
     if needed > room:
         raise BadInput(
-            f"fine-tuning needs {needed / 1e9:.1f} GB of memory, and {room / 1e9:.1f} GB can be had",
-            "take the attack off `audit.attacks`, or run where there is more memory",
+            f"fine-tuning needs {needed / 1e9:.1f} GB of memory, and {room / 1e9:.1f} GB are available",
+            "take the attack off `audit.attacks`, or run on a machine with more memory",
         )
 
 
-def _parameters(dense: Original, clear: dict[str, Tensor], made: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Output weights of every MLP as the dense model has them, by name, with the columns in clear as they are."""
+def _parameters(
+    dense: Original, unprotected: dict[str, Tensor], made: dict[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    """Output weights of every MLP by their names in the dense model; unprotected columns follow the made ones."""
     for module, members in groupby(dense.mlps, key=lambda mlp: mlp.module):
         mlps = list(members)
         kind = mlps[0].kind
-        whole = [torch.cat([made[mlp.path], clear[mlp.path]], dim=1) for mlp in mlps]
+        weights = [torch.cat([made[mlp.path], unprotected[mlp.path]], dim=1) for mlp in mlps]
         if mlps[0].expert is not None:
-            yield f"{module}.{kind.down}", torch.stack(whole)
+            yield f"{module}.{kind.down}", torch.stack(weights)
         else:
-            yield f"{module}.{kind.down}.weight", whole[0].T if kind.transposed else whole[0]
+            yield f"{module}.{kind.down}.weight", weights[0].T if kind.transposed else weights[0]
 
 
 def _mean_loss(model: Any, weights: dict[str, Tensor], rows: Tensor) -> float:

@@ -1,10 +1,10 @@
 """Stage `audit`: run the attacks, score them with the original, and judge.
 
-audit    The audit: published attacks on TaylorMLP releases, run against a bundle before anyone else does.
-claims   What a bundle states of its audit: round bounds well above every time measured, equal from run to run.
-gate     The gate of an audit: under `audit.policy: block` no release goes out from which an attack gets too much.
-rebuilt  Measure a rebuilt model: does it say what the original says, and how fast.
-record   What the stage `audit` leaves: what each attack recovers.
+audit    The audit: run published attacks on TaylorMLP releases against a bundle before anyone else does.
+claims   What a bundle states of its audit: round bounds well above every measured time, the same in every run.
+gate     The gate of the audit: `audit.policy: block` stops a release if an attack recovers too much of it.
+rebuilt  Measure a rebuilt model: whether it gives the tokens of the original, and how fast it is.
+record   The record of the stage `audit`: what each attack recovers.
 run      Run one attack over a bundle, layer by layer, and score what it recovers.
-timing   What is left of the slowdown: other models than the bundle, timed in turn with the original.
+timing   Time what is left of the slowdown: a rebuilt model, or a compiled bundle, in turn with the original.
 """

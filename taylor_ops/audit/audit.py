@@ -1,7 +1,11 @@
-"""The audit: published attacks on TaylorMLP releases, run against a bundle before anyone else does.
+"""The audit: run published attacks on TaylorMLP releases against a bundle before anyone else does.
 
-Adding an attack is one module beside this one with an `Attack`, one entry in `ATTACKS`, and its name and threshold in
-`audit_config`; one that trains the whole model has a `Training` in `TRAININGS`.
+To add an attack:
+
+1. Write one room in `taylor_ops/attacks/` that defines it: an `Attack` if it recovers one layer at a time, or a
+   `Training` if it trains the whole model.
+2. Add one entry under its name: an `Attack` to `ATTACKS`, or a `Training` to `TRAININGS`.
+3. Add its name and its threshold to `taylor_ops/config/audit.py`.
 """
 
 from __future__ import annotations
@@ -9,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from taylor_ops.attacks import collapse, distillation, fine_tuning, least_squares, rank_one, ratios
-from taylor_ops.attacks import distillation as warm_distillation
-from taylor_ops.attacks import fine_tuning as lora
+from taylor_ops.attacks.collapse import COLLAPSE
 from taylor_ops.attacks.conditions import Conditions
+from taylor_ops.attacks.distillation import DISTILLATION, WARM_DISTILLATION
+from taylor_ops.attacks.fine_tuning import FINE_TUNING, LORA
+from taylor_ops.attacks.least_squares import LEAST_SQUARES
 from taylor_ops.attacks.protected_layer import Attack
+from taylor_ops.attacks.rank_one import RANK_ONE
+from taylor_ops.attacks.ratios import RATIOS
 from taylor_ops.attacks.target import Target
 from taylor_ops.attacks.training import Training
 from taylor_ops.audit.rebuilt import measured_against
@@ -29,26 +36,33 @@ from taylor_ops.progress import Progress
 from taylor_ops.storage.files import scratch_beside
 
 ATTACKS: dict[str, Attack] = {
-    module.ATTACK.name: module.ATTACK
-    for module in (rank_one, ratios, collapse, least_squares, distillation, warm_distillation)
+    "rank_one": RANK_ONE,
+    "ratios": RATIOS,
+    "collapse": COLLAPSE,
+    "least_squares": LEAST_SQUARES,
+    "distillation": DISTILLATION,
+    "warm_distillation": WARM_DISTILLATION,
 }
 
-TRAININGS: dict[str, Training] = {module.TRAINING.name: module.TRAINING for module in (fine_tuning, lora)}
+TRAININGS: dict[str, Training] = {
+    "fine_tuning": FINE_TUNING,
+    "lora": LORA,
+}
 
 
 def named(attacks: Sequence[str] | None) -> Audit:
-    """Settings with these attacks, the default ones where none is named; `BadInput` for a name that is not known."""
+    """Settings with these attacks, or with the default ones if none is named; `BadInput` for an unknown name."""
     if not attacks:
         return Audit()
-    known = sorted((*ATTACKS, *TRAININGS))
-    unknown = next((name for name in attacks if name not in known), None)
+    names = sorted((*ATTACKS, *TRAININGS))
+    unknown = next((name for name in attacks if name not in names), None)
     if unknown is not None:
-        raise BadInput(f"attack `{unknown}` is not known", f"known are {', '.join(known)}")
+        raise BadInput(f"attack `{unknown}` is not known", f"known are {', '.join(names)}")
     return Audit.model_validate({"attacks": tuple(dict.fromkeys(attacks))})
 
 
 def texts_read(settings: Audit, exactness: Exactness) -> tuple[TextSource, ...]:
-    """The texts of a release that its audit reads: that of a task only where an attack trains on it."""
+    """The texts of a release that its audit reads: the prompts, and the running text if an attack trains on it."""
     trains = any(name in TRAININGS for name in settings.attacks)
     return (*exactness.prompts, *(exactness.running_text if trains else ()))
 
@@ -56,7 +70,7 @@ def texts_read(settings: Audit, exactness: Exactness) -> tuple[TextSource, ...]:
 def audit(
     original: Path, bundle: Path, settings: Audit, progress: Progress, conditions: Conditions | None = None
 ) -> AuditRecord:
-    """Run the attacks of `settings` on a bundle; the original only scores what they recover."""
+    """Run the attacks of `settings` on a bundle. The original only scores what they recover."""
     conditions = conditions or Conditions()
     truth, names = Original(original), settings.attacks
     layers = len(truth.mlps)

@@ -1,4 +1,4 @@
-"""The gate of an audit: under `audit.policy: block` no release goes out from which an attack gets too much."""
+"""The gate of the audit: `audit.policy: block` stops a release if an attack recovers too much of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from taylor_ops.presentation.wording import percent
 
 
 def require_allowed(record: AuditRecord, settings: Audit) -> None:
-    """Raise `GateRejected` naming attack, figure and threshold where the policy is to block; else do nothing.
+    """Check the attacks against their thresholds if the policy is `block`.
 
-    An attack that could not tell all weights lets nothing pass: a gate must not hold for want of samples.
+    An attack that could not determine all weights rejects the release: a lack of samples must not open the gate.
+
+    Raises:
+        GateRejected: An attack recovered too much, or could not determine all weights, or no attack was run. The error
+            names attack, figure and threshold.
     """
     if settings.policy != "block":
         return
@@ -19,15 +23,15 @@ def require_allowed(record: AuditRecord, settings: Audit) -> None:
         threshold = float(getattr(settings.thresholds, result.attack))
         if result.recovered_1pct > threshold:
             raise GateRejected(
-                f"attack `{result.attack}` recovers {percent(result.recovered_1pct)} of the withheld weights to within "
-                f"1 %, more than the {percent(threshold)} of `audit.thresholds.{result.attack}`",
+                f"attack `{result.attack}` recovers {percent(result.recovered_1pct)} of the protected weights to "
+                f"within 1 %, more than the {percent(threshold)} of `audit.thresholds.{result.attack}`",
                 "`audit.policy: disclose` publishes the release with this figure on its card; no setting of the "
                 "conversion changes it",
             )
         if result.under_determined is not None:
             raise GateRejected(
-                f"attack `{result.attack}` is under-determined and bears out nothing: {result.under_determined}",
+                f"attack `{result.attack}` is under-determined and proves nothing: {result.under_determined}",
                 "raise `audit.samples`, or take the attack off `audit.attacks`",
             )
     if record.skipped:
-        raise GateRejected("`audit.policy: block` is set, and no attack was run", "name attacks in `audit.attacks`")
+        raise GateRejected("`audit.policy: block` is set, but no attack was run", "name attacks in `audit.attacks`")

@@ -1,4 +1,4 @@
-"""Measure a rebuilt model: does it say what the original says, and how fast."""
+"""Measure a rebuilt model: whether it gives the tokens of the original, and how fast it is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BATCH_SIZE = 12
 
 
 def held_out(original: Path, sources: Sequence[TextSource], most: int) -> list[Prompt]:
-    """The first prompts of the held-out sets of a release, `most` at most, tokenised by the original's tokenizer."""
+    """At most `most` prompts of the held-out sets of a release, the first ones, tokenised as the original does it."""
     tokenizer = load_tokenizer(original)
     found: list[Prompt] = []
     for source in sources:
@@ -28,20 +28,20 @@ def held_out(original: Path, sources: Sequence[TextSource], most: int) -> list[P
 
 
 def measured_against(original: Path, rebuilt: Path, dtype: str, settings: Audit, conditions: Conditions) -> Rebuilt:
-    """Continue held-out prompts by both models and compare, then time them in turn.
+    """Continue held-out prompts with both models, compare the tokens, and time the models in turn.
 
-    What memory does not hold of them is put into the folder `rebuilt`, which goes away with all that is in it.
+    Weights that do not fit in memory are offloaded to the folder `rebuilt`, which is temporary.
     """
-    asked = held_out(original, conditions.sources, settings.prompts)
+    compared = held_out(original, conditions.sources, settings.prompts)
     pad_token = load_tokenizer(original).pad_token_id
     first, second = load_both(original, rebuilt, dtype, conditions.device, rebuilt / "offloaded")
     tally = Tally()
-    for batch in batches(asked, _BATCH_SIZE):
-        said, says = (
+    for batch in batches(compared, _BATCH_SIZE):
+        originals, others = (
             continue_greedily(model, batch, settings.new_tokens, _BATCH_SIZE, pad_token) for model in (first, second)
         )
-        for one, other in zip(said, says, strict=True):
-            tally.add(one, other)
+        for original_tokens, other_tokens in zip(originals, others, strict=True):
+            tally.add(original_tokens, other_tokens)
     found = tally.comparison(0.0)
     return Rebuilt(
         prompts=found.prompts,

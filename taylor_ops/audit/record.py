@@ -1,4 +1,4 @@
-"""What the stage `audit` leaves: what each attack recovers."""
+"""The record of the stage `audit`: what each attack recovers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from taylor_ops.storage.record import Record
 
 
 class Timed(Record):
-    """Decode time of another model over that of the original, timed in turn.
+    """Decode time of another model over the decode time of the original, timed in turn.
 
-    settled: whether the interval is as narrow as was wanted; on a noisy machine it is not. seconds_*: raw samples, one
-    a pair.
+    Attributes:
+        slowdown: Median over pairs.
+        ci95: Its 95 % interval.
+        settled: Whether the interval is as narrow as intended. On a noisy machine it is not.
+        device: Description of the device.
+        seconds_original: Time of the original in each pair.
+        seconds_other: Time of the other model in each pair.
     """
 
     slowdown: float
@@ -25,10 +30,13 @@ class Timed(Record):
 
 
 class Rebuilt(Record):
-    """The original architecture with recovered weights, against the original on held-out prompts.
+    """The original architecture with recovered weights, compared with the original on held-out prompts.
 
-    Tokens are greedy and compared position by position; KL(original || rebuilt) in nats per token. residual: what is
-    left of the slowdown; None where memory does not hold both models, so that the disk would be timed.
+    Tokens are greedy and compared position by position. KL(original || rebuilt) is in nats per token.
+
+    Attributes:
+        residual: What is left of the slowdown. None if memory does not hold both models, because the disk would be
+            timed then.
     """
 
     prompts: int
@@ -41,15 +49,28 @@ class Rebuilt(Record):
 
 
 class AttackResult(Record):
-    """What an attack recovered of the withheld output weights.
+    """What an attack recovered of the protected output weights.
 
-    source: where it was published. assumptions: what the attacker sees. budget: what it may spend. recovered_1pct,
-    recovered_01pct: share of the withheld weights within 1 % and 0.1 % of their neuron's root mean square.
-    cosine_median, cosine_worst: per column, sign included. under_determined: why the attack cannot tell all weights;
-    what it left open counts as not recovered. intervals_found: share of the neurons whose interval the terms alone give
-    away, among those that have the orders to tell it by, which are a share `intervals_asked` of all; None where the
-    attack does not ask. task: of an attack that trains for a task. rebuilt: None where the config does not ask for it.
-    seconds: of the attack alone, scoring left out. peak_rss_bytes: of this process while it ran.
+    Attributes:
+        attack: Name of the attack.
+        source: Where it was published.
+        assumptions: What the attacker sees.
+        budget: What the attack may spend.
+        weights: Number of the protected weights.
+        recovered_1pct: Share of the protected weights within 1 % of the root mean square of their neuron.
+        recovered_01pct: Share within 0.1 %.
+        cosine_median: Median cosine of a recovered column and the true one, sign included.
+        cosine_worst: Smallest cosine.
+        under_determined: Why the attack cannot determine all weights; None if it can. Weights that it left open count
+            as not recovered.
+        intervals_found: Share of neurons whose interval the terms alone give away, among the neurons whose orders are
+            high enough to find it. None if the attack does not look for intervals, or if no neuron has such an order.
+        intervals_asked: Share of all neurons whose orders are high enough. None if the attack does not look for
+            intervals.
+        task: What training for a task did, for an attack that trains.
+        rebuilt: How the rebuilt model compares. None if the config does not ask for it.
+        seconds: Time of the attack alone, without scoring.
+        peak_rss_bytes: Peak memory of this process during the attack.
     """
 
     attack: str
@@ -71,10 +92,13 @@ class AttackResult(Record):
 
 
 class AuditRecord(Record):
-    """The results of all attacks that were run; `skipped` when none was.
+    """The results of all attacks that were run.
 
-    compiled: what compiling leaves of the slowdown, whether or not there were attacks; None where the config does not
-    ask for it or memory does not hold both models.
+    Attributes:
+        attacks: One result for each attack.
+        skipped: Whether no attack was run.
+        compiled: What compiling leaves of the slowdown, with or without attacks. None if the config does not ask for it
+            or memory does not hold both models.
     """
 
     attacks: tuple[AttackResult, ...]
@@ -83,7 +107,7 @@ class AuditRecord(Record):
 
     @property
     def not_run(self) -> list[str]:
-        """Names of the known attacks that are not among these."""
+        """Names of the attacks that were not run."""
         run = {attack.attack for attack in self.attacks}
         return [name for name in get_args(AttackName) if name not in run]
 
@@ -91,7 +115,9 @@ class AuditRecord(Record):
 class Compiled(Record):
     """Decode times with `torch.compile`.
 
-    alone: the compiled bundle over the original as it is. both: the compiled bundle over the compiled original.
+    Attributes:
+        alone: The compiled bundle over the original, not compiled.
+        both: The compiled bundle over the compiled original.
     """
 
     alone: Timed

@@ -22,9 +22,16 @@ from taylor_ops.model.original import MlpWeights, Original
 
 
 class Run:
-    """One attack at work: timed by itself and scored by the original on the way, one layer in memory at a time.
+    """One attack at work. It is timed without scoring, and the original scores each layer on the way.
 
-    One that trains has the whole model in memory first. report: receives how many layers are done.
+    One layer is in memory at a time. An attack that trains has the whole model in memory before that.
+
+    Args:
+        attack: The attack to run.
+        truth: The original.
+        settings: Settings of the audit.
+        conditions: What an attack that trains needs besides.
+        report: Receives how many layers are done.
     """
 
     def __init__(
@@ -39,12 +46,12 @@ class Run:
         self._conditions, self._report = conditions, report
         self._true = {mlp.path: mlp for mlp in truth.mlps}
         self._score, self._seconds, self._peak, self._layers = Score(), 0.0, 0, 0
-        self._open: list[str] = []
+        self._under_determined: list[str] = []
         self._intervals: tuple[int, int] | None = None
         self._task: Task | None = None
 
     def over(self, target: Target, rebuild: bool) -> Path | None:
-        """Attack every layer; returns the folder of the rebuilt model, where one is wanted."""
+        """Attack every layer; returns the folder of the rebuilt model if `rebuild` is set."""
         with measured() as cost:
             self._recover = self._ready(target)
             folder = target.rebuild(self._weights_of) if rebuild else None
@@ -55,7 +62,7 @@ class Run:
         return folder
 
     def _ready(self, target: Target) -> Callable[[ProtectedLayer], Recovered]:
-        """What recovers a layer; of an attack on the whole model, after its training."""
+        """The function that recovers a layer. An attack on the whole model is trained first."""
         attack, settings = self._attack, self._settings
         if isinstance(attack, Attack):
             return lambda layer: attack.recover(layer, settings)
@@ -74,14 +81,14 @@ class Run:
         return lambda layer: Recovered(found.weights[layer.mlp.path])
 
     def _weights_of(self, layer: ProtectedLayer) -> Tensor:
-        """The withheld weights [H, P] as the attack has them, zero where it found none."""
+        """The protected weights [H, P] as the attack recovers them, with zeros for those it did not find."""
         start = time.perf_counter()
         recovered = self._recover(layer)
         self._seconds += time.perf_counter() - start
         weights = self._truth.weights(self._true[layer.mlp.path])
-        self._score.add(recovered.weights, withheld(layer, weights))
+        self._score.add(recovered.weights, protected_weights(layer, weights))
         if recovered.under_determined is not None:
-            self._open.append(recovered.under_determined)
+            self._under_determined.append(recovered.under_determined)
         if recovered.intervals is not None:
             before = self._intervals or (0, 0)
             self._intervals = before[0] + recovered.intervals[0], before[1] + recovered.intervals[1]
@@ -91,18 +98,19 @@ class Run:
         return recovered.weights.nan_to_num(0.0)
 
     def result(self, rebuilt: Rebuilt | None) -> AttackResult:
-        """What was found, once every layer was attacked."""
-        found, asked = self._intervals or (0, 0)
-        more = f" (and in {len(self._open) - 1} other layers)" if len(self._open) > 1 else ""
+        """The result, once every layer was attacked."""
+        found, findable = self._intervals or (0, 0)
+        reasons = self._under_determined
+        more = f" (and in {len(reasons) - 1} other layers)" if len(reasons) > 1 else ""
         return AttackResult(
             attack=self._attack.name,
             source=self._attack.source,
             assumptions=self._attack.assumptions,
             budget=self._attack.budget(self._settings),
             **self._score.figures(),
-            under_determined=self._open[0] + more if self._open else None,
-            intervals_found=found / asked if asked else None,
-            intervals_asked=None if self._intervals is None else asked / self._score.neurons,
+            under_determined=reasons[0] + more if reasons else None,
+            intervals_found=found / findable if findable else None,
+            intervals_asked=None if self._intervals is None else findable / self._score.neurons,
             task=self._task,
             rebuilt=rebuilt,
             seconds=self._seconds,
@@ -110,7 +118,7 @@ class Run:
         )
 
 
-def withheld(layer: ProtectedLayer, weights: MlpWeights) -> Tensor:
+def protected_weights(layer: ProtectedLayer, weights: MlpWeights) -> Tensor:
     """The true output weights [H, P] of the protected neurons, in the order of the bundle."""
     inputs = {
         "gate.weight": weights.gate,
@@ -123,11 +131,11 @@ def withheld(layer: ProtectedLayer, weights: MlpWeights) -> Tensor:
 
 
 def _places(layer: ProtectedLayer, inputs: dict[str, Tensor]) -> list[int]:
-    """For each place of a layer the neuron of the original with the same input weights and biases."""
-    ours = _rows([layer.tensor(name) for name in inputs])
-    theirs = _rows(list(inputs.values())).to(ours.dtype)
-    place = {_key(row): index for index, row in enumerate(theirs)}
-    return [place[_key(row)] for row in ours]
+    """For each place of a layer, the neuron of the original with the same input weights and biases."""
+    released = _rows([layer.tensor(name) for name in inputs])
+    original = _rows(list(inputs.values())).to(released.dtype)
+    place = {_key(row): index for index, row in enumerate(original)}
+    return [place[_key(row)] for row in released]
 
 
 def _rows(tensors: list[Tensor]) -> Tensor:
@@ -147,18 +155,18 @@ class Score:
         self._cosines: list[Tensor] = []
 
     def add(self, recovered: Tensor, true: Tensor) -> None:
-        """Score one layer; columns of both in the same order, NaN in those that were not found."""
+        """Score one layer. Both have their columns in the same order; NaN marks those that were not found."""
         recovered, true = recovered.float(), true.float()
         scale = true.square().mean(0).sqrt().clamp_min(torch.finfo(torch.float32).tiny)
         error = (recovered - true).abs() / scale
         self._within[0] += int((error <= 1e-2).sum())
         self._within[1] += int((error <= 1e-3).sum())
         self._weights += true.numel()
-        # A column that was not found, or holds what no number can be made of, is like no other.
+        # The cosine of a column with NaN or infinite values would be NaN: such a column is not recovered.
         self._cosines.append(torch.nn.functional.cosine_similarity(recovered, true, dim=0).nan_to_num(0.0))
 
     def figures(self) -> dict[str, Any]:
-        """The score of everything added, by the names of the fields of `AttackResult`."""
+        """The score of all layers, by the field names of `AttackResult`."""
         cosines = torch.cat(self._cosines)
         return {
             "weights": self._weights,
@@ -170,5 +178,5 @@ class Score:
 
     @property
     def neurons(self) -> int:
-        """How many columns were added."""
+        """How many columns were scored."""
         return sum(map(len, self._cosines))

@@ -1,4 +1,4 @@
-"""What is left of the slowdown: other models than the bundle, timed in turn with the original."""
+"""Time what is left of the slowdown: a rebuilt model, or a compiled bundle, in turn with the original."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import is_partly_on_disk, load_in_memory
 from taylor_ops.storage.files import read_json
 
-# What is left is one figure among others; settling it as finely as the promised slowdown would take minutes.
+# This is one figure among others. To settle it as finely as the promised slowdown would take minutes.
 _TOLERANCE = 0.1
 _MOST_PAIRS = 33
 _REASON_LETTERS = 200
@@ -25,8 +25,8 @@ _REASON_LETTERS = 200
 def timed(first: Any, second: Any, conditions: Conditions) -> Timed | None:
     """Time `second` against the original `first`, at the batch size and lengths of the release.
 
-    None where layers lie on the disk, which would be what is timed. On a noisy machine the interval stays wide: no
-    promise rests on it, so that it does not end a release.
+    Returns None if layers are on the disk, because the disk would be timed then. On a noisy machine the interval stays
+    wide. This does not end a release, because no promise rests on the interval.
     """
     if any(map(is_partly_on_disk, (first, second))):
         return None
@@ -47,9 +47,10 @@ def timed(first: Any, second: Any, conditions: Conditions) -> Timed | None:
 
 
 def timed_compiled(original: Path, bundle: Path, conditions: Conditions) -> Compiled | None:
-    """What is left of the slowdown for a user who compiles the bundle; None where memory does not hold both models.
+    """Time what is left of the slowdown for a user who compiles the bundle.
 
-    Raises `WorkFailed` where `torch.compile` does not work here.
+    Returns None if memory does not hold both models. Raises `WorkFailed` if `torch.compile` does not work on this
+    machine.
     """
     dtype = read_json(bundle / "config.json")["dtype"]
     loaded = load_in_memory(original, bundle, dtype, conditions.device)
@@ -69,8 +70,8 @@ def timed_compiled(original: Path, bundle: Path, conditions: Conditions) -> Comp
 
 
 def compiled(model: Any) -> Any:
-    """A loaded model, compiled in place: what a user does who wants it fast."""
-    # Each layer of a bundle has its own orders, and so its own code.
+    """Compile a loaded model in place, as a user does who wants it fast."""
+    # Each layer of a bundle has its own orders, and so compiles to its own code.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 256)
     model.compile(dynamic=True)
     return model

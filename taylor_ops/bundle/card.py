@@ -20,7 +20,7 @@ from taylor_ops.config.card import Card
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import HubSource
 from taylor_ops.errors import BadInput
-from taylor_ops.presentation.wording import environment
+from taylor_ops.presentation.templates import environment
 
 _LAYER_ROWS = 8
 _DIVERGENCE_ROWS = 20

@@ -51,10 +51,22 @@ def capture(
 ) -> CapturedRanges:
     """Run the calibration text through the original and write the range of each pre-activation into `folder`.
 
-    One decoder layer at a time is in memory; progress is over all batches of all layers. kept: folder in which finished
-    layers stay, so that a run that was killed goes on at the next one. It belongs to these inputs alone; the caller
-    sees to that. layers: only so many, the first ones. Raises `BadInput` for sequences that are too long for the model,
-    `WorkFailed` where the device fails or has no room.
+    One decoder layer at a time is in memory.
+
+    Args:
+        original: Folder of the original.
+        dtype: Name of the dtype in which the original computes.
+        calibration: The calibration text, and how much of it runs at once.
+        device: Where the layers run.
+        folder: Receives `ranges.safetensors` once it is complete.
+        progress: Receives the finished batches and their total, over all layers.
+        kept: Folder that keeps finished layers, so that a run after a kill resumes at the next layer. The caller makes
+            sure that it belongs to these inputs alone.
+        layers: How many layers to capture, from the first on. All of them by default.
+
+    Raises:
+        BadInput: The sequences are too long for the model.
+        WorkFailed: The device fails, there is not enough memory or disk space, or a captured value is not finite.
     """
     source, tokenizer = Original(original), load_tokenizer(original)
     require_positions(source, "`calibration.sequence_tokens`", calibration.sequence_tokens)
@@ -82,7 +94,7 @@ def capture(
 
 
 def states_bytes(source: ModelShape, tokens: int, dtype: str) -> int:
-    """Bytes that a capture has on the disk at once: what its tokens bring to one layer, and to the next."""
+    """Bytes that a capture keeps on disk at once: the hidden states of its tokens before one layer and the next."""
     return 2 * tokens * int(source.config.hidden_size) * DTYPES[dtype].itemsize
 
 
@@ -95,7 +107,7 @@ def _captured(
     unfinished: Unfinished,
     progress: Progress,
 ) -> dict[str, Tensor]:
-    """Run batches of ids [B, T] through one layer after the other; what is kept of each MLP, by name in the file."""
+    """Run batches of ids [B, T] through the layers in turn; returns the tensors of the ranges file by name."""
     run = Layerwise(source, DTYPES[dtype], device)
     for number, state in enumerate(run.enter(batches, unfinished.folder)):
         if unfinished.layers == 0:
@@ -112,7 +124,10 @@ def _captured(
 
 
 def batches_of(texts: Sequence[Sequence[int]], size: int) -> list[Tensor]:
-    """Ids [B, T] of at most `size` texts of one length: padding would show the model tokens that nobody wrote."""
+    """Ids [B, T] of at most `size` texts of one length each.
+
+    No text is padded: padding would show the model tokens that nobody wrote.
+    """
     longest_first = sorted(texts, key=len, reverse=True)
     return [
         torch.tensor([text for text in batch if len(text) == length])
@@ -125,45 +140,48 @@ def batches_of(texts: Sequence[Sequence[int]], size: int) -> list[Tensor]:
 def kept_of(
     source: Original, mlps: Sequence[Mlp], ranges: Mapping[str, dict[str, Tensor]], dtype: str
 ) -> dict[str, Tensor]:
-    """What is kept of MLPs that were observed, on the CPU, by name in the file; `WorkFailed` where it is not finite."""
+    """The tensors of observed MLPs by their name in the ranges file, on the CPU.
+
+    Raises `WorkFailed` if a value is not finite.
+    """
     tensors: dict[str, Tensor] = {}
     for mlp in mlps:
         seen = ranges[mlp.path]
         down = source.weights(mlp).down.to(seen["low"].device, DTYPES[dtype])
-        kept = seen | {"output_norm": _typical(seen["norms"])} | _measures(down)
-        tensors |= {f"{mlp.path}.{key}": kept[key].cpu() for key in KEYS}
+        values = seen | {"output_norm": _typical(seen["norms"])} | _measures(down)
+        tensors |= {f"{mlp.path}.{key}": values[key].cpu() for key in KEYS}
     broken = sorted(name for name, value in tensors.items() if not bool(value.isfinite().all()))
     if broken:
         raise WorkFailed(
             f"the original computes NaN or infinite values at {broken[0]} on the calibration text",
-            f"set `conversion.dtype` to one that this model can compute in ({dtype} it cannot)",
+            f"set `conversion.dtype` to a dtype in which this model computes finite values ({dtype} is none)",
         )
     return tensors
 
 
 @contextmanager
 def observed(model: Any, mlps: Sequence[Mlp]) -> Iterator[dict[str, dict[str, Tensor]]]:
-    """While open, every forward pass widens the ranges `low`, `high`, `factor` ([F] float32) of each MLP.
+    """While open, every forward pass widens the ranges `low`, `high` and `factor` ([F] float32) of each MLP.
 
-    `norms` [T] collects the L2 norm of its output at every token.
+    `norms` [T] collects the L2 norm of the output of the MLP at every token.
     """
     ranges: dict[str, dict[str, Tensor]] = {mlp.path: {} for mlp in mlps}
 
-    def widen(path: str, key: str, seen: Tensor, keep: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def widen(path: str, key: str, seen: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> None:
         seen = seen.float()
-        held = ranges[path].get(key)
-        ranges[path][key] = seen if held is None else keep(held, seen)
+        before = ranges[path].get(key)
+        ranges[path][key] = seen if before is None else combine(before, seen)
 
     def see(path: str, role: Role, values: Tensor) -> None:
         if role == "pre_activation":
             widen(path, "low", values.amin(0), torch.minimum)
             widen(path, "high", values.amax(0), torch.maximum)
         elif role == "factor":
-            # The largest magnitude without another copy of all values.
+            # `values.abs()` would be another copy of all values.
             widen(path, "factor", torch.maximum(values.amax(0), -values.amin(0)), torch.maximum)
         elif role == "output":
             norms = torch.linalg.vector_norm(values.float(), dim=-1)
-            widen(path, "norms", norms, lambda held, seen: torch.cat([held, seen]))
+            widen(path, "norms", norms, lambda before, seen: torch.cat([before, seen]))
 
     with watched(model, mlps, see, shown_to_all=_SHOWN_TO_ALL):
         yield ranges
@@ -173,7 +191,10 @@ def observed(model: Any, mlps: Sequence[Mlp]) -> Iterator[dict[str, dict[str, Te
 
 
 def _typical(norms: Tensor) -> Tensor:
-    """Median [1] of norms [T]: a few tokens of a text have outputs a thousand times as large. 1 where all are 0."""
+    """The median [1] of norms [T]: a mean would follow the few tokens whose outputs are a thousand times as large.
+
+    If the median is 0, norms of 0 are left out. If all norms are 0, the result is 1.
+    """
     median = norms.median()
     if median == 0 and bool((norms > 0).any()):
         median = norms[norms > 0].median()

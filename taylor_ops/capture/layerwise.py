@@ -1,4 +1,4 @@
-"""Run an original one decoder layer at a time, reading the weights of that layer only."""
+"""Run an original one decoder layer at a time, with only the weights of that layer in memory."""
 
 from __future__ import annotations
 
@@ -23,17 +23,22 @@ from taylor_ops.model.original import Original
 from taylor_ops.model.shards import save_tensors
 
 State = dict[str, Tensor]
-"""What one batch brings from layer to layer: `hidden` [B, T, H] and, under `<number>.<key>`, what some layers leave for
-later ones to read, such as keys and values."""
+"""What one batch brings from layer to layer.
+
+`hidden` [B, T, H] are its hidden states. `<number>.<key>.<place>` are tensors that some layers leave for later layers,
+such as keys and values.
+"""
 
 _PLAIN = (type(None), bool, int, float, str, torch.dtype, torch.device)
 
 
 class Layerwise:
-    """An original of which the weights of one decoder layer at a time are on the device.
+    """An original with the weights of one decoder layer at a time on the device.
 
-    model: the causal LM of transformers. Its parameters have no data but while they are at work; its other buffers do.
-    layers: how many decoder layers it has.
+    Attributes:
+        model: The causal LM of transformers. Its parameters have data only while they are at work. Its other buffers
+            always have data.
+        layers: How many decoder layers the model has.
     """
 
     def __init__(self, original: Original, dtype: torch.dtype, device: torch.device) -> None:
@@ -42,18 +47,19 @@ class Layerwise:
             self.model: Any = AutoModelForCausalLM.from_config(original.config, dtype=dtype)
         self.model.eval()
         for name, buffer in list(self.model.named_buffers()):
-            owner, _, own = name.rpartition(".")
-            setattr(self.model.get_submodule(owner), own, buffer.to(device))
+            owner, _, attribute = name.rpartition(".")
+            setattr(self.model.get_submodule(owner), attribute, buffer.to(device))
         self._path = _path_of_layers(original)
         self._layers: Any = self.model.get_submodule(self._path)
         self.layers = len(self._layers)
         self._calls: list[list[_Call]] = []
-        self._own: list[Path | None] = []
+        self._argument_files: list[Path | None] = []
 
     def enter(self, batches: Sequence[Tensor], folder: Path) -> Iterator[State]:
-        """What each batch of ids [B, T] brings to the first layer; to be read to the end before any layer runs.
+        """Yield the state that each batch of ids [B, T] brings to the first layer.
 
-        How the layers are called is noted on the way. What differs from batch to batch of one shape goes to `folder`.
+        This records how the layers are called, so read it to the end before any layer runs. Arguments that differ
+        between batches of one shape are written to `folder`.
         """
         inside = f"{self._path}."
         names = [name for name in self.model.state_dict() if not name.startswith(inside) and self._in_base(name)]
@@ -61,13 +67,13 @@ class Layerwise:
         with self._loaded(self.model, "", names):
             for number, ids in enumerate(batches):
                 hidden, calls = self._recorded(ids.to(self._device), ids.shape not in first)
-                known = first.setdefault(ids.shape, calls)
-                own = {} if known is calls else _differing(known, calls)
-                path = folder / f"arguments-{number}.safetensors" if own else None
+                recorded = first.setdefault(ids.shape, calls)
+                differing = {} if recorded is calls else _differing(recorded, calls)
+                path = folder / f"arguments-{number}.safetensors" if differing else None
                 if path is not None:
-                    save_tensors({name: value.contiguous() for name, value in own.items()}, path)
-                self._calls.append(known)
-                self._own.append(path)
+                    save_tensors({name: value.contiguous() for name, value in differing.items()}, path)
+                self._calls.append(recorded)
+                self._argument_files.append(path)
                 yield {"hidden": hidden.contiguous()}
 
     def _in_base(self, name: str) -> bool:
@@ -75,7 +81,7 @@ class Layerwise:
 
     @contextmanager
     def layer(self, number: int) -> Iterator[list[Mlp]]:
-        """While open, the weights of one layer are there; gives the MLPs in it."""
+        """While open, the weights of one layer are loaded; yields the MLPs of this layer."""
         path = f"{self._path}.{number}"
         layer = self._layers[number]
         with self._loaded(layer, f"{path}.", list(layer.state_dict())):
@@ -98,30 +104,30 @@ class Layerwise:
         return tensor.to(self._device, self._dtype if tensor.is_floating_point() else tensor.dtype)
 
     def run(self, number: int, batch: int, state: State) -> State:
-        """What layer `number`, which must be open, makes of what a batch brings to it."""
-        call, own = self._calls[batch][number], self._own[batch]
+        """Run layer `number`, which must be open, on the state of a batch; returns the state for the next layer."""
+        call, argument_file = self._calls[batch][number], self._argument_files[batch]
         values = list(call.values)
-        if own is not None:
-            with safe_open(own, framework="pt") as file:
+        if argument_file is not None:
+            with safe_open(argument_file, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118
                     layer, _, place = name.partition(".")
                     if int(layer) == number:
                         values[int(place)] = file.get_tensor(name).to(self._device)
-        left: list[Any] = []
+        mappings: list[Any] = []
         for place, value in enumerate(values):
             if isinstance(value, MutableMapping):
-                values[place] = _filled(type(value)(), len(left), state)
-                left.append(values[place])
+                values[place] = _filled(type(value)(), len(mappings), state)
+                mappings.append(values[place])
         output = call.made(self._layers[number], state["hidden"], values)
         hidden = output[0] if isinstance(output, tuple) else output
-        brought = {f"{which}.{key}": held for which, mapping in enumerate(left) for key, held in mapping.items()}
-        after = {f"{name}.{place}": value for name, held in brought.items() for place, value in enumerate(held)}
+        left = {f"{which}.{key}": tensors for which, mapping in enumerate(mappings) for key, tensors in mapping.items()}
+        after = {f"{name}.{place}": tensor for name, tensors in left.items() for place, tensor in enumerate(tensors)}
         return {name: value.contiguous() for name, value in ({"hidden": hidden} | after).items()}
 
     def _recorded(self, ids: Tensor, shape_is_new: bool) -> tuple[Tensor, list[_Call]]:
         """The hidden states [B, T, H] that enter the first layer, and how each layer is called on a batch of ids.
 
-        Raises `BadInput` where that depends on what layers return: then they cannot be run one at a time.
+        Raises `BadInput` if this depends on what layers return, because they cannot be run one at a time then.
         """
         base = self.model.base_model
         try:
@@ -132,8 +138,8 @@ class Layerwise:
                     raise _NotOneByOne
         except _NotOneByOne as error:
             raise BadInput(
-                f"architecture `{self._original.architecture.model_type}`: its decoder layers do not just take what "
-                "the layer before gives, so that they cannot be run one at a time",
+                f"architecture `{self._original.architecture.model_type}`: the model does not simply pass the "
+                "output of each decoder layer to the next, so the layers cannot be run one at a time",
                 "release a model of another architecture",
             ) from error
         return entering, calls
@@ -153,12 +159,19 @@ def _path_of_layers(original: Original) -> str:
 
 
 class _NotOneByOne(Exception):
-    """The layers are not called one after the other, each with what the one before it returned."""
+    """The layers are not called one after the other, each with exactly the output of the layer before."""
 
 
 @dataclass(frozen=True)
 class _Call:
-    """How a layer is called. values: all tensors and other values in its arguments but the hidden states."""
+    """How a layer is called.
+
+    Attributes:
+        values: All tensors and other values in its arguments, except the hidden states.
+        structure: The pytree of its arguments, which `values` fill.
+        names: Names of its keyword arguments, except the hidden states.
+        by_name: Whether the hidden states are a keyword argument.
+    """
 
     values: list[Any]
     structure: Any
@@ -171,14 +184,14 @@ class _Call:
         for value in values:
             if not isinstance(value, (Tensor, *_PLAIN)) and not _is_shared(value):
                 raise BadInput(
-                    f"a decoder layer of this model is given an object `{type(value).__name__}`, in which layers may "
-                    "hand on what this release does not see",
-                    "release a model whose layers are given tensors",
+                    f"a decoder layer of this model takes an object `{type(value).__name__}`, through which layers may "
+                    "pass on values that the capture does not see",
+                    "release a model whose layers take tensors",
                 )
         return cls(values, structure, tuple(named), by_name)
 
     def made(self, layer: nn.Module, hidden: Tensor, values: list[Any]) -> Any:
-        """What the layer returns for hidden states and `values` in place of those that were noted."""
+        """Call the layer with these hidden states and `values` in place of the recorded ones."""
         arguments = pytree.tree_unflatten(values, self.structure)
         count = len(arguments) - len(self.names)
         named = dict(zip(self.names, arguments[count:], strict=True))
@@ -188,41 +201,46 @@ class _Call:
 
 
 def _is_shared(value: Any) -> bool:
-    """Whether layers leave something for later ones in `value`: no layer has run yet, so that nothing is in it."""
+    """Whether layers share `value` to leave tensors for later layers. It is empty, since no layer has run yet."""
     return isinstance(value, MutableMapping) and not value
 
 
 def _with_stand_ins(
     base: Any, layers: Any, ids: Tensor, returned: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, list[_Call]]:
-    """Run the model with layers that note how they are called and return `returned` of their hidden states.
+    """Run the model with stand-ins for its layers, which record their calls and return `returned(hidden states)`.
 
-    Raises `_NotOneByOne` unless each is called once, in order, with just what the one before it returned.
+    Raises `_NotOneByOne` unless each is called once, in order, with exactly the output of the one before.
     """
     for as_tuple in (False, True):
-        noted = _StandIns(returned, as_tuple)
+        stand_ins = _StandIns(returned, as_tuple)
         for number, layer in enumerate(layers):
-            layer.forward = partial(noted.forward, number)
+            layer.forward = partial(stand_ins.forward, number)
         try:
             base(input_ids=ids, use_cache=False)
         except (_NotOneByOne, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
             if is_of_the_device(error):
                 raise
-            # Some models take a tuple from their layers; what a tensor in its place leads to can be any of these.
+            # Some models expect a tuple from their layers, and may raise any of these errors for a tensor in its place.
             if as_tuple:
                 raise _NotOneByOne from error
             continue
         finally:
             for layer in layers:
                 del layer.forward
-        if len(noted.calls) == len(layers):
-            assert noted.entering is not None
-            return noted.entering, noted.calls
+        if len(stand_ins.calls) == len(layers):
+            assert stand_ins.entering is not None
+            return stand_ins.entering, stand_ins.calls
     raise _NotOneByOne
 
 
 class _StandIns:
-    """What stands in for the layers of a model while it is noted how they are called."""
+    """Stand-ins for the layers of a model, which record how the model calls them.
+
+    Attributes:
+        calls: How each layer was called, in order.
+        entering: The hidden states that the first layer was called with.
+    """
 
     def __init__(self, returned: Callable[[Tensor], Tensor], as_tuple: bool) -> None:
         self.calls: list[_Call] = []
@@ -231,7 +249,7 @@ class _StandIns:
         self._last: tuple[Tensor, Tensor] | None = None
 
     def forward(self, number: int, *arguments: Any, **named: Any) -> Any:
-        """In place of that of layer `number`."""
+        """Stand in for the `forward` of layer `number`."""
         by_name = "hidden_states" in named
         hidden = named.pop("hidden_states") if by_name else arguments[0]
         if self.entering is None:
@@ -245,21 +263,25 @@ class _StandIns:
     def _is_what_was_returned(self, hidden: Any) -> bool:
         if self._last is None:
             return True
-        given, its_values = self._last
-        return isinstance(hidden, Tensor) and _same_place(hidden, given) and torch.equal(hidden, its_values)
+        returned, its_values = self._last
+        return isinstance(hidden, Tensor) and _same_place(hidden, returned) and torch.equal(hidden, its_values)
 
 
-def _same_place(one: Tensor, other: Tensor) -> bool:
-    return one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.stride() == other.stride()
+def _same_place(first: Tensor, second: Tensor) -> bool:
+    same_start = first.data_ptr() == second.data_ptr()
+    return same_start and first.shape == second.shape and first.stride() == second.stride()
 
 
-def _differing(known: list[_Call], calls: list[_Call]) -> dict[str, Tensor]:
-    """Tensors under `<layer>.<place>` that are not those of `known`; `_NotOneByOne` where anything else differs."""
+def _differing(recorded: list[_Call], calls: list[_Call]) -> dict[str, Tensor]:
+    """The tensors of `calls` that differ from `recorded`, by `<layer>.<place>`.
+
+    Raises `_NotOneByOne` if anything other than a tensor differs.
+    """
     differing: dict[str, Tensor] = {}
-    for number, (one, other) in enumerate(zip(known, calls, strict=True)):
-        if (one.structure, one.names, one.by_name) != (other.structure, other.names, other.by_name):
+    for number, (earlier, later) in enumerate(zip(recorded, calls, strict=True)):
+        if (earlier.structure, earlier.names, earlier.by_name) != (later.structure, later.names, later.by_name):
             raise _NotOneByOne
-        for place, (before, value) in enumerate(zip(one.values, other.values, strict=True)):
+        for place, (before, value) in enumerate(zip(earlier.values, later.values, strict=True)):
             if isinstance(value, Tensor) and isinstance(before, Tensor):
                 if value is not before and not torch.equal(value, before):
                     differing[f"{number}.{place}"] = value
@@ -269,7 +291,7 @@ def _differing(known: list[_Call], calls: list[_Call]) -> dict[str, Tensor]:
 
 
 def _filled(mapping: Any, which: int, state: State) -> Any:
-    """`mapping` with the tuples of tensors that earlier layers left in it, by their names in the state of a batch."""
+    """Fill `mapping` from the state of a batch with the tuples of tensors that earlier layers left in it."""
     for name, tensor in state.items():
         if name.startswith(f"{which}."):
             key = name.partition(".")[2].rpartition(".")[0]

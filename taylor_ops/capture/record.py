@@ -1,4 +1,4 @@
-"""What the stage `capture` leaves: the record of the captured ranges."""
+"""The record of the stage `capture`: where the captured ranges are."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from taylor_ops.storage.record import Record
 class CapturedRanges(Record):
     """The captured ranges of a model.
 
-    file: name of a safetensors file with `<mlp path>.low|.high|.factor|.norms|.peaks` [F] and the single numbers
-    `.output_norm`, `.rows` and `.alignment`, as `LayerRange` and `OutputWeights` have them.
+    Attributes:
+        file: Name of a safetensors file. For every MLP it has `<mlp path>.low`, `.high`, `.factor`, `.norms` and
+            `.peaks` [F], and the single numbers `.output_norm`, `.rows` and `.alignment`. `LayerRange` and
+            `OutputWeights` say what they mean.
+        sha256: Hash of this file.
+        tokens: How many tokens the calibration text has.
     """
 
     file: str

@@ -15,27 +15,28 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 
 
 class Conversion(Section):
-    """How the MLP output weights become series parameters."""
+    """How the MLP output weights become the terms of series."""
 
     basis: Basis = "chebyshev"
-    """`chebyshev` converges on every interval; `taylor` is the paper's form, powers about the local embedding."""
+    """`chebyshev` converges on every interval. `taylor` is the paper's form, with powers about the local embedding."""
     tolerance: float = Field(default=1e-3, ge=1e-9, le=1)
-    """Largest a-priori bound on the error of the output of each MLP, as a fraction of its median norm over the
-    calibration text: truncation on the captured ranges and, in float32, rounding of the stored terms. In 16 bits
-    rounding is bounded beside it. Calibration may tighten it, never loosen it."""
+    """Largest a-priori bound on the error of each MLP's output, as a fraction of the median norm of that output over
+    the calibration text. The bound covers truncation on the captured ranges and, in float32, rounding of the stored
+    terms. In 16 bits, rounding has a bound of its own. Calibration may tighten the tolerance, but never loosens it."""
     order: int | None = Field(default=None, ge=1, le=64)
-    """The same expansion order for every neuron, in place of one chosen per neuron from `tolerance`."""
+    """One order for all neurons, in place of an order for each neuron that follows from `tolerance`."""
     max_order: int = Field(default=128, ge=1, le=128, validate_default=True)
-    """Highest order that any neuron may get. The few that need more than 64 are wide and matter most."""
+    """Highest order that a neuron may get. The few neurons that need more than 64 have wide ranges and matter most."""
     min_protected: float = Field(default=1.0, gt=0, le=1)
-    """Least share of the neurons whose output weights are withheld. Below 1, a target slowdown under what protecting
-    all of them costs is met by leaving those with the longest series in clear; record and card say how many."""
+    """Least share of the neurons to protect. If protecting every neuron is slower than the target slowdown, a value
+    below 1 leaves the neurons with the longest series unprotected, as few as the target requires. Record and card state
+    how many these are."""
     range_margin: float = Field(default=0.3, ge=0, le=4)
-    """How far each interval is widened on both sides, as a share of the captured range."""
+    """How far each captured range is widened on both sides, as a share of the range."""
     dtype: DtypeName = "float32"
-    """Data type of the released weights, and of the original that they are compared with."""
+    """Data type of the released weights, and of the original with which the bundle is compared."""
     shard_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
-    """Largest size of one safetensors file."""
+    """Largest size of one safetensors file, in bytes."""
 
     @field_validator("max_order")
     @classmethod
@@ -46,18 +47,19 @@ class Conversion(Section):
 
 
 class Execution(Section):
-    """Who converts the parts of a model. Whoever does, and however many there are, the bundle has the same bytes."""
+    """Who converts the parts of a model. Neither the runner nor the number of workers changes a byte of the bundle."""
 
     runner: Literal["sequential", "threads", "processes", "dask", "ray"] = "sequential"
-    """`sequential` is this process, one part after another; the others are task runners of Prefect. `dask` and `ray`
-    need the extra of their name, as in `pip install taylor-release[dask]`."""
+    """`sequential` converts one part after another in this process. The others are Prefect task runners. `dask` and
+    `ray` need the extra of their name, as in `pip install taylor-release[dask]`."""
     workers: int = Field(default=2, ge=1)
-    """How many parts are converted at once, each in the memory of one decoder layer as it is released. Threads compute
-    with one core each, other workers share the cores of this machine. A cluster at `address` has its own number."""
+    """Number of parts that are converted at once. Each takes the memory of one decoder layer as it is released. A
+    thread computes with one core, and workers of other kinds share the cores of this machine. A cluster at `address`
+    has its own number of workers."""
     address: str | None = Field(default=None, min_length=1, validate_default=True)
-    """Scheduler of a running Dask or Ray cluster, such as `tcp://host:8786`; without it one is started on this machine
-    and ended with the conversion. All machines need this software, processors of one kind, one shared file system for
-    the artifacts and the source, and a Prefect server that they reach (`PREFECT_API_URL`)."""
+    """Scheduler of a running Dask or Ray cluster, such as `tcp://host:8786`. Without it, a cluster is started on this
+    machine and ended with the conversion. All machines of a cluster need this software, processors of one kind, one
+    shared file system for the artifacts and the source, and a Prefect server that they reach (`PREFECT_API_URL`)."""
 
     @field_validator("address")
     @classmethod

@@ -9,20 +9,20 @@ from taylor_ops.config.texts import TextSource
 
 
 class Exactness(Section):
-    """The held-out prompts on which the bundle must say what the original says."""
+    """The held-out prompts on which the bundle must say what the original says, and how both are compared."""
 
     prompts: tuple[TextSource, ...] = Field(default=(TextSource(name="project", builtin="held_out"),), min_length=1)
-    """Held-out prompts that both models continue; none may be a calibration text."""
+    """Held-out prompts that both models continue. None of them may be a calibration text."""
     running_text: tuple[TextSource, ...] = (TextSource(name="project", builtin="running_text"),)
     """Texts over which the perplexity of both models is reported."""
     running_tokens: int = Field(default=1024, ge=64)
-    """Most tokens of each running text."""
+    """Largest number of tokens that are taken from each running text."""
     new_tokens: int = Field(default=64, ge=1)
-    """Tokens by which each prompt is continued, greedily."""
+    """Number of tokens that each model generates after a prompt, greedily."""
     batch_size: int = Field(default=36, ge=2)
-    """Prompts that are continued at once, by the original and by the bundle."""
+    """Number of prompts that original and bundle continue at once."""
     floor_batch_size: int = Field(default=12, ge=1, validate_default=True)
-    """Batch size of the second run of the original, with plain attention: the first against it is the noise floor."""
+    """Batch size of a second run of the original, with plain attention. The noise floor compares the two runs."""
 
     @field_validator("prompts", "running_text")
     @classmethod
@@ -37,5 +37,5 @@ class Exactness(Section):
     @classmethod
     def _the_floor_is_another_execution(cls, size: int, info: ValidationInfo) -> int:
         if size >= info.data.get("batch_size", size + 1):
-            raise ValueError("must be smaller than `batch_size`: the floor is another execution")
+            raise ValueError("must be smaller than `batch_size`, so that the noise floor is from another execution")
         return size

@@ -1,7 +1,7 @@
 """The release config: one frozen model of everything that a YAML file may say, with its defaults and limits.
 
-Every section forbids unknown keys. `config_file.read` turns a YAML file into a `ReleaseConfig` or into a list of
-errors with their lines; the descriptions below are what `taylor-release schema` and the documentation show.
+Every section forbids unknown keys. `config_file/read` turns a YAML file into a `ReleaseConfig` or into a list of errors
+with their lines. `taylor-release schema` and the documentation show the descriptions below.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _VERSION = r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
 
 
 class ReleaseConfig(Section):
-    """One release: a model, a version, and everything that decides what is made of it."""
+    """One release: a model, a version, and everything that decides what the release makes of the model."""
 
     model_config = ConfigDict(title="Release config")
 
@@ -43,9 +43,9 @@ class ReleaseConfig(Section):
     publish: Publish
     execution: Execution = Execution()
     device: str = Field(default="auto", pattern=DEVICE)
-    """`auto` takes a GPU where there is one."""
+    """`cpu`, `cuda` or `cuda:N`. `auto` takes a GPU if there is one."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
-    """Seed of everything that draws random numbers (prompts of the latency measurement, bootstrap)."""
+    """Seed of all random numbers (prompts of the latency measurement, bootstrap)."""
 
     @field_validator("name")
     @classmethod
@@ -61,7 +61,7 @@ class ReleaseConfig(Section):
         seen = calibration.texts if calibration else ()
         for text in (*exactness.prompts, *exactness.running_text):
             if any(text.may_be(other) for other in seen):
-                raise ValueError(f"text `{text.name}` is also a calibration text; held-out text must be another")
+                raise ValueError(f"text `{text.name}` is also a calibration text; hold out another text")
         return exactness
 
     @field_validator("audit")
@@ -75,8 +75,8 @@ class ReleaseConfig(Section):
 
 
 def public_texts(config: ReleaseConfig) -> list[str]:
-    """What a config means to publish, for `require_no_leak`: repositories, the contact, and who signs."""
+    """The texts that a config means to publish, for `require_no_leak`: repositories, the contact, and who signs."""
     source = config.source.repo_id if isinstance(config.source, HubSource) else None
-    signs = config.publish.signing.identity if config.publish.signing else None
-    texts = (config.card.contact, config.card.base_model, config.publish.repo_id, source, signs)
+    signer = config.publish.signing.identity if config.publish.signing else None
+    texts = (config.card.contact, config.card.base_model, config.publish.repo_id, source, signer)
     return [text for text in texts if text]

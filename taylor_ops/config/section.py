@@ -12,7 +12,7 @@ REPO_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 def beside_the_config(path: Path, info: ValidationInfo) -> Path:
-    """A path as the config file's folder sees it."""
+    """The path from the folder of the config file, which the validation context gives. An absolute path stays."""
     folder = (info.context or {}).get("folder")
     return path if path.is_absolute() or folder is None else Path(folder) / path
 
@@ -23,7 +23,7 @@ LocalPath = Annotated[Path, AfterValidator(beside_the_config)]
 class Section(BaseModel):
     """A part of the config: immutable, and strict about its keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
 
 
 DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"

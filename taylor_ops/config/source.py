@@ -11,10 +11,10 @@ from taylor_ops.config.section import COMMIT, REPO_ID, LocalPath, Section, besid
 
 
 class ModelSource(Section):
-    """What every kind of source has."""
+    """The keys that every kind of source has."""
 
     recognise_architecture: bool = False
-    """Accept an architecture that is not known by name where its MLPs look like those of one that is."""
+    """Accept an architecture that is not known by name, if its MLPs look like the MLPs of a known one."""
 
 
 class HubSource(ModelSource):
@@ -32,17 +32,17 @@ class FolderSource(ModelSource):
 
     kind: Literal["folder"]
     path: LocalPath
-    """The folder; a relative path is taken from the config file's folder."""
+    """The folder, relative to the folder of the config file."""
 
 
 class GgufSource(ModelSource):
-    """A GGUF file, of a path or an installed Python package. As float32 all of it has to fit into memory at once."""
+    """A GGUF file, at a path or in an installed Python package. As float32, all of it must fit into memory at once."""
 
     kind: Literal["gguf"]
     file: Path
-    """The file: a path beside the config, or a name inside `package`."""
+    """Path of the file, relative to the folder of the config file, or its name inside `package`."""
     package: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    """An installed Python package that carries the file."""
+    """An installed Python package that contains the file."""
 
     @model_validator(mode="after")
     def _resolve_the_path(self, info: ValidationInfo) -> GgufSource:

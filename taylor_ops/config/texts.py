@@ -1,4 +1,4 @@
-"""Where texts and prompts come from, and the section `calibration`, which lists the texts that are captured."""
+"""Where texts and prompts come from, and the section `calibration`: the text over which ranges are captured."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from taylor_ops.config.section import COMMIT, REPO_ID, LocalPath, Section
 
 
 def parts_of(template: str) -> list[tuple[str, str | None]]:
-    """The template as pairs of a text and the column that follows it; None where only text is left.
+    """The template as pairs of a text and the column that follows it, or None after the last column.
 
-    Raises `ValueError` with the reason where the braces hold anything but the name of a column. `str.format` would
-    take attributes and formats of Python values there, which neither belong into a data set nor are safe to follow.
+    Braces may hold the name of a column and nothing else. `str.format` would also take attributes and formats of Python
+    values, which do not belong into a data set and are not safe to follow.
+
+    Raises:
+        ValueError: The template has no column, or braces that hold something else. The message says what.
     """
     try:
         parsed = list(Formatter().parse(template))
@@ -40,17 +43,19 @@ def columns_of(template: str) -> list[str]:
 
 
 def filled(template: str, values: Mapping[str, Any]) -> str:
-    """The template with the values of one record in it; a list gives one line an item.
+    """The template with the values of one record. Each item of a list becomes a line.
 
-    Raises `KeyError` with a column that the record has not, and `ValueError` on a value that is no text.
+    Raises:
+        KeyError: The record has no such column.
+        ValueError: A value is not a text, a number or a list of them.
     """
     parts = parts_of(template)
-    return "".join(text + ("" if column is None else _worded(values[column], column)) for text, column in parts)
+    return "".join(text + ("" if column is None else _text_of(values[column], column)) for text, column in parts)
 
 
-def _worded(value: Any, column: str) -> str:
+def _text_of(value: Any, column: str) -> str:
     if isinstance(value, list) and not any(isinstance(item, list) for item in value):
-        return "\n".join(_worded(item, column) for item in value)
+        return "\n".join(_text_of(item, column) for item in value)
     if isinstance(value, str | int | float):
         return str(value)
     raise ValueError(f"`{column}` holds {type(value).__name__}; a template takes text, numbers and lists of them")
@@ -65,11 +70,12 @@ class DatasetSource(Section):
     name: str | None = Field(default=None, pattern=REPO_ID)
     """Owner and name on the Hub, such as `openai/gsm8k`."""
     folder: LocalPath | None = Field(default=None, validate_default=True)
-    """In place of `name`: a folder of data files, or one that `save_to_disk` wrote; relative to the config file's."""
+    """In place of `name`: a folder of data files, or a folder that `save_to_disk` wrote, relative to the folder of the
+    config file."""
     config: str | None = Field(default=None, min_length=1)
-    """Which of its configurations (subsets), where the data set has more than one."""
+    """Configuration (subset) of the data set, if it has more than one."""
     split: str = Field(pattern=r"^\w+(\.\w+)*$")
-    """Name of one split, whole: `seed` and `limit` of the text take a part of it."""
+    """Name of one whole split. To take a part of it, set `seed` and `limit` of the text."""
     revision: str | None = Field(default=None, pattern=COMMIT, validate_default=True)
     """The commit of a Hub data set as 40 hexadecimal digits: a branch or a tag can move, a commit cannot."""
 
@@ -86,7 +92,7 @@ class DatasetSource(Section):
         if "folder" in info.data and info.data.get("name") is not None and revision is None:
             raise ValueError("is required with `name`: the commit as 40 hexadecimal digits, because a branch can move")
         if info.data.get("folder") is not None and revision is not None:
-            raise ValueError("belongs to a data set of the Hub; a folder has no commit")
+            raise ValueError("belongs to a data set on the Hub; a folder has no commit")
         return revision
 
 
@@ -94,26 +100,26 @@ class TextSource(Section):
     """Where texts or prompts come from: the project's own, a file, or a data set."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
-    """What reports call it."""
+    """Name of the text in reports."""
     builtin: Literal["calibration", "held_out", "running_text"] | None = None
     """One of the texts that the project ships."""
     file: LocalPath | None = None
-    """A `.jsonl` file (one object a line), a `.parquet` file (one row a text) or a `.txt` file (one text); relative to
-    the config file's folder."""
+    """A `.jsonl` file (one object per line), a `.parquet` file (one text per row) or a `.txt` file (one text), relative
+    to the folder of the config file."""
     dataset: DatasetSource | None = Field(default=None, validate_default=True)
-    """What the library `datasets` reads, from the Hub or from a folder."""
+    """A data set that the library `datasets` reads, from the Hub or from a folder."""
     column: str | None = Field(default=None, min_length=1)
-    """The field or column that holds the text, or the turns of a chat. Where none is named it is the first of
-    `messages`, `prompt` and `text` that a record has."""
+    """The field or column that holds the text or the turns of a chat. Without this key, it is the first of `messages`,
+    `prompt` and `text` that a record has."""
     template: str | None = None
-    """In place of `column`: text with columns in braces, such as `Question: {question}`. A list gives one line an item;
-    `{{` and `}}` are braces."""
+    """In place of `column`: text with columns in braces, such as `Question: {question}`. Each item of a list becomes a
+    line. Write `{{` and `}}` for braces."""
     chat_template: bool = False
     """Put each text into one user turn of the model's chat template."""
     limit: int | None = Field(default=None, ge=1)
-    """Take only so many, from the start."""
+    """Take only this many texts, from the start."""
     seed: int | None = Field(default=None, ge=0, le=2**32 - 1)
-    """Shuffle the records with this seed before `limit` is taken; without it they keep their order."""
+    """Shuffle the records with this seed before `limit` applies. Without it, they keep their order."""
 
     @field_validator("file")
     @classmethod
@@ -141,23 +147,27 @@ class TextSource(Section):
         return template
 
     def may_be(self, other: TextSource) -> bool:
-        """Whether both may hold the same text. Another column, template, number, seed or commit makes no other text."""
+        """Whether both may hold the same text. Another column, template, limit, seed or commit makes no other text."""
         if self.dataset is None or other.dataset is None:
             return (self.builtin, self.file, self.dataset) == (other.builtin, other.file, other.dataset)
-        one, two = self.dataset, other.dataset
-        # The Hub takes names without regard to case, and a configuration that is not named may be any.
-        same_name = (one.name or "").lower() == (two.name or "").lower() and one.folder == two.folder
-        return same_name and one.split == two.split and (one.config == two.config or None in (one.config, two.config))
+        ours, theirs = self.dataset, other.dataset
+        # The Hub ignores case in names, and a data set without a named configuration may use any.
+        same_place = (ours.name or "").lower() == (theirs.name or "").lower() and ours.folder == theirs.folder
+        same_config = ours.config == theirs.config or None in (ours.config, theirs.config)
+        return same_place and ours.split == theirs.split and same_config
 
 
 class Calibration(Section):
-    """The text over which the range of every MLP pre-activation is captured."""
+    """The text over which ranges are captured: the range of every MLP pre-activation.
+
+    The stage `capture` reads this section. The stage `calibrate` reads the section `latency`.
+    """
 
     texts: tuple[TextSource, ...] = Field(default=(TextSource(name="project", builtin="calibration"),), min_length=1)
-    """Texts that are run through the model, in this order, until there are `tokens`."""
+    """Texts that run through the model in this order, until `tokens` is reached."""
     tokens: int = Field(default=16_384, ge=256)
-    """How many tokens to run through the model."""
+    """Number of tokens that run through the model."""
     sequence_tokens: int = Field(default=512, ge=16, le=131_072)
-    """Length of the sequences that the text is cut into."""
+    """Length of the sequences into which the text is cut, in tokens."""
     batch_size: int = Field(default=4, ge=1)
-    """How many sequences are run at once."""
+    """Number of sequences that run at once."""

@@ -16,11 +16,13 @@ CONFIGS = Path("release_configs")
 
 
 def changed_configs(since: str, folder: Path = CONFIGS) -> list[Path]:
-    """The YAML files directly in `folder`, sorted, that are new or have other bytes than at the commit `since`.
+    """The YAML files directly in `folder`, sorted, that are new or changed since the commit `since`.
 
-    Compared is the commit where the history of `since` and of the working copy part, so that what others did on the
-    branch of `since` meanwhile is no change. A removed file releases nothing. Raises `BadInput` where git does not know
-    `since` or the folder is in no repository.
+    A file is changed if its bytes differ from the commit at which the history of the working copy left the history of
+    `since`. What others did on the branch of `since` after that is no change. A removed file releases nothing.
+
+    Raises:
+        BadInput: The folder does not exist or is in no repository, or git does not know `since`.
     """
     if not folder.is_dir():
         raise BadInput(f"the folder {folder} does not exist", "run this in the repository, or correct `--configs`")
@@ -32,7 +34,7 @@ def changed_configs(since: str, folder: Path = CONFIGS) -> list[Path]:
 
 
 def release_preview(configs: Sequence[Path]) -> str:
-    """What these configs would release, in Markdown, ready to be a comment; raises `ConfigErrors` for a broken one."""
+    """What these configs would release, as Markdown for a comment. Raises `ConfigErrors` if a config has errors."""
     if not configs:
         return "No release config is changed: a merge releases nothing.\n"
     releases = [read(path).config for path in configs]
@@ -63,16 +65,16 @@ def _origin(source: Source) -> str:
 
 
 def _destination(config: ReleaseConfig) -> str:
-    asked = ", after approval" if config.publish.approval else ""
-    return f"{config.publish.repo_id} ({config.publish.target}){asked}"
+    condition = ", after approval" if config.publish.approval else ""
+    return f"{config.publish.repo_id} ({config.publish.target}){condition}"
 
 
 def _git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines()
+        messages = done.stderr.strip().splitlines()
         raise BadInput(
-            f"git {' '.join(arguments)}: {said[-1] if said else 'no such commit'}",
+            f"git {' '.join(arguments)}: {messages[-1] if messages else 'no such commit'}",
             "name a commit of this repository and fetch its history (`fetch-depth: 0` in a workflow)",
         )
     return done.stdout

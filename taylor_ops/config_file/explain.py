@@ -1,4 +1,4 @@
-"""Validation errors in words: what is wrong at which line, and what to write instead."""
+"""Validation errors in words: what is wrong, at which line, and what to write instead."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ from taylor_ops.config_file.yaml_lines import Entry, Problem, quoted
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an error stands: `entry` is None where the file has nothing there; `around` is the schema one level up."""
+    """Where an error stands.
+
+    Attributes:
+        line: Line of the entry, or of the nearest entry above it that the file has. None in an override.
+        keys: The keys from the top of the config down to here.
+        entry: The entry, or None if the file has none.
+        schema: What the schema allows here.
+        around: What the schema allows one level up.
+    """
 
     line: int | None
     keys: tuple[str, ...]
@@ -26,11 +34,12 @@ class _Place:
 
 
 def explained(error: ValidationError, root: Entry) -> Iterator[Problem]:
-    found = error.errors(include_url=False, include_input=False)
-    holders = {one["loc"][:depth] for one in found for depth in range(len(one["loc"]))}
-    for one in found:
-        kind, location, context = one["type"], one["loc"], one.get("ctx", {})
-        # A list whose item is wrong is also called too short: the error inside it is the one to correct.
+    """The problems of a config that pydantic rejected, placed in the entries of its file."""
+    details = error.errors(include_url=False, include_input=False)
+    holders = {detail["loc"][:depth] for detail in details for depth in range(len(detail["loc"]))}
+    for detail in details:
+        kind, location, context = detail["type"], detail["loc"], detail.get("ctx", {})
+        # If an item of a list is wrong, pydantic also calls the list too short. Only the item needs a correction.
         if kind == "too_short" and location in holders:
             continue
         if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -41,18 +50,18 @@ def explained(error: ValidationError, root: Entry) -> Iterator[Problem]:
 
 
 def _place_of(root: Entry, location: tuple[int | str, ...]) -> _Place | None:
-    """The place of a pydantic location, or None where the file is already known to be broken."""
+    """The place of a pydantic location, or None if the file is already known to be broken there."""
     place = _Place(root.line, (), root, schema(), {})
     for part in map(str, location):
-        here = resolved(place.schema)
-        kinds = here.get("discriminator", {}).get("mapping", {})
+        around = resolved(place.schema)
+        kinds = around.get("discriminator", {}).get("mapping", {})
         if part in kinds:
-            # pydantic puts the chosen kind into the location, where the file has no key
+            # pydantic puts the chosen kind into the location, although the file has no key for it.
             place = replace(place, schema={"$ref": kinds[part]})
             continue
         entry = place.entry.below(part) if place.entry else None
         line = entry.line if entry else place.line
-        place = _Place(line, (*place.keys, part), entry, schema_below(here, part), here)
+        place = _Place(line, (*place.keys, part), entry, schema_below(around, part), around)
         if entry is not None and entry.broken:
             return None
     return place
@@ -62,11 +71,11 @@ def _message(kind: str, context: Mapping[str, Any], place: _Place) -> str:
     if "error" in context:
         return str(context["error"])
     if kind == "extra_forbidden":
-        known = list(place.around.get("properties", {}))
-        near = difflib.get_close_matches(place.keys[-1], known, n=1)
+        allowed_keys = list(place.around.get("properties", {}))
+        near = difflib.get_close_matches(place.keys[-1], allowed_keys, n=1)
         if near:
             return f"unknown key; did you mean {listed(near)}?"
-        return f"unknown key; the keys here are {listed(known, 'and')}"
+        return f"unknown key; the keys here are {listed(allowed_keys, 'and')}"
     allowed = allowed_values(place.schema)
     description = place.schema.get("description", "").rstrip(".")
     if description and "pattern" in resolved(place.schema):
@@ -77,21 +86,22 @@ def _message(kind: str, context: Mapping[str, Any], place: _Place) -> str:
 
 
 def _advice(place: _Place) -> str:
-    """How to write the value where YAML read another type than was meant."""
+    """How to write the value, if YAML may have read another type than was meant."""
     assert place.entry is not None
     value, written = place.entry.value, place.entry.written
     options = [dereferenced(option) for option in place.schema.get("anyOf", [place.schema])]
-    wanted = {option.get("type", "string") for option in options}
-    if isinstance(value, bool | int | float) and "string" in wanted:
+    types = {option.get("type", "string") for option in options}
+    if isinstance(value, bool | int | float) and "string" in types:
         return f'; put it in quotes: "{written}"'
-    if isinstance(value, str) and wanted & {"integer", "number"} and re.fullmatch(r"[-+]?[0-9.]+", written):
+    if isinstance(value, str) and types & {"integer", "number"} and re.fullmatch(r"[-+]?[0-9.]+", written):
         return "; take the quotes away"
-    if isinstance(value, str) and "array" in wanted:
+    if isinstance(value, str) and "array" in types:
         return "; write each item on a line of its own after a dash, or in [ ]"
     return ""
 
 
 def shown(entry: Entry) -> str:
+    """The value of an entry in words that follow "is"."""
     match entry.value:
         case None:
             return "empty"

@@ -1,8 +1,7 @@
-"""Reads a YAML release config with its overrides, or says everything that is wrong with it, each error with its line.
+"""Reads a YAML release config with its overrides, or reports everything that is wrong with it, with lines.
 
-`read(path)` gives a `LoadedConfig` or raises `ConfigErrors`. Structure is judged by `yaml_entries`, values by
-`ReleaseConfig`; what is allowed at a place is worded from the JSON Schema of the model, so that limits stand in one
-place only.
+`read(path)` gives a `LoadedConfig` or raises `ConfigErrors`. `yaml_lines` judges the structure and `ReleaseConfig` the
+values. Error messages take what is allowed from the JSON Schema of the model, so that limits stand in one place only.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ _MAX_BYTES = 1_000_000
 
 
 class ConfigErrors(BadInput):
-    """Everything that is wrong with a config: `lines` holds one `file:line: key.path: problem` each."""
+    """Everything that is wrong with a config. `lines` holds one `file:line: key.path: problem` for each error."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines), "correct these; `taylor-release schema` lists every key and its limits")
         self.lines = lines
-        self.args = (lines,)  # an exception is unpickled from its arguments
+        self.args = (lines,)  # pickle makes an exception anew from its arguments
 
     def __str__(self) -> str:
         return self.cause
@@ -40,9 +39,13 @@ class ConfigErrors(BadInput):
 
 @dataclass(frozen=True)
 class LoadedConfig:
-    """A valid config and what it was read from.
+    """A valid config and the file that it was read from.
 
-    `document` is the mapping of the file after overrides, relative paths untouched; `text` is the file verbatim.
+    Attributes:
+        config: The validated config.
+        document: The mapping of the file after overrides, with relative paths untouched.
+        text: The file verbatim.
+        path: Path of the file.
     """
 
     config: ReleaseConfig
@@ -57,9 +60,14 @@ class LoadedConfig:
 
 
 def read(path: Path, overrides: Mapping[str, str] = {}) -> LoadedConfig:
-    """Read and validate the config at `path`, with `overrides` (dotted key to YAML value) put over it.
+    """Read and validate the config at `path`.
 
-    Raises `ConfigErrors` with every error of the file and of the overrides, in the order of their lines.
+    Args:
+        path: Path of the YAML file.
+        overrides: Values, as YAML text, that replace those of the file, by dotted key.
+
+    Raises:
+        ConfigErrors: With every error of the file and of the overrides, in the order of their lines.
     """
     text = _text_of(path)
     root, problems = parsed(text)
@@ -72,7 +80,7 @@ def read(path: Path, overrides: Mapping[str, str] = {}) -> LoadedConfig:
         problems += _override(root, key, value)
     document = root.plain()
     try:
-        # JSON is the form in which pydantic is strict about types and still takes lists and paths as YAML has them.
+        # From JSON, pydantic is strict about types and still takes lists and paths as YAML has them.
         config = ReleaseConfig.model_validate_json(json.dumps(document), strict=True, context={"folder": path.parent})
     except ValidationError as error:
         problems += explained(error, root)
@@ -101,27 +109,27 @@ def _text_of(path: Path) -> str:
 
 
 def _override(root: Entry, key: str, text: str) -> list[Problem]:
-    """Put a value at a dotted key, making the sections on the way, and return what is wrong with it."""
+    """Put a value at a dotted key, make the sections on the way, and return the problems."""
     keys = tuple(key.split("."))
     new, problems = parsed(text, keys, in_file=False)
-    target, schema_here = root, schema()
+    target, allowed = root, schema()
     for part in keys:
-        schema_here = schema_below(schema_here, part)
+        allowed = schema_below(allowed, part)
         if isinstance(target.value, dict) and part not in target.value:
-            target.value[part] = _implied(schema_here)
+            target.value[part] = _implied(allowed)
         inner = target.below(part)
         if inner is None:
             if not target.broken:
                 problems.append(Problem(None, keys, f"there is no {quoted(part)} here: {_reason(target)}"))
             return problems
         target = inner
-    vars(target).update(vars(new))  # in place, whether a section or a list holds it
+    vars(target).update(vars(new))  # changed in place, because a section or a list may hold it
     return problems
 
 
-def _implied(schema_here: Schema) -> Entry:
-    """What an override descends into where the file says nothing: the default list, or an empty section."""
-    default = schema_here.get("default")
+def _implied(allowed: Schema) -> Entry:
+    """The entry that an override descends into if the file has none: the default list, or an empty section."""
+    default = allowed.get("default")
     entry, _ = parsed(json.dumps(default if isinstance(default, list) else {}), in_file=False)
     return entry
 
@@ -130,9 +138,3 @@ def _reason(target: Entry) -> str:
     if isinstance(target.value, list):
         return f"this is a list of {len(target.value)}, counted from 0"
     return f"this is {shown(target)}, not a section"
-
-
-# Wording -------------------------------------------------------------------------------------------------------------
-
-
-# The schema ----------------------------------------------------------------------------------------------------------

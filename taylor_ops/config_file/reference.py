@@ -1,4 +1,4 @@
-"""The release config from A to Z, in Markdown, written from its schema: every section, every key, its limits."""
+"""Writes the reference of the release config in Markdown from its schema: every section and key, with limits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from taylor_ops.presentation.wording import markdown_table
 _BEGINNING = """\
 # The release config, from A to Z
 
-<!-- Written by `taylor-release schema --markdown`: change the descriptions in taylor_ops/, then write it again. -->
+<!-- `taylor-release schema --markdown` writes this file from the descriptions in taylor_ops/config: change those. -->
 
-One YAML file is one release. These keys are the least that it says; all others have defaults:
+One YAML file is one release. It needs these keys. All others have defaults:
 
 ```yaml
 name: my-model-taylor
@@ -25,15 +25,17 @@ card: {license: apache-2.0}
 publish: {repo_id: my-org/my-model-taylor}
 ```
 
-An unknown key is an error. Relative paths are taken from the folder of the config file. `taylor-release check FILE...`
-tells every mistake with its line, and editors complete and check keys by the schema that the first lines of the files
-in `release_configs/` name. Any key can have another value for one run: `--set latency.target_slowdown=4` on the command
-line, `-p 'overrides={"latency": {"target_slowdown": 4}}'` with `prefect deployment run`.
+An unknown key is an error. Relative paths start at the folder of the config file. `taylor-release check FILE...`
+reports every mistake with its line. Editors complete and check keys with the JSON Schema that the second line of each
+file in `release_configs/` names.
+
+Any key can have another value for one run. Write `--set latency.target_slowdown=4` on the command line, or
+`-p 'overrides={"latency": {"target_slowdown": 4}}'` with `prefect deployment run`.
 """
 
 
 def reference() -> str:
-    """The whole text: the keys at the top, then a part for each section in the order in which the config has them."""
+    """The text of the reference: the keys at the top, then each section in the order of the config."""
     places = _places(schema(), "", {})
     parts = [f"{_BEGINNING}\n## At the top\n\n{_keys(schema(), places)}"]
     for name, place in places.items():
@@ -42,19 +44,19 @@ def reference() -> str:
     return "".join(parts)
 
 
-def _places(section: Schema, path: str, found: dict[str, str]) -> dict[str, str]:
-    """Names of all sections below one, each with the place at which the config first has it."""
+def _places(section: Schema, path: str, places: dict[str, str]) -> dict[str, str]:
+    """The names of all sections below `section`, each with the place at which the config first has it."""
     for key, value in section["properties"].items():
         for name, kind in _sections_in(value):
-            if name not in found:
+            if name not in places:
                 place = f"{path}.{key}".strip(".")
-                found[name] = f"{place}, kind {kind}" if kind else place
-                _places(_defined(name), place, found)
-    return found
+                places[name] = f"{place}, kind {kind}" if kind else place
+                _places(_defined(name), place, places)
+    return places
 
 
 def _sections_in(value: Schema) -> Iterator[tuple[str, str]]:
-    """The sections that a value may be or list, by name, and the kind of each where there are several."""
+    """The names of the sections that a value may be or list. If it chooses between kinds, each with its kind."""
     if "discriminator" in value:
         for kind, target in value["discriminator"]["mapping"].items():
             yield target.rpartition("/")[2], kind
@@ -77,7 +79,7 @@ def _keys(section: Schema, places: dict[str, str]) -> str:
 def _value(value: Schema, places: dict[str, str]) -> str:
     links = [f"[`{places[name]}`](#{_anchor(places[name])})" for name, _ in _sections_in(value)]
     if not links:
-        # A pattern says less than the description beside it.
+        # A pattern tells a reader less than the description beside it.
         return re.sub(r" that matches \S+", "", allowed_values(value))
     listed = any("items" in option for option in value.get("anyOf", [value]))
     return ("a list, each as " if listed else "") + " or ".join(links)
@@ -85,20 +87,20 @@ def _value(value: Schema, places: dict[str, str]) -> str:
 
 def _default(value: Schema) -> str:
     default = value.get("default")
-    return "" if default is None or isinstance(default, dict) else f"`{json.dumps(_said(default))}`"
+    return "" if default is None or isinstance(default, dict) else f"`{json.dumps(_shortened(default))}`"
 
 
-def _said(default: Any) -> Any:
-    """A default without the keys by which it says nothing."""
+def _shortened(default: Any) -> Any:
+    """A default without the keys of its sections that are off or not set."""
     if isinstance(default, list):
-        return [_said(item) for item in default]
+        return [_shortened(item) for item in default]
     if isinstance(default, dict):
         return {key: item for key, item in default.items() if item not in (None, False)}
     return default
 
 
 def _about(value: Schema) -> str:
-    """What the schema says of a key, or else of the one section that it takes."""
+    """The description of a key, or else of the only section that it takes."""
     sections = [_defined(name) for name, _ in _sections_in(value)]
     return _text(value) or (_text(sections[0]) if len(sections) == 1 else "")
 
@@ -108,8 +110,8 @@ def _text(part: Schema) -> str:
 
 
 def _defined(name: str) -> Schema:
-    found: Schema = schema()["$defs"][name]
-    return found
+    section: Schema = schema()["$defs"][name]
+    return section
 
 
 def _anchor(heading: str) -> str:

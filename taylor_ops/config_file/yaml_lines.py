@@ -1,7 +1,7 @@
 """Reads YAML text into plain values that know the line of their key, and reports every mistake in its structure.
 
-Safe for any text: no tag makes an object, no alias is followed, and nesting is bounded. What a value should be is
-not judged here.
+It is safe for any text: no tag makes an object, no alias is followed, and nesting is bounded. It does not judge what a
+value should be.
 """
 
 from __future__ import annotations
@@ -19,36 +19,40 @@ _MAX_DEPTH = 32
 _ALIAS = "alias"
 _TAG = "tag:yaml.org,2002:"
 _DIGITS = r"[0-9]+(_[0-9]+)*"
-# No JSON and no path can carry these, and a terminal may obey them.
+# JSON and paths cannot contain these characters, and a terminal may obey them.
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass
 class Entry:
-    """A value, the line of its key or list item (None: from no file), and the text it stands as.
+    """A value and where it stands.
 
-    `value` is a scalar, or a list or dict of entries.
+    Attributes:
+        value: A scalar, or a list or dict of entries.
+        line: Line of its key or list item. None if it stands in an override.
+        written: The text of a scalar as it is written.
+        broken: Whether its problem is reported already, so that nothing that follows from it is.
     """
 
     value: Any
     line: int | None
     written: str = ""
-    broken: bool = False  # its problem is known, so what follows from it is not to be reported
+    broken: bool = False
 
     def below(self, key: str) -> Entry | None:
-        """The entry at a key, or at an index written as text."""
+        """The entry at a key, or at an index written as text. None if there is no such entry."""
         if isinstance(self.value, dict):
-            found: Entry | None = self.value.get(key)
-            return found
+            entry: Entry | None = self.value.get(key)
+            return entry
         if isinstance(self.value, list) and key.isdecimal() and int(key) < len(self.value):
             item: Entry = self.value[int(key)]
             return item
         return None
 
     def plain(self) -> Any:
-        """The value without lines, as JSON can carry it."""
+        """The value without lines, as JSON can hold it."""
         if self.broken:
-            return {"": None}  # valid nowhere, so no validator concludes anything from a value that is not known
+            return {"": None}  # valid nowhere, so that no validator concludes anything from it
         if isinstance(self.value, dict):
             return {key: inner.plain() for key, inner in self.value.items()}
         if isinstance(self.value, list):
@@ -58,22 +62,32 @@ class Entry:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong at the place `keys`; the line is None where it stands in an override."""
+    """One mistake.
+
+    Attributes:
+        line: Line of the mistake. None if it stands in an override.
+        keys: The keys from the top of the config down to the mistake.
+        message: What is wrong, and what to write instead.
+    """
 
     line: int | None
     keys: tuple[str, ...]
     message: str
 
     def worded(self, path: Path) -> str:
+        """The problem in one line, for a config read from `path`."""
         place = "--set" if self.line is None else f"{path}:{self.line}:"
         key = f" {_dotted(self.keys)}:" if self.keys else ""
         return f"{place}{key} {self.message}"
 
 
 def parsed(text: str, keys: tuple[str, ...] = (), in_file: bool = True) -> tuple[Entry, list[Problem]]:
-    """The entry that a YAML text is, and everything that is wrong with its structure.
+    """The entry that a YAML text makes, and everything that is wrong with its structure.
 
-    `keys` is the place where it stands. With `in_file=False` entries and problems have no line.
+    Args:
+        text: The YAML text.
+        keys: The keys under which the text stands in the config.
+        in_file: Whether the text is a file. If not, entries and problems have no line.
     """
     walk = _NodeWalk(in_file)
     try:
@@ -86,7 +100,7 @@ def parsed(text: str, keys: tuple[str, ...] = (), in_file: bool = True) -> tuple
 
 
 def quoted(text: str) -> str:
-    """The text in quotes, cut where it is long, on one line whatever is in it."""
+    """The text in quotes, on one line. Of a long text, only the beginning."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
@@ -101,7 +115,7 @@ class _NotYaml(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with numbers as in YAML 1.2, neither dates nor base 60, aliases left as they stand."""
+    """The safe loader, but with numbers as in YAML 1.2, without dates and base 60, and with aliases not followed."""
 
     yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}  # type: ignore[misc]  # the stubs call it an instance's
     depth = 0
@@ -130,7 +144,7 @@ for _kind, _pattern, _first in (
 
 
 def _composed(text: str) -> yaml.Node | None:
-    """The root node of a YAML text, None where there is nothing or null in it. Raises `_NotYaml`."""
+    """The root node of a YAML text, or None if the text is empty or null. Raises `_NotYaml`."""
     try:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:
@@ -146,21 +160,21 @@ def _composed(text: str) -> yaml.Node | None:
         context = f"{error.context}{since}, " if error.context else ""
         raise _NotYaml(f"{context}{error.problem}", min(mark.line + 1, last_line)) from error
     except (ValueError, OverflowError) as error:
-        # PyYAML lets Python's own errors out for escapes and directives that no character or version has.
+        # For escapes without a character and directives without a version, PyYAML passes on Python's own errors.
         raise _NotYaml("an escape or directive is out of range", min(loader.get_mark().line + 1, last_line)) from error
     finally:
         loader.dispose()
 
 
 class _NodeWalk:
-    """Turns YAML nodes into entries and collects what is wrong with their structure."""
+    """Turns YAML nodes into entries and collects the problems of their structure."""
 
     def __init__(self, in_file: bool) -> None:
         self.in_file = in_file
         self.problems: list[Problem] = []
 
     def entry(self, node: yaml.Node, keys: tuple[str, ...], at: yaml.Node) -> Entry:
-        """The entry of `node`, which stands below `keys`; `at` is the node whose line is reported."""
+        """The entry of `node`, which stands at `keys`. Its line is the line of the node `at`."""
         line = self._line(at)
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return Entry(self._mapping(node, keys), line)
@@ -193,7 +207,7 @@ class _NodeWalk:
 
 
 def _scalar(node: yaml.Node) -> str | int | float | bool | None:
-    """The value of a scalar node. Raises `ValueError` with what is wrong with it."""
+    """The value of a scalar node. Raises `ValueError` with the problem."""
     text = node.value
     if node.tag == _ALIAS:
         raise ValueError(f"is the alias {quoted('*' + text)}; aliases are not supported, write the value out")

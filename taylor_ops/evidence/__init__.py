@@ -1,20 +1,18 @@
 """Stage `mark` and the command `trace`: mark the copy of a recipient, and find whose copy weights stem from.
 
-alignment     Which columns of the original's output weights a suspect's are: order, sign, scale and cuts undone.
-further_copy  A further recipient's copy of a bundle: its terms marked, card and manifest renewed, everything else
-              as it is.
-key           The owner's secret, and what is derived from it: nothing here is ever written down but the name of a
-              key.
-mark          The stage `mark`: the converted model as one recipient gets it, and how far that may move the output
-              of each MLP.
-marking       Mark a converted model: terms of a marked weight times 1 plus or minus the strength, by the signs of
-              the pattern.
-pattern       The pattern of a mark: which output weights carry it, and the sign of each, from key, model, version
-              and recipient.
-recipients    The file of recipients: who received a copy of which version, one a line.
-statistic     What a suspect says of each recipient, and how likely chance says as much of one who has nothing to
-              do with it.
-suspect       The weights of a suspect: a bundle, a dense model, or any safetensors file with some of its output
-              weights.
-trace         Trace a suspect: which recipients' marks are in its weights, each with the chance that it is none.
+alignment   Find which columns of the original's output weights a suspect has, in any order, sign and scale, whole
+            or cut.
+key         The owner's secret, and what is derived from it. Only the name of a key is ever written down.
+mark        The stage `mark`: write one recipient's copy of a converted model, and bound how far marks move each
+            MLP's output.
+marking     Mark a converted model: multiply the terms of marked weights by 1 plus or minus the strength, as the
+            pattern says.
+pattern     The pattern of a mark: which output weights carry it, and the sign of each, from key, model, version
+            and recipient.
+recipients  The file of recipients: who received a copy of which version, one on each line.
+statistic   How strongly a suspect points to each recipient, and how likely chance does so for an uninvolved
+            recipient.
+suspect     The weights of a suspect: a bundle, a dense model, or any safetensors file with some of its output
+            weights.
+trace       Trace a suspect: find the recipients whose marks are in its weights, each with a p-value.
 """

@@ -1,4 +1,4 @@
-"""The owner's secret, and what is derived from it: nothing here is ever written down but the name of a key."""
+"""The owner's secret, and what is derived from it. Only the name of a key is ever written down."""
 
 from __future__ import annotations
 
@@ -23,38 +23,44 @@ class Key:
 
     @property
     def name(self) -> str:
-        """What the key is called in `release.json`: 16 hexadecimal digits that tell nothing of it."""
+        """The name of the key in `release.json`: 16 hexadecimal digits that reveal nothing of the key."""
         return self._mac("name").hex()[:_NAME_DIGITS]
 
     @property
     def text(self) -> str:
-        """The secret itself, for the gate that looks for it in a bundle; nobody else asks for it."""
+        """The secret itself. Only the gate that looks for it in a bundle needs it."""
         try:
             return self._secret.decode("utf-8")
         except UnicodeDecodeError:
-            # As the gate reads a file that is no text.
+            # The gate reads a file that is no text in the same way.
             return self._secret.decode("latin-1")
 
     def stream(self, length: int, *purpose: str) -> bytes:
-        """`length` bytes for one purpose: SHAKE-256 of the HMAC-SHA256 of its parts. The same on every machine."""
+        """`length` bytes for one purpose, the same on every machine: SHAKE-256 of the HMAC-SHA256 of its parts."""
         return hashlib.shake_256(self._mac(*purpose)).digest(length)
 
     def _mac(self, *purpose: str) -> bytes:
-        # Each part with its length: no two purposes are written alike.
+        # The length before each part keeps the messages of any two purposes apart.
         parts = [part.encode() for part in ("taylor-release evidence 1", *purpose)]
         message = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
         return hmac.digest(self._secret, message, "sha256")
 
 
 def read_key(place: str) -> Key:
-    """The key in a file or, where `place` is a name in capitals, in an environment variable.
+    """Read the key from a file or an environment variable. A line break at its end is no part of the key.
 
-    A line break at its end is no part of it. Raises `BadInput` where there is none, or one that could be guessed.
+    Args:
+        place: Path of the file, or name of the variable in capitals.
+
+    Raises:
+        BadInput: There is no key, or one so short that it could be guessed.
     """
     remedy = "make one with `openssl rand -hex 32`, and keep it: without it no copy is ever traced"
     if re.fullmatch(VARIABLE, place):
         if place not in os.environ:
-            raise BadInput(f"the environment variable {place}, which holds the key of the evidence, is not set", remedy)
+            raise BadInput(
+                f"the environment variable {place}, which should hold the key of the evidence, is not set", remedy
+            )
         secret = os.fsencode(os.environ[place])
     else:
         try:

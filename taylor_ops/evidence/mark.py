@@ -1,4 +1,4 @@
-"""The stage `mark`: the converted model as one recipient gets it, and how far that may move the output of each MLP."""
+"""The stage `mark`: write one recipient's copy of a converted model, and bound how far marks move each MLP's output."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from taylor_ops.series.bound import moved_by_chance
 from taylor_ops.series.ranges import LayerRange, read_ranges, widened
 from taylor_ops.storage.files import folder_that_appears_whole, require_free
 
-# Of all smooth activations the largest -phi, of silu.
+# Silu has the largest -phi of all smooth activations.
 _LOWEST = 0.279
 
 
 def copy_under(marking: Marking, version: str) -> Copy:
-    """The copy that a config asks for; `BadInput` where its key cannot be read."""
+    """The copy that a config asks for; `BadInput` if its key cannot be read."""
     return Copy(read_key(marking.key), marking.recipient, version, marking.strength)
 
 
@@ -39,9 +39,21 @@ def mark(
     folder: Path,
     progress: Progress,
 ) -> ConvertedModel:
-    """Write the model in `model`, of which `converted` is known, as `copy` into `folder`, whole or not at all.
+    """Write a converted model as one recipient's copy into `folder`, whole or not at all.
 
-    source, ranges_file, range_margin: what the a-priori bound of the mark is made from, see `marking_bound`.
+    Args:
+        source: Folder of the original. It, `ranges_file` and `range_margin` give the a-priori bound of the mark, see
+            `marking_bound`.
+        ranges_file: File of the captured ranges.
+        range_margin: By how much the ranges are widened.
+        converted: Record of the converted model.
+        model: Folder of the converted model.
+        copy: The copy to write.
+        folder: Receives the marked model.
+        progress: Receives the files done and their total.
+
+    Returns:
+        The record of the marked model.
     """
     require_free(folder, converted.bytes)
     with folder_that_appears_whole(folder, converted.bytes) as partial:
@@ -52,12 +64,12 @@ def mark(
         for mlp in original.mlps
     }
     layers = tuple(layer.model_copy(update={"marking": bounds[layer.path]}) for layer in converted.layers)
-    known = MarkedCopy(recipient=copy.recipient, key=copy.key.name, strength=copy.strength)
-    return converted.model_copy(update={"layers": layers, "mark": known})
+    marked_copy = MarkedCopy(recipient=copy.recipient, key=copy.key.name, strength=copy.strength)
+    return converted.model_copy(update={"layers": layers, "mark": marked_copy})
 
 
 def moved_norms(original: Original, mlp: Mlp, copy: Copy) -> Tensor:
-    """By how much, as an L2 norm, a mark moves the output weights of each neuron: [F] float64."""
+    """The L2 norm [F] float64 by which a mark moves the output weights of each neuron."""
     weights = original.weights(mlp)
     height, width = weights.down.shape
     pattern = layer_pattern(copy.key, name_of(original), mlp.path, (height, width))
@@ -67,10 +79,16 @@ def moved_norms(original: Original, mlp: Mlp, copy: Copy) -> Tensor:
 
 
 def marking_bound(activation: Activation, captured: LayerRange, margin: float, moved: Tensor) -> float:
-    """How far a mark moves the output of one MLP at most, as a fraction of its median norm.
+    """Bound how far a mark moves the output of one MLP, as a fraction of the median norm of this output.
 
-    moved: [F], of `moved_norms`. It holds for all but one in a billion inputs in the widened ranges: the signs of a
-    mark are independent, and neuron j adds at most moved_j |u_j| |phi(z_j)|.
+    The bound holds for all but one in a billion inputs in the widened ranges: the signs of a mark are independent, and
+    neuron j adds at most moved_j |u_j| |phi(z_j)|.
+
+    Args:
+        activation: The activation of the MLP.
+        captured: Its captured ranges.
+        margin: By how much to widen them.
+        moved: The norms [F] from `moved_norms`.
     """
     low, high, factor = widened(captured, margin)
     ends = torch.maximum(activation.value(low).abs(), activation.value(high).abs())

@@ -1,8 +1,8 @@
-"""Mark a converted model: terms of a marked weight times 1 plus or minus the strength, by the signs of the pattern.
+"""Mark a converted model: multiply the terms of marked weights by 1 plus or minus the strength, as the pattern says.
 
-All terms of a neuron are one column of the output weights, rescaled, so this is the model that conversion would have
-made of marked output weights, up to the last digit. Nothing but terms changes, and neither name, shape nor place of any
-tensor: files are rewritten row by row.
+All terms of a neuron are one column of the output weights, rescaled. So the result is the model that conversion would
+have made of marked output weights, up to the last digit. Only the values of terms change, and no name, shape or place
+of any tensor, so files are rewritten row by row.
 """
 
 from __future__ import annotations
@@ -36,7 +36,14 @@ _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Copy:
-    """One recipient's copy of one version: whose, under which key, and how far marked weights are moved, relative."""
+    """One recipient's copy of one version.
+
+    Attributes:
+        key: The key from which the mark follows.
+        recipient: Whose copy it is.
+        version: Of which version.
+        strength: How far marked weights move, relative to their size.
+    """
 
     key: Key
     recipient: str
@@ -44,7 +51,7 @@ class Copy:
     strength: float
 
     def identity(self) -> dict[str, str | float]:
-        """What tells it from others; of the key its name alone."""
+        """What distinguishes this copy from others. Of the key it has only the name."""
         return {
             "key": self.key.name,
             "recipient": self.recipient,
@@ -55,9 +62,13 @@ class Copy:
 
 @dataclass(frozen=True)
 class LayerMark:
-    """The marked weights of one MLP, neurons as they are placed in the model.
+    """The m marked weights of one MLP, row by row.
 
-    row, place: [m] int64, row by row. factor: [m] float32, by which each is multiplied. widths: as its layer has them.
+    Attributes:
+        row: Row of each weight, [m] int64.
+        place: Place of its neuron in the converted model, [m] int64.
+        factor: Factor by which its terms are multiplied, [m] float32.
+        widths: For each order n, how many neurons of the layer have a term of order n.
     """
 
     row: Tensor
@@ -66,11 +77,12 @@ class LayerMark:
     widths: list[int]
 
     def apply(self, terms: Tensor, first: int) -> None:
-        """Mark rows `first`, `first` + 1 ... of the terms [n, K] in place, neurons in clear too."""
+        """Mark rows `first`, `first` + 1 ... of the terms [n, K] in place, with the columns of unprotected neurons."""
         begin, end = torch.searchsorted(self.row, torch.tensor([first, first + len(terms)])).tolist()
         row, place, factor = self.row[begin:end] - first, self.place[begin:end], self.factor[begin:end]
         flat, starts = terms.view(-1), list(accumulate(self.widths, initial=0))
-        # A neuron has a term of each order that is as wide as its place, one in clear a single column behind them all.
+        # A protected neuron has a term of each order whose width is above its place. An unprotected neuron has a single
+        # column, behind all terms.
         protected = place < self.widths[0]
         narrower = torch.searchsorted(torch.tensor(self.widths[::-1]), place, right=True)
         columns = torch.where(protected, len(self.widths) - narrower, 1)
@@ -82,7 +94,7 @@ class LayerMark:
 
 
 class MarkedModel:
-    """A converted model as a copy has it, made file by file."""
+    """A converted model with the mark of one copy, made file by file."""
 
     def __init__(self, model: Path, copy: Copy) -> None:
         self._folder, self._copy, self._stored = model, copy, Checkpoint(model)
@@ -112,11 +124,11 @@ class MarkedModel:
         )
 
     def files(self) -> list[Path]:
-        """The files with tensors."""
+        """The safetensors files of the model, in the order of their names."""
         return sorted(self._folder.glob("*.safetensors"))
 
     def blocks(self, file: Path) -> Iterator[memoryview]:
-        """The bytes of one of them as the copy has it, a few megabytes at a time; each holds until the next is made."""
+        """Yield the bytes of one file of the copy, a few megabytes at a time. A block is valid until the next one."""
         header = read_header(file)
         with file.open("rb") as stream:
             yield memoryview(stream.read(header.end))
@@ -139,9 +151,9 @@ class MarkedModel:
 
     @on_one_thread
     def write(self, folder: Path, progress: Progress) -> dict[str, str]:
-        """Write the files with tensors into `folder`, link or copy all others; sha256 by name of what was written.
+        """Write the files with tensors into `folder`, and link or copy all others there.
 
-        Several files are at work at once, one on each core.
+        Several files are written at once, one on each core. Returns the sha256 of each written file by its name.
         """
 
         def write(file: Path) -> str:
@@ -163,9 +175,9 @@ class MarkedModel:
         return written
 
     def require_in(self, folder: Path) -> None:
-        """The integrity gate of a marked model: every byte is that of the unmarked one, or of its mark.
+        """The integrity gate of a marked model: check that every byte follows from the unmarked model and the mark.
 
-        Raises `GateRejected` naming the file.
+        Raises `GateRejected` with the name of a file that differs.
         """
         files, found = self.files(), sha256_of_tree(folder)
         expected = {other.name: sha256_of(other) for other in set(self._folder.iterdir()) - set(files)}

@@ -1,13 +1,15 @@
 """The pattern of a mark: which output weights carry it, and the sign of each, from key, model, version and recipient.
 
-One weight in 256 is marked. Which ones, a sign S and a bucket for each follow from key and model; the 65 536 signs C
-from key, model, version and recipient; a marked weight goes up or down by S C[bucket]. Whoever traces adds up a suspect
-once, however many recipients there are. Few weights are moved by much rather than all by little: under noise both are
-found equally well at equal cost, and a step that is larger than half of one of bfloat16 stays when weights are rounded
-to it, also those of an original that was stored in it.
+One weight in 256 is marked. Key and model determine which weights, and a sign S and a bucket for each of them. Key,
+model, version and recipient determine 65 536 signs C. A marked weight goes up or down by the sign S C[bucket]. A trace
+therefore adds up a suspect once, however many recipients there are.
 
-Neurons count in an order of their own, by the signs of their input weights, which no permutation and no data type
-changes.
+Few weights move by much, rather than all weights by little. Under noise, both are found equally well at equal cost. But
+a mark larger than half a step of bfloat16 survives when weights are rounded to bfloat16, even if the original was
+stored in it.
+
+The pattern has its own order of neurons, by the signs of their input weights. No permutation and no data type changes
+this order.
 """
 
 from __future__ import annotations
@@ -28,9 +30,13 @@ BUCKETS = 1 << 16
 
 @dataclass(frozen=True)
 class LayerPattern:
-    """What key and model give for the output weights [H, F] of one MLP, neurons in the order of `places`.
+    """The m marked weights among the output weights [H, F] of one MLP, row by row; they follow from key and model.
 
-    row, neuron: [m] int64, of each marked weight, row by row. sign: [m] int8, S. bucket: [m] uint16.
+    Attributes:
+        row: Row of each weight, [m] int64.
+        neuron: Its neuron in the order of `places`, [m] int64.
+        sign: Its sign S, [m] int8.
+        bucket: Its bucket, [m] uint16.
     """
 
     row: NDArray[np.int64]
@@ -63,7 +69,7 @@ def _signs(bits: NDArray[np.uint8]) -> NDArray[np.int8]:
 
 
 def places(gate: Tensor) -> Tensor:
-    """For every neuron of input weights `gate` [F, H] its place in the order of the pattern: [F] int64."""
+    """The place of every neuron of input weights `gate` [F, H] in the order of the pattern: [F] int64."""
     order = neurons_in_order(gate)
     result = torch.empty_like(order)
     result[order] = torch.arange(len(order))
@@ -77,7 +83,7 @@ def neurons_in_order(gate: Tensor) -> Tensor:
 
 
 def model_of(gate: Tensor) -> str:
-    """What a model is called in patterns, by the input weights [F, H] of its first MLP in any order of neurons."""
+    """The name of a model in patterns, from the input weights [F, H] of its first MLP in any order of neurons."""
     digest = hashlib.sha256()
     for row in sorted(_sign_rows(gate)):
         digest.update(row)
@@ -85,7 +91,7 @@ def model_of(gate: Tensor) -> str:
 
 
 def name_of(original: Original) -> str:
-    """What patterns call the model of an original: the same as its bundles are called."""
+    """The name of an original in patterns, which its bundles share."""
     return model_of(original.weights(min(original.mlps, key=lambda mlp: mlp.path)).gate)
 
 

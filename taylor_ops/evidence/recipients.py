@@ -1,4 +1,4 @@
-"""The file of recipients: who received a copy of which version, one a line."""
+"""The file of recipients: who received a copy of which version, one on each line."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ class Recipient(NamedTuple):
 
 
 def read_recipients(file: Path, version: str | None = None) -> list[Recipient]:
-    """`NAME VERSION` on each line, or `NAME` alone of a copy of `version`; empty lines and those with # are left out.
+    """Read a file with `NAME VERSION` on each line.
 
-    The same copy listed twice counts once. Raises `BadInput` naming the line.
+    Empty lines, and everything after a #, are ignored. A copy that is listed twice counts once.
+
+    Args:
+        file: The file to read.
+        version: Version of lines with a `NAME` alone. None to reject such lines.
+
+    Raises:
+        BadInput: The file cannot be read or names no recipient, or a line is wrong, which the error names.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file} cannot be read: {error}", "name a text file with one recipient a line") from error
+        raise BadInput(f"{file} cannot be read: {error}", "name a text file with one recipient on each line") from error
     found: dict[Recipient, None] = {}
     for number, line in enumerate(lines, start=1):
         words = line.partition("#")[0].split()
@@ -37,10 +44,10 @@ def read_recipients(file: Path, version: str | None = None) -> list[Recipient]:
             )
         if len(words) == 1 and version is None:
             raise BadInput(
-                f"{file}:{number}: `{words[0]}` has no version, of which the mark depends",
+                f"{file}:{number}: `{words[0]}` has no version, on which its mark depends",
                 "write NAME VERSION, or give --version for all lines without one",
             )
         found[Recipient(words[0], words[1] if len(words) == 2 else str(version))] = None
     if not found:
-        raise BadInput(f"{file} names no recipient", "write one a line: NAME VERSION")
+        raise BadInput(f"{file} names no recipient", "write one on each line: NAME VERSION")
     return list(found)

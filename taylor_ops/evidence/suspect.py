@@ -17,17 +17,24 @@ from taylor_ops.storage.files import read_json
 
 
 class Piece(NamedTuple):
-    """Columns of a suspect that are output weights of an MLP of the original."""
+    """Columns of a suspect that are output weights of one MLP of the original."""
 
     mlp: Mlp
     aligned: Aligned
 
 
 def pieces(weights: Path, original: Original) -> Iterator[Piece]:
-    """Everything in `weights`, a folder or a safetensors file, that stems from output weights of `original`.
+    """Yield everything in `weights` that stems from output weights of `original`.
 
-    One MLP is in memory at a time. Tensors are looked for by their names; where none has the name of output weights, by
-    what they hold. Raises `BadInput` for a place without safetensors.
+    One MLP is in memory at a time. Tensors are found by their names. If no name leads to output weights of the
+    original, tensors are found by their values.
+
+    Args:
+        weights: Folder or safetensors file.
+        original: The original.
+
+    Raises:
+        BadInput: `weights` has no safetensors.
     """
     stored, found = Checkpoint(weights), False
     of_bundle = weights.is_dir() and is_bundle(weights)
@@ -40,7 +47,7 @@ def pieces(weights: Path, original: Original) -> Iterator[Piece]:
 
 
 def _named(stored: Checkpoint, original: Original) -> Iterator[Piece]:
-    """Of a dense model whose tensors have the names of the original's."""
+    """The pieces of a dense model whose tensors have the same names as those of the original."""
     named = original.read_from(stored)
     for mlp in original.mlps:
         if named.has_output_weights(mlp):
@@ -50,7 +57,10 @@ def _named(stored: Checkpoint, original: Original) -> Iterator[Piece]:
 
 
 def _of_bundle(bundle: Path, original: Original) -> Iterator[Piece]:
-    """Of a bundle: terms of order 0 and 1, each times what makes it the bare column or zero, and columns in clear."""
+    """The pieces of a bundle: its unprotected columns, and the bare columns of protected neurons.
+
+    The carrier makes bare columns of the terms of order 0 and 1, as in the attack `collapse`.
+    """
     stored, stated = Checkpoint(bundle), read_json(bundle / "config.json")["taylor_mlp"]
     for mlp in original.mlps:
         name, widths = f"{mlp.path}.terms.weight", _widths(stored, mlp.path, stated)
@@ -60,14 +70,14 @@ def _of_bundle(bundle: Path, original: Original) -> Iterator[Piece]:
         leading = stored.columns(name, 0, 2 * protected).float()
         carrier = stored.tensor(f"{mlp.path}.carrier").float()
         bare = leading[:, :protected] * carrier[0] + leading[:, protected:] * carrier[1]
-        clear = stored.columns(name, sum(widths), stored.shape(name)[1]).float()
-        aligned = align(torch.cat([bare, clear], dim=1), original.output_weights(mlp))
+        unprotected = stored.columns(name, sum(widths), stored.shape(name)[1]).float()
+        aligned = align(torch.cat([bare, unprotected], dim=1), original.output_weights(mlp))
         if aligned is not None:
             yield Piece(mlp, aligned)
 
 
 def _widths(stored: Checkpoint, path: str, stated: Any) -> list[int]:
-    """The widths that a config states for an MLP, none where they cannot be those of its tensors."""
+    """The widths that a config states for an MLP, or none if they do not fit its tensors."""
     layers = stated.get("layers") if isinstance(stated, dict) else None
     widths = layers.get(path) if isinstance(layers, dict) else None
     needed = {f"{path}.terms.weight", f"{path}.carrier"}
@@ -81,7 +91,7 @@ def _widths(stored: Checkpoint, path: str, stated: Any) -> list[int]:
 
 
 def _unnamed(stored: Checkpoint, original: Original) -> Iterator[Piece]:
-    """Of tensors whose names say nothing: each matrix, or its transpose, beside the output weights of every MLP."""
+    """The pieces among tensors of any name: each matrix and its transpose is compared with the weights of every MLP."""
     matrices = [name for name in stored.names() if len(stored.shape(name)) == 2 and stored.dtype(name) is not None]
     for mlp in original.mlps:
         down = original.output_weights(mlp)

@@ -1,4 +1,4 @@
-"""Trace a suspect: which recipients' marks are in its weights, each with the chance that it is none."""
+"""Trace a suspect: find the recipients whose marks are in its weights, each with a p-value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ NAMED_BELOW = 1e-6
 
 
 class Accusation(Record):
-    """A recipient whose mark was found. log10_p: of the p-value, corrected for the number of recipients asked about."""
+    """A recipient whose mark was found.
+
+    Attributes:
+        recipient: Name of the recipient.
+        version: Version of the recipient's copy.
+        z: How strongly the suspect points to this copy, see `statistic`.
+        log10_p: Logarithm of the p-value, corrected for the number of copies asked about.
+    """
 
     recipient: str
     version: str
@@ -33,10 +40,16 @@ class Accusation(Record):
 
 
 class Traced(Record):
-    """What a suspect says. named: surest first, none where there is no evidence.
+    """The result of a trace.
 
-    weights of weights_total output weights of the original were found in it, in layers of layers_total MLPs.
-    candidates: copies that were asked about, by which p-values are corrected. nearest: the largest z of the others.
+    Attributes:
+        named: The recipients whose marks were found, surest first. Empty if there is no evidence.
+        candidates: Number of copies asked about, by which p-values are corrected.
+        nearest: Largest z of the recipients that are not named. None if all are named.
+        weights: Number of output weights of the original that were found in the suspect.
+        weights_total: Number of all output weights of the original.
+        layers: Number of MLPs of the original that were found in the suspect.
+        layers_total: Number of all MLPs of the original.
     """
 
     named: tuple[Accusation, ...]
@@ -49,7 +62,13 @@ class Traced(Record):
 
 
 class AddedUp:
-    """What was added up of one suspect: it can be asked about any recipient."""
+    """The sums over one suspect, from which any recipient can be judged.
+
+    Attributes:
+        total: The sum [65 536] of each bucket.
+        weights: Number of output weights of the original that were found.
+        layers: Paths of the MLPs that were found.
+    """
 
     def __init__(self, key: Key, original: Original) -> None:
         self._key, self._original = key, original
@@ -59,7 +78,7 @@ class AddedUp:
         self.layers: set[str] = set()
 
     def add(self, weights: Path, progress: Progress) -> None:
-        """Add up what is in a folder or a file."""
+        """Add the weights in a folder or file of the suspect."""
         for piece in pieces(weights, self._original):
             path, gate = piece.mlp.path, self._original.weights(piece.mlp).gate
             shape = (len(self._original.output_weights(piece.mlp)), len(gate))
@@ -73,19 +92,24 @@ class AddedUp:
         return deviation(self.total, code_of(self._key, self._model, recipient.version, recipient.name))
 
     def judged(self, recipients: Sequence[Recipient]) -> Traced:
-        """Who is named."""
-        found = [(recipient, self.deviation(recipient)) for recipient in recipients]
-        limit, asked = math.log(NAMED_BELOW), len(recipients)
+        """Name the recipients whose corrected p-value is small enough."""
+        deviations = [(recipient, self.deviation(recipient)) for recipient in recipients]
+        limit, candidates = math.log(NAMED_BELOW), len(recipients)
         named = [
-            Accusation(recipient=one.name, version=one.version, z=z, log10_p=log_p_of_any(z, asked) / math.log(10))
-            for one, z in sorted(found, key=lambda pair: -pair[1])
-            if log_p_of_any(z, asked) < limit
+            Accusation(
+                recipient=recipient.name,
+                version=recipient.version,
+                z=z,
+                log10_p=log_p_of_any(z, candidates) / math.log(10),
+            )
+            for recipient, z in sorted(deviations, key=lambda pair: -pair[1])
+            if log_p_of_any(z, candidates) < limit
         ]
         total = sum(self._original.down_values(mlp) for mlp in self._original.mlps)
         return Traced(
             named=tuple(named),
-            candidates=asked,
-            nearest=max((z for _, z in found if log_p_of_any(z, asked) >= limit), default=None),
+            candidates=candidates,
+            nearest=max((z for _, z in deviations if log_p_of_any(z, candidates) >= limit), default=None),
             weights=self.weights,
             weights_total=total,
             layers=len(self.layers),
@@ -94,7 +118,7 @@ class AddedUp:
 
 
 def trace(weights: Path, original: Path, key: Key, recipients: Sequence[Recipient], progress: Progress) -> Traced:
-    """Say whose copy `weights` stem from; see `pieces` for what they may be. One MLP is in memory at a time."""
+    """Find whose copy `weights` stem from; `pieces` says what they may be. One MLP is in memory at a time."""
     if not weights.exists():
         raise BadInput(f"{weights} does not exist", "name a folder or a .safetensors file with the weights to trace")
     added = AddedUp(key, Original(original))
@@ -102,18 +126,19 @@ def trace(weights: Path, original: Path, key: Key, recipients: Sequence[Recipien
     return added.judged(recipients)
 
 
-def told(found: Traced) -> str:
-    """Who is named with which p-value, or no evidence; then what it rests on."""
+def in_words(found: Traced) -> str:
+    """Who is named with which p-value, or `no evidence`, and what this rests on."""
     lines = [
-        f"{one.recipient} {one.version}: p {probability(one.log10_p)} (z {fixed(one.z, 1)})" for one in found.named
+        f"{accused.recipient} {accused.version}: p {probability(accused.log10_p)} (z {fixed(accused.z, 1)})"
+        for accused in found.named
     ]
     copies = "copy" if found.candidates == 1 else "copies"
     share = percent(found.weights / found.weights_total)
     return "\n".join(
         [
             *(lines or ["no evidence"]),
-            f"asked about {count(found.candidates)} {copies}; p is at least the chance that any of them looks "
-            f"like this where none has a part in these weights; named below {figure(NAMED_BELOW)}",
+            f"asked about {count(found.candidates)} {copies}; p is at least the chance that any of them looks like "
+            f"this if none has a part in these weights; recipients are named below {figure(NAMED_BELOW)}",
             f"{count(found.weights)} output weights of the original were found ({share}), in {count(found.layers)} of "
             f"{count(found.layers_total)} MLPs",
         ]
@@ -121,7 +146,7 @@ def told(found: Traced) -> str:
 
 
 def probability(log10_p: float) -> str:
-    """A p-value by its logarithm: it may be smaller than a number can be."""
+    """A p-value in words, from its logarithm, because it may be too small for a float."""
     if log10_p < -300:
         return f"< 1e{int(log10_p) + 1}"
     return f"= {figure(10**log10_p)}"

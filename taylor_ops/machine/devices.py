@@ -1,4 +1,4 @@
-"""Devices and data types: which one a config means, what it is called, and how much room it has."""
+"""Devices and data types: which one a config means, what it is called, and how much memory it has."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def device_named(name: str) -> torch.device:
-    """The device that the config or the command line names; `auto` is a GPU where there is one.
+    """The device that the config or the command line names. `auto` is a GPU if there is one.
 
-    Raises `BadInput` for one that is not here, or of another kind.
+    Raises `BadInput` if the device does not exist here or is of another kind.
     """
     if re.fullmatch(DEVICE, name) is None:
         raise BadInput(f"device `{name}` is not known", "name one of auto, cpu, cuda and cuda:N")
@@ -49,8 +49,10 @@ def device_named(name: str) -> torch.device:
         )
     device, count = torch.device(name), torch.cuda.device_count()
     if device.index is not None and device.index >= count:
-        there = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
-        raise BadInput(f"device `{name}`: {there} can be seen here", "name one of those, or check CUDA_VISIBLE_DEVICES")
+        visible = "cuda:0 alone" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+        raise BadInput(
+            f"device `{name}`: {visible} can be seen here", "name one of those, or check CUDA_VISIBLE_DEVICES"
+        )
     return device
 
 
@@ -60,24 +62,24 @@ def room_for_weights(device: torch.device) -> int:
 
 
 def room_in(free: int) -> int:
-    """Bytes that weights may take where so many are free: activations, caches and logits need the rest."""
+    """Bytes that weights may take of `free` bytes. Activations, caches and logits need the rest."""
     return int(_ROOM * free)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of memory that are free on a device, those among them that torch holds for tensors to come."""
-    # Models hold themselves in circles: one that nothing else holds is there until it is collected.
+    """Bytes of memory that are free on a device, including those that torch reserves for future tensors."""
+    # Models hold references to themselves, so an unused model stays in memory until it is collected.
     gc.collect()
     if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + kept
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + cached
     return int(psutil.virtual_memory().available)
 
 
 def processor(device: torch.device) -> str:
-    """What decides the last bits of what a device computes: the model of a GPU, maker and instructions of a CPU.
+    """What decides the last bits of results of a device: the model of a GPU, or the maker and instructions of a CPU.
 
-    Not the number of threads, though it may move a last bit: it is no reason to repeat hours of work.
+    The number of threads is not part of it. It may change a last bit, but that is no reason to repeat hours of work.
     """
     if device.type == "cuda":
         return f"cuda {torch.cuda.get_device_name(device)}"
@@ -86,12 +88,12 @@ def processor(device: torch.device) -> str:
 
 @cache
 def _maker() -> str:
-    """Who made the CPU, by which a BLAS chooses how it multiplies; the kind of machine where that is not known."""
+    """The maker of the CPU, by which a BLAS chooses how it multiplies, or the kind of machine if it is not known."""
     try:
-        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return platform.machine()
-    found = re.search(r"^(?:vendor_id|CPU implementer)\s*:\s*(\S+)", described, re.MULTILINE)
+    found = re.search(r"^(?:vendor_id|CPU implementer)\s*:\s*(\S+)", cpuinfo, re.MULTILINE)
     return found[1] if found else platform.machine()
 
 

@@ -1,4 +1,4 @@
-"""Blocks that a GPU makes, brought to the host while it makes the next: pinned memory, a stream for the copies."""
+"""Copy the blocks that a GPU makes to the host while it makes the next one, by pinned memory and a stream of copies."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-# One is copied into, one was given and may still be read, one was given before that and is copied into next.
+# One buffer receives a copy, one was yielded and may still be read, and one was yielded earlier and receives the next.
 _HOSTS = 3
 
 
 def on_host(blocks: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Every block of `device` as it is on the host, where it holds while the next is made, and no longer.
+    """Yield a copy of every block of `device` on the host. A copy is valid while the next is made, and no longer.
 
-    The first block is the largest. A block of `blocks` has to hold while the next is made: it is copied meanwhile, and
-    on the host before the one after that is asked for.
+    Args:
+        blocks: The blocks, of which the first is the largest. Each block must be valid while the next one is made,
+            because it is copied meanwhile. It is on the host before the block after the next one is asked for.
+        device: The GPU.
     """
     copies: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     hosts: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""How many threads torch computes with where the last bits of a result would depend on it."""
+"""How many threads torch computes with, if the last bits of a result depend on their number."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ R = TypeVar("R")
 def on_one_thread(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function compute on one thread.
 
-    Torch cuts work into one piece a thread, the ends of a piece are computed by other instructions than its middle, and
-    matrix products choose their order of summation by the number of threads: the last bits of a fit would depend on how
-    many workers share the cores.
+    Torch cuts work into one piece for each thread, and computes the ends of a piece by other instructions than its
+    middle. Matrix products choose their order of summation by the number of threads. So the last bits of a fit would
+    depend on how many workers share the cores.
     """
 
     @wraps(function)
-    def alone(*given: P.args, **named: P.kwargs) -> R:
+    def on_one(*args: P.args, **kwargs: P.kwargs) -> R:
         before = torch.get_num_threads()
         if before == 1:
-            return function(*given, **named)
+            return function(*args, **kwargs)
         torch.set_num_threads(1)
         try:
-            return function(*given, **named)
+            return function(*args, **kwargs)
         finally:
             torch.set_num_threads(before)
 
-    return alone
+    return on_one
 
 
 def use_threads(threads: int) -> None:
-    """Let torch compute with so many threads in this process from now on."""
+    """Let torch compute with `threads` threads in this process from now on."""
     torch.set_num_threads(threads)
 
 
 @contextmanager
 def threads_restored() -> Iterator[None]:
-    """Give torch the number of threads back that it had before the block."""
+    """Restore the number of threads of torch at the end of the block."""
     before = torch.get_num_threads()
     try:
         yield

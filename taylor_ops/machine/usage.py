@@ -15,7 +15,12 @@ _SAMPLE_SECONDS = 0.02
 
 @dataclass
 class Usage:
-    """Filled in when the measured block ends. seconds: wall clock. peak_rss_bytes: with child processes."""
+    """What the measured block took, filled in when it ends.
+
+    Attributes:
+        seconds: Wall-clock seconds.
+        peak_rss_bytes: Peak resident memory, with child processes.
+    """
 
     seconds: float = 0.0
     peak_rss_bytes: int = 0
@@ -23,7 +28,7 @@ class Usage:
 
 @contextmanager
 def measured() -> Iterator[Usage]:
-    """Measure the block; the peak is sampled 50 times a second, so a spike shorter than that can be missed."""
+    """Measure the block. The peak is sampled 50 times a second, so a spike shorter than that can be missed."""
     cost, over = Usage(), threading.Event()
     process = psutil.Process()
 

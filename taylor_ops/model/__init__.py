@@ -1,14 +1,13 @@
 """The original model: its architecture, shapes, tensors and files, and how models are loaded.
 
 architectures  Where the MLPs of each architecture are and which of their tensors play which role.
-checkpoint     Safetensors checkpoints: read one tensor at a time, written shard by shard as tensors are made.
+checkpoint     Safetensors checkpoints, read one tensor at a time.
 loading        Load the models that a release compares: the original and a bundle, on one device in one dtype.
-mlp_hooks      Watch the MLPs of a running model: what goes into them, their pre-activations and factors, what
-               comes out.
+mlp_hooks      Watch the MLPs of a running model: their inputs, pre-activations, factors and outputs.
 original       The original model on disk, by the names of its modules: its MLPs, their weights, and all other
                tensors.
-row_blocks     Tensors that are made a few rows at a time, when they are written or compared: never whole in
+row_blocks     Tensors that are made a few rows at a time when they are written or compared, and are never whole in
                memory.
-shape          What the config of a model tells without its weights: shapes of tensors, layers, positions.
+shape          What the config of a model says without its weights: shapes of tensors, layers, positions.
 shards         Write tensors into safetensors files of limited size, a block at a time.
 """

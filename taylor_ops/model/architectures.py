@@ -1,6 +1,6 @@
 """Where the MLPs of each architecture are and which of their tensors play which role.
 
-Adding an architecture is one entry in `ARCHITECTURES`, keyed by the `model_type` of its transformers config.
+To add an architecture, add one entry to `ARCHITECTURES` under the `model_type` of its transformers config.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ _ACTIVATION_KEYS = ("hidden_act", "hidden_activation", "activation_function", "a
 
 @dataclass(frozen=True)
 class MlpKind:
-    """One kind of MLP of a family, in the names of its modules.
+    """One kind of MLP of a family, by the names of its modules.
 
-    path: module that holds its layers; {layer} stands for the number of the layer.
-    gate: layer that makes the pre-activation z. up: layer that makes the factor u of a gated MLP, None for a plain one,
-    the same as `gate` for one layer that makes both, z in its first half.
-    down: the output layer, whose weights are withheld.
-    transposed: weights are stored [in, out], as transformers' Conv1D has them.
-    experts: `gate` and `down` are stacked tensors of many experts, [E, 2F, H] and [E, H, F]; each is an MLP of its own.
-    bypassed: modules at `path` between the layers, where the MLP is no module of its own.
+    Attributes:
+        path: Module that holds its layers, with {layer} for the number of the layer.
+        gate: Layer that makes the pre-activation z.
+        up: Layer that makes the factor u of a gated MLP, None for a plain MLP. It is the same as `gate` if one layer
+            makes both, with z in its first half.
+        down: The output layer, whose weights are protected.
+        transposed: Whether weights are stored [in, out], as transformers' Conv1D stores them.
+        experts: Whether `gate` and `down` are stacked tensors of many experts, [E, 2F, H] and [E, H, F]. Each expert is
+            an MLP of its own.
+        bypassed: Modules at `path` between the layers, if the MLP is no module of its own.
     """
 
     path: str = "model.layers.{layer}.mlp"
@@ -47,11 +50,15 @@ class MlpKind:
 class Architecture:
     """One family of decoder models.
 
-    causal_lm, config: names of its classes in transformers.
-    mlps: the kinds of MLP that its layers may have.
-    activation: attribute of the config that names the activation.
-    renamed: patterns and replacements that turn names in checkpoints into names of modules, applied in order; the three
-    tensors of expert 3 become `<path>.3.gate_proj.weight`, `<path>.3.up_proj.weight`, `<path>.3.down_proj.weight`.
+    Attributes:
+        model_type: The `model_type` of its transformers config.
+        causal_lm: Name of its model class in transformers.
+        config: Name of its config class in transformers.
+        mlps: The kinds of MLP that its layers may have.
+        activation: Attribute of the config that names the activation.
+        renamed: Patterns and replacements, applied in order, that turn names in checkpoints into names of modules. The
+            three tensors of expert 3 become `<path>.3.gate_proj.weight`, `<path>.3.up_proj.weight` and
+            `<path>.3.down_proj.weight`.
     """
 
     model_type: str
@@ -64,7 +71,14 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Mlp:
-    """One MLP of one model. path: where the Taylor MLP stands in the bundle. module: what holds its layers now."""
+    """One MLP of one model.
+
+    Attributes:
+        path: Module path of the Taylor MLP in the bundle.
+        module: Module that holds the layers of the MLP in the original.
+        kind: The kind of MLP.
+        expert: Number of the expert of a mixture, None for any other MLP.
+    """
 
     path: str
     module: str
@@ -73,7 +87,7 @@ class Mlp:
 
     @property
     def bypassed(self) -> list[str]:
-        """Modules that hand on their input once the Taylor MLP stands in place of the first layer."""
+        """Modules that become the identity, because the Taylor MLP takes the place of the first layer."""
         return [f"{self.module}.{name}" for name in (*self.kind.bypassed, self.kind.down) if self.kind.bypassed]
 
 
@@ -160,32 +174,32 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def architecture_of(model_config: Any, shapes: Shapes) -> Architecture:
-    """The architecture of a transformers config and the tensors [name -> shape] of its model.
+    """The architecture of a model, by its transformers config and the shapes of its tensors.
 
-    One that has no entry is recognised by the structure of its MLPs. Raises `BadInput` with the known names where
-    nothing is recognised or the activation is not known.
+    An architecture without an entry is recognised by the structure of its MLPs. Raises `BadInput` with the known names
+    if nothing is recognised or the activation is not known.
     """
     entry = ARCHITECTURES.get(model_config.model_type) or _recognised(model_config, shapes)
     if entry is None:
         raise BadInput(
             f"architecture `{model_config.model_type}` is not known; known are {', '.join(sorted(ARCHITECTURES))}",
-            "release one of these, or add an entry to taylor_ops/architectures.py",
+            "release one of these, or add an entry to taylor_ops/model/architectures.py",
         )
     activation_named(getattr(model_config, entry.activation))
     return entry
 
 
 def mlps_of(architecture: Architecture, shapes: Shapes) -> list[Mlp]:
-    """Every MLP of a model with these tensors, first layer first."""
-    found: list[Mlp] = []
+    """Every MLP of a model whose tensors have these `shapes`, first layer first."""
+    mlps: list[Mlp] = []
     for kind in architecture.mlps:
         ending = kind.down if kind.experts else f"{kind.down}.weight"
         pattern = re.compile(re.escape(f"{kind.path}.{ending}").replace(r"\{layer\}", r"(\d+)"))
         for name, shape in shapes.items():
             match = pattern.fullmatch(name)
             if match:
-                found.extend(_mlps_at(kind, kind.path.format(layer=match[1]), shape))
-    return sorted(found, key=lambda mlp: tuple(int(part) for part in mlp.path.split(".") if part.isdigit()))
+                mlps.extend(_mlps_at(kind, kind.path.format(layer=match[1]), shape))
+    return sorted(mlps, key=lambda mlp: tuple(int(part) for part in mlp.path.split(".") if part.isdigit()))
 
 
 def _mlps_at(kind: MlpKind, module: str, shape: tuple[int, ...]) -> Iterator[Mlp]:
@@ -196,7 +210,7 @@ def _mlps_at(kind: MlpKind, module: str, shape: tuple[int, ...]) -> Iterator[Mlp
 
 
 def _recognised(model_config: Any, shapes: Shapes) -> Architecture | None:
-    """An entry for a family without one whose layers have an MLP of a known kind at one place, and nothing like it."""
+    """An entry for a family without one, if its layers have MLPs of known kinds, and one kind only at each path."""
     causal_lm = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_config.model_type)
     activation = next((key for key in _ACTIVATION_KEYS if hasattr(model_config, key)), None)
     kinds = {mlp for entry in ARCHITECTURES.values() for mlp in entry.mlps if not mlp.bypassed}
@@ -209,7 +223,7 @@ def _recognised(model_config: Any, shapes: Shapes) -> Architecture | None:
 
 
 def _children(names: Iterable[str]) -> dict[str, set[str]]:
-    """Names of the direct children of every module, from those of the tensors of a model."""
+    """Names of the direct children of every module, from the names of the tensors of a model."""
     children: dict[str, set[str]] = {}
     for name in names:
         while name:
@@ -220,12 +234,12 @@ def _children(names: Iterable[str]) -> dict[str, set[str]]:
 
 
 def _placed(kind: MlpKind, children: Mapping[str, set[str]]) -> Iterator[MlpKind]:
-    """`kind` at every path, numbered by layer, where exactly its layers stand side by side."""
+    """`kind` at every path, with {layer} for a number, where exactly its layers stand side by side."""
     layers = {kind.gate, kind.down} | ({kind.up} if kind.up else set())
-    for module, beside in children.items():
+    for module, names in children.items():
         parts = module.split(".")
         numbers = [place for place, part in enumerate(parts) if part.isdigit()]
-        if beside != layers or len(numbers) != 1:
+        if names != layers or len(numbers) != 1:
             continue
         if kind.experts or "weight" in children.get(f"{module}.{kind.down}", ()):
             parts[numbers[0]] = "{layer}"

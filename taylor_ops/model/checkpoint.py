@@ -1,4 +1,4 @@
-"""Safetensors checkpoints: read one tensor at a time, written shard by shard as tensors are made."""
+"""Safetensors checkpoints, read one tensor at a time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_header(path: Path) -> Header:
 
 
 class Checkpoint:
-    """A folder of safetensors, or one file of it, read lazily: only the tensor that is asked for is in memory."""
+    """A folder of safetensors files, or one file of it, read lazily: only a requested tensor is in memory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder if folder.is_dir() else folder.parent
@@ -80,14 +80,14 @@ class Checkpoint:
                 f"{index} is not a safetensors index: its `weight_map` does not name a file for each tensor",
                 "fetch the checkpoint again",
             ) from error
-        held: dict[str, set[str]] = {}
+        names_in: dict[str, set[str]] = {}
         for name, file in listed:
             path = self.folder / file
             if not path.is_file():
                 raise BadInput(f"{path} is missing; {index.name} says it holds {name}", "fetch the checkpoint again")
-            if file not in held:
-                held[file] = set(_names(path))
-            if name not in held[file]:
+            if file not in names_in:
+                names_in[file] = set(_names(path))
+            if name not in names_in[file]:
                 raise BadInput(f"tensor {name} is not in {path}, where {index.name} says it is", "fetch it again")
             yield name, file
 
@@ -96,7 +96,7 @@ class Checkpoint:
         return sorted(self._file_of)
 
     def stored(self) -> Iterator[tuple[str, str]]:
-        """File and name of every tensor that lies in the folder, listed by the index or not."""
+        """File and name of every tensor in the folder, whether the index lists it or not."""
         for path in sorted(self.folder.glob("*.safetensors")):
             for name in _names(path):
                 yield path.name, name
@@ -110,7 +110,7 @@ class Checkpoint:
             return tuple(file.get_slice(name).get_shape())
 
     def dtype(self, name: str) -> torch.dtype | None:
-        """Data type of a floating-point tensor, None for any other, from the header of its file."""
+        """Data type of a floating-point tensor from the header of its file, None for any other tensor."""
         with self._open(name) as file:
             return _DTYPES.get(file.get_slice(name).get_dtype())
 
@@ -121,13 +121,13 @@ class Checkpoint:
             return tensor
 
     def row(self, name: str, index: int) -> Tensor:
-        """Read `tensor[index]` of one tensor to the CPU, and nothing else of it."""
+        """Read only `tensor[index]` of one tensor to the CPU."""
         with self._open(name) as file:
             row: Tensor = file.get_slice(name)[index]
             return row
 
     def columns(self, name: str, begin: int, end: int) -> Tensor:
-        """Read `tensor[:, begin:end]` of one matrix to the CPU, and nothing else of it."""
+        """Read only `tensor[:, begin:end]` of one matrix to the CPU."""
         with self._open(name) as file:
             columns: Tensor = file.get_slice(name)[:, begin:end]
             return columns

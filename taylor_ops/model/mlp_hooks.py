@@ -1,4 +1,4 @@
-"""Watch the MLPs of a running model: what goes into them, their pre-activations and factors, what comes out."""
+"""Watch the MLPs of a running model: their inputs, pre-activations, factors and outputs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from taylor_ops.model.architectures import Mlp
 
 Role = Literal["input", "pre_activation", "factor", "output"]
 See = Callable[[str, Role, Tensor], None]
-"""Is given the path of an MLP, a role, and the values [T, H] or [T, F] of this role at T tokens."""
+"""A function that gets the path of an MLP, a role, and the values [T, H] or [T, F] of this role at T tokens."""
 
 
 @contextmanager
 def watched(model: Any, mlps: Sequence[Mlp], see: See, shown_to_all: int = 0) -> Iterator[None]:
-    """While open, `see` is given what each MLP of an original makes of the tokens of every forward pass.
+    """Within the block, call `see` with the values of each MLP of an original in every forward pass.
 
-    Padding is left out, as the attention mask of the pass says. An expert of a mixture sees the tokens that are routed
-    to it and, because some are rarely chosen, one in `shown_to_all` of all others. A plain MLP has no factor.
+    Padding is left out, by the attention mask of the pass. A plain MLP has no factor.
+
+    Args:
+        model: The original, loaded.
+        mlps: The MLPs to watch.
+        see: Called with the values.
+        shown_to_all: An expert of a mixture sees the tokens that are routed to it. Because some experts are rarely
+            chosen, each of them also sees every `shown_to_all`-th token of a pass. 0 shows it no other tokens.
     """
     padded = _Padding()
     handles = [model.register_forward_pre_hook(padded, with_kwargs=True)]
@@ -47,19 +53,19 @@ def watched(model: Any, mlps: Sequence[Mlp], see: See, shown_to_all: int = 0) ->
 
 
 class _Padding:
-    """Remembers which rows of the running pass are tokens, None where all are."""
+    """Remembers which rows of the running pass are tokens, or None if all are."""
 
     def __init__(self) -> None:
         self._tokens: Tensor | None = None
 
-    def __call__(self, _model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        ids, mask = named.get("input_ids", *inputs[:1]), named.get("attention_mask")
+    def __call__(self, _model: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        ids, mask = keywords.get("input_ids", *inputs[:1]), keywords.get("attention_mask")
         self._tokens = None
         if isinstance(ids, Tensor) and isinstance(mask, Tensor) and not bool(mask.all()):
             self._tokens = mask[:, -ids.shape[1] :].reshape(-1).bool()
 
     def left_out(self, rows: Tensor) -> Tensor:
-        """Rows [T, ...] without those of padding."""
+        """Rows [T, ...] without the rows of padding."""
         return rows if self._tokens is None else rows[self._tokens]
 
 
@@ -73,15 +79,15 @@ def _on_layers(module: nn.Module, mlp: Mlp, see: See) -> list[Any]:
             see(mlp.path, "factor", factor)
         see(mlp.path, "pre_activation", output)
 
-    def tell(role: Role) -> Callable[[nn.Module, Any, Tensor], None]:
+    def reported(role: Role) -> Callable[[nn.Module, Any, Tensor], None]:
         return lambda _layer, _inputs, output: see(mlp.path, role, output)
 
     handles = [
         getattr(module, kind.gate).register_forward_hook(on_gate),
-        getattr(module, kind.down).register_forward_hook(tell("output")),
+        getattr(module, kind.down).register_forward_hook(reported("output")),
     ]
     if kind.up is not None and kind.up != kind.gate:
-        handles.append(getattr(module, kind.up).register_forward_hook(tell("factor")))
+        handles.append(getattr(module, kind.up).register_forward_hook(reported("factor")))
     return handles
 
 
@@ -91,7 +97,7 @@ def _on_experts(experts: list[Mlp], see: See, padded: _Padding, shown_to_all: in
         sample = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
         if shown_to_all:
             sample[::shown_to_all] = True
-        # Weights that stay on the disk are there in the forward pass of their module alone, which begins after this.
+        # Weights on the disk are loaded only in the forward pass of their module, which begins after this hook.
         with align_module_device(module):
             for mlp in experts:
                 assert mlp.expert is not None

@@ -19,7 +19,7 @@ _EXPERT_LAYERS = ("gate_proj", "up_proj", "down_proj")
 
 @dataclass(frozen=True)
 class MlpWeights:
-    """Weights of one MLP, whatever form the checkpoint has: gate and up [F, H], down [H, F], biases [F] and [H]."""
+    """Weights of one MLP, in one form for all checkpoints: gate and up [F, H], down [H, F], biases [F] and [H]."""
 
     gate: Tensor
     up: Tensor | None
@@ -30,16 +30,16 @@ class MlpWeights:
 
 
 class Original(ModelShape):
-    """A model folder, read lazily: only the tensor that is asked for is in memory."""
+    """A model folder, read lazily: only a requested tensor is in memory."""
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """Its tensors as they lie in the files."""
+        """The tensors as they are stored in the files."""
         return Checkpoint(self.folder)
 
     @cached_property
     def _stored(self) -> dict[str, str]:
-        """Name in the files of every tensor, by the name of its module."""
+        """Name of every tensor in the files, by its name in the modules."""
         return {self._module_name(name): name for name in self.checkpoint.names()}
 
     def _module_name(self, name: str) -> str:
@@ -48,7 +48,7 @@ class Original(ModelShape):
         return name
 
     def unfit(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...] | None]]:
-        """Tensors that the files do not have as the model needs them: name -> shape needed, shape there if any."""
+        """Tensors that the files lack or have in another shape: name -> needed shape, stored shape or None."""
         needed: dict[str, tuple[int, ...]] = {}
         stacked = {f"{mlp.module}.{name}": mlp.module for mlp in self.mlps if mlp.kind.experts for name in _pair(mlp)}
         for name, shape in self.shapes.items():
@@ -60,11 +60,11 @@ class Original(ModelShape):
                         needed[f"{stacked[name]}.{expert}.{layer}.weight"] = (shape[1] // half, shape[2])
             else:
                 needed[name] = shape
-        there = {name: self.checkpoint.shape(self._stored[name]) if name in self._stored else None for name in needed}
-        return {name: (shape, there[name]) for name, shape in needed.items() if there[name] != shape}
+        stored = {name: self.checkpoint.shape(self._stored[name]) if name in self._stored else None for name in needed}
+        return {name: (shape, stored[name]) for name, shape in needed.items() if stored[name] != shape}
 
     def tensor(self, name: str) -> Tensor:
-        """Read one tensor to the CPU; stacked weights of experts [E, 2F, H] or [E, H, F] from those of each expert."""
+        """Read one tensor to the CPU. Weights of experts, stored one by one, become [E, 2F, H] or [E, H, F]."""
         if name in self._stored:
             return self.checkpoint.tensor(self._stored[name])
         module, _, own = name.rpartition(".")
@@ -95,7 +95,7 @@ class Original(ModelShape):
         return MlpWeights(gate, up, down, gate_bias, up_bias, down_bias)
 
     def output_weights(self, mlp: Mlp) -> Tensor:
-        """Read the output weights [H, F] of one MLP to the CPU, and nothing else of it."""
+        """Read only the output weights [H, F] of one MLP to the CPU."""
         name = self._output_name(mlp)
         if mlp.expert is not None:
             stored = self._stored.get(name)
@@ -104,7 +104,7 @@ class Original(ModelShape):
         return weight.T if mlp.kind.transposed else weight
 
     def has_output_weights(self, mlp: Mlp) -> bool:
-        """Whether the files have the output weights of one MLP; of an original they always do."""
+        """Whether the files have the output weights of one MLP. The files of an original always have them."""
         return self._output_name(mlp) in self._stored or (mlp.expert is not None and self._stacked(mlp) in self._stored)
 
     def _output_name(self, mlp: Mlp) -> str:
@@ -116,15 +116,15 @@ class Original(ModelShape):
         return f"{mlp.module}.{mlp.kind.down}"
 
     def saved_again(self, dtype: torch.dtype) -> int:
-        """Bytes of the experts that the files have one by one, not stacked as the model takes them.
+        """Bytes of the experts that the files store one by one, while the model takes them stacked.
 
-        Where layers stay on the disk, those are saved there in the form of the model.
+        If layers stay on the disk, these experts are saved again in the form of the model.
         """
-        apart = [mlp for mlp in self.mlps if mlp.expert is not None and self._stacked(mlp) not in self._stored]
-        return dtype.itemsize * sum(self.input_values(mlp) + self.down_values(mlp) for mlp in apart)
+        unstacked = [mlp for mlp in self.mlps if mlp.expert is not None and self._stacked(mlp) not in self._stored]
+        return dtype.itemsize * sum(self.input_values(mlp) + self.down_values(mlp) for mlp in unstacked)
 
     def read_from(self, checkpoint: Checkpoint) -> Original:
-        """The same architecture with the tensors of another checkpoint, whole or not, by the same names."""
+        """The same architecture with the tensors of another checkpoint, by the same names. Tensors may be missing."""
         other = copy.copy(self)
         other.__dict__.pop("_stored", None)
         other.__dict__["checkpoint"] = checkpoint

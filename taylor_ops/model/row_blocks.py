@@ -1,4 +1,4 @@
-"""Tensors that are made a few rows at a time, when they are written or compared: never whole in memory."""
+"""Tensors that are made a few rows at a time when they are written or compared, and are never whole in memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ByRows:
-    """A tensor of `shape` and `dtype`.
+    """A tensor whose rows are made a few at a time.
 
-    blocks: makes its rows anew, in order, a few at a time, each block [rows, ...]. A block holds while the next is
-    made, so that it can be written meanwhile, and no longer.
+    Attributes:
+        shape: Shape of the tensor.
+        dtype: Data type of the tensor.
+        blocks: Makes all rows anew, in order, in blocks [rows, ...]. A block is valid while the next one is made, so
+            that it can be written meanwhile, and no longer.
     """
 
     shape: tuple[int, ...]
@@ -36,7 +39,7 @@ class ByRows:
         return result
 
     def equals(self, other: Tensor) -> bool:
-        """Whether `other` has its dtype, its shape and its values."""
+        """Whether `other` has the same dtype, shape and values."""
         if (other.dtype, tuple(other.shape)) != (self.dtype, self.shape):
             return False
         start = 0

@@ -1,4 +1,4 @@
-"""What the config of a model tells without its weights: shapes of tensors, layers, positions."""
+"""What the config of a model says without its weights: shapes of tensors, layers, positions."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SHARED_BY_LAYERS = ("num_kv_shared_layers", "hidden_size_per_layer_input")
 
 
 class ModelShape:
-    """What the config of a model folder tells without its weights: architecture, MLPs, and the shape of every tensor.
+    """What the config of a model folder says without its weights: architecture, MLPs, and the shape of every tensor.
 
-    Names are those of the modules of transformers; `BadInput` on opening when the config or the architecture cannot be
-    worked with.
+    Tensors have the names of the modules of transformers. Raises `BadInput` if the config or the architecture is
+    unusable.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,35 +37,36 @@ class ModelShape:
 
     @cached_property
     def period(self) -> int:
-        """How many decoder layers make the smallest model that stands for all; part of a model has a multiple of it.
+        """Number of decoder layers of the smallest model whose layers stand for all layers of this model.
 
-        They repeat the types of layers in `layer_types` and the tensors of layers: in some models only every second one
-        has experts. All layers where some take keys and values of others, or where an embedding for each layer makes
-        one tensor for all: such a model has no part.
+        The first layers of a model can stand alone if their number is a multiple of the period. All layers repeat the
+        types in `layer_types` and the tensors of the layers in one period. In some models, for example, only every
+        second layer has experts. The period is the number of all layers, so that there is no smaller model, if some
+        layers take keys and values of others, or if one tensor has the embeddings for each layer.
         """
-        config, every = self.config, int(self.config.num_hidden_layers)
+        config, count = self.config, int(self.config.num_hidden_layers)
         if any(getattr(config, key, None) for key in _SHARED_BY_LAYERS):
-            return every
-        tensors: dict[int, set[tuple[str, tuple[int, ...]]]] = {number: set() for number in range(every)}
+            return count
+        tensors: dict[int, set[tuple[str, tuple[int, ...]]]] = {number: set() for number in range(count)}
         for name, shape in self.shapes.items():
             number = layer_of(name)
             if number in tensors:
                 tensors[number].add((name.partition(f".{number}.")[2], shape))
-        named = getattr(config, "layer_types", None) or [None] * every
-        types = list(zip(named, map(frozenset, tensors.values()), strict=True))
-        for length in range(1, every // 2 + 1):
-            whole = every // length * length
-            if types[:whole] == types[:length] * (whole // length) and set(types) == set(types[:length]):
+        layer_types = getattr(config, "layer_types", None) or [None] * count
+        types = list(zip(layer_types, map(frozenset, tensors.values()), strict=True))
+        for length in range(1, count // 2 + 1):
+            repeats = count // length
+            if types[: repeats * length] == types[:length] * repeats and set(types) == set(types[:length]):
                 return length
-        return every
+        return count
 
     def first_layers(self, count: int) -> Self:
-        """The same model with only its first decoder layers: a multiple of `period`, or all."""
+        """The same model with only its first `count` decoder layers: a multiple of `period`, or all."""
         shallow = copy.copy(self)
-        every = self.config.num_hidden_layers
+        depth = self.config.num_hidden_layers
         shallow.config = copy.deepcopy(self.config)
         for name, value in self.config.to_dict().items():
-            if isinstance(value, list) and len(value) == every:
+            if isinstance(value, list) and len(value) == depth:
                 setattr(shallow.config, name, value[:count])
         shallow.config.num_hidden_layers = count
         shallow.shapes = {name: shape for name, shape in self.shapes.items() if (layer_of(name) or 0) < count}
@@ -74,7 +75,7 @@ class ModelShape:
 
     @property
     def activation(self) -> Activation:
-        """The activation of its MLPs."""
+        """The activation of the MLPs."""
         return activation_named(getattr(self.config, self.architecture.activation))
 
     def names(self) -> list[str]:
@@ -84,7 +85,7 @@ class ModelShape:
 
     @property
     def guard(self) -> str:
-        """Name of the output weights of the first MLP, under which a bundle has a tensor of another size."""
+        """Name of the output weights of the first MLP, under which a bundle stores a tensor of another size."""
         first = self.mlps[0]
         return f"{first.module}.{first.kind.down}" + ("" if first.kind.experts else ".weight")
 
@@ -95,7 +96,7 @@ class ModelShape:
         return math.prod(self.shapes[f"{mlp.module}.{mlp.kind.down}.weight"])
 
     def input_values(self, mlp: Mlp) -> int:
-        """How many weights and biases the layers have that make z and u of an MLP."""
+        """How many weights and biases the layers of an MLP have that make z and u."""
         kind = mlp.kind
         if kind.experts:
             return math.prod(self.shapes[f"{mlp.module}.{kind.gate}"][1:])
@@ -104,7 +105,7 @@ class ModelShape:
         return sum(math.prod(self.shapes[name]) for name in names if name in self.shapes)
 
     def biases(self, mlp: Mlp) -> list[str]:
-        """Which layers of the Taylor MLP in place of `mlp` have a bias: some of gate, up, terms."""
+        """Which of the layers gate, up and terms of the Taylor MLP that replaces `mlp` have a bias."""
         layers = {"gate": mlp.kind.gate, "up": mlp.kind.up, "terms": mlp.kind.down}
         return [role for role, layer in layers.items() if f"{mlp.module}.{layer}.bias" in self.shapes]
 
@@ -119,12 +120,12 @@ class ModelShape:
 
 
 def layer_of(name: str) -> int | None:
-    """Number of the decoder layer that a tensor or module belongs to, None for one outside of all layers."""
+    """Number of the decoder layer that a tensor or module belongs to, or None if it is outside of all layers."""
     return next((int(part) for part in name.split(".") if part.isdigit()), None)
 
 
 def model_config(place: Path) -> Any:
-    """The transformers config of a model folder; `BadInput` when it is missing or names code of its own."""
+    """The transformers config of a model folder. Raises `BadInput` if it is missing or names code of its own."""
     path = place / "config.json"
     try:
         document = read_json(path)
@@ -146,15 +147,15 @@ def model_config(place: Path) -> Any:
 
 
 def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor that the model must find, tied ones left out; `BadInput` for no causal LM."""
+    """Name and shape of every tensor of a model except tied ones. Raises `BadInput` for anything but a causal LM."""
     try:
-        # transformers sets the dtype of the model for the whole process meanwhile: two threads that do so at once would
-        # leave it set. It puts it into the config, too.
+        # transformers sets the default dtype of the whole process meanwhile, and two threads that do so at once would
+        # leave it set. It also writes the dtype into the config.
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32)
     except ValueError as error:
         raise BadInput(
-            f"architecture `{config.model_type}` is no causal language model of transformers",
+            f"architecture `{config.model_type}` is not a causal language model of transformers",
             "release a decoder-only text model",
         ) from error
     tied = set(model.all_tied_weights_keys)
@@ -162,7 +163,13 @@ def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
 
 
 def require_positions(source: ModelShape, key: str, tokens: int) -> None:
-    """Raise `BadInput` where a model has fewer positions; of some models the config does not say how many."""
+    """Raise `BadInput` if a model has fewer than `tokens` positions. The config of some models does not say how many.
+
+    Args:
+        source: The model.
+        key: Key of the release config that asks for the tokens.
+        tokens: How many tokens the model reads at once.
+    """
     most = getattr(source.config, "max_position_embeddings", None)
     if isinstance(most, int) and 0 < most < tokens:
         raise BadInput(

@@ -24,7 +24,7 @@ from taylor_ops.model.checkpoint import INDEX
 from taylor_ops.model.row_blocks import ByRows
 from taylor_ops.storage.files import canonical_json, link_or_copy, write_text
 
-# In the order in which safetensors puts tensors into a file. Values of four bits, two a byte, are left out.
+# In the order in which safetensors puts tensors into a file. Types of four bits, with two values a byte, are left out.
 _WRITTEN = {
     torch.uint64: "U64",
     torch.int64: "I64",
@@ -51,11 +51,11 @@ _SIZES = {name: dtype.itemsize for dtype, name in _WRITTEN.items()}
 
 
 def write_shards(folder: Path, tensors: Iterable[tuple[str, Tensor | ByRows]], shard_bytes: int) -> int:
-    """Write named tensors into `folder` as numbered shards with an index; returns the bytes of all tensors.
+    """Write named tensors into `folder` as numbered shards with an index. Returns the bytes of all tensors.
 
-    Tensors are taken one by one and kept until a shard is full, but `ByRows` are only made as they are written. A shard
-    never holds more than `shard_bytes`, unless one tensor alone does. The numbered names need the count of shards, so
-    files are renamed once it is known.
+    Tensors are taken one by one and kept until a shard is full, but a `ByRows` is made only while it is written. A
+    shard never exceeds `shard_bytes`, unless a single tensor does. The names of shards contain their count, so the
+    files are renamed when the count is known.
     """
     shards: list[_Shard] = []
     pending: dict[str, Tensor | ByRows] = {}
@@ -80,7 +80,7 @@ def write_shards(folder: Path, tensors: Iterable[tuple[str, Tensor | ByRows]], s
 def gather_shards(folder: Path, parts: Iterable[Path]) -> int:
     """Put the shards of `parts`, each a folder of `write_shards`, into `folder` with one numbering and one index.
 
-    Files are linked where the file system can, and the parts are left as they are. Returns the bytes of all tensors.
+    Files are linked if the file system allows it, and the parts stay as they are. Returns the bytes of all tensors.
     """
     shards: list[_Shard] = []
     for part in parts:
@@ -102,7 +102,7 @@ class _Shard:
 
 
 def _number(folder: Path, shards: list[_Shard], put: Callable[[Path, Path], Any]) -> int:
-    """Put shards into `folder` under their numbered names and write the index; returns the bytes of all tensors."""
+    """Put shards into `folder` under their numbered names and write the index. Returns the bytes of all tensors."""
     weight_map = {}
     for number, shard in enumerate(shards):
         file = f"model-{number + 1:05}-of-{len(shards):05}.safetensors"
@@ -114,7 +114,7 @@ def _number(folder: Path, shards: list[_Shard], put: Callable[[Path, Path], Any]
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write named tensors as one safetensors file; errors as `disk_errors_as_elsewhere` has them."""
+    """Write named tensors as one safetensors file. A full disk raises `OSError`, as in `disk_errors_as_elsewhere`."""
     with disk_errors_as_elsewhere(path):
         save_file(tensors, path, metadata={"format": "pt"})
     path.chmod(0o644)
@@ -122,7 +122,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 @contextmanager
 def disk_errors_as_elsewhere(path: Path) -> Iterator[None]:
-    """Have a full disk end safetensors with an `OSError` about `path`, as it ends whatever else writes files."""
+    """Turn the error of safetensors for a full disk into an `OSError` about `path`, as all other writers raise."""
     try:
         yield
     except SafetensorError as error:
@@ -133,15 +133,15 @@ def disk_errors_as_elsewhere(path: Path) -> Iterator[None]:
 
 
 def write_tensors(tensors: dict[str, Tensor | ByRows], path: Path) -> None:
-    """Write named tensors as one safetensors file: the same bytes as `save_tensors` does, block by block.
+    """Write named tensors as one safetensors file, block by block, with the same bytes as `save_tensors` writes.
 
-    While one block is written the next is made. Raises `BadInput` for a tensor of a type that is not written.
+    While one block is written, the next one is made. Raises `BadInput` for a tensor whose type cannot be written.
     """
     unknown = next((name for name, tensor in tensors.items() if tensor.dtype not in _WRITTEN), None)
     if unknown is not None:
         raise BadInput(
             f"tensor {unknown} has dtype {str(tensors[unknown].dtype).removeprefix('torch.')}, which cannot be written",
-            "store it in another type in the source, or leave it out where the model does not need it",
+            "store it in another type in the source, or leave it out if the model does not need it",
         )
     rank = {dtype: place for place, dtype in enumerate(_WRITTEN)}
     order = sorted(tensors, key=lambda name: (rank[tensors[name].dtype], name))
@@ -169,16 +169,16 @@ def write_tensors(tensors: dict[str, Tensor | ByRows], path: Path) -> None:
     path.chmod(0o644)
 
 
-# Another thread writes meanwhile: on all cores the making would wait for the one that is writing at every step.
+# Another thread writes meanwhile. If blocks were made on all cores, every step would wait for the core that writes.
 _next_made = on_one_thread(next)
 
 
 def _memory(tensor: Tensor) -> memoryview:
-    """The values of a tensor, as they lie in a file."""
+    """The values of a tensor, as a file stores them."""
     return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _bytes(stored: Any) -> int:
-    """Bytes of a tensor as it lies in a file."""
-    shape: list[int] = stored.get_shape()
-    return math.prod(shape) * _SIZES[stored.get_dtype()]
+def _bytes(tensor_slice: Any) -> int:
+    """Bytes of a tensor in a file, from its safetensors slice."""
+    shape: list[int] = tensor_slice.get_shape()
+    return math.prod(shape) * _SIZES[tensor_slice.get_dtype()]

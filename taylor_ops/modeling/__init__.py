@@ -1,1 +1,4 @@
-"""The modeling code that ships inside every bundle, and the few lines that tie it to one architecture."""
+"""The modeling code that ships inside every bundle. It imports torch and nothing of this project.
+
+taylor_mlp  Taylor MLP layers: series parameters in place of the MLP output weights. Needs torch only.
+"""

@@ -2,10 +2,12 @@
 
 Scheme: "Taylor Unswift" (TaylorMLP), arXiv 2410.05331. A gated MLP `y = W (phi(z) * u)` is computed as
 `y = sum_n Theta_n (u * P_n(t))` with `t = (z - center) / radius` clamped to [-1, 1], one product over the stacked
-terms Theta_n. Neurons are sorted by falling order, so that order n uses the first `widths[n]` of them. Outside its
-interval a neuron is what its series says at the end plus `phi(z) - phi(end)`, which its term of order 0 or 1, each a
-multiple of the output weights, carries: there it is as exact as phi is. Neurons in clear come last, with the plain
-feature `phi(z) * u` and their output weights, as they are, behind the terms.
+terms Theta_n. Neurons are sorted by falling order, so that order n uses the first `widths[n]` of them.
+
+Outside its interval, a neuron has the value of its series at the end of the interval plus `phi(z) - phi(end)`. Its term
+of order 0 or 1 carries this difference, because each of the two is a multiple of the output weights. So the difference
+is as exact there as phi is. Unprotected neurons come last. Their feature is the plain `phi(z) * u`, and their output
+weights, as trained, follow the terms.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 INTERVAL_PARAMETERS = {"center": 0, "radius": 0, "carrier": 2}
-"""Parameters per neuron that say where its series holds and what carries phi outside, with their rows (0: a vector)."""
+"""Parameters of the interval of a neuron and of what carries phi outside of it, with their rows (0 for a vector)."""
 
 
 def quick_gelu(z: Tensor) -> Tensor:
-    """`z * sigmoid(1.702 z)`; by a name, so that a model with it can be pickled."""
+    """`z * sigmoid(1.702 z)`. A named function, so that a model that uses it can be pickled."""
     return z * torch.sigmoid(1.702 * z)
 
 
@@ -45,38 +47,45 @@ KINKED: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "relu2
 """The activations that are 0 left of 0 and a polynomial right of it."""
 
 _FEATURE_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
-"""How much of features is made at once: all terms are read again for every so much, which a GPU would wait for."""
+"""Bytes of features that are made at once. All terms are read again for each such chunk, and a GPU would wait."""
 
 _FEW_FEATURES = {"cpu": 1 << 16, "cuda": 1 << 22}
-"""Up to so many features a layer the number of calls takes longer than the work in them."""
+"""Number of features of a layer up to which the calls take longer than the work in them."""
 
 FEW_ROWS = 16
-"""Up to so many tokens the terms are read in pieces, see `product`."""
+"""Number of tokens up to which the terms are read in pieces, see `product`."""
 
 _PIECE_ROWS = 32
-"""Rows of a piece; where the hidden size is no multiple of it, the largest power of two in both."""
+"""Rows of a piece. If the hidden size is no multiple of it, a piece has the largest power of two that divides both."""
 
 _FEWEST_PIECE_ROWS = 8
-"""Of a hidden size that gives smaller pieces the terms are read as one product."""
+"""If the hidden size gives smaller pieces, the terms are read as one product."""
 
 READS_IN_PIECES: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-"""Whether products are MKL's here: what pieces gain under another BLAS is not known."""
+"""Whether MKL computes the products. It is not known what pieces gain under another BLAS."""
 
 
 def _is_exporting() -> bool:
-    """Whether the layer is exported; one graph is to hold for every number of tokens then."""
-    asked = getattr(torch.compiler, "is_exporting", None)
-    return asked is not None and bool(asked())
+    """Whether the layer is being exported. One graph must then hold for every number of tokens."""
+    is_exporting = getattr(torch.compiler, "is_exporting", None)
+    return is_exporting is not None and bool(is_exporting())
 
 
 def basis_features(
     basis: str, widths: Sequence[int], t: Tensor, factor: Tensor, out: Tensor | None = None
 ) -> list[Tensor]:
-    """`factor * P_n(t)` for n = 0 .. len(widths) - 1, each [..., widths[n]], from `t` and `factor` [..., F].
+    """`factor * P_n(t)` for n = 0 .. len(widths) - 1, each [..., widths[n]].
 
-    chebyshev: P_n = s_n T_n with s = + + - - + + ..., so that P_{n+1} = P_{n-1} +- 2 t P_n is one fused step; in the
-    end P_2 and P_4 are taken less their value at t = 0, so that they are small there and little is lost when they are
-    rounded. taylor: P_n = t^n. With `out` [..., sum(widths)] the features are written there, side by side.
+    In the basis `taylor`, P_n = t^n. In the basis `chebyshev`, P_n = s_n T_n with s = + + - - + + ..., so that
+    P_{n+1} = P_{n-1} +- 2 t P_n is one fused step. At the end, P_2 and P_4 have their value at t = 0 subtracted. They
+    are then small there, and little is lost when they are rounded.
+
+    Args:
+        basis: `chebyshev` or `taylor`.
+        widths: Number of neurons that have a term of order n, falling.
+        t: [..., F].
+        factor: [..., F].
+        out: [..., sum(widths)], which receives the features side by side. None to allocate each of them.
     """
     places: Sequence[Tensor | None] = (
         [None] * len(widths) if out is None else torch.split_with_sizes(out, list(widths), dim=-1)
@@ -99,7 +108,14 @@ def basis_features(
 
 
 class Columns(NamedTuple):
-    """Of each of the K stacked features its neuron (int64), its order, and what its closed form takes off (float32)."""
+    """How `closed_form_features` computes each of the K stacked features, all tensors [K].
+
+    Attributes:
+        neuron: int64, the neuron of the feature.
+        order: float32, its order.
+        turn: float32, the angle that turns the cosine into a sine for odd orders.
+        offset: float32, the number that is subtracted, which is 1 for orders 2 and 4 and 0 for all others.
+    """
 
     neuron: Tensor
     order: Tensor
@@ -108,7 +124,7 @@ class Columns(NamedTuple):
 
     @classmethod
     def of(cls, widths: Sequence[int], device: torch.device) -> Columns:
-        """The columns of a layer with `widths`, on a device."""
+        """The columns of a layer with these `widths`, on `device`."""
         neuron = torch.cat([torch.arange(width) for width in widths])
         order = torch.repeat_interleave(torch.arange(len(widths), dtype=torch.float32), torch.tensor(widths))
         # sin(x) is cos(x - pi / 2).
@@ -118,9 +134,10 @@ class Columns(NamedTuple):
 
 
 def closed_form_features(basis: str, columns: Columns, t: Tensor, factor: Tensor) -> Tensor:
-    """What `basis_features` gives, side by side as [..., K], for t in [-1, 1]: a few calls, however many the orders.
+    """The features of `basis_features` side by side, [..., K], for t in [-1, 1].
 
-    chebyshev: with psi = arcsin(t), P_n is cos(n psi) for even n and sin(n psi) for odd n, P_2 and P_4 less 1.
+    The number of calls is small and does not depend on the number of orders. In the basis `chebyshev`, with
+    psi = arcsin(t), P_n is cos(n psi) for even n and sin(n psi) for odd n. P_2 and P_4 have 1 subtracted.
     """
     factor = factor.index_select(-1, columns.neuron)
     if basis == "taylor":
@@ -130,11 +147,11 @@ def closed_form_features(basis: str, columns: Columns, t: Tensor, factor: Tensor
 
 
 def product(layer: nn.Module, features: Tensor) -> Tensor:
-    """What `layer` gives for features [T, K]: a linear layer in pieces, where all cores can then read its weights.
+    """The output of `layer` for features [T, K]. A plain linear layer is read in pieces if all cores can then read it.
 
-    On an AMD processor MKL works a product with few rows in float32 on one thread, which reads half as fast as the
-    memory is; many small products it shares out. Whatever else was made of the layer (quantized, adapted, hooked) is
-    called as it is, and so is one that has to give gradients, which would take memory for every piece.
+    On an AMD processor, MKL computes a float32 product with few rows on one thread, which reads at half the speed of
+    the memory. It distributes many small products over all threads. A layer that was quantized, adapted or hooked is
+    called as it is. So is a layer that needs gradients, because they would take memory for every piece.
     """
     if not _is_read_in_pieces(layer, features):
         called: Tensor = layer(features)
@@ -143,7 +160,7 @@ def product(layer: nn.Module, features: Tensor) -> Tensor:
     pieces = weight.view(-1, math.gcd(len(weight), _PIECE_ROWS), weight.shape[1]).mT
     tokens = features.expand(len(pieces), -1, -1)
     if torch.compiler.is_compiling():
-        # Of `bmm` the compiler makes something else, in which every row computes all features anew.
+        # The compiler turns `bmm` into a kernel in which every row computes all features anew.
         output = torch.baddbmm(features.new_zeros(1), tokens, pieces)
     else:
         output = torch.bmm(tokens, pieces)
@@ -152,7 +169,7 @@ def product(layer: nn.Module, features: Tensor) -> Tensor:
 
 
 def _is_read_in_pieces(layer: nn.Module, features: Tensor) -> TypeGuard[nn.Linear]:
-    """Whether `layer` is a plain linear layer of many rows in float32 on a CPU, and `features` are few and float32."""
+    """Whether `layer` is a plain float32 linear layer with many rows on a CPU, and `features` are float32 and few."""
     return (
         READS_IN_PIECES
         and (torch.compiler.is_compiling() or torch.get_num_threads() > 1)
@@ -173,11 +190,15 @@ def _is_read_in_pieces(layer: nn.Module, features: Tensor) -> TypeGuard[nn.Linea
 class TaylorMLP(nn.Module):
     """A gated or plain MLP whose output layer reads series features.
 
-    widths: number of neurons that have a term of order n, falling; every protected neuron has orders 0 and 1. clear:
-    number of neurons that have none, and keep their output weights.
-    gated: whether a second input layer makes the factor u. biases: which of `gate`, `up` and `terms` have one.
-    activation: the name of phi, one of `SMOOTH` or `KINKED`; the series of a kinked one is its polynomial, and holds on
-    the whole side.
+    Args:
+        hidden_size: H.
+        basis: `chebyshev` or `taylor`.
+        widths: Number of neurons that have a term of order n, falling. Every protected neuron has orders 0 and 1.
+        activation: Name of phi, one of `SMOOTH` or `KINKED`. The series of a kinked phi is its polynomial and holds
+            everywhere right of the kink.
+        gated: Whether a second input layer makes the factor u.
+        biases: Which of the layers `gate`, `up` and `terms` have a bias.
+        clear: Number of unprotected neurons. They have no terms and keep their output weights.
     """
 
     center: Tensor
@@ -210,20 +231,20 @@ class TaylorMLP(nn.Module):
             self.register_parameter(name, nn.Parameter(empty, requires_grad=False))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TaylorMLP:
-        """Move or cast as every module, without columns that would stay behind on the device."""
+        """Move or cast like any module, and drop the columns, which would stay behind on the old device."""
         self._columns = None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy and a pickle hold: no columns, which were made on the way and are made again."""
+        """The state of a copy or pickle. It leaves out the columns, which are computed again when they are needed."""
         return {**self.__dict__, "_columns": None}
 
     def features(self, z: Tensor, factor: Tensor | None, out: Tensor | None = None) -> Tensor:
         """Features [..., K] float32 of all columns for pre-activations `z` and gate factors `factor` [..., F].
 
-        With `out` [..., sum(widths)], which those of the series may be written into, they are made without a gradient,
-        in less memory and time.
+        With `out` [..., sum(widths)], into which the features of the series may be written, they are made in less
+        memory and time, but without a gradient.
         """
         z = z.float()
         factor = torch.ones_like(z) if factor is None else factor.float()
@@ -272,14 +293,14 @@ class TaylorMLP(nn.Module):
 
     @staticmethod
     def _stored(features: Tensor, dtype: torch.dtype) -> Tensor:
-        """Features in `dtype`, kept finite: float16 ends where float32 does not, and an infinity would spread."""
+        """Features in `dtype`, kept finite. Values of float32 can overflow float16, and an infinity would spread."""
         if dtype == torch.float16:
             largest = torch.finfo(dtype).max
             features = features.clamp(-largest, largest)
         return features.to(dtype)
 
     def _in_chunks(self, z: Tensor, factor: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """The output for rows of `z` a few at a time, through one buffer: features are many times the input."""
+        """The output, made a few rows of `z` at a time through one buffer, as features take many times the input."""
         rows = max(1, min(len(z), _FEATURE_BYTES.get(z.device.type, _FEATURE_BYTES["cpu"]) // (4 * sum(self.widths))))
         buffer = torch.empty(rows, sum(self.widths), device=z.device, dtype=torch.float32)
         parts: list[Tensor] = []
@@ -296,16 +317,16 @@ class TaylorExperts(nn.ModuleList):
     def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
         """Output [T, H] for tokens [T, H], each routed to experts [T, k] with weights [T, k]."""
         output = torch.zeros_like(hidden_states)
-        # To look for the tokens of an expert is to wait for a GPU: that is done for those alone that have some.
+        # A search for the tokens of an expert waits for the GPU, so experts without tokens are left out.
         for number in torch.unique(top_k_index).tolist():
             token, place = torch.where(top_k_index == number)
-            said = self[number](hidden_states[token]) * top_k_weights[token, place, None]
-            output.index_add_(0, token, said.to(output.dtype))
+            weighted = self[number](hidden_states[token]) * top_k_weights[token, place, None]
+            output.index_add_(0, token, weighted.to(output.dtype))
         return output
 
 
 def install(model: nn.Module, taylor: Mapping[str, Any]) -> None:
-    """Put empty Taylor MLPs into `model`, as the `taylor_mlp` entry of its config lists them."""
+    """Put empty Taylor MLPs into `model`. `taylor` is the `taylor_mlp` entry of its config, which lists them."""
     for path in taylor["experts"]:
         model.set_submodule(path, TaylorExperts())
     for path, widths in taylor["layers"].items():
@@ -330,7 +351,7 @@ def install(model: nn.Module, taylor: Mapping[str, Any]) -> None:
 
 
 def _guard(model: nn.Module, name: str) -> None:
-    """Register one number under the name of withheld weights: loaded by mistake, the plain architecture stops there."""
+    """Register one number under the name of protected weights, so that the plain architecture fails to load."""
     path, _, last = name.rpartition(".")
     parent, _, child = path.rpartition(".")
     owner = model.get_submodule(parent)

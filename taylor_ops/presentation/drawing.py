@@ -1,4 +1,4 @@
-"""How plots are drawn, alike in the report and on the card, with the same bytes for the same figures."""
+"""How plots are drawn, in one style for the report and the card, with the same bytes for the same figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart by colour-blind readers, and on grey prints.
+# The palette of Okabe and Ito, which colour-blind readers can tell apart, and which works in grey prints.
 ORIGINAL = "#0072B2"
 BUNDLE = "#D55E00"
 TARGET = "#009E73"
@@ -33,10 +33,10 @@ _STYLE = {
     "svg.fonttype": "none",
     # Without a salt, identifiers inside the SVG are random.
     "svg.hashsalt": "taylor-release",
-    # Names come from outside; a dollar sign in one is no formula.
+    # Names come from outside, and a dollar sign in a name is no formula.
     "text.parse_math": False,
 }
-# Inches. Narrow, so that letters stay readable where a phone shows the plot as wide as its screen.
+# Inches. Narrow, so that letters stay readable when a phone fits the plot to its screen.
 WIDTH = 4.8
 _NAME_LETTERS = 24
 _DOTS_PER_INCH = 200
@@ -44,9 +44,10 @@ _DOTS_PER_INCH = 200
 
 @contextmanager
 def in_style(more: Mapping[str, object] = MappingProxyType({})) -> Iterator[None]:
-    """Plots are drawn in the style of this project inside, whatever the machine's own settings are.
+    """Draw plots within the block in the style of this project, whatever the machine's own settings are.
 
-    more: settings of matplotlib for these plots alone.
+    Args:
+        more: Settings of matplotlib for these plots alone.
     """
     defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
     with matplotlib.rc_context(defaults | _STYLE | dict(more)):
@@ -54,50 +55,50 @@ def in_style(more: Mapping[str, object] = MappingProxyType({})) -> Iterator[None
 
 
 def drawable(values: Iterable[float]) -> list[float]:
-    """The values with NaN, which leaves a gap, for what no axis can hold."""
+    """The values, with NaN in place of infinities. No axis can hold these, and NaN leaves a gap."""
     return [value if math.isfinite(value) else math.nan for value in values]
 
 
 def legend_above(axes: Axes) -> None:
-    """A legend in one line over the plot."""
+    """Put a legend in one line above the plot."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, handletextpad=0.4)
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Name the rows 0, 1, ..., the first at the top."""
+    """Name the rows 0, 1, ..., with the first row at the top."""
     axes.set_yticks(range(len(names)), [shortened(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(False, axis="y")
 
 
 def shortened(name: str) -> str:
-    """A name that fits beside a row of a plot."""
+    """The name, cut to fit beside a row of a plot."""
     return name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…"
 
 
 def places_in_row(row: float, number: int, reach: float = 0.3) -> list[float]:
-    """Heights in one row, up to `reach` from its middle, for so many samples in the order in which they were taken.
+    """Heights of `number` samples in one row, up to `reach` from its middle.
 
-    So a drift shows.
+    The samples come in the order in which they were taken, so that a drift shows.
     """
     return [row + reach * (2 * (index + 0.5) / number - 1) for index in range(number)]
 
 
 def samples_in_row(axes: Axes, row: int, samples: Sequence[float], color: str) -> None:
-    """Every sample as a dot, the first at the top, and a line at their median."""
+    """Draw every sample as a dot, with the first at the top, and a line at their median."""
     axes.vlines(statistics.median(samples), row - 0.4, row + 0.4, color=color, linewidth=2)
     axes.plot(samples, places_in_row(row, len(samples)), "o", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
 
 
 def png(canvas: Figure) -> bytes:
-    """A figure as a PNG file, which names no program and no date."""
+    """A figure as the bytes of a PNG file that names no program and no date."""
     stream = io.BytesIO()
     canvas.savefig(stream, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
     return stream.getvalue()
 
 
 def svg(canvas: Figure) -> str:
-    """A figure as the text of an SVG file, which names no program and no date."""
+    """A figure as the text of an SVG file that names no program and no date."""
     stream = io.StringIO()
     canvas.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Plots of a calibration: the candidates on the way to the target, and the time per token of both models."""
+"""Plots of a calibration: its trials on the way to the target, and the time per token of both models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ from taylor_ops.presentation.drawing import (
 
 
 class PlottedTrial(NamedTuple):
-    """One measured plan: stacked columns, the slowdown predicted for it, and what was measured."""
+    """One measured plan.
+
+    Attributes:
+        columns: Stacked columns.
+        predicted: The slowdown that was predicted.
+        slowdown: The measured slowdown.
+        ci95: The 95 % interval of the measured slowdown.
+    """
 
     columns: int
     predicted: float
@@ -32,9 +39,13 @@ class PlottedTrial(NamedTuple):
 
 
 def calibration_curve(target: float, tolerance: float, neurons: int, candidates: Sequence[PlottedTrial]) -> Figure:
-    """Slowdown against stacked columns: the target with its band, predictions, measurements with their intervals.
+    """Plot slowdown against stacked columns: the target with its band, predictions, and measurements with intervals.
 
-    neurons: of the model; with one column for each it would be the original.
+    Args:
+        target: The target slowdown.
+        tolerance: Half the width of the band, as a fraction of the target.
+        neurons: Neurons of the model. With one column for each neuron, the model would be the original.
+        candidates: The measured plans, in the order in which they were measured.
     """
     canvas, axes = _canvas(3.0)
     axes.axhspan(target * (1 - tolerance), target * (1 + tolerance), color=TARGET, alpha=0.15, linewidth=0)
@@ -59,7 +70,7 @@ def calibration_curve(target: float, tolerance: float, neurons: int, candidates:
 
 
 def prediction(neurons: int, candidates: Sequence[PlottedTrial]) -> tuple[list[float], list[float]]:
-    """Columns in thousands, a little beyond those of the candidates, and the slowdowns that were predicted at first."""
+    """The line of the first prediction: columns in thousands, a little beyond all candidates, and their slowdowns."""
     columns, first = [candidate.columns for candidate in candidates], candidates[0]
     ends = [0.97 * min(columns), 1.03 * max(columns)]
     slope = (first.predicted - 1) / max(1, first.columns - neurons)
@@ -67,7 +78,13 @@ def prediction(neurons: int, candidates: Sequence[PlottedTrial]) -> tuple[list[f
 
 
 def time_per_token(original: Sequence[float], bundle: Sequence[float], new_tokens: int) -> Figure:
-    """Every sample of both models, in seconds for `new_tokens`, in the order in which they were taken, and medians."""
+    """Plot every sample of both models and their medians, in milliseconds per token.
+
+    Args:
+        original: Seconds of the original for `new_tokens`, in the order in which they were measured.
+        bundle: Seconds of the bundle, in the same way.
+        new_tokens: Tokens of one sample.
+    """
     canvas, axes = _canvas(2.2)
     for row, (color, seconds) in enumerate(((ORIGINAL, original), (BUNDLE, bundle))):
         samples = [1000 * value / new_tokens for value in seconds if math.isfinite(value)]

@@ -1,4 +1,4 @@
-"""How figures and texts are worded, alike in the card, the report and the summary."""
+"""How figures and texts are worded, in the same way on the card, in the report and in the summary."""
 
 from __future__ import annotations
 
@@ -6,39 +6,14 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from taylor_ops.storage.files import size
-
-
-def environment(autoescape: bool) -> Environment:
-    """The templates of this package, with figures worded alike in all of them; an unknown name is an error."""
-    templates = Environment(
-        loader=PackageLoader("taylor_ops"),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    templates.filters |= {
-        "count": count,
-        "figure": figure,
-        "fixed": fixed,
-        "percent": percent,
-        "plain": _plain,
-        "size": size,
-    }
-    return templates
-
 
 def count(number: int) -> str:
-    """A whole number with its thousands set apart."""
+    """A whole number with commas between the thousands."""
     return f"{number:,}"
 
 
 def figure(number: float | str, digits: int = 2) -> str:
-    """A measured value to so many significant digits; zero, infinity and NaN by name."""
+    """A measured value to `digits` significant digits. Infinity and NaN are written as words."""
     value = float(number)
     if not math.isfinite(value):
         return _not_finite(value)
@@ -46,7 +21,7 @@ def figure(number: float | str, digits: int = 2) -> str:
 
 
 def fixed(number: float | str, decimals: int) -> str:
-    """A measured value to so many decimals; infinity and NaN by name."""
+    """A measured value to `decimals` decimals. Infinity and NaN are written as words."""
     value = float(number)
     return f"{value:.{decimals}f}" if math.isfinite(value) else _not_finite(value)
 
@@ -56,7 +31,7 @@ def _not_finite(value: float) -> str:
 
 
 def percent(share: float | str) -> str:
-    """A share as a percentage. Only the whole reads 100 % and only nothing reads 0 %, however near a share comes."""
+    """A share as a percentage. Only a share of exactly 1 reads 100 %, and only a share of exactly 0 reads 0 %."""
     value = float(share)
     text = fixed(100 * value, 2)
     if text == "100.00":
@@ -69,7 +44,7 @@ def percent(share: float | str) -> str:
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, with a final newline. What stands in a cell cannot end it."""
+    """A Markdown table with a final newline. No text of a cell can end the cell."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "".join(f"| {' | '.join(_in_a_cell(cell) for cell in line)} |\n" for line in lines)
 
@@ -78,6 +53,6 @@ def _in_a_cell(text: str) -> str:
     return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown shows as it is, in a paragraph and in a table cell."""
     return re.sub(r"([\\`*\[\]<>|])", r"\\\1", " ".join(text.split()))

@@ -28,7 +28,8 @@ from taylor_ops.presentation.drawing import drawable as _drawable
 from taylor_ops.presentation.drawing import in_style, name_rows, svg
 from taylor_ops.presentation.drawing import legend_above as _legend_above
 from taylor_ops.presentation.latency_plots import PlottedTrial, calibration_curve, time_per_token
-from taylor_ops.presentation.wording import count, environment, figure, fixed, percent
+from taylor_ops.presentation.templates import environment
+from taylor_ops.presentation.wording import count, figure, fixed, percent
 from taylor_ops.releases.record import Coverage, ReleaseRecord, Slowdown
 from taylor_ops.storage.files import write_text
 

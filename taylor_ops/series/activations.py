@@ -1,6 +1,6 @@
-"""The MLP activations: value, Taylor coefficients, radius of convergence and asymptotes of each.
+"""The MLP activations, each with its value, Taylor coefficients, radius of convergence and asymptotes.
 
-Adding an activation is one entry in `ACTIVATIONS`, under every name that model configs use for it.
+To add an activation, add one entry to `ACTIVATIONS` under every name that model configs use for it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,20 @@ from taylor_ops.errors import BadInput
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation `phi`: smooth, from 0 on the left to the identity on the right, or a polynomial with a kink at 0.
+    """An activation `phi`.
 
-    `value`: float64 tensor -> phi of it, to float64 precision.
-    `taylor`: centres [F] float64 and an order N -> coefficients [N + 1, F] of phi about each centre.
-    `convergence_radius`: centres [F] -> distance [F] to the nearest singularity in the complex plane (inf if entire).
-    `degree`: None for a smooth one. No series converges across a kink, so a kinked one is split there: 0 left of it,
-    exactly, and right of it a polynomial of this degree, which `taylor` and `right` continue to the left.
+    A smooth phi tends to 0 on the left and to the identity on the right. A kinked phi is 0 left of a kink at 0 and a
+    polynomial right of it.
+
+    Attributes:
+        name: Name of the activation in the config of a bundle.
+        value: Maps a float64 tensor to phi of it, to float64 precision.
+        taylor: Maps centres [F] float64 and an order N to the coefficients [N + 1, F] of phi about each centre.
+        convergence_radius: Maps centres [F] to the distance [F] to the nearest singularity in the complex plane, which
+            is infinite if phi is entire.
+        degree: None if phi is smooth, the degree of the polynomial if it is kinked. No series converges across a kink,
+            so phi is split there. Left of the kink it is exactly 0. `taylor` and `right` continue the polynomial on the
+            right of the kink to the left.
     """
 
     name: str
@@ -34,13 +41,13 @@ class Activation:
     degree: int | None = None
 
     def right(self, z: Tensor) -> Tensor:
-        """What a series of phi stands for at `z`: phi itself, or the polynomial right of its kink."""
+        """Value at `z` of the function that a series expands: phi itself, or the polynomial right of its kink."""
         return self.value(z) if self.degree is None else z**self.degree
 
     def saturation(self, tolerance: Tensor) -> Tensor:
         """Smallest |z| on a 1/64 grid from which phi stays within `tolerance` of its asymptotes on both sides.
 
-        For tolerances [F] float64, as [F]; at least 1/64, at most 64.
+        Takes tolerances [F] float64 and returns values [F] from 1/64 to 64.
         """
         grid = torch.arange(0, 64, 1 / 64, dtype=torch.float64)
         gap = torch.maximum((self.value(grid) - grid).abs(), self.value(-grid).abs())
@@ -50,9 +57,10 @@ class Activation:
 
 
 def _sigmoid_series(inner: Tensor) -> Tensor:
-    """Taylor coefficients [N + 1, F] of sigmoid(q) where `inner` [N + 1, F] are those of q.
+    """Taylor coefficients [N + 1, F] of sigmoid(q), from the coefficients `inner` [N + 1, F] of q.
 
-    From s' = s (1 - s) q'. Worked on the side where s is small, s(-q) = 1 - s(q), so that 1 - s does not cancel.
+    The recurrence follows from s' = s (1 - s) q'. It runs on the side on which s is small, by s(-q) = 1 - s(q), so that
+    1 - s does not cancel.
     """
     order = inner.shape[0] - 1
     side = torch.where(inner[0] > 0, -1.0, 1.0).to(inner.dtype)
@@ -69,7 +77,7 @@ def _sigmoid_series(inner: Tensor) -> Tensor:
 
 
 def _times_z(series: Tensor, center: Tensor) -> Tensor:
-    """Coefficients of z * f(z) about `center`, given those [N + 1, F] of f."""
+    """Coefficients of z * f(z) about `center`, from the coefficients `series` [N + 1, F] of f."""
     result = center * series
     result[1:] += series[:-1]
     return result
@@ -101,13 +109,13 @@ def _gelu_tanh_taylor(center: Tensor, order: int) -> Tensor:
 
 
 def _normal_distribution(z: Tensor) -> Tensor:
-    # `torch.special.ndtr` is (1 + erf) / 2, which has no digits left where that is small.
+    # `torch.special.ndtr` computes (1 + erf) / 2, which has no digits left if the result is small.
     tail: Tensor = torch.special.erfc(-z / math.sqrt(2))
     return tail / 2
 
 
 def _gelu_taylor(center: Tensor, order: int) -> Tensor:
-    # The density g of the normal distribution obeys g' = -z g; its integral is the distribution function.
+    # The density g of the normal distribution obeys g' = -z g. Its integral is the distribution function.
     density = torch.zeros(order + 1, *center.shape, dtype=center.dtype)
     density[0] = torch.exp(-(center**2) / 2) / math.sqrt(2 * math.pi)
     for n in range(order):
@@ -194,11 +202,11 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def activation_named(name: str) -> Activation:
-    """The activation that a model config calls `name`; `BadInput` with the known names otherwise."""
+    """The activation that a model config calls `name`. Raises `BadInput` with the known names if it is not known."""
     try:
         return ACTIVATIONS[name]
     except KeyError:
         raise BadInput(
             f"activation `{name}` is not known; known are {', '.join(sorted(ACTIVATIONS))}",
-            "release a model with one of these, or add an entry to taylor_ops/activations.py",
+            "release a model with one of these, or add an entry to taylor_ops/series/activations.py",
         ) from None

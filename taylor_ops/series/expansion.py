@@ -1,13 +1,13 @@
 """Fit, bound and rewrite the expansion of an activation on each neuron's interval.
 
-For neuron j with local embedding z0_j and radius r_j, `phi(z) ~ sum_n c[n, j] P_n(t)`, `t = (z - z0_j) / r_j`
-(TaylorMLP, arXiv 2410.05331, section 3). Two bases:
+For neuron j with local embedding z0_j and radius r_j, `phi(z) ~ sum_n c[n, j] P_n(t)` with `t = (z - z0_j) / r_j`
+(TaylorMLP, arXiv 2410.05331, section 3). There are two bases:
 
-- `taylor`: P_n(t) = t^n, the form of the paper. Where phi's own Taylor series is done by order 32 on the interval its
-  coefficients are used; elsewhere (a pole of phi is too near) the Chebyshev series is rewritten in powers.
+- `taylor`: P_n(t) = t^n, the form of the paper. If phi's own Taylor series converges by order 32 on the interval, its
+  coefficients are used. If not, because a pole of phi is too near, the Chebyshev series is rewritten in powers.
 - `chebyshev`: P_n(t) = s_n T_n(t) with signs s = + + - - + + ..., which turn the three-term recurrence into one
-  fused step, P_{n+1} = P_{n-1} + s_n s_{n+1} 2 t P_n. It converges geometrically on every interval. P_2 and P_4 are
-  taken less their value 1 at t = 0, see `offsets`.
+  fused step, P_{n+1} = P_{n-1} + s_n s_{n+1} 2 t P_n. It converges geometrically on every interval. P_2 and P_4 have
+  their value at t = 0, which is 1, subtracted, see `offsets`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from taylor_ops.series.activations import Activation
 
 _NODES = 256
 _HIGHEST_DEGREE = 160
-# Their samples stay in the cache of a core, and in memory that the process has already: fresh pages cost time.
+# The samples of so many neurons fit into the cache of a core and into memory that the process already has. Fresh pages
+# cost time.
 _NEURONS_AT_ONCE = 512
 _OWN_SERIES_ORDER = 32
 _OWN_SERIES_TAIL = 1e-6
@@ -38,10 +39,14 @@ _ALIVE = -2.0
 class Expansion:
     """Expansions of one activation for the F neurons of a layer, all tensors float64 on the CPU.
 
-    center, radius: [F], exact in bfloat16 and float16 so that no release dtype moves an interval.
-    chebyshev: [D + 1, F], coefficients of the plain T_n, D = 160.
-    taylor: [D + 1, F], coefficients of t^n; NaN in the columns of neurons whose own series converges too slowly.
-    kinked: whether phi is 0 left of 0 and the series right of it, however far; else the series holds on its interval.
+    Attributes:
+        center: [F], exact in bfloat16 and float16, so that no release dtype moves an interval.
+        radius: [F], exact like the centres.
+        chebyshev: [D + 1, F], coefficients of the plain T_n, D = 160.
+        taylor: [D + 1, F], coefficients of t^n. The columns of neurons whose own series converges too slowly are NaN.
+            None in the Chebyshev basis.
+        kinked: Whether phi is 0 left of 0 and the series everywhere right of 0. If not, the series holds on its
+            interval only.
     """
 
     center: Tensor
@@ -57,26 +62,27 @@ class Expansion:
 
     @cached_property
     def errors(self) -> Tensor:
-        """Bound [D, F] on the error of phi on each interval when the series ends at order 0 .. D - 1.
+        """Bound [D, F] on the error of phi on each interval if the series ends at order 0 .. D - 1.
 
-        The sum of the magnitudes of what is left out up to degree 160: |P_n(t)| <= 1 on |t| <= 1 in both bases. What
-        lies beyond is of the size of float64 rounding for every interval that a release uses.
+        It is the sum of the magnitudes of the coefficients that are left out, up to degree 160, because |P_n(t)| <= 1
+        on |t| <= 1 in both bases. For every interval that a release uses, coefficients of higher degrees are as small
+        as float64 rounding.
         """
         series = self.chebyshev
         if self.taylor is not None:
             series = torch.where(self.taylor.isnan(), series, self.taylor)
         left_out = series[1:].abs()
-        # Row by row: `cumsum` goes down one column after another, and misses the cache at every step.
+        # The loop goes row by row, because `cumsum` goes column by column and misses the cache at every step.
         for order in range(len(left_out) - 2, -1, -1):
             left_out[order] += left_out[order + 1]
         return left_out
 
-    def of(self, kept: Tensor) -> Expansion:
-        """The expansions of the neurons where `kept` [F] is true."""
-        if bool(kept.all()):
+    def of(self, selected: Tensor) -> Expansion:
+        """The expansions of the neurons whose `selected` [F] is true."""
+        if bool(selected.all()):
             return self
-        taylor = None if self.taylor is None else self.taylor[:, kept]
-        return Expansion(self.center[kept], self.radius[kept], self.chebyshev[:, kept], taylor, self.kinked)
+        taylor = None if self.taylor is None else self.taylor[:, selected]
+        return Expansion(self.center[selected], self.radius[selected], self.chebyshev[:, selected], taylor, self.kinked)
 
 
 def signs(orders: int) -> Tensor:
@@ -85,11 +91,12 @@ def signs(orders: int) -> Tensor:
 
 
 def offsets(orders: int) -> Tensor:
-    """What is taken off s_n T_n in the Chebyshev basis for n < orders, as [orders] float64: 1 for n = 2 and 4, else 0.
+    """Offsets subtracted from s_n T_n in the Chebyshev basis for n < orders, as [orders] float64.
 
-    s_n T_n(0) is 1 for every even n. In the middle of its interval, where a neuron mostly is, large multiples of W
-    would cancel to a small phi and leave their rounding behind; without that constant they are small one by one.
-    Above order 4 coefficients are too small for it to matter.
+    The offset is 1 for n = 2 and 4, and 0 for all others. s_n T_n(0) is 1 for every even n. Most pre-activations lie in
+    the middle of their interval. There, large multiples of W would cancel to a small phi and leave their rounding
+    errors behind. Without the constant, each multiple is small. Above order 4 the coefficients are too small for the
+    constant to matter.
     """
     degree = torch.arange(orders)
     return ((degree == 2) | (degree == 4)).double()
@@ -98,9 +105,10 @@ def offsets(orders: int) -> Tensor:
 def intervals(low: Tensor, high: Tensor, margin: float, saturation: Tensor) -> tuple[Tensor, Tensor]:
     """Centres and radii [F] of the intervals for captured ranges `low`, `high` [F] (float64).
 
-    Each range is widened by `margin` times its width on both sides and cut at +-`saturation` [F], from where the
-    activation equals its asymptote within the tolerance, but reaches at least to -2: where phi vanishes its terms would
-    too, and what a neuron does outside its interval is carried by its terms. Radii are rounded up, never down.
+    Each range is widened by `margin` times its width on both sides and cut at +-`saturation` [F]. Beyond that, the
+    activation equals its asymptote within the tolerance. Each interval reaches at least up to -2. If phi vanished on
+    the whole interval, the terms would vanish too, and the terms carry the output of a neuron outside its interval.
+    Radii are rounded up, never down.
     """
     width = high - low
     low = (low - margin * width).clamp(-saturation, saturation)
@@ -114,9 +122,10 @@ def intervals(low: Tensor, high: Tensor, margin: float, saturation: Tensor) -> t
 
 
 def right_of_the_kink(high: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres and radii [F], equal, of the intervals from the kink at 0 to about `high` [F], for a kinked activation.
+    """Centres and radii [F] of the intervals of a kinked activation, from the kink at 0 to about `high` [F].
 
-    Its series is a polynomial and holds beyond too, so the interval only scales the terms.
+    Centres and radii are equal. The series is a polynomial and holds beyond its interval too, so the interval only
+    scales the terms.
     """
     radius = (high.clamp_min(1.0) / 2).to(torch.bfloat16).double()
     return radius, radius.clone()
@@ -145,9 +154,12 @@ def fit(activation: Activation, center: Tensor, radius: Tensor, basis: Basis) ->
 
 
 def orders_for(bounds: Tensor, tolerance: Tensor | float, max_order: int) -> Tensor:
-    """Smallest order [F] (int64, at least 1) with an error of at most `tolerance`, one for all neurons or [F].
+    """Smallest orders [F] (int64, at least 1) with an error of at most `tolerance`, or `max_order + 1` if none has.
 
-    bounds: [D, F] of `Expansion.errors`. `max_order + 1` where no order does.
+    Args:
+        bounds: [D, F], `Expansion.errors`.
+        tolerance: One for all neurons, or [F].
+        max_order: Highest order that is tried.
     """
     return (bounds[: max_order + 1] > tolerance).sum(0).clamp_min(1)
 
@@ -157,15 +169,15 @@ def coefficients(expansion: Expansion, orders: Tensor) -> Tensor:
     """Coefficients [N + 1, F] float64 of the basis as evaluated, N = max(orders), zero above each neuron's order."""
     highest = int(orders.max())
     degree = torch.arange(highest + 1)[:, None]
-    kept = degree <= orders
-    chebyshev = torch.where(kept, expansion.chebyshev[: highest + 1], 0.0)
+    in_series = degree <= orders
+    chebyshev = torch.where(in_series, expansion.chebyshev[: highest + 1], 0.0)
     if expansion.taylor is None:
         series = chebyshev * signs(highest + 1)[:, None]
         series[0] += offsets(highest + 1) @ series
         return series
     powers = torch.from_numpy(_powers_of_chebyshev(highest)) @ chebyshev
     own_series = ~expansion.taylor[0].isnan()
-    return torch.where(own_series, torch.where(kept, expansion.taylor[: highest + 1], 0.0), powers)
+    return torch.where(own_series, torch.where(in_series, expansion.taylor[: highest + 1], 0.0), powers)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The plans to choose from, from the cheapest to the dearest, and the fits of all layers behind them."""
+"""The plans to choose from, from the cheapest to the dearest, and the fitted layers that they rest on."""
 
 from __future__ import annotations
 
@@ -24,19 +24,25 @@ from taylor_ops.series.ranges import LayerRange, read_ranges
 
 _RUNGS_PER_DECADE = 20
 _TIGHTEST = 1e-10
-_CLEAR_STEP = 0.005
+_UNPROTECTED_STEP = 0.005
 
 
 class _Candidate(NamedTuple):
-    """What decides the orders of one plan."""
+    """The settings that decide the orders of one plan."""
 
     tolerance: float
     least_order: int
-    clear_share: float = 0.0
+    unprotected_share: float = 0.0
 
 
 class _Ahead(NamedTuple):
-    """Which layer follows which, and the fits of layers whose turn has not come."""
+    """Fits of layers that run before their layer is asked for.
+
+    Attributes:
+        pool: The thread that fits.
+        following: The path of the next layer, by the path of a layer.
+        begun: The fits that have begun and that nobody has asked for yet, by path.
+    """
 
     pool: ThreadPoolExecutor
     following: dict[str, str]
@@ -60,14 +66,14 @@ class Expansions:
         return list(self._ranges)
 
     def keep(self, paths: Iterable[str]) -> None:
-        """Fit these layers once for all plans to come, which end their series at other orders; 2.6 kB a neuron."""
+        """Fit these layers once for all later plans, which differ only in their orders. Takes 2.6 kB a neuron."""
         self._kept = {path: self[path] for path in paths}
 
     @contextmanager
     def fitted_ahead(self, paths: Sequence[str]) -> Iterator[None]:
-        """Within the block a thread fits each of these layers while the one before it in `paths` is at work.
+        """Within the block, a thread fits each of these layers while the caller works on the one before it in `paths`.
 
-        Torch should compute on one thread there: its setting is one of the whole process.
+        Torch should compute on one thread within the block, because its number of threads holds for the whole process.
         """
         with ThreadPoolExecutor(1) as pool:
             self._ahead = _Ahead(pool, dict(pairwise(paths)), {})
@@ -91,13 +97,13 @@ class Expansions:
         return fit_layer(self._activation, self._ranges[path], self._conversion)
 
     def ladder(self) -> list[Plan]:
-        """The plans to choose from, by rising number of columns; the first is the cheapest that was asked for.
+        """The plans to choose from, by rising number of columns. The first is the cheapest that the config allows.
 
-        Neurons are left in clear, as far as `conversion.min_protected` lets, only below the cheapest plan without any.
-        Raises `BadInput` when the basis cannot keep the tolerance in every layer.
+        Only plans below the cheapest one that protects every neuron have unprotected neurons, as far as
+        `conversion.min_protected` allows. Raises `BadInput` if the basis cannot keep the tolerance in every layer.
         """
         candidates = self._candidates()
-        columns, clear = [0] * len(candidates), [0] * len(candidates)
+        columns, unprotected = [0] * len(candidates), [0] * len(candidates)
         sound = [True] * len(candidates)
         neurons = missed = 0
         first_missed = ""
@@ -106,8 +112,8 @@ class Expansions:
             for index, candidate in enumerate(candidates):
                 orders = self._orders(layer, *candidate)
                 columns[index] += columns_of(orders)
-                clear[index] += int((orders == CLEAR).sum())
-                sound[index] &= index == 0 or candidate.clear_share > 0 or self._stays_sound(layer, orders)
+                unprotected[index] += int((orders == CLEAR).sum())
+                sound[index] &= index == 0 or candidate.unprotected_share > 0 or self._stays_sound(layer, orders)
             orders = self._orders(layer, *candidates[0])
             too_far = (layer.error_at(orders) > layer.allowed) | layer.loses_digits(orders)
             if not layer.keeps(self._conversion.tolerance, orders):
@@ -120,12 +126,12 @@ class Expansions:
             conversion = self._conversion
             raise BadInput(
                 f"basis `{conversion.basis}` cannot keep tolerance {conversion.tolerance:g} in {conversion.dtype} "
-                f"within order {conversion.max_order} for {missed} of {neurons} neurons (first in {first_missed})",
+                f"up to order {conversion.max_order} for {missed} of {neurons} neurons (first in {first_missed})",
                 "loosen `conversion.tolerance` or narrow `conversion.range_margin`"
                 + ("" if conversion.basis == "chebyshev" else ", or use `conversion.basis: chebyshev`"),
             )
         rungs: dict[int, Plan] = {}
-        for candidate, total, unprotected, usable in zip(candidates, columns, clear, sound, strict=True):
+        for candidate, total, clear, usable in zip(candidates, columns, unprotected, sound, strict=True):
             if usable and total not in rungs:
                 rungs[total] = Plan(
                     basis=self._conversion.basis,
@@ -133,41 +139,42 @@ class Expansions:
                     least_order=candidate.least_order,
                     columns=total,
                     neurons=neurons,
-                    clear_share=candidate.clear_share,
-                    clear=unprotected,
+                    clear_share=candidate.unprotected_share,
+                    clear=clear,
                 )
         return [rungs[total] for total in sorted(rungs)]
 
     def _stays_sound(self, layer: FittedLayer, orders: Tensor) -> bool:
-        """Whether more terms of powers have not cost more by cancellation than they give; Chebyshev terms never do."""
+        """Whether more powers have not cost more by cancellation than they gain. More Chebyshev terms never do."""
         conversion = self._conversion
         if conversion.basis == "chebyshev":
             return True
-        kept = conversion.order is not None or layer.keeps(conversion.tolerance, orders)
-        return kept and not bool(layer.loses_digits(orders).any())
+        within_tolerance = conversion.order is not None or layer.keeps(conversion.tolerance, orders)
+        return within_tolerance and not bool(layer.loses_digits(orders).any())
 
     def _why_missed(self, path: str, layer: FittedLayer, orders: Tensor) -> str:
-        """The path of a layer, with what rounding takes of the tolerance where that is much of it."""
+        """The path of a layer, with the part of the tolerance that rounding takes if it is more than half."""
         if not counts_rounding(layer.dtype):
             return path
         rounding = float(layer.bound(orders).rounding)
         return path + (f", where rounding takes {rounding:.2g}" if rounding > self._conversion.tolerance / 2 else "")
 
     def _candidates(self) -> list[_Candidate]:
-        """What the ladder tries: the cheapest plan that protects all, dearer ones, then ever more neurons in clear."""
-        whole = self._protecting_all()
-        steps = math.ceil(round((1 - self._conversion.min_protected) / _CLEAR_STEP, 6))
-        shares = [step * _CLEAR_STEP for step in range(1, steps)] + [1 - self._conversion.min_protected] * (steps > 0)
-        return whole + [whole[0]._replace(clear_share=share) for share in shares]
+        """Candidates for the ladder: the cheapest plan that protects all, dearer ones, then ever fewer protected."""
+        protecting_all = self._protecting_all()
+        steps = math.ceil(round((1 - self._conversion.min_protected) / _UNPROTECTED_STEP, 6))
+        shares = [step * _UNPROTECTED_STEP for step in range(1, steps)]
+        shares += [1 - self._conversion.min_protected] * (steps > 0)
+        return protecting_all + [protecting_all[0]._replace(unprotected_share=share) for share in shares]
 
     def _protecting_all(self) -> list[_Candidate]:
-        """Tolerances and least orders, cheapest first; a fixed order is one with no tolerance."""
+        """Candidates that protect all, cheapest first. A fixed order has an infinite tolerance."""
         conversion, degree = self._conversion, self._activation.degree
         if degree is not None:
             if conversion.order not in (None, degree):
                 raise BadInput(
-                    f"`{self._activation.name}` is a polynomial of degree {degree} right of its kink, exact at that "
-                    f"order: `conversion.order` {conversion.order} would lose it or add nothing",
+                    f"`{self._activation.name}` is a polynomial of degree {degree} right of its kink, so that order "
+                    f"{degree} is exact: `conversion.order` {conversion.order} would be inexact or add nothing",
                     "leave `conversion.order` out",
                 )
             return [_Candidate(conversion.tolerance, degree)]
@@ -178,16 +185,16 @@ class Expansions:
         tighter = [_Candidate(tolerance, 1) for tolerance in tolerances]
         return tighter + [_Candidate(tolerances[-1], order) for order in range(2, conversion.max_order + 1)]
 
-    def _orders(self, layer: FittedLayer, tolerance: float, least_order: int, clear_share: float = 0.0) -> Tensor:
-        """Orders [F] of one layer, at most `max_order`, even where that does not keep the tolerance."""
+    def _orders(self, layer: FittedLayer, tolerance: float, least_order: int, unprotected_share: float = 0.0) -> Tensor:
+        """Orders [F] of one layer, cut at `max_order` even if that does not keep the tolerance."""
         max_order = self._conversion.max_order
         if math.isinf(tolerance):
             orders = torch.full((len(layer.allowed),), least_order)
         else:
             orders = layer.orders(tolerance / self._conversion.tolerance, max_order).clamp(least_order, max_order)
-        if clear_share:
-            # One neuron at least stays protected, or the layer would be no Taylor MLP.
-            unprotected = min(int(clear_share * len(orders)), len(orders) - 1)
+        if unprotected_share:
+            # At least one neuron stays protected, or the layer would be no Taylor MLP.
+            unprotected = min(int(unprotected_share * len(orders)), len(orders) - 1)
             orders[layer.longest_first(orders)[:unprotected]] = CLEAR
         return orders
 

@@ -10,17 +10,26 @@ from torch import Tensor
 from taylor_ops.series.expansion import Expansion, coefficients
 
 CLEAR = -1
-"""Stands for the order of a neuron that keeps its output weights."""
+"""The order that marks an unprotected neuron, which keeps its output weights."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """How the terms of one layer with F neurons, P of them protected, are stacked in K columns.
 
-    Neurons are sorted by falling order; those in clear, of order `CLEAR`, come last and have one column each, after all
-    terms: their output weights. permutation: [F], the original neuron at each place. widths: neurons that have order n,
-    P have order 0. neuron: [K], original neuron of each column. coefficient: [K] float64. center, radius: [P] float64.
-    carrier: [2, P] float64, what makes the terms of order 0 or 1 the bare output weights, 0 for the other of the two.
+    Neurons are sorted by falling order. Unprotected neurons, of order `CLEAR`, come last. Each of them has one column,
+    its output weights, after all terms.
+
+    Attributes:
+        permutation: [F], the original neuron at each place.
+        widths: How many neurons have a term of order n, for each n. P neurons have order 0.
+        neuron: [K], the original neuron of each column.
+        coefficient: [K] float64, the coefficient of each column, 1 for an unprotected neuron.
+        center: [P] float64, centre of the interval of each protected neuron.
+        radius: [P] float64, radius of each interval.
+        carrier: [2, P] float64. Row n has the factor that turns the term of order n, 0 or 1, back into the output
+            weights. One of the two rows carries each neuron. The other row is 0 there.
+        orders: [F], order of each original neuron.
     """
 
     permutation: Tensor
@@ -39,7 +48,7 @@ class Layout:
 
 
 def columns_of(orders: Tensor) -> int:
-    """Columns of a layer whose neurons have `orders` [F]: the terms, and one for each neuron in clear."""
+    """Columns of a layer whose neurons have `orders` [F]: the terms, and one for each unprotected neuron."""
     return int((orders + 1).sum()) + int((orders == CLEAR).sum())
 
 
@@ -47,9 +56,9 @@ def layout(expansion: Expansion, orders: Tensor) -> Layout:
     """Stack the terms of orders 0 .. orders[j] of every neuron j ([F] int64, at least 1 or `CLEAR`) order by order."""
     permutation = torch.argsort(orders, descending=True, stable=True)
     widths = [int((orders >= n).sum()) for n in range(int(orders.max()) + 1)]
-    protected, clear = permutation[: widths[0]], permutation[widths[0] :]
-    series, bare = coefficients(expansion, orders)[:, protected], torch.ones(len(clear), dtype=torch.float64)
-    # Terms of order 0 and 1 are both multiples of the output weights; outside the interval the larger one carries phi.
+    protected, unprotected = permutation[: widths[0]], permutation[widths[0] :]
+    series, bare = coefficients(expansion, orders)[:, protected], torch.ones(len(unprotected), dtype=torch.float64)
+    # Terms of order 0 and 1 are multiples of the output weights. Outside the interval the larger one carries phi.
     leading = series[:2]
     first = leading[0].abs() >= leading[1].abs()
     chosen = torch.stack([first, ~first])
@@ -57,7 +66,7 @@ def layout(expansion: Expansion, orders: Tensor) -> Layout:
     return Layout(
         permutation=permutation,
         widths=widths,
-        neuron=torch.cat([*(permutation[:width] for width in widths), clear]),
+        neuron=torch.cat([*(permutation[:width] for width in widths), unprotected]),
         coefficient=torch.cat([*(series[n, :width] for n, width in enumerate(widths)), bare]),
         center=expansion.center[protected],
         radius=expansion.radius[protected],

@@ -7,13 +7,18 @@ from taylor_ops.storage.record import Record
 
 
 class Plan(Record):
-    """Orders of all neurons: the smallest that keep `tolerance` in every layer, but at least `least_order`.
+    """The rule that gives every neuron the smallest order that keeps `tolerance`, but at least `least_order`.
 
-    tolerance: of the bound of each layer, as `conversion.tolerance`; where it is smaller than that, each series is as
-    much more exact. Infinity for one order for all neurons. columns: stacked columns of all layers, each as high as the
-    hidden size. clear_share: of the neurons of each layer, how many keep their output weights: those with the longest
-    series, which cost the most, and of equally long ones those that add most to the bound. clear: of all layers, how
-    many of the `neurons` do; each is one column.
+    Attributes:
+        basis: Basis of the series.
+        tolerance: Tolerance of the bound of each layer, as `conversion.tolerance`. If it is smaller than the configured
+            one, each series is more exact by the same ratio. Infinity stands for one order for all neurons.
+        least_order: The least order of a protected neuron.
+        columns: Stacked columns of all layers. The height of a column is the hidden size.
+        neurons: Neurons of all layers.
+        clear_share: Share of the neurons of each layer that are unprotected. They are the neurons with the longest
+            series, which cost the most. Among equally long series, they are those that add most to the bound.
+        clear: How many neurons of all layers are unprotected. Each has one column.
     """
 
     basis: Basis
@@ -31,5 +36,5 @@ class Plan(Record):
 
     @property
     def protected(self) -> float:
-        """Share of neurons whose output weights are withheld."""
+        """Share of the neurons that are protected."""
         return 1 - self.clear / self.neurons

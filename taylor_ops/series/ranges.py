@@ -1,4 +1,4 @@
-"""Captured ranges as data: what a capture leaves of each MLP, and how it is read and widened."""
+"""Captured ranges as data: what a capture stores for each MLP, and how to read and widen it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ KEYS = ("low", "high", "factor", "output_norm", "norms", "peaks", "rows", "align
 
 @dataclass(frozen=True)
 class LayerRange:
-    """What was captured of one MLP.
+    """The captured ranges of one MLP.
 
-    low, high: [F] float64, least and largest pre-activation z. factor: [F] float64, largest |u|, 1 without gate.
-    output_norm: median L2 norm of the output. weights: measures of the output weights.
+    Attributes:
+        low: [F] float64, least pre-activation z.
+        high: [F] float64, largest pre-activation z.
+        factor: [F] float64, largest |u|, 1 without a gate.
+        output_norm: Median L2 norm of the output.
+        weights: Measures of the output weights.
     """
 
     low: Tensor
@@ -35,13 +39,13 @@ def read_ranges(file: Path) -> dict[str, LayerRange]:
     return {path: _layer_range({key: tensors[f"{path}.{key}"].double() for key in KEYS}) for path in paths}
 
 
-def _layer_range(kept: dict[str, Tensor]) -> LayerRange:
-    weights = OutputWeights(kept["norms"], kept["peaks"], int(kept["rows"]), float(kept["alignment"]))
-    return LayerRange(kept["low"], kept["high"], kept["factor"], float(kept["output_norm"]), weights)
+def _layer_range(values: dict[str, Tensor]) -> LayerRange:
+    weights = OutputWeights(values["norms"], values["peaks"], int(values["rows"]), float(values["alignment"]))
+    return LayerRange(values["low"], values["high"], values["factor"], float(values["output_norm"]), weights)
 
 
 def widened(captured: LayerRange, margin: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Low, high and factor [F] of a captured range, each widened by `margin`: what a bound is for."""
+    """Low, high and factor [F] of a captured range, each widened by `margin`. A bound holds for these ranges."""
     width = captured.high - captured.low
     return captured.low - margin * width, captured.high + margin * width, captured.factor * (1 + margin)
 

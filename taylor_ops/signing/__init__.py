@@ -1,9 +1,8 @@
 """Signatures of bundles: keys, Sigstore, and who signs.
 
-keys      OpenSSF model signing of a bundle: one signature over all its files, the manifest included, in
-          `model.sig`.
-signers   Who signs a bundle, by a key or by an identity: as a config names it, as a manifest states it, as a
-          reader asks.
-sigstore  Signatures by who someone is (Sigstore): no key to keep, an account that an issuer vouches for, and a
-          public log.
+keys      OpenSSF model signing of a bundle: one signature in `model.sig` over all its files, the manifest
+          included.
+signers   Who signs a bundle, with a key or as an identity: in a config, in a manifest, and for a reader who
+          verifies.
+sigstore  Sigstore signatures: no key to keep, but an account that an issuer vouches for, and a public log.
 """

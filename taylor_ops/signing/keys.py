@@ -1,4 +1,4 @@
-"""OpenSSF model signing of a bundle: one signature over all its files, the manifest included, in `model.sig`."""
+"""OpenSSF model signing of a bundle: one signature in `model.sig` over all its files, the manifest included."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOT_THIS_COPY = "do not use this copy; fetch or publish the release again"
 
 
 def public_key_of(key_file: Path) -> bytes:
-    """The public key, as PEM, of the private key in a PEM file; `BadInput` where the file holds none that can sign."""
+    """The public key, as PEM, of the private key in a PEM file. Raises `BadInput` if no key in it can sign."""
     key = _loaded(key_file, lambda pem: load_pem_private_key(pem, _password()))
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
         raise _not_usable(key_file, f"it must be an elliptic curve key ({', '.join(_CURVES)})")
@@ -42,7 +42,7 @@ def public_key_of(key_file: Path) -> bytes:
 
 
 def read_public_key(file: Path) -> bytes:
-    """The public key in a PEM file, as PEM; `BadInput` where the file holds none that could have signed."""
+    """The public key in a PEM file, as PEM. Raises `BadInput` if the file has no key that could have signed."""
     key = _loaded(file, load_pem_public_key)
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _CURVES:
         raise _not_usable(file, f"it must be an elliptic curve key ({', '.join(_CURVES)})")
@@ -50,16 +50,21 @@ def read_public_key(file: Path) -> bytes:
 
 
 def name_of_key(public_key: bytes) -> str:
-    """What a key is called in signatures and manifests: the SHA-256 of its PEM."""
+    """The name of a key in signatures and manifests: the SHA-256 of its PEM."""
     return hashlib.sha256(public_key).hexdigest()
 
 
 def sign(folder: Path, key_file: Path, name: str) -> None:
-    """Write the signature of everything in `folder` into it. name: what the signature calls the model.
+    """Sign everything in `folder` and write the signature into it.
 
     Equal folders, keys and names give equal bytes.
+
+    Args:
+        folder: Folder to sign.
+        key_file: PEM file with the private key.
+        name: Name of the model in the signature.
     """
-    # Imported here: it brings much along that no release without a key needs.
+    # Imported here because it loads much that a release without a key does not need.
     from model_signing.signing import Config
 
     public_key_of(key_file)
@@ -71,25 +76,30 @@ def sign(folder: Path, key_file: Path, name: str) -> None:
 def signature_made(
     folder: Path, config: Any, name: str, change: Callable[[dict[str, Any]], None] = lambda _envelope: None
 ) -> None:
-    """Let the library sign everything in `folder` by a config of it, and write the signature there.
+    """Let the library `model_signing` sign everything in `folder`, and write the signature there.
 
-    name: what the signature calls the model. change: is given the envelope before it is written.
+    Args:
+        folder: Folder to sign.
+        config: Config of the library, which holds the signer.
+        name: Name of the model in the signature.
+        change: Receives the envelope of the signature before it is written.
     """
     config.set_hashing_config(_hashing())
     with tempfile.TemporaryDirectory() as scratch:
-        # The signature states the last part of the path, which while a bundle is made is a name of no meaning.
-        named, signature = Path(scratch) / name, Path(scratch) / SIGNATURE
-        named.symlink_to(folder.absolute())
-        config.sign(named, signature)
-        made = read_json(signature)
-    change(made["dsseEnvelope"])
-    write_text(folder / SIGNATURE, canonical_json(made))
+        # The signature states the last part of the path, and a bundle that is being made has a temporary name.
+        link, file = Path(scratch) / name, Path(scratch) / SIGNATURE
+        link.symlink_to(folder.absolute())
+        config.sign(link, file)
+        signature = read_json(file)
+    change(signature["dsseEnvelope"])
+    write_text(folder / SIGNATURE, canonical_json(signature))
 
 
 def require_signed(folder: Path, public_key: bytes) -> None:
-    """Check that `folder` holds what was signed with the private part of `public_key`, and nothing else.
+    """Check that `folder` holds the files that the private part of `public_key` signed, and no others.
 
-    Raises `GateRejected` for a missing, damaged or foreign signature, and for files that are not as they were signed.
+    Raises:
+        GateRejected: The signature is missing, damaged or of another key, or files are not as they were signed.
     """
     from model_signing.verifying import Config
 
@@ -100,9 +110,15 @@ def require_signed(folder: Path, public_key: bytes) -> None:
 
 
 def signature_read(folder: Path, config: Any, signer: str) -> None:
-    """Let the library check the signature in `folder` by a config of it. signer: whose it should be, for the error.
+    """Let the library `model_signing` check the signature in `folder`.
 
-    Raises `GateRejected` for a missing, damaged or foreign signature, and for files that are not as they were signed.
+    Args:
+        folder: Signed folder.
+        config: Config of the library, which holds the signer to expect.
+        signer: Name of this signer, for errors.
+
+    Raises:
+        GateRejected: The signature is missing, damaged or of another signer, or files are not as they were signed.
     """
     signature = folder / SIGNATURE
     if not signature.is_file():
@@ -113,32 +129,32 @@ def signature_read(folder: Path, config: Any, signer: str) -> None:
     except InvalidSignature as error:
         raise GateRejected(f"{signature} was not made with {signer}", NOT_THIS_COPY) from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        # Whatever a file that is no signature makes the library stumble over.
+        # The library has no error of its own for a file that is no signature.
         raise GateRejected(f"{signature} does not sign what is in {folder}: {_reason(error)}", NOT_THIS_COPY) from error
 
 
 def _hashing() -> Any:
-    """What is hashed: all files but the signature. Links count as what they lead to: a Hub cache is made of them."""
+    """Hash all files but the signature. A link counts as the file that it leads to, because a Hub cache has links."""
     from model_signing.hashing import Config
 
-    # More than one path would come in another order in every process, and the signature states them.
+    # The signature states these paths. With more than one, every process would state them in another order.
     return Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False).set_allow_symlinks(True)
 
 
 def _reason(error: Exception) -> str:
-    """What the library found, in one line; of changed files their names, for it shows digests as raw bytes."""
+    """The error of the library in one line. Of changed files only the names, because it shows digests as raw bytes."""
     changed = re.findall(r"Hash mismatch for \\?'(.+?)\\?':", str(error))
     return f"{', '.join(changed)} changed" if changed else " ".join(str(error).split())
 
 
 def _make_reproducible(envelope: dict[str, Any], key: Any) -> None:
-    """Sign an envelope (DSSE) anew: the library states things in an order of chance, and draws a random number."""
+    """Sign an envelope (DSSE) anew, because the library's order of keys and its signature differ on every run."""
     payload = canonical_json(json.loads(base64.b64decode(envelope["payload"]))).encode()
     kind = envelope["payloadType"].encode()
     signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
-    made = key.sign(signed, ec.ECDSA(_CURVES[key.curve.name], deterministic_signing=True))
+    signature = key.sign(signed, ec.ECDSA(_CURVES[key.curve.name], deterministic_signing=True))
     envelope["payload"] = base64.b64encode(payload).decode()
-    envelope["signatures"][0]["sig"] = base64.b64encode(made).decode()
+    envelope["signatures"][0]["sig"] = base64.b64encode(signature).decode()
 
 
 def _password() -> bytes | None:
@@ -157,7 +173,7 @@ def _not_usable(file: Path, reason: str) -> BadInput:
     return BadInput(
         f"{file} holds no usable key: {reason}",
         f"name a PEM file with the key, made for instance with `openssl ecparam -name prime256v1 -genkey -noout`; "
-        f"the password of an encrypted one is read from {PASSWORD}",
+        f"set {PASSWORD} to the password of an encrypted key",
     )
 
 

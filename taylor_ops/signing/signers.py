@@ -1,4 +1,4 @@
-"""Who signs a bundle, by a key or by an identity: as a config names it, as a manifest states it, as a reader asks."""
+"""Who signs a bundle, with a key or as an identity: in a config, in a manifest, and for a reader who verifies."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from taylor_ops.signing.keys import SIGNATURE, name_of_key, public_key_of, read_
 from taylor_ops.signing.sigstore import Identity, require_able_to_sign, require_signed_as, sign_as
 
 Signer = bytes | Identity
-"""The public key, as PEM, or the identity that a signature is checked against."""
+"""The public key, as PEM, or the identity against which a signature is checked."""
 
 
 def signer_of(signing: Signing) -> Signer:
-    """Whose signature a config asks for; `BadInput` where the file of its key holds none that can sign."""
+    """The signer that a config names. Raises `BadInput` if its key file has no key that can sign."""
     if signing.key_file is not None:
         return public_key_of(signing.key_file)
     assert signing.identity is not None
@@ -23,26 +23,26 @@ def signer_of(signing: Signing) -> Signer:
 
 
 def require_signer(signing: Signing | None) -> None:
-    """Raise `BadInput` or `WorkFailed` where nothing could be signed as a config asks: hours before it is tried."""
+    """Raise `BadInput` or `WorkFailed` if a bundle could not be signed as a config asks, hours before it is signed."""
     signer = None if signing is None else signer_of(signing)
     if isinstance(signer, Identity):
         require_able_to_sign(signer)
 
 
 def name_of(signer: Signer) -> str:
-    """What a signer is called."""
+    """The name of a signer for people."""
     return signer.name if isinstance(signer, Identity) else name_of_key(signer)
 
 
 def statement_of(signer: Signer) -> dict[str, str]:
-    """What a manifest says of the signature."""
+    """The statement of a manifest about its signature."""
     if isinstance(signer, Identity):
         return {"file": SIGNATURE, "identity": signer.identity, "issuer": signer.issuer}
     return {"file": SIGNATURE, "public_key_sha256": name_of_key(signer)}
 
 
 def sign_bundle(folder: Path, signing: Signing, name: str) -> None:
-    """Write the signature of everything in `folder` into it. name: what the signature calls the model."""
+    """Sign everything in `folder` and write the signature into it. It states `name` as the name of the model."""
     signer = signer_of(signing)
     if isinstance(signer, Identity):
         sign_as(folder, signer, name)
@@ -51,7 +51,7 @@ def sign_bundle(folder: Path, signing: Signing, name: str) -> None:
 
 
 def require_signed_by(folder: Path, signer: Signer) -> None:
-    """Check that `folder` holds what `signer` signed, and nothing else; `GateRejected` where it does not."""
+    """Raise `GateRejected` unless `folder` holds the files that `signer` signed, and no others."""
     if isinstance(signer, Identity):
         require_signed_as(folder, signer)
     else:
@@ -59,9 +59,10 @@ def require_signed_by(folder: Path, signer: Signer) -> None:
 
 
 def signer_named(public_key: Path | None, identity: str | None, issuer: str | None) -> Signer | None:
-    """Who a reader asks for: by the file of a public key, or by an identity and its issuer; None where by neither.
+    """The signer that a reader names: the file of a public key, or an identity and its issuer. None if neither.
 
-    Raises `BadInput` for both at once, for half of an identity, and for a file without a usable key.
+    Raises:
+        BadInput: Both are given, or an identity without issuer or the reverse, or a file without a usable key.
     """
     if (identity is None) != (issuer is None):
         raise BadInput("an identity and its issuer go together", "give both --identity and --issuer")

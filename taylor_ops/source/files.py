@@ -1,4 +1,4 @@
-"""Which files of a source are read."""
+"""Which files of a source a release reads."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def is_read(name: str) -> bool:
 
 
 def first_line(error: Exception) -> str:
+    """The first line of an error that is not empty, or else the name of its type."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 

@@ -1,4 +1,4 @@
-"""GGUF sources: the file, and its tensors as a folder of safetensors."""
+"""GGUF sources: the file, and its tensors as a folder with safetensors files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taylor_ops.storage.files import folder_that_appears_whole, require_free, si
 
 
 def gguf_file(source: GgufSource) -> Path:
-    """The file of a GGUF source; `BadInput` where it is not there."""
+    """The file of a GGUF source. Raises `BadInput` if it does not exist."""
     if source.package is None:
         if not source.file.is_file():
             raise BadInput(f"GGUF file {source.file} does not exist", "correct `source.file`")
@@ -37,7 +37,13 @@ def gguf_file(source: GgufSource) -> Path:
 def dequantise(file: Path, place: Path) -> None:
     """Write the model of a GGUF file as float32 safetensors, with its tokenizer and chat template.
 
-    transformers has all of it in memory at once: a GGUF file that does not fit there as float32 is `BadInput`.
+    Args:
+        file: The GGUF file.
+        place: Folder that receives the model.
+
+    Raises:
+        BadInput: transformers cannot read the file, or the model does not fit into memory as float32. transformers
+            needs all of it there at once.
     """
     options = {"gguf_file": file.name, "local_files_only": True}
     try:
@@ -49,19 +55,19 @@ def dequantise(file: Path, place: Path) -> None:
             f"{file.name} cannot be read as a GGUF model: {first_line(error)}",
             "use a GGUF file of an architecture and quantisation that transformers reads",
         ) from error
-    # transformers marks the model as quantised and then refuses to save what it has just dequantised.
+    # transformers marks the model as quantised, and refuses to save it although it has just dequantised it.
     del model.config.quantization_config
     model.hf_quantizer = None
     with folder_that_appears_whole(place, needed) as partial, disk_errors_as_elsewhere(partial):
-        # What a killed run left is cleared by now.
+        # The leftovers of a killed run are cleared by now.
         require_free(place, needed)
         model.save_pretrained(partial, max_shard_size="2GB")
         tokenizer.save_pretrained(partial)
 
 
 def _require_memory(file: Path) -> int:
-    """Bytes of a GGUF file as float32; `BadInput` where they do not fit into memory."""
-    # Slow to load, and needed for this kind of source alone.
+    """Bytes of a GGUF file as float32. Raises `BadInput` if they do not fit into memory."""
+    # Slow to import, and only this kind of source needs it.
     from gguf import GGUFReader
 
     needed = torch.float32.itemsize * sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors)

@@ -1,4 +1,4 @@
-"""Sources on the Hugging Face Hub: what is in the cache, what the Hub says, and what it refuses."""
+"""Sources on the Hugging Face Hub: what the cache holds, what the Hub says, and what it refuses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from taylor_ops.storage.files import FULL_OR_CLOSED
 
 
 def in_the_cache(source: HubSource) -> Path | None:
-    """The folder of a Hub source that was fetched before, all of it or some; None where nothing was."""
+    """The cached folder of a Hub source, which may lack files. None if nothing was fetched before."""
     try:
         return Path(
             snapshot_download(source.repo_id, revision=source.revision, allow_patterns=WANTED, local_files_only=True)
@@ -34,38 +34,40 @@ def in_the_cache(source: HubSource) -> Path | None:
 
 
 def told_by_the_hub(source: HubSource) -> ModelInfo:
-    """What the Hub says of a source, with the sizes of its files; `BadInput` as `resolve` where it cannot be read."""
+    """The Hub's information about a source, with the sizes of its files. Raises `BadInput` if it cannot be read."""
     with hub_refusals_explained(source):
         return HfApi().model_info(source.repo_id, revision=source.revision, files_metadata=True)
 
 
 def fetch_config(source: HubSource, folder: Path) -> None:
-    """Bring the config.json of a Hub source into `folder`, and nothing else; a gated source opens here or not."""
+    """Fetch only the config.json of a Hub source, into `folder`. Raises `BadInput` if a gated source stays closed."""
     with hub_refusals_explained(source):
         hf_hub_download(source.repo_id, "config.json", revision=source.revision, local_dir=folder)
 
 
 @contextmanager
 def hub_refusals_explained(source: HubSource) -> Iterator[None]:
-    where = f"{source.repo_id} at {source.revision[:12]}"
+    """Turn refusals of the Hub and failures of the network into `BadInput`. An error of a full disk stays as it is."""
+    commit = f"{source.repo_id} at {source.revision[:12]}"
     try:
         yield
     except GatedRepoError as error:
         raise BadInput(
-            f"{where} is gated and this account has no access", "accept its terms on the Hub, then set HF_TOKEN"
+            f"{commit} is gated and this account has no access", "accept its terms on the Hub, then set HF_TOKEN"
         ) from error
     except RepositoryNotFoundError as error:
         raise BadInput(
-            f"{where} does not exist, or is private", "correct `source`, or set HF_TOKEN of an account that sees it"
+            f"{commit} does not exist, or is private",
+            "correct `source`, or set HF_TOKEN of an account that may read it",
         ) from error
     except RevisionNotFoundError as error:
-        raise BadInput(f"{where} does not exist: there is no such commit", "correct `source.revision`") from error
+        raise BadInput(f"{commit} does not exist: there is no such commit", "correct `source.revision`") from error
     except HFValidationError as error:
         raise BadInput(f"`{source.repo_id}` is not the name of a repository", "correct `source.repo_id`") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, httpx2.HTTPError) as error:
         if isinstance(error, OSError) and error.errno in FULL_OR_CLOSED:
             raise
         raise BadInput(
-            f"{where} cannot be fetched: {type(error).__name__}: {first_line(error)}",
+            f"{commit} cannot be fetched: {type(error).__name__}: {first_line(error)}",
             "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then run again",
         ) from error

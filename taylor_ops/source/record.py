@@ -1,4 +1,4 @@
-"""What the stage `resolve` leaves: the record of a source."""
+"""The record of a source, which the stage `resolve` leaves."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from taylor_ops.storage.record import Record
 class ResolvedSource(Record):
     """Where the original is, and what identifies it.
 
-    folder: safetensors, config and tokenizer files. origin: the same place in words that hold on any machine.
-    sha256: of every file that the release reads, by name. parameters: number of stored values.
+    Attributes:
+        folder: Folder with safetensors, config and tokenizer files.
+        origin: Where the source comes from, in words that hold on any machine.
+        model_type: Architecture, as transformers names it.
+        sha256: SHA-256 of every file that the release reads, by file name.
+        parameters: Number of stored values.
     """
 
     folder: Path
@@ -22,15 +26,15 @@ class ResolvedSource(Record):
     parameters: int
 
     def identity(self) -> dict[str, Any]:
-        """The content alone: the same files in another folder are the same source."""
+        """The content alone, because the same files in another folder are the same source."""
         return {"sha256": self.sha256}
 
     def missing(self) -> list[str]:
-        """Names of its files that are not in its folder any more: a cache of the Hub may be gone, or another's."""
+        """Names of its files that its folder lacks, because a Hub cache was deleted or is on another machine."""
         return [name for name in self.sha256 if not (self.folder / name).is_file()]
 
     def portable(self) -> dict[str, Any]:
-        """What may be published: everything but the place on this machine."""
+        """The values that may be published: all but the folder, which is a place on this machine."""
         values = self.plain()
         del values["folder"]
         return values

@@ -1,4 +1,4 @@
-"""Resolve the source of a release: a Hub commit, a local folder or a GGUF file, to a checked folder of safetensors."""
+"""Resolve a source, which is a Hub commit, a local folder or a GGUF file, to a checked folder of safetensors."""
 
 from __future__ import annotations
 
@@ -21,10 +21,17 @@ from taylor_ops.storage.files import sha256_of
 
 
 def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress) -> ResolvedSource:
-    """Bring the source to a local folder and check it: known architecture, every tensor there, every value finite.
+    """Bring the source to a local folder and check it: known architecture, no tensor missing, every value finite.
 
-    A Hub source stays in the Hub cache and a local folder where it is; a GGUF file is dequantised into `folder`.
-    Raises `BadInput` with the tensor, file or setting to look at.
+    A Hub source stays in the Hub cache, and a local folder stays where it is.
+
+    Args:
+        source: The section `source` of the config.
+        folder: Folder into which a GGUF file is dequantised.
+        progress: Called after each checked tensor.
+
+    Raises:
+        BadInput: With the tensor, file or setting to look at.
     """
     place = brought_here(source, folder)
     original = readable(place, source)
@@ -40,7 +47,7 @@ def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progres
 
 
 def brought_here(source: HubSource | FolderSource | GgufSource, folder: Path) -> Path:
-    """The local folder of a source, after its download or, into `folder`, its dequantisation; nothing is checked."""
+    """The local folder of a source. A Hub source is fetched, a GGUF file dequantised into `folder`. Checks nothing."""
     match source:
         case HubSource():
             with hub_refusals_explained(source):
@@ -66,14 +73,18 @@ def origin_of(source: HubSource | FolderSource | GgufSource) -> str:
 
 
 def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> Original:
-    """The original in a folder, checked by the headers of its files: known, every tensor there, with a tokenizer."""
+    """The original in a folder, checked by the headers of its files: architecture, tensors and their shapes, tokenizer.
+
+    Raises:
+        BadInput: With the tensor, file or setting to look at.
+    """
     original = Original(place)
     require_known(original, source.recognise_architecture)
-    for name, (shape, there) in original.unfit().items():
-        if there is None:
+    for name, (shape, stored_shape) in original.unfit().items():
+        if stored_shape is None:
             raise BadInput(f"{place}: tensor {name} is missing", "the checkpoint is incomplete; fetch it again")
         raise BadInput(
-            f"{place}: tensor {name} has shape {there}, its config asks for {shape}",
+            f"{place}: tensor {name} has shape {stored_shape}, its config asks for {shape}",
             "the checkpoint and its config.json do not belong together",
         )
     _check_tokenizer(place)
@@ -81,7 +92,7 @@ def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> Orig
 
 
 def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
-    """What tells a local source from a changed one: the hashes of its files. A Hub commit never changes."""
+    """The hashes of the files of a local source, which change with it. Empty for a Hub commit, which never changes."""
     match source:
         case HubSource():
             return {}
@@ -93,7 +104,7 @@ def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
 
 
 def _finite_values(original: Original, progress: Progress) -> int:
-    """How many values a checkpoint stores, after reading all of them; `BadInput` for one that is not finite."""
+    """Number of values that a checkpoint stores. Reads all of them, and raises `BadInput` if one is not finite."""
     parameters = 0
     names = original.checkpoint.names()
     for done, name in enumerate(names):
@@ -108,7 +119,7 @@ def _finite_values(original: Original, progress: Progress) -> int:
 
 
 def require_known(original: ModelShape, recognise: bool) -> None:
-    """Raise `BadInput` for an architecture without an entry, unless the config accepts one that is recognised."""
+    """Raise `BadInput` if the architecture has no entry, unless the config accepts one that is only recognised."""
     model_type = original.architecture.model_type
     if model_type in ARCHITECTURES or recognise:
         return
@@ -116,7 +127,7 @@ def require_known(original: ModelShape, recognise: bool) -> None:
     raise BadInput(
         f"architecture `{model_type}` is not known, but its MLPs at {places} look like those of a known one; "
         f"known are {', '.join(sorted(ARCHITECTURES))}",
-        "set `source.recognise_architecture: true` to release it all the same: the gates prove whether that was right",
+        "set `source.recognise_architecture: true` to release it all the same; the gates prove whether that was right",
     )
 
 

@@ -18,7 +18,7 @@ from taylor_ops.errors import WorkFailed
 _CHUNK_BYTES = 8 << 20
 
 FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-"""Error numbers of a disk that takes no more."""
+"""Error numbers of a disk that accepts no more data."""
 
 _MAKE_ROOM = "free some space or point --artifacts at another disk, then run again: finished stages are reused"
 
@@ -33,9 +33,9 @@ def sha256_of(path: Path) -> str:
 
 
 def sha256_of_tree(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder`, keyed by its POSIX path relative to it, sorted.
+    """SHA-256 of every file below `folder`, by the POSIX path of the file relative to `folder`, sorted.
 
-    A link that leads to no file is listed too, with `not a file` for its hash.
+    A link that leads to no file is listed too, with `not a file` as its hash.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     return {path.relative_to(folder).as_posix(): sha256_of(path) if path.is_file() else "not a file" for path in paths}
@@ -47,7 +47,7 @@ def canonical_json(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; `ValueError` where the file holds something else, `OSError` where there is none."""
+    """The object in a JSON file. Raises `ValueError` if it holds something else, `OSError` if it cannot be read."""
     document = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
@@ -55,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` beside `path` and rename it into place."""
+    """Write `text` to a temporary file beside `path` and rename the file to `path`."""
     with disk_errors_explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -73,10 +73,13 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def folder_that_appears_whole(target: Path, needed: int | None = None) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; on a clean exit it becomes `target`, on any error it is removed.
+    """Yield an empty folder beside `target`, which becomes `target` on a clean exit and is removed on any error.
 
-    What stood at `target` is moved away before and removed after. What a killed process left behind is cleared first.
-    needed: as `disk_errors_explained` has it.
+    An old `target` is moved away before that and removed after it. What a killed process left behind is removed first.
+
+    Args:
+        target: The folder to write.
+        needed: About how many bytes are written in all, or None if that is not known.
     """
     partial = target.parent / f".{target.name}.partial"
     replaced = target.parent / f".{target.name}.replaced"
@@ -96,7 +99,7 @@ def folder_that_appears_whole(target: Path, needed: int | None = None) -> Iterat
 
 
 def require_free(folder: Path, needed: int) -> None:
-    """Raise `WorkFailed` where the disk of `folder` has not `needed` bytes free: better now than after hours."""
+    """Raise `WorkFailed` if the disk of `folder` has fewer than `needed` bytes free, before hours of work are lost."""
     free = _free(folder)
     if free < needed:
         cause = f"cannot write {folder}: about {size(needed)} are needed, {size(free)} are free"
@@ -114,7 +117,7 @@ def size(amount: int) -> str:
 
 @contextmanager
 def scratch_beside(target: Path) -> Iterator[str]:
-    """A folder beside `target`, on the same file system, that is gone with the context."""
+    """Yield the path of a folder beside `target`, on the same file system, and remove the folder at the end."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
         yield scratch
@@ -122,9 +125,11 @@ def scratch_beside(target: Path) -> Iterator[str]:
 
 @contextmanager
 def disk_errors_explained(target: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn a full disk, a quota or a read-only place into an error that says what there is and what to do.
+    """Turn a full disk, a quota or a read-only place into a `WorkFailed` that says what is free and what to do.
 
-    needed: about how many bytes are to be written in all, where that is known.
+    Args:
+        target: What is written.
+        needed: About how many bytes are written in all, or None if that is not known.
     """
     try:
         yield
@@ -132,17 +137,17 @@ def disk_errors_explained(target: Path, needed: int | None = None) -> Iterator[N
         elsewhere = not str(error.filename or target).startswith(str(target.parent))
         if error.errno not in FULL_OR_CLOSED or (error.errno == errno.EACCES and elsewhere):
             raise
-        there = f"{size(_free(target))} free"
+        space = f"{size(_free(target))} free"
         if needed is not None:
-            there = f"about {size(needed)} needed, {there}"
+            space = f"about {size(needed)} needed, {space}"
         remedy = _MAKE_ROOM
         if error.errno == errno.EDQUOT:
-            there, remedy = f"{there}; a quota ended it, not the disk", f"have the quota raised, {_MAKE_ROOM}"
-        raise WorkFailed(f"cannot write {target}: {os.strerror(error.errno)} ({there})", remedy) from error
+            space, remedy = f"{space}; the limit is a quota, not the disk", f"have the quota raised, {_MAKE_ROOM}"
+        raise WorkFailed(f"cannot write {target}: {os.strerror(error.errno)} ({space})", remedy) from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` hold the bytes of `source`: a hard link where the file system allows one, a copy elsewhere."""
+    """Make `target` a hard link to `source` if the file system allows one, or a copy if it does not."""
     try:
         os.link(source, target)
     except OSError:

@@ -12,21 +12,21 @@ from taylor_ops.storage.files import write_text
 
 
 class Record(BaseModel):
-    """A frozen result of a stage. Tensors travel as files that a record names, never inside one."""
+    """A frozen result of a stage. Tensors travel as files that a record names, never inside a record."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings", defer_build=True)
 
     def identity(self) -> dict[str, Any]:
-        """What of this record decides the work downstream: everything, unless a record leaves out places and times."""
+        """The values that decide the work downstream: all of them, unless a record leaves out places and times."""
         return self.plain()
 
     def plain(self) -> dict[str, Any]:
-        """This record as plain JSON values; what is not finite becomes text, which JSON has no number for."""
+        """This record as plain JSON values. Numbers that are not finite become text, as JSON has no such numbers."""
         values: dict[str, Any] = json.loads(self.model_dump_json())
         return values
 
     def write(self, path: Path) -> None:
-        """Write this record as JSON; it appears whole."""
+        """Write this record as a JSON file that appears whole."""
         write_text(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod

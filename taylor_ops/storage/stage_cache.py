@@ -26,7 +26,13 @@ R = TypeVar("R", bound=Record)
 
 
 class _Memory(Record):
-    """What is remembered of a finished stage."""
+    """What is remembered of a finished stage.
+
+    Attributes:
+        key: Key of the stage.
+        record: Record of the stage, as plain JSON values.
+        files: SHA-256 of every file that the stage wrote.
+    """
 
     key: str
     record: dict[str, Any]
@@ -34,9 +40,12 @@ class _Memory(Record):
 
 
 def stage_key(module: str, inputs: Mapping[str, Any]) -> str:
-    """What decides the result of a stage: its inputs, the code of `module` with all it imports, and the tools.
+    """A hash of all that decides the result of a stage: its inputs, its code, and the versions of the tools.
 
-    Records count by their `identity`, config sections by their values, anything else by its text.
+    Args:
+        module: The module of the stage. Its code counts together with the code of all that it imports.
+        inputs: The inputs by name. A record counts by its `identity`, a config section by its values, plain JSON values
+            as they are, and anything else by its text.
     """
     described = {name: _described(value) for name, value in inputs.items()}
     tools = {tool: version(tool) for tool in _TOOLS}
@@ -56,7 +65,15 @@ def _described(value: Any) -> Any:
 def code_of(module: str) -> str:
     """Hash of the source of a module of taylor_ops and of every module of taylor_ops that it imports, at any depth.
 
-    Raises `LookupError` where one of them is not there.
+    Raises `LookupError` if one of them does not exist.
+    """
+    return hashlib.sha256(canonical_json(sources_of(module)).encode()).hexdigest()
+
+
+def sources_of(module: str) -> dict[str, str]:
+    """The source of a module of taylor_ops and of every module of taylor_ops that it imports, by name.
+
+    Raises `LookupError` if one of them does not exist.
     """
     sources: dict[str, str] = {}
     waiting = [module]
@@ -71,11 +88,11 @@ def code_of(module: str) -> str:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("taylor_ops"):
                 waiting.append(str(node.module))
                 waiting.extend(f"{node.module}.{alias.name}" for alias in node.names if _is_module(node, alias))
-    return hashlib.sha256(canonical_json(sources).encode()).hexdigest()
+    return sources
 
 
 def _source_of(module: str) -> Path:
-    """Its file. The hash of nothing would let a stage be reused whatever its code becomes."""
+    """The file of a module. A missing module is an error, as the hash of nothing would hide changes of the code."""
     try:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:
@@ -93,48 +110,49 @@ def _is_module(node: ast.ImportFrom, alias: ast.alias) -> bool:
 
 
 def kept_beside(folder: Path) -> Path:
-    """Where a stage that writes `folder` keeps what it has finished, until all of it is."""
+    """The folder in which a stage that writes `folder` keeps its finished parts until all parts are finished."""
     return folder.with_name(f".{folder.name}.kept")
 
 
 def kept_under_key(folder: Path) -> Path:
     """The part of `kept_beside(folder)` that belongs to its key alone.
 
-    A worker of a killed run that is still at work, on another machine and for other inputs, cannot reach it.
+    A worker that a killed run left at work, on another machine and for other inputs, cannot reach it.
     """
-    kept = kept_beside(folder)
-    return kept / (kept / _KEY).read_text(encoding="utf-8")
+    parts = kept_beside(folder)
+    return parts / (parts / _KEY).read_text(encoding="utf-8")
 
 
 @contextmanager
 def kept_for(key: str, folder: Path) -> Iterator[None]:
-    """Let a stage go on with what an earlier run of it kept under the same key; what another key left is removed.
+    """Let a stage continue with the parts that an earlier run kept under the same key.
 
-    On a clean exit nothing is kept any more; after an error, or a kill, all of it is.
-    Raises `WorkFailed` where what another key left cannot be removed: a stage would take it for its own.
+    The parts of another key are removed. On a clean exit, the parts of this key are removed too. After an error or a
+    kill, they are kept. Raises `WorkFailed` if the parts of another key cannot be removed, because the stage would take
+    them for its own.
     """
-    kept = kept_beside(folder)
-    note = kept / _KEY
+    parts = kept_beside(folder)
+    note = parts / _KEY
     if not note.is_file() or note.read_text(encoding="utf-8") != key:
-        _remove(kept)
-        if kept.exists():
+        _remove(parts)
+        if parts.exists():
             raise WorkFailed(
-                f"{kept}, which an earlier run left, cannot be removed",
-                "end what still works in it, or remove it by hand, then run again",
+                f"{parts}, which an earlier run left, cannot be removed",
+                "end programs that still use it, or remove it by hand, then run again",
             )
         write_text(note, key)
     yield
-    _remove(kept)
+    _remove(parts)
 
 
-def _remove(kept: Path) -> None:
-    """Remove what was kept, its key first: a kill on the way leaves parts under no key, which nothing goes on with."""
-    (kept / _KEY).unlink(missing_ok=True)
-    shutil.rmtree(kept, ignore_errors=True)
+def _remove(parts: Path) -> None:
+    """Remove kept parts, and their key first. A kill then leaves parts without a key, which no stage continues with."""
+    (parts / _KEY).unlink(missing_ok=True)
+    shutil.rmtree(parts, ignore_errors=True)
 
 
 def recall(memory: Path, key: str, record_type: type[R], folder: Path) -> R | None:
-    """The record of a stage that was finished under `key`, if every file in its `folder` still has its bytes."""
+    """The record of a stage that was finished under `key`, if every file in its `folder` is unchanged."""
     try:
         remembered = _Memory.read(memory)
         if remembered.key != key or sha256_of_tree(folder) != remembered.files:
@@ -145,5 +163,5 @@ def recall(memory: Path, key: str, record_type: type[R], folder: Path) -> R | No
 
 
 def remember(memory: Path, key: str, record: Record, folder: Path) -> None:
-    """Note that a stage is finished; called last, so that a killed stage is not taken for done."""
+    """Note that a stage is finished. Call this last, so that a killed stage does not count as finished."""
     _Memory(key=key, record=record.plain(), files=sha256_of_tree(folder)).write(memory)

@@ -1,6 +1,6 @@
-"""Data sets of the Hub and of local folders, read through the library `datasets`.
+"""Data sets on the Hub and in local folders, read through the library `datasets`.
 
-The library itself never runs code of a data set: it refuses loading scripts and pickle files, and is asked for neither.
+The library never runs code of a data set. It refuses loading scripts and pickle files, and nothing here asks for them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _FAILURES = (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError
 
 
 def place_of(source: DatasetSource) -> str:
-    """The data set as errors name it."""
+    """The name of the data set in errors."""
     parts = (source.config, source.split)
     return f"data set {source.name or source.folder} ({', '.join(part for part in parts if part)})"
 
 
 def identity_of(source: DatasetSource) -> dict[str, Any]:
-    """What decides the content: name and commit on the Hub, the bytes of a folder wherever it is."""
+    """Everything that decides the content: name and commit on the Hub, or the bytes of a folder wherever it is."""
     part = {"config": source.config, "split": source.split}
     if source.folder is None:
         assert source.name is not None
@@ -40,8 +40,11 @@ def identity_of(source: DatasetSource) -> dict[str, Any]:
 def opened(source: DatasetSource) -> Iterator[Any]:
     """The split as a `datasets.Dataset`, for as long as the context lasts.
 
-    A Hub data set stays in the cache of `datasets`. What it makes of a folder is thrown away: that cache tells a file
-    from a changed one by its time alone. Raises `BadInput` where the data set is not there or cannot be read.
+    A Hub data set stays in the cache of `datasets`. The files that `datasets` makes from a folder are deleted, because
+    its cache recognises a changed file by its time alone.
+
+    Raises:
+        BadInput: The data set does not exist or cannot be read.
     """
     if source.folder is None:
         yield _split_of(source, str(source.name), None)
@@ -62,13 +65,13 @@ def _split_of(source: DatasetSource, path: str, cache: str | None) -> Any:
 
     datasets.disable_progress_bars()
     disable_progress_bars()
-    # What it logs comes again in the error, which goes to the person who started the release.
+    # The error repeats what the library logs, and goes to the person who started the release.
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     failures = (datasets.exceptions.DatasetsError, httpx2.HTTPError, yaml.YAMLError, *_FAILURES)
     try:
         builder = datasets.load_dataset_builder(path, source.config, revision=source.revision, cache_dir=cache)
         if source.revision is not None and builder.hash != source.revision:
-            # Without a connection the library takes the newest copy in its cache, of whichever commit.
+            # Without a connection, the library takes the newest copy in its cache, whatever its commit.
             raise datasets.exceptions.DatasetNotFoundError(f"the copy in the cache is of commit {builder.hash}")
         builder.download_and_prepare()
         splits = list(builder.info.splits or ())
@@ -92,9 +95,9 @@ def _split_of(source: DatasetSource, path: str, cache: str | None) -> Any:
 def _remedy(source: DatasetSource, error: BaseException, not_found: bool) -> str:
     if not_found:
         return (
-            "correct `dataset.name` and `dataset.revision`; if it is gated or private, accept its terms on the Hub and "
-            "set HF_TOKEN of an account that sees it"
+            "correct `dataset.name` and `dataset.revision`; if the data set is gated or private, accept its terms on "
+            "the Hub and set HF_TOKEN of an account that may read it"
         )
     if source.name is not None and isinstance(error, OSError | httpx2.HTTPError):
         return "check the network, HF_ENDPOINT and HF_HUB_OFFLINE, then run again"
-    return "correct `dataset` of the text source; its files must be data, for a loading script is never run"
+    return "correct `dataset` of the text source; its files must be data, because a loading script is never run"

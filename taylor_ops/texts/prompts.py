@@ -1,4 +1,4 @@
-"""Texts and prompts: the project's own and those of the config, as token sequences of one model."""
+"""Texts and prompts of the project and of the config, as token sequences of one model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ _CHAT = TypeAdapter(Annotated[list[_Turn], Len(min_length=1)])
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt as the model reads it. `kind` is what the text says of itself, or the name of its source."""
+    """One prompt as the model reads it.
+
+    Attributes:
+        id: Unique name of the prompt in its source.
+        kind: The kind that the record states, or else the name of its source.
+        tokens: Ids of its tokens.
+    """
 
     id: str
     kind: str
@@ -39,21 +45,23 @@ class Prompt:
 
 
 def prompts(source: TextSource, tokenizer: Any) -> list[Prompt]:
-    """The prompts of one source, tokenised; chat records go through the tokenizer's chat template.
+    """The prompts of one source as tokens. Chat records go through the tokenizer's chat template.
 
-    Raises `BadInput` with the line or row of a record that is not as documented.
+    Raises:
+        BadInput: A record is not as documented, two have the same id, or the source holds no text. The error names the
+            line or the row.
     """
     result: list[Prompt] = []
-    seen: set[str] = set()
+    ids: set[str] = set()
     for record in records(source):
         tokens = _tokens(_text_or_chat(record, source), source.chat_template, tokenizer)
         if tokens:
-            if record.id in seen:
+            if record.id in ids:
                 raise BadInput(
                     f"{origin_of(source)}: two prompts have the id `{record.id}`",
-                    "give each line an id of its own, or none",
+                    "give every line a different id, or none",
                 )
-            seen.add(record.id)
+            ids.add(record.id)
             result.append(Prompt(record.id, record.kind or source.name, tokens))
         if source.limit and len(result) == source.limit:
             break
@@ -63,12 +71,12 @@ def prompts(source: TextSource, tokenizer: Any) -> list[Prompt]:
 
 
 def longest(source: TextSource, tokenizer: Any) -> int:
-    """Tokens of the longest prompt of a source. Raises as `prompts` does."""
+    """Number of tokens of the longest prompt of a source. Raises the errors of `prompts`."""
     return max(len(prompt.tokens) for prompt in prompts(source, tokenizer))
 
 
 def text_hashes(sources: Iterable[TextSource]) -> list[str]:
-    """SHA-256 of what is behind each text source, in their order: the bytes of files, the commit of a Hub data set."""
+    """SHA-256 of the content of each text source, in their order: the bytes of files, the commit of a Hub data set."""
     return [_hash_of(source) for source in sources]
 
 
@@ -79,9 +87,16 @@ def _hash_of(source: TextSource) -> str:
 
 
 def sequences(sources: tuple[TextSource, ...], tokenizer: Any, tokens: int, length: int) -> list[tuple[int, ...]]:
-    """Token sequences of `length`, cut from the joined texts, until `tokens` are taken or all is read.
+    """Token sequences, cut from the joined texts.
 
-    A rest of one token is left out. Raises `BadInput` where nothing else is there, and as `prompts` does.
+    Args:
+        sources: The texts, joined in this order.
+        tokenizer: Tokenizer of the model.
+        tokens: Number of tokens to take, if the texts have so many.
+        length: Length of a sequence in tokens. The last one may be shorter. It is left out if it is a single token.
+
+    Raises:
+        BadInput: The texts have fewer than two tokens, or `prompts` raises it.
     """
     joined: list[int] = []
     for source in sources:
@@ -89,19 +104,19 @@ def sequences(sources: tuple[TextSource, ...], tokenizer: Any, tokens: int, leng
             joined.extend(prompt.tokens)
     joined = joined[:tokens]
     cuts = [tuple(joined[start : start + length]) for start in range(0, len(joined), length)]
-    whole = [cut for cut in cuts if len(cut) > 1]
-    if not whole:
+    result = [cut for cut in cuts if len(cut) > 1]
+    if not result:
         places = ", ".join(map(origin_of, sources))
         names = ", ".join(f"`{source.name}`" for source in sources)
-        raise BadInput(f"{places}: fewer than two tokens, no sequence to run", f"use a longer text for {names}")
-    return whole
+        raise BadInput(f"{places}: fewer than two tokens, so no sequence to run", f"use a longer text for {names}")
+    return result
 
 
 def _text_or_chat(record: TextRecord, source: TextSource) -> str | list[_Turn]:
     if source.template is not None:
         return _from_template(record, source.template)
-    named = [source.column] if source.column is not None else DEFAULT_COLUMNS
-    column = next((name for name in named if name in record.columns), source.column or "prompt")
+    candidates = [source.column] if source.column is not None else DEFAULT_COLUMNS
+    column = next((name for name in candidates if name in record.columns), source.column or "prompt")
     value: Any = record.columns.get(column)
     if column == "messages" or isinstance(value, list):
         try:
@@ -111,7 +126,7 @@ def _text_or_chat(record: TextRecord, source: TextSource) -> str | list[_Turn]:
                 f"{record.place}: `{column}` is not a list of turns, each with text in `role` and `content`",
                 "correct the record, name another `column`, or write a `template`",
             ) from error
-        # What else a turn says, such as a name, is for the chat template.
+        # Other fields of a turn, such as a name, are left for the chat template.
         chat: list[_Turn] = value
         return chat
     if not isinstance(value, str):
@@ -133,10 +148,10 @@ def _from_template(record: TextRecord, template: str) -> str:
         raise BadInput(f"{record.place}: {error}", remedy) from error
 
 
-def _tokens(said: str | list[_Turn], as_chat: bool, tokenizer: Any) -> tuple[int, ...]:
-    if isinstance(said, str) and not as_chat:
-        return tuple(tokenizer(said)["input_ids"])
-    turns: list[_Turn] = [{"role": "user", "content": said}] if isinstance(said, str) else said
+def _tokens(content: str | list[_Turn], as_chat: bool, tokenizer: Any) -> tuple[int, ...]:
+    if isinstance(content, str) and not as_chat:
+        return tuple(tokenizer(content)["input_ids"])
+    turns: list[_Turn] = [{"role": "user", "content": content}] if isinstance(content, str) else content
     if not tokenizer.chat_template:
         return tuple(tokenizer("\n\n".join(turn["content"] for turn in turns))["input_ids"])
     turn_is_open = turns[-1]["role"] == "user"

@@ -13,10 +13,12 @@ _TABLES = ("wpe.weight", "embed_positions.weight")
 
 
 def require_readable(config: ReleaseConfig, source: ModelShape, tokenizer: Any) -> None:
-    """Read every text of a release once, so that a mistake in one ends it before its long work.
+    """Read every text of a release once, so that a mistake in one ends the release before its long work.
 
-    Raises `BadInput` as `texts.prompts` does, and where the model has learned each of its positions, and has too few
-    for what is run: it cannot go on where their table ends. Rotary positions have no end.
+    A model with a table of learned positions cannot read behind its end. Rotary positions have no end.
+
+    Raises:
+        BadInput: A text is not as documented (`texts/prompts`), or has more tokens than the model has positions.
     """
     learned = any(name.endswith(_TABLES) for name in source.shapes)
     for key, tokens in _run_at_once(config, tokenizer):

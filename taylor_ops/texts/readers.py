@@ -1,4 +1,4 @@
-"""The records behind a text source, from JSON lines, parquet, a text file or a data set, in the order of the config."""
+"""The records of a text source, from JSON lines, parquet, a text file or a data set, in the order of the config."""
 
 from __future__ import annotations
 
@@ -27,10 +27,14 @@ _SHIPPED = {
 
 @dataclass(frozen=True)
 class TextRecord:
-    """One record, and what an error about it names.
+    """One record, and the place that an error about it names.
 
-    place: file and line, or data set and row. id: its own, or its number, counted from 1. kind: what it says of itself.
-    columns: of all the values there are, those that the text source may ask for.
+    Attributes:
+        place: File and line, or data set and row.
+        id: The id that the record states, or else its number, counted from 1.
+        kind: The kind that the record states.
+        columns: The values that the text source may ask for, by column.
+        names: The names of all columns that the record has.
     """
 
     place: str
@@ -42,7 +46,7 @@ class TextRecord:
 
 @dataclass(frozen=True)
 class _Table:
-    """Records that can be asked for in any order; each is read and judged when its turn comes."""
+    """Records that can be read in any order. Each is read and checked when its turn comes."""
 
     count: int
     at: Callable[[int], TextRecord]
@@ -54,7 +58,7 @@ def shipped(name: str) -> Path:
 
 
 def file_of(source: TextSource) -> Path:
-    """The file behind a text source that is no data set; `BadInput` where there is none."""
+    """The file of a text source that is no data set. Raises `BadInput` if it does not exist."""
     path = shipped(source.builtin) if source.builtin else source.file
     if path is None or not path.is_file():
         raise BadInput(f"text file {path} does not exist", f"correct the text source `{source.name}`")
@@ -62,14 +66,15 @@ def file_of(source: TextSource) -> Path:
 
 
 def origin_of(source: TextSource) -> str:
-    """The file or data set as errors name it."""
+    """The name of the file or data set in errors."""
     return place_of(source.dataset) if source.dataset else str(file_of(source))
 
 
 def records(source: TextSource) -> Iterator[TextRecord]:
-    """Every record of a text source, one after the other: as they stand, or shuffled by `seed`.
+    """Every record of a text source, one after the other: in their order, or shuffled with `seed`.
 
-    Raises `BadInput` with the file or data set that cannot be read, and with the line that holds no record.
+    Raises:
+        BadInput: The file or data set cannot be read, or a line holds no record. The error names it.
     """
     with _table(source) as table:
         order = list(range(table.count))
@@ -81,21 +86,21 @@ def records(source: TextSource) -> Iterator[TextRecord]:
 
 @contextmanager
 def _table(source: TextSource) -> Iterator[_Table]:
-    wanted = _wanted(source)
+    columns = _columns_read(source)
     if source.dataset is not None:
         with opened(source.dataset) as data_set:
-            yield _of_data_set(source.dataset, data_set, wanted)
+            yield _data_set_table(source.dataset, data_set, columns)
         return
     path = file_of(source)
     if path.suffix == ".parquet":
-        yield _of_parquet(path, wanted)
+        yield _parquet_table(path, columns)
     else:
         text = _read(path)
-        yield _of_lines(path, text) if path.suffix == ".jsonl" else _of_text(path, text)
+        yield _lines_table(path, text) if path.suffix == ".jsonl" else _text_table(path, text)
 
 
-def _wanted(source: TextSource) -> list[str]:
-    """The columns that are read: pictures and whatever else a data set may hold stay where they are."""
+def _columns_read(source: TextSource) -> list[str]:
+    """The columns to read. Images and other data of a data set are not loaded."""
     if source.template is not None:
         return columns_of(source.template)
     return list(DEFAULT_COLUMNS) if source.column is None else [source.column]
@@ -108,12 +113,12 @@ def _read(path: Path) -> str:
         raise BadInput(f"{path} cannot be read: {error}", "correct the text source in the config") from error
 
 
-def _of_text(path: Path, text: str) -> _Table:
+def _text_table(path: Path, text: str) -> _Table:
     return _Table(1, lambda _index: TextRecord(str(path), "1", None, {"text": text}, ("text",)))
 
 
-def _of_lines(path: Path, text: str) -> _Table:
-    # Split at line feeds alone: a JSON string may hold other characters that Python takes for line ends.
+def _lines_table(path: Path, text: str) -> _Table:
+    # Split at line feeds alone, because a JSON string may hold other characters that Python takes for line ends.
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
     def at(index: int) -> TextRecord:
@@ -122,24 +127,24 @@ def _of_lines(path: Path, text: str) -> _Table:
             record = json.loads(line)
             if not isinstance(record, dict):
                 raise ValueError("not a JSON object")
-            # Half a surrogate pair is valid JSON and no text; nothing downstream could encode it.
+            # Half a surrogate pair is valid JSON, but it is no text, and nothing after this could encode it.
             json.dumps(record, ensure_ascii=False).encode()
         except ValueError as error:
-            raise BadInput(f"{path}:{number}: {error}", "write one JSON object a line") from error
+            raise BadInput(f"{path}:{number}: {error}", "write one JSON object on each line") from error
         kind = str(record["kind"]) if "kind" in record else None
-        own = str(record.get("id", index + 1))
-        return TextRecord(f"{path}:{number}", own, kind, record, tuple(sorted(record)))
+        record_id = str(record.get("id", index + 1))
+        return TextRecord(f"{path}:{number}", record_id, kind, record, tuple(sorted(record)))
 
     return _Table(len(lines), at)
 
 
-def _of_parquet(path: Path, wanted: list[str]) -> _Table:
+def _parquet_table(path: Path, columns: list[str]) -> _Table:
     import pyarrow
     from pyarrow import parquet
 
     try:
         names = list(parquet.read_schema(path).names)
-        rows = parquet.read_table(path, columns=[name for name in wanted if name in names], partitioning=None)
+        rows = parquet.read_table(path, columns=[name for name in columns if name in names], partitioning=None)
     except (OSError, pyarrow.ArrowException) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{path} cannot be read: {reason}", "correct the text source in the config") from error
@@ -148,12 +153,12 @@ def _of_parquet(path: Path, wanted: list[str]) -> _Table:
     )
 
 
-def _of_data_set(source: DatasetSource, data_set: Any, wanted: list[str]) -> _Table:
+def _data_set_table(source: DatasetSource, data_set: Any, columns: list[str]) -> _Table:
     names = tuple(data_set.column_names)
-    there = [name for name in wanted if name in names]
-    rows = data_set.select_columns(there)
-    # A data set without columns has no rows either; the error names those that there are.
-    return _Table(data_set.num_rows, partial(_row, place_of(source), names, rows.__getitem__ if there else _nothing))
+    columns = [name for name in columns if name in names]
+    rows = data_set.select_columns(columns)
+    # Without columns, `datasets` has no rows either. An empty row leads to the error that names the columns.
+    return _Table(data_set.num_rows, partial(_row, place_of(source), names, rows.__getitem__ if columns else _nothing))
 
 
 def _nothing(_index: int) -> dict[str, Any]:

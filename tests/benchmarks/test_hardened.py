@@ -9,7 +9,7 @@ from benchmarks import hardened
 from taylor_ops.attacks import rank_one
 from taylor_ops.attacks.protected_layer import ProtectedLayer
 from taylor_ops.attacks.target import Target
-from taylor_ops.audit.run import Score, withheld
+from taylor_ops.audit.run import Score, protected_weights
 from taylor_ops.config.audit import Audit
 from taylor_ops.model.original import Original
 from tests.taylor_ops.conftest import sample
@@ -22,7 +22,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[ProtectedLayer, torc
     released = sample(folder, "llama")
     original = Original(released.original)
     layer = next(Target(released.converted, folder / "target").layers())
-    return layer, withheld(layer, original.weights(original.mlps[0])).float()
+    return layer, protected_weights(layer, original.weights(original.mlps[0])).float()
 
 
 def hidden(seed: int, tokens: int = 400) -> torch.Tensor:

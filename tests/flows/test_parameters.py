@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from prefect.utilities.callables import parameter_schema
 
-from flows.parameters import as_overrides, as_settings, overrides_schema
+from flows.parameters import as_overrides, as_settings, overrides_schema, release_form
 from flows.release import release
 from taylor_ops.config_file.read import read
 
@@ -97,3 +97,7 @@ def test_the_form_describes_every_parameter_and_every_section() -> None:
     sections = parameters["overrides"]["properties"]
     assert sections["latency"]["properties"]["target_slowdown"]["description"].startswith("Decode time of the bundle")
     assert all("required" not in section and "default" not in section for section in sections.values())
+
+
+def test_the_form_of_a_deployment_is_that_of_the_flow() -> None:
+    assert parameter_schema(release_form) == parameter_schema(release)

@@ -67,7 +67,7 @@ def test_a_release_leaves_bundle_record_report_and_publication(tiny_config: Path
     # The clock of these tests goes by bytes, and the rebuilt model has those of the original.
     assert record["intrinsic"]["rebuilt"]["slowdown"] == rebuilt["residual"]["slowdown"] == 1.0
     assert record["intrinsic"]["compiled"] is None
-    assert "gets the withheld weights back" in (place / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert "gets the protected weights back" in (place / "bundle" / "README.md").read_text(encoding="utf-8")
     for layer, error in zip(record["coverage"]["layers"], record["layer_errors"], strict=True):
         assert 0 < error["inside"] <= layer["truncation"] + layer["rounding"] <= 1e-4
     assert record["exactness"]["project"]["ranges"]["activations"] > 0

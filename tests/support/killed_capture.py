@@ -15,7 +15,7 @@ import torch
 
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.texts import Calibration
-from taylor_ops.model import checkpoint
+from taylor_ops.model import shards
 
 
 def main() -> None:
@@ -33,9 +33,9 @@ def main() -> None:
         if 3 * done > total:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    whole = checkpoint.save_file
+    whole = shards.save_file
     if request["killed"] == "in a file":
-        checkpoint.save_file = save_half
+        shards.save_file = save_half
     capture(
         Path(request["original"]),
         "float32",

@@ -63,7 +63,7 @@ def test_training_that_takes_no_steps_fails_the_same_test(
 @pytest.mark.parametrize(
     ("model_type", "protected"),
     [("llama", 0.5), ("gpt2", 1.0), ("mixtral", 1.0)],
-    ids=["clear", "transposed", "experts"],
+    ids=["unprotected", "transposed", "experts"],
 )
 def test_trained_weights_stand_where_those_of_the_original_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str, protected: float
@@ -82,7 +82,7 @@ def test_trained_weights_stand_where_those_of_the_original_do(
 def test_an_adapter_of_rank_three_changes_weights_by_a_matrix_of_rank_three() -> None:
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(12, 20, generator=generator)
-    adapted = fine_tuning.adjustable(start, Audit(lora_rank=3), generator)
+    adapted = fine_tuning.low_rank_change(start, Audit(lora_rank=3), generator)
     assert torch.equal(adapted.made(), start)
     with torch.no_grad():
         adapted.leaves[0].normal_(generator=generator)
@@ -135,8 +135,10 @@ def test_distillation_from_the_stored_terms_is_ahead_of_one_from_random(llama: S
 def test_distillation_from_terms_of_the_wrong_neurons_fails_the_same_test(
     llama: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trained = distillation.trained
+
     def shifted(features: Tensor, outputs: Tensor, steps: int, start: Tensor) -> Tensor:
-        return distillation.trained(features, outputs, steps, start.roll(1, dims=1))
+        return trained(features, outputs, steps, start.roll(1, dims=1))
 
     monkeypatch.setattr("taylor_ops.attacks.distillation.trained", shifted)
     with pytest.raises(AssertionError):

@@ -63,7 +63,7 @@ def test_every_attack_recovers_the_output_weights(gated_or_plain: Sample, name: 
         {"order": 6},
         {"min_protected": 0.5},
     ],
-    ids=["bfloat16", "powers", "low order", "half in clear"],
+    ids=["bfloat16", "powers", "low order", "half unprotected"],
 )
 def test_every_attack_recovers_releases_of_every_kind(llama: Sample, tmp_path: Path, changes: dict[str, Any]) -> None:
     released = llama.again(tmp_path / "released", **changes)
@@ -292,6 +292,10 @@ def test_an_audit_without_attacks_says_that_it_was_skipped(llama: Sample) -> Non
 
 def test_every_attack_has_a_name_in_the_config_and_a_threshold() -> None:
     assert set(get_args(AttackName)) == {*ATTACKS, *TRAININGS} == set(Thresholds.model_fields)
+
+
+def test_every_attack_is_registered_under_its_own_name() -> None:
+    assert all(name == attack.name for name, attack in (ATTACKS | TRAININGS).items())
 
 
 def test_an_unknown_attack_is_refused_by_name() -> None:

@@ -51,7 +51,7 @@ def test_blocking_names_attack_figure_and_threshold() -> None:
     failed = example.attack(attack="ratios", recovered_1pct=0.004)
     with pytest.raises(GateRejected) as caught:
         require_allowed(example.audit(failed, example.attack(recovered_1pct=0.4321)), BLOCK)
-    assert "attack `rank_one` recovers 43.21 % of the withheld weights" in caught.value.cause
+    assert "attack `rank_one` recovers 43.21 % of the protected weights" in caught.value.cause
     assert "more than the 1 % of `audit.thresholds.rank_one`" in caught.value.cause
     assert "audit.policy: disclose" in caught.value.remedy
 
@@ -71,7 +71,7 @@ def test_a_threshold_belongs_to_its_attack_and_holds_from_just_above_it(share: f
 
 def test_an_attack_that_cannot_tell_lets_nothing_pass() -> None:
     short = example.attack(attack="least_squares", recovered_1pct=0.0, under_determined="9 samples for 48 unknowns")
-    with pytest.raises(GateRejected, match="under-determined and bears out nothing: 9 samples for 48 unknowns"):
+    with pytest.raises(GateRejected, match="under-determined and proves nothing: 9 samples for 48 unknowns"):
         require_allowed(example.audit(short), BLOCK)
 
 
@@ -108,11 +108,11 @@ def test_a_bound_is_never_below_what_was_measured() -> None:
     wide = example.timed(1.0).model_copy(update={"ci95": (0.5, 2.1), "settled": False})
     noisy = claims(example.audit(example.attack(rebuilt=example.rebuilt(wide))))
     assert noisy["attacks"][0]["rebuilt"]["slowdown_at_most"] == 3.0
-    assert "and takes longer than any bound stated here beside the original" in far["attacks"][0]["in_words"]
+    assert "and takes longer, compared with the original, than any bound stated here." in far["attacks"][0]["in_words"]
     untimed = example.rebuilt().model_copy(update={"residual": None})
     silent = claims(example.audit(example.attack(rebuilt=untimed)))
     assert "slowdown_at_most" not in silent["attacks"][0]["rebuilt"]
-    assert "whose speed was not measured" in silent["attacks"][0]["in_words"]
+    assert "nats per token). Its speed was not measured." in silent["attacks"][0]["in_words"]
 
 
 @pytest.mark.parametrize("target", [1.5, 2, 2.5, 3, 3.3, 3.5, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30])
@@ -149,7 +149,7 @@ def test_what_a_training_did_is_stated_with_its_loss_and_not_as_recovered_weight
     [stated] = claims(example.audit(attack))["attacks"]
     assert stated["task"]["loss_before"] == 11.25
     words = stated["in_words"]
-    assert "goes from 11.25 with random weights to 6.10 nats per token, where the original has 3.00" in words
+    assert "goes from 11.25 with random weights to 6.10 nats per token; the original has 3.00." in words
     assert "wins back 62.42 % of what random weights lose" in words
     assert "a guess is as near to them" in words
     near = example.attack(recovered_1pct=0.4, task=task)
@@ -162,25 +162,25 @@ def test_what_a_training_did_is_stated_with_its_loss_and_not_as_recovered_weight
 def test_the_card_says_what_an_attacker_gets_and_after_how_long() -> None:
     attack = example.attack(attack="collapse", rebuilt=example.rebuilt(), intervals_found=0.871)
     text = words_of(example.audit(attack))
-    assert "gets over 99.99 % of the withheld weights back to within 1 %" in text
+    assert "gets over 99.99 % of the protected weights back to within 1 %" in text
     assert "in at most 600 seconds" in text
     assert "continues 23 of 24 held-out prompts with the original's tokens (KL 4.1e-9 nats per token)" in text
-    assert "give away those of 87.1 % of the neurons" in text
+    assert "give them away for 87.1 % of the neurons" in text
     assert "Not run against this release: rank_one, ratios, least_squares, distillation" in text
     assert "with them a model as fast as the original" in text
 
 
 def test_the_card_says_of_how_many_neurons_the_terms_can_tell_an_interval() -> None:
     some = words_of(example.audit(example.attack(intervals_found=0.5, intervals_asked=0.25)))
-    assert "give away those of 50 % of the 25 % of the neurons that have order 4 or more" in some
+    assert "give them away for 50 % of the 25 % of the neurons that have order 4 or more" in some
     none = words_of(example.audit(example.attack(intervals_asked=0.0)))
-    assert "What hiding the intervals of the series would hide is not told" in none
-    assert "give away" not in none
+    assert "cannot say what hiding the intervals of the series would hide" in none
+    assert "give them away" not in none
 
 
 def test_the_card_says_that_an_attack_could_not_tell_all() -> None:
     text = words_of(example.audit(example.attack(recovered_1pct=0.0, under_determined="9 samples for 48 unknowns")))
-    assert "It could not tell all of them (9 samples for 48 unknowns): more data may give more." in text
+    assert "It could not determine all of them (9 samples for 48 unknowns); more data may give more." in text
     assert "That is what was tried, not a limit" in text
 
 
@@ -253,13 +253,13 @@ def test_the_report_has_what_was_measured_and_what_is_left_of_the_slowdown(tmp_p
     assert "takes 1.03 times (95 % interval 1.01 to 1.05) as long as the original" in text
     assert "in 14.3 s" in text
     assert "Budget: one eigenvector a neuron." in text
-    assert "could not tell all of them (9 samples for 48 unknowns)" in text
+    assert "could not determine all of them (9 samples for 48 unknowns)" in text
     assert all(f'<td class="n">{figure}</td>' in text for figure in ("2.31", "2.77", "1.03"))
 
 
 def test_the_report_says_where_the_machine_was_too_noisy(tmp_path: Path) -> None:
     attack = example.attack(rebuilt=example.rebuilt(example.timed(1.2, settled=False)))
-    assert "1.22), on a machine too noisy to tell better, as long as the original" in report(
+    assert "1.22; the machine was too noisy for a narrower one) as long as the original" in report(
         tmp_path, example.audit(attack)
     )
     assert "too noisy" not in report(tmp_path, example.audit(example.attack(rebuilt=example.rebuilt())))

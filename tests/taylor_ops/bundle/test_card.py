@@ -231,7 +231,7 @@ def test_a_skipped_audit_is_said_at_the_top_and_nothing_is_claimed_recovered() -
 
 def test_what_an_attack_recovered_is_said_with_its_consequence() -> None:
     text = card()
-    assert "over 99.99 % of the withheld" in text
+    assert "over 99.99 % of the protected" in text
     assert "in at most 600 seconds" in text
     assert "model as fast as the original" in text
     assert "does not keep a secret" in text
@@ -241,9 +241,9 @@ def test_what_an_attack_recovered_is_said_with_its_consequence() -> None:
 def test_an_attack_that_failed_is_no_proof_of_secrecy() -> None:
     weak = example.attack(recovered_1pct=0.04, recovered_01pct=0.001, cosine_median=0.1, seconds=99_999.0)
     text = card(example.statements(audit=example.audit(weak)))
-    assert "got 4 % of the withheld weights back" in text
+    assert "got 4 % of the protected weights back" in text
     assert "not a limit" in text
-    assert "gets the withheld weights back" not in text
+    assert "gets the protected weights back" not in text
     assert "does not keep a secret" in text
     assert "longer than any bound stated here" in text
 
@@ -251,7 +251,7 @@ def test_an_attack_that_failed_is_no_proof_of_secrecy() -> None:
 def test_the_best_of_several_attacks_decides() -> None:
     weak = example.attack(attack="other", recovered_1pct=0.04)
     text = card(example.statements(audit=example.audit(weak, example.attack())))
-    assert "gets the withheld weights back (over 99.99 % to within 1 %)" in text
+    assert "gets the protected weights back (over 99.99 % to within 1 %)" in text
 
 
 # The same for everyone

@@ -200,17 +200,17 @@ def test_a_capture_without_room_on_its_device_says_which_settings_take_less(
 @pytest.mark.parametrize(
     ("between", "cause"),
     [
-        (lambda _layer, given, named: ((given[0] * 1.0,), named), "do not just take what the layer before gives"),
-        (lambda _layer, given, named: ((given[0].add_(1.0),), named), "do not just take what the layer before gives"),
+        (lambda _layer, given, named: ((given[0] * 1.0,), named), "does not simply pass the output"),
+        (lambda _layer, given, named: ((given[0].add_(1.0),), named), "does not simply pass the output"),
         (
             lambda _layer, given, named: changed(given, named, position_ids=given[0].argmax(-1)),
-            "do not just take what the layer before gives",
+            "does not simply pass the output",
         ),
         (
             lambda _layer, given, named: changed(given, named, position_ids=int(given[0].argmax())),
-            "do not just take what the layer before gives",
+            "does not simply pass the output",
         ),
-        (lambda _layer, given, named: changed(given, named, memory=object()), "is given an object `object`"),
+        (lambda _layer, given, named: changed(given, named, memory=object()), "takes an object `object`"),
     ],
 )
 def test_a_model_that_computes_between_its_layers_is_refused(tmp_path: Path, between: Any, cause: str) -> None:

@@ -62,7 +62,7 @@ card: {license: mit, language: en, tags: [no, fine]}
         "release.yaml:17: conversion.tolerance: is the number 1.2, must be a number from 1e-09 to 1",
         "release.yaml:18: latncy: unknown key; did you mean `latency`?",
         "release.yaml:20: exactness.floor_batch_size: "
-        "must be smaller than `batch_size`: the floor is another execution",
+        "must be smaller than `batch_size`, so that the noise floor is from another execution",
         "release.yaml:22: name: is given twice, in lines 2 and 22; keep one of them",
         "release.yaml:23: card.language: is the text 'en', must be a list"
         "; write each item on a line of its own after a dash, or in [ ]",
@@ -138,7 +138,7 @@ def data_set(fields: str) -> str:
             data_set("name: a/b, split: c, revision: main"),
             f"{PROMPT}dataset.revision: is the text 'main', must be text that matches ^[0-9a-f]{{40}}$ or null (The c",
         ),
-        (data_set(f"folder: a, split: b, revision: {COMMIT}"), f"{PROMPT}dataset.revision: belongs to a data set of t"),
+        (data_set(f"folder: a, split: b, revision: {COMMIT}"), f"{PROMPT}dataset.revision: belongs to a data set on t"),
         (data_set("folder: a, split: 'b[:10]'"), f"{PROMPT}dataset.split: is the text 'b[:10]', must be text that mat"),
         (data_set(f"name: b, split: c, revision: {COMMIT}"), f"{PROMPT}dataset.name: is the text 'b', must be text th"),
         (data_set("folder: a, split: b, trust_remote_code: true"), f"{PROMPT}dataset.trust_remote_code: unknown key"),
@@ -232,8 +232,7 @@ def test_calibration_text_among_the_held_out_texts_is_reported_together_with_oth
     seed, exactness, device = errors_of(tmp_path, text)
     assert seed.startswith(f"release.yaml:{VALID_LINES + 1}: seed: ")
     assert exactness == (
-        f"release.yaml:{VALID_LINES + 3}: exactness: text `same` is also a calibration text; "
-        "held-out text must be another"
+        f"release.yaml:{VALID_LINES + 3}: exactness: text `same` is also a calibration text; hold out another text"
     )
     assert device.startswith(f"release.yaml:{VALID_LINES + 5}: device: ")
 
@@ -266,16 +265,14 @@ def test_one_split_of_a_data_set_is_for_calibration_or_held_out(
     )
     if same:
         [error] = errors_of(tmp_path, text)
-        assert error.endswith("exactness: text `kept` is also a calibration text; held-out text must be another")
+        assert error.endswith("exactness: text `kept` is also a calibration text; hold out another text")
     else:
         assert read(written(tmp_path, text)).config.exactness.prompts[0].name == "kept"
 
 
 def test_calibrating_on_the_prompts_that_are_held_out_by_default_is_refused(tmp_path: Path) -> None:
     [error] = errors_of(tmp_path, VALID + "calibration: {texts: [{name: same, builtin: held_out}]}\n")
-    assert error == (
-        "release.yaml:1: exactness: text `project` is also a calibration text; held-out text must be another"
-    )
+    assert error == "release.yaml:1: exactness: text `project` is also a calibration text; hold out another text"
 
 
 def test_what_follows_from_a_broken_value_is_not_reported(tmp_path: Path) -> None:
@@ -295,14 +292,14 @@ def test_a_bomb_of_aliases_is_refused_without_being_unfolded(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("signing", "says"),
     [
-        ("{}", ["key_file: is needed where `method` is `key`, and belongs nowhere else"]),
+        ("{}", ["key_file: is needed if `method` is `key`, and only then"]),
         (
             "{method: sigstore}",
-            ["identity: is needed where `method` is `sigstore`, and", "issuer: is needed where `method` is `sigstore`"],
+            ["identity: is needed if `method` is `sigstore`, and", "issuer: is needed if `method` is `sigstore`"],
         ),
         (
             "{key_file: k.pem, identity: a@example.org, issuer: 'https://example.org'}",
-            ["identity: is needed where `method` is `sigstore`, and", "issuer: is needed where `method` is `sigstore`"],
+            ["identity: is needed if `method` is `sigstore`, and", "issuer: is needed if `method` is `sigstore`"],
         ),
         (
             "{method: sigstore, identity: 'a b', issuer: 'http://example.org'}",

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from taylor_ops.conversion import convert as conversion
-from taylor_ops.conversion import parts, terms
+from taylor_ops.conversion import parts
 from taylor_ops.conversion.convert import convert, convert_part
 from taylor_ops.conversion.parts import Job
 from taylor_ops.conversion.record import ConvertedModel
@@ -59,8 +59,8 @@ def test_a_killed_conversion_goes_on_at_its_next_part_and_ends_with_the_same_byt
     assert len(list(kept.glob("0*"))) == finished
 
     made = []
-    usual = terms._part_tensors
-    monkeypatch.setattr(terms, "_part_tensors", lambda *given: made.append(given) or usual(*given))
+    usual = conversion.part_tensors
+    monkeypatch.setattr(conversion, "part_tensors", lambda *given: made.append(given) or usual(*given))
     record = converted(sample, folder, kept)
     assert len(made) == 3 - finished
     undisturbed = converted(sample, tmp_path / "undisturbed")

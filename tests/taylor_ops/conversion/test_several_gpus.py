@@ -11,6 +11,7 @@ import torch
 
 from taylor_ops.conversion import convert as conversion
 from taylor_ops.conversion import parts
+from taylor_ops.conversion import terms as terms_room
 from taylor_ops.conversion.convert import convert, convert_part
 from taylor_ops.conversion.parts import Job
 from taylor_ops.conversion.terms import terms
@@ -32,7 +33,7 @@ def made_on(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return terms(weight, stacked, dtype)
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(conversion, "terms", here)
+    monkeypatch.setattr(terms_room, "terms", here)
     monkeypatch.setattr(parts, "_PART_VALUES", 0)
     return found
 

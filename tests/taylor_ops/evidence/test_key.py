@@ -44,7 +44,7 @@ def test_a_key_does_not_show_itself() -> None:
     [
         (
             "NO_SUCH_VARIABLE",
-            "variable NO_SUCH_VARIABLE, which holds the key of the evidence, is not set",
+            "variable NO_SUCH_VARIABLE, which should hold the key of the evidence, is not set",
         ),
         ("{}/nowhere", "nowhere, the key of the evidence, cannot be read: No such file or directory"),
         ("{}/short", "short holds 5 bytes, too few for a key; it must be 16 or more"),

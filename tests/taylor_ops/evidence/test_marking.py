@@ -54,7 +54,7 @@ def marked(sample: Sample, copy: Copy, folder: Path) -> dict[str, Tensor]:
     return load_file(folder / FILE)
 
 
-@pytest.mark.parametrize("changes", [{}, {"min_protected": 0.5}], ids=["all protected", "some in clear"])
+@pytest.mark.parametrize("changes", [{}, {"min_protected": 0.5}], ids=["all protected", "some unprotected"])
 def test_marking_what_was_converted_is_converting_what_was_marked(
     gated_or_plain: Sample, tmp_path: Path, changes: dict[str, Any]
 ) -> None:

@@ -21,7 +21,7 @@ from taylor_ops.config.audit import Audit
 from taylor_ops.config.evidence import STRENGTH as DEFAULT
 from taylor_ops.errors import BadInput
 from taylor_ops.evidence.marking import MarkedModel
-from taylor_ops.evidence.trace import told
+from taylor_ops.evidence.trace import in_words
 from taylor_ops.storage.files import read_json
 from tests.support.evidence_example import (
     LARGER,
@@ -275,7 +275,7 @@ def test_who_is_not_among_those_asked_about_is_not_named(original: Path, acme: P
     assert found.named == ()
     assert found.nearest is not None
     assert found.nearest < 5
-    assert told(found).startswith("no evidence\n")
+    assert in_words(found).startswith("no evidence\n")
 
 
 def test_the_same_recipient_with_another_version_is_not_named(original: Path, acme: Path) -> None:

@@ -14,7 +14,7 @@ from taylor_ops.machine import allocator
 PROGRAM = """
 import resource
 import torch
-from taylor_ops.freed_memory import keep_freed_memory
+from taylor_ops.machine.allocator import keep_freed_memory
 
 {first}
 for _ in range(10):

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.model import checkpoint
+from taylor_ops.model import shards
 from taylor_ops.model.checkpoint import INDEX, Checkpoint
 from taylor_ops.model.row_blocks import ByRows
 from taylor_ops.model.shards import gather_shards, save_tensors, write_shards, write_tensors
@@ -181,7 +181,7 @@ def test_a_disk_that_fills_under_a_small_file_is_explained(tmp_path: Path, monke
         # The type and the words of safetensors 0.8 on a full disk: no OSError.
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(shards, "save_file", full)
     with pytest.raises(WorkFailed, match="No space left"), folder_that_appears_whole(tmp_path / "out") as partial:
         save_tensors({"first": torch.ones(4)}, partial / "ranges.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ from taylor_ops.model.original import Original
 from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.preflight import known_source as places
 from taylor_ops.preflight import preflight, probe
-from taylor_ops.source import hub as sources
+from taylor_ops.source import hub
 from taylor_ops.source.resolve import resolve
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
 from taylor_ops.storage.files import sha256_of_tree
@@ -296,9 +296,9 @@ class Hub:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, gated: bool = False) -> None:
         self._folder, self._gated = folder, gated
-        monkeypatch.setattr(sources, "HfApi", lambda: self)
-        monkeypatch.setattr(sources, "hf_hub_download", self.give)
-        monkeypatch.setattr(sources, "snapshot_download", self.nothing_cached)
+        monkeypatch.setattr(hub, "HfApi", lambda: self)
+        monkeypatch.setattr(hub, "hf_hub_download", self.give)
+        monkeypatch.setattr(hub, "snapshot_download", self.nothing_cached)
 
     def model_info(self, repo_id: str, *, revision: str, files_metadata: bool) -> ModelInfo:
         files = [{"rfilename": file.name, "size": file.stat().st_size} for file in self._folder.iterdir()]

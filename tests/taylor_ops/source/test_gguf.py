@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from taylor_ops.config.source import GgufSource
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.source import gguf
-from taylor_ops.source import resolve as sources
 from taylor_ops.source.resolve import resolve, stamp
 from taylor_ops.storage import files
 from taylor_ops.storage.files import sha256_of
@@ -61,9 +60,9 @@ def test_a_gguf_file_that_memory_does_not_hold_as_float32_is_refused_before_it_i
         write()
     writer.close()
     source = GgufSource(kind="gguf", file=tmp_path / "m.gguf")
-    monkeypatch.setattr(sources, "free_memory", lambda _device: 1_900_000)
+    monkeypatch.setattr(gguf, "free_memory", lambda _device: 1_900_000)
     monkeypatch.setattr(
-        sources.AutoModelForCausalLM, "from_pretrained", lambda *_given, **_options: pytest.fail("it was loaded")
+        gguf.AutoModelForCausalLM, "from_pretrained", lambda *_given, **_options: pytest.fail("it was loaded")
     )
     error = refused(source, tmp_path / "work")
     assert error.cause == "m.gguf has to fit into memory as float32: 2.0 MB are needed, 1.9 MB are free"
@@ -80,8 +79,8 @@ def test_a_disk_that_has_no_room_for_a_gguf_file_as_float32_is_refused(
     # What transformers makes of a GGUF file.
     model.config.quantization_config = {}
     monkeypatch.setattr(gguf, "_require_memory", lambda _file: 2_000_000)
-    monkeypatch.setattr(sources.AutoModelForCausalLM, "from_pretrained", lambda *_given, **_options: model)
-    monkeypatch.setattr(sources.AutoTokenizer, "from_pretrained", lambda *_given, **_options: tokenizer)
+    monkeypatch.setattr(gguf.AutoModelForCausalLM, "from_pretrained", lambda *_given, **_options: model)
+    monkeypatch.setattr(gguf.AutoTokenizer, "from_pretrained", lambda *_given, **_options: tokenizer)
     (tmp_path / "m.gguf").write_bytes(b"weights")
     source = GgufSource(kind="gguf", file=tmp_path / "m.gguf")
 

@@ -173,7 +173,7 @@ def test_a_config_that_asks_for_more_layers_than_there_are_names_a_missing_tenso
 def test_an_architecture_that_is_not_known_is_named_with_those_that_are(tmp_path: Path) -> None:
     error = refused(save_tiny_model(tmp_path / "bloom", "bloom", n_layer=2, n_head=4), tmp_path)
     assert error.cause == f"architecture `bloom` is not known; known are {', '.join(sorted(ARCHITECTURES))}"
-    assert "taylor_ops/architectures.py" in error.remedy
+    assert "taylor_ops/model/architectures.py" in error.remedy
 
 
 def test_a_model_type_that_transformers_does_not_know_is_named(copy: Path, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_an_activation_that_is_not_known_is_named_with_those_that_are(copy: Path
     change_config(copy, hidden_act="tanh")
     error = refused(copy, tmp_path)
     assert "activation `tanh` is not known; known are gelu," in error.cause
-    assert "taylor_ops/activations.py" in error.remedy
+    assert "taylor_ops/series/activations.py" in error.remedy
 
 
 def test_a_missing_config_is_named(copy: Path, tmp_path: Path) -> None:

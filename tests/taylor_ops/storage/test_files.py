@@ -282,7 +282,7 @@ def test_a_place_that_cannot_be_written_is_named_with_the_reason_and_the_free_sp
     ("number", "cause"),
     [
         (errno.ENOSPC, "(about 2.50 GB needed, 12.3 MB free)"),
-        (errno.EDQUOT, "(about 2.50 GB needed, 12.3 MB free; a quota ended it, not the disk)"),
+        (errno.EDQUOT, "(about 2.50 GB needed, 12.3 MB free; the limit is a quota, not the disk)"),
     ],
 )
 def test_a_full_disk_is_explained_with_what_was_needed(
