@@ -19,7 +19,7 @@ from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.config.texts import Calibration, TextSource
 from taylor_ops.conversion.convert import convert
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import BadInput
 from taylor_ops.exactness.layers import layer_errors
 from taylor_ops.model.architectures import ARCHITECTURES
@@ -63,18 +63,18 @@ def _row(folder: Path, model_type: str) -> dict[str, Any]:
 
 def _in_basis(folder: Path, source: Path, ranges: Path, basis: Basis) -> dict[str, Any]:
     original = Original(source)
-    conversion = Conversion(basis=basis, tolerance=TOLERANCES[basis])
+    subject = Subject(original, ranges, Conversion(basis=basis, tolerance=TOLERANCES[basis]))
     try:
-        plan = expansions_of(original, ranges, conversion).ladder()[0]
+        plan = subject.expansions().ladder()[0]
     except BadInput as error:
         return {"refused": error.cause}
-    record = convert(source, ranges, plan, conversion, folder / basis, _silent)
+    record = convert(subject, plan, folder / basis, _silent)
     exact, found = load_original(source, "float32", CPU), load_bundle(folder / basis, CPU)
     held_out = _held_out(source)
     with torch.inference_mode():
         difference = (found(held_out).logits.log_softmax(-1) - exact(held_out).logits.log_softmax(-1)).abs()
     mlps, captured = original.mlps, read_ranges(ranges)
-    errors = layer_errors(exact, found, mlps, captured, conversion.range_margin, held_out.tolist())
+    errors = layer_errors(exact, found, mlps, captured, subject.conversion.range_margin, held_out.tolist())
     equal = (_greedy(found, held_out) == _greedy(exact, held_out)).all(dim=1)
     return {
         "neurons_protected": record.neurons_protected,

@@ -33,7 +33,7 @@ from taylor_ops.config.audit import Audit
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config_file.read import read
 from taylor_ops.conversion.convert import convert
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
 from taylor_ops.model.original import Original
@@ -94,9 +94,8 @@ def released(config: ReleaseConfig, scratch: Path) -> tuple[Path, Path]:
     source = resolve(config.source, scratch / "source", _unwatched)
     calibration = config.calibration.model_copy(update={"tokens": TOKENS})
     captured = capture(source.folder, config.conversion.dtype, calibration, CPU, scratch / "ranges", _unwatched)
-    ranges = scratch / "ranges" / captured.file
-    plan = expansions_of(Original(source.folder), ranges, config.conversion).ladder()[0]
-    convert(source.folder, ranges, plan, config.conversion, scratch / "bundle", _unwatched)
+    subject = Subject(Original(source.folder), scratch / "ranges" / captured.file, config.conversion)
+    convert(subject, subject.expansions().ladder()[0], scratch / "bundle", _unwatched)
     return source.folder, scratch / "bundle"
 
 

@@ -35,6 +35,7 @@ from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import Latency
 from taylor_ops.config.texts import Calibration
 from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import ReleaseError
 from taylor_ops.latency.calibrate import calibrate
 from taylor_ops.latency.judging import slowdown_of, steady_pairs
@@ -42,6 +43,7 @@ from taylor_ops.latency.record import LatencyRecord
 from taylor_ops.latency.timing import pairs_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_in_memory
+from taylor_ops.model.original import Original
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 
@@ -111,15 +113,16 @@ def _one(
     original: Path, ranges: Path, target: float, bundle: Path, beside: AbstractContextManager[None]
 ) -> dict[str, Any]:
     """Calibrate to one target inside the context `beside`, write the bundle, and let a fresh process measure it."""
-    conversion, settings = Conversion(min_protected=LEAST_PROTECTED), _settings(target)
+    subject = Subject(Original(original), ranges, Conversion(min_protected=LEAST_PROTECTED))
+    settings = _settings(target)
     start = time.monotonic()
     try:
         with beside:
-            record = calibrate(original, ranges, conversion, settings, CPU, 0, _silent)
+            record = calibrate(subject, settings, CPU, 0, _silent)
     except ReleaseError as error:
         return {"target": target, "seconds": time.monotonic() - start, "refused": error.cause}
     seconds = time.monotonic() - start
-    convert(original, ranges, record.plan, conversion, bundle, _silent)
+    convert(subject, record.plan, bundle, _silent)
     command = [sys.executable, "-m", "benchmarks.calibration", "--confirm", str(original), str(bundle), str(target)]
     row = _row(target, record, seconds)
     confirmed = subprocess.run(command, check=False, capture_output=True, text=True)

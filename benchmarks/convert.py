@@ -36,7 +36,7 @@ from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
 from taylor_ops.conversion.convert import convert
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.original import Original
 from taylor_ops.storage.files import canonical_json, size, write_text
@@ -76,9 +76,9 @@ def _measured(scratch: Path, sizes: Sizes, rounds: int) -> dict[str, Any]:
     """Seconds of each contender in each round, and the ratios of their throughputs."""
     source, conversion = write_llama(scratch / "original", sizes), Conversion()
     captured = capture(source, conversion.dtype, CALIBRATION, CPU, scratch / "ranges", _silent)
-    ranges = scratch / "ranges" / captured.file
-    plan = expansions_of(Original(source), ranges, conversion).ladder()[0]
-    record = convert(source, ranges, plan, conversion, scratch / "first", _silent)
+    subject = Subject(Original(source), scratch / "ranges" / captured.file, conversion)
+    plan = subject.expansions().ladder()[0]
+    record = convert(subject, plan, scratch / "first", _silent)
     shards = {path.name: load_file(path) for path in sorted((scratch / "first").glob("*.safetensors"))}
     shutil.rmtree(scratch / "first")
 
@@ -88,7 +88,7 @@ def _measured(scratch: Path, sizes: Sizes, rounds: int) -> dict[str, Any]:
             save_file(tensors, folder / name, metadata={"format": "pt"})
 
     contenders: dict[str, Callable[[Path], object]] = {
-        "convert": lambda folder: convert(source, ranges, plan, conversion, folder, _silent),
+        "convert": lambda folder: convert(subject, plan, folder, _silent),
         "plain": save,
     }
     seconds: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}

@@ -64,7 +64,7 @@ def _measured(scratch: Path, layers: int, rounds: int) -> dict[str, Any]:
     from taylor_ops.config.conversion import Conversion, Execution
     from taylor_ops.config.texts import Calibration
     from taylor_ops.conversion.convert import convert
-    from taylor_ops.conversion.terms import expansions_of
+    from taylor_ops.conversion.terms import Subject
     from taylor_ops.machine.devices import device_description
     from taylor_ops.model.original import Original
     from tests.support.tiny_models import save_tiny_model
@@ -75,12 +75,13 @@ def _measured(scratch: Path, layers: int, rounds: int) -> dict[str, Any]:
     )
     calibration = Calibration(tokens=512, sequence_tokens=128)
     ranges = scratch / "ranges" / capture(original, "float32", calibration, cpu, scratch / "ranges", _silent).file
-    plan = expansions_of(Original(original), ranges, conversion).ladder()[0]
+    subject = Subject(Original(original), ranges, conversion)
+    plan = subject.expansions().ladder()[0]
 
     def seconds_on(address: str, folder: Path) -> float:
         execution = Execution(runner="dask", address=address)
         start = time.monotonic()
-        convert(original, ranges, plan, conversion, folder, _silent, None, carried_by(execution))
+        convert(subject, plan, folder, _silent, None, carried_by(execution))
         return time.monotonic() - start
 
     @flow(name="benchmark of workers")

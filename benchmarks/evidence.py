@@ -45,7 +45,7 @@ from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.texts import TextSource
 from taylor_ops.config_file.read import read
 from taylor_ops.conversion.convert import convert
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.recipients import Recipient
@@ -122,8 +122,8 @@ class Bench:
         self._converted = scratch / "converted"
         self._copies = {one: scratch / one.name for one in (ACME, BETA)}
         if not self._converted.exists():
-            plan = expansions_of(Original(self._original), ranges, config.conversion).ladder()[0]
-            convert(self._original, ranges, plan, config.conversion, self._converted, _unwatched)
+            subject = Subject(Original(self._original), ranges, config.conversion)
+            convert(subject, subject.expansions().ladder()[0], self._converted, _unwatched)
         for recipient, folder in self._copies.items():
             if not folder.exists():
                 self._mark(recipient, folder)

@@ -34,7 +34,7 @@ from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.texts import TextSource
 from taylor_ops.config_file import read
 from taylor_ops.conversion.convert import convert
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness.gate import require_exact
 from taylor_ops.exactness.record import Comparison, ExactnessRecord
@@ -74,7 +74,7 @@ def main() -> None:
         overrides["conversion.tolerance"] = arguments.tolerance
     config = read.read(CONFIG, overrides).config
     with tempfile.TemporaryDirectory() as scratch:
-        original, ranges, bundle, plan = _converted(config, Path(scratch))
+        subject, bundle, plan = _converted(config, Path(scratch))
         result: dict[str, Any] = {
             "command": f"python -m benchmarks.exactness --data FOLDER --dtype {arguments.dtype}"
             + "".join(f" --{name} {value}" for name, value in tried.items()),
@@ -89,7 +89,7 @@ def main() -> None:
             name, start = settings.prompts[0].name, time.monotonic()
             if arguments.only not in (None, name):
                 continue
-            record = validate(original, bundle, ranges, config.conversion, settings, CPU, _shown(f"{name}: batch"))
+            record = validate(subject, bundle, settings, CPU, _shown(f"{name}: batch"))
             result["data_sets"] = _held(file, result) | {
                 name: {"gate": _gate(record), "seconds": round(time.monotonic() - start), "record": record.plain()}
             }
@@ -109,16 +109,16 @@ def _held(file: Path, result: dict[str, Any]) -> dict[str, Any]:
     return dict(held["data_sets"]) if same else {}
 
 
-def _converted(config: ReleaseConfig, scratch: Path) -> tuple[Path, Path, Path, Plan]:
-    """The original, its captured ranges and its bundle below `scratch`, and the plan of the bundle."""
+def _converted(config: ReleaseConfig, scratch: Path) -> tuple[Subject, Path, Plan]:
+    """The original with its captured ranges, its bundle below `scratch`, and the plan of the bundle."""
     dtype = config.conversion.dtype
     original = resolve(config.source, scratch, _shown("resolve: tensor")).folder
     folder = scratch / "ranges"
     captured = capture(original, dtype, config.calibration, CPU, folder, _shown("capture: sequence"))
-    ranges = folder / captured.file
-    plan = expansions_of(Original(original), ranges, config.conversion).ladder()[0]
-    convert(original, ranges, plan, config.conversion, scratch / "bundle", _shown("convert: layer"))
-    return original, ranges, scratch / "bundle", plan
+    subject = Subject(Original(original), folder / captured.file, config.conversion)
+    plan = subject.expansions().ladder()[0]
+    convert(subject, plan, scratch / "bundle", _shown("convert: layer"))
+    return subject, scratch / "bundle", plan
 
 
 def _settings(data: Path, limit: int | None) -> list[Exactness]:

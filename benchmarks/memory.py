@@ -36,7 +36,7 @@ from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
 from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.record import ConvertedModel
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.original import Original
 from taylor_ops.model.shards import save_tensors
@@ -140,7 +140,7 @@ def _run(sizes: Sizes, record: ConvertedModel, peaks: dict[str, int]) -> dict[st
 
 
 def _plan(source: Path, ranges: Path) -> Plan:
-    return expansions_of(Original(source), ranges, CONVERSION).ladder()[0]
+    return Subject(Original(source), ranges, CONVERSION).expansions().ladder()[0]
 
 
 def _peak_of(work: Callable[..., T], *given: Any) -> tuple[int, T]:
@@ -161,7 +161,7 @@ def _capture(source: Path, calibration: Calibration, folder: Path) -> CapturedRa
 
 
 def _convert(source: Path, ranges: Path, plan: Plan, folder: Path) -> ConvertedModel:
-    return convert(source, ranges, plan, CONVERSION, folder, _silent)
+    return convert(Subject(Original(source), ranges, CONVERSION), plan, folder, _silent)
 
 
 def _nothing() -> None:

@@ -24,7 +24,7 @@ from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.source import GgufSource
 from taylor_ops.config.texts import Calibration, TextSource
 from taylor_ops.conversion.convert import convert
-from taylor_ops.conversion.terms import expansions_of, mlp_tensors
+from taylor_ops.conversion.terms import Subject, mlp_tensors
 from taylor_ops.exactness.record import Comparison
 from taylor_ops.exactness.validate import validate
 from taylor_ops.machine.devices import DTYPES
@@ -72,8 +72,8 @@ def main() -> None:
         folder = Path(scratch) / "ranges"
         ranges = folder / capture(source, "float32", Calibration(), CPU, folder, _silent).file
         for dtype in ALL:
-            conversion = Conversion(dtype=dtype, tolerance=TOLERANCE)
-            expansions = expansions_of(Original(source), ranges, conversion)
+            subject = Subject(Original(source), ranges, Conversion(dtype=dtype, tolerance=TOLERANCE))
+            expansions = subject.expansions()
             plan = expansions.ladder()[0]
             result["columns_per_neuron"][dtype] = plan.columns / plan.neurons
             if dtype != "float32":
@@ -81,9 +81,9 @@ def main() -> None:
                 for name, error in result["layers"][dtype].items():
                     print(f"| {dtype} | {name} | {error:.1e} |", flush=True)
             bundle = Path(scratch) / dtype
-            convert(source, ranges, plan, conversion, bundle, _silent)
+            convert(subject, plan, bundle, _silent)
             settings = Exactness(prompts=(held_out,), running_text=(), new_tokens=NEW_TOKENS)
-            found = validate(source, bundle, ranges, conversion, settings, CPU, _silent).data_sets[0]
+            found = validate(subject, bundle, settings, CPU, _silent).data_sets[0]
             rows = {"original again": found.floor, "bundle": found.bundle}
             result["exactness"][dtype] = {name: _figures(run) for name, run in rows.items()}
             for name, row in result["exactness"][dtype].items():

@@ -7,7 +7,7 @@ from prefect.runtime import flow_run
 
 from flows.parameters import Expected, Overrides, as_settings, described_by, release_form, require_expected
 from flows.run.log_filter import without_tracebacks
-from flows.run.release_run import alone, open_release
+from flows.run.release_run import open_release
 from flows.tasks.announcements import rejection_told
 from flows.tasks.approval import approve, require_suspendable
 from flows.tasks.conversion import convert, mark
@@ -18,7 +18,7 @@ from flows.tasks.report import report
 from flows.tasks.slowdown import calibrate, transfer
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.errors import BadInput
-from taylor_ops.releases.record import ReleaseRecord
+from taylor_ops.releases.record import Publication, ReleaseRecord
 
 
 def _run_name() -> str:
@@ -42,7 +42,7 @@ def release(
     run = open_release(config, as_settings(overrides), artifacts)
     require_expected(run.loaded, expected)
     require_suspendable(run)
-    with alone(run), rejection_told(run):
+    with run.place.lock(), rejection_told(run):
         source = resolve(run)
         ranges = capture(run, source)
         chosen = calibrate(run, source, ranges)
@@ -51,11 +51,10 @@ def release(
         exactness = validate(run, source, ranges, converted)
         attacks = audit(run, source, converted)
         findings = Findings(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
-        approval = approve(run, findings)
-        bundle = assemble(run, findings, approval)
-        leaks = refuse_leaks(run, source, converted, bundle, approval)
+        findings = findings.model_copy(update={"approval": approve(run, findings)})
+        bundle = assemble(run, findings)
+        leaks = refuse_leaks(run, source, converted, bundle, findings.approval)
         published = publish(run, bundle)
         verified = verify(run, bundle, published)
-        return report(
-            run, source, ranges, latency, converted, exactness, attacks, approval, bundle, leaks, published, verified
-        )
+        publication = Publication(bundle=bundle, leaks=leaks, published=published, verified=verified)
+        return report(run, ranges, findings, publication)

@@ -64,16 +64,17 @@ def clean(
     as_json: AsJson = False,
 ) -> None:
     """Remove old runs that were never published, and old caches; never what a run is at work on."""
+    from taylor_ops.releases.index import release_folders
     from taylor_ops.releases.retention import clean as remove_old
     from taylor_ops.releases.waiting import waiting
     from taylor_ops.storage.files import size
 
-    noted = [stages for stages in sorted(artifacts.glob("*/stages")) if waiting(stages)]
+    noted = [place for place in release_folders(artifacts) if waiting(place)]
     if noted and not dry_run:
         from flows.server.waiting import forget_ended
 
-        for stages in noted:
-            forget_ended(stages)
+        for place in noted:
+            forget_ended(place)
 
     found = remove_old(artifacts, keep, dry_run)
     if as_json:

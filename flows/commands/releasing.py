@@ -98,11 +98,11 @@ def changed(
     plan: Annotated[bool, typer.Option("--plan", help="Print what a merge would release, in Markdown.")] = False,
 ) -> None:
     """List the configs that changed since a commit: those that a push releases."""
-    from taylor_ops.config_file.changed import changed_configs, plan_of
+    from taylor_ops.config_file.changed import changed_configs, release_preview
 
     found = changed_configs(since, configs)
     if plan:
-        typer.echo(plan_of(found), nl=False)
+        typer.echo(release_preview(found), nl=False)
     elif as_json:
         typer.echo(json.dumps([path.as_posix() for path in found]))
     else:

@@ -49,13 +49,13 @@ def submit(
     markdown: SummaryFile = None,
 ) -> None:
     """Check a config and run its deployment on the server; a worker whose config is another one refuses the run."""
-    from taylor_ops.config_file.changed import plan_of
+    from taylor_ops.config_file.changed import release_preview
     from taylor_ops.config_file.read import read
 
     overrides = parse_settings(settings or [])
     read(config, overrides)
     if dry_run:
-        text = plan_of([config])
+        text = release_preview([config])
         append(markdown, text)
         typer.echo(text, nl=False)
         return

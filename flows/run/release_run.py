@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,14 +15,22 @@ from prefect.logging import get_run_logger
 
 from flows.run.gpu import gpu_slot
 from flows.run.progress import StageProgress
+from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config_file.read import LoadedConfig, read
+from taylor_ops.conversion.terms import Subject
+from taylor_ops.evidence.mark import copy_under
+from taylor_ops.evidence.marking import Copy
 from taylor_ops.machine.device_errors import device_errors_explained
-from taylor_ops.machine.usage import Cost, measured
+from taylor_ops.machine.devices import device_named
+from taylor_ops.machine.usage import Usage, measured
+from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.releases.record import StageCost
-from taylor_ops.stages import Stage
-from taylor_ops.storage.artifacts import alone_in
+from taylor_ops.signing.signers import Signer, signer_of
+from taylor_ops.source.record import ResolvedSource
+from taylor_ops.stages import CAPTURE, CONVERT, MARK, Stage
+from taylor_ops.storage.artifacts import Artifacts, ReleaseFolder, VersionFolder
 from taylor_ops.storage.files import disk_errors_explained
 from taylor_ops.storage.record import Record
 from taylor_ops.storage.stage_cache import kept_for, recall, remember
@@ -33,11 +42,11 @@ Work = Callable[[Path, Progress], R]
 
 
 @dataclass
-class Release:
+class ReleaseRun:
     """One run of the release flow: its config, where it writes, and what its stages have cost so far."""
 
     loaded: LoadedConfig
-    artifacts: Path
+    artifacts: Artifacts
     costs: dict[str, StageCost] = field(default_factory=dict)
 
     @property
@@ -51,14 +60,44 @@ class Release:
         return f"{self.config.name} {self.config.version}"
 
     @property
-    def folder(self) -> Path:
-        """Where this version's bundle, record and report go."""
-        return self.artifacts / self.config.name / self.config.version
+    def place(self) -> ReleaseFolder:
+        """The folder of this release: its stages, which its versions share."""
+        return self.artifacts.release(self.config.name)
 
     @property
-    def stages(self) -> Path:
-        """Where the stages work; versions of one release share it."""
-        return self.artifacts / self.config.name / "stages"
+    def results(self) -> VersionFolder:
+        """The folder of this version: its bundle, record and report."""
+        return self.place.version(self.config.version)
+
+    @property
+    def model_folder(self) -> Path:
+        """The folder of the model that is released: converted, and marked if the config names a recipient."""
+        return self.place.stage((CONVERT if self.config.evidence is None else MARK).name)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """What the stages compute on; `BadInput` if it is not here."""
+        return device_named(self.config.device)
+
+    @cached_property
+    def copy(self) -> Copy | None:
+        """The copy that the config asks for, None if it names no recipient; `BadInput` if its key cannot be read."""
+        marking = self.config.evidence
+        return None if marking is None else copy_under(marking, self.config.version)
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        """Who signs, None if nobody does; `BadInput` if a key should and cannot."""
+        signing = self.config.publish.signing
+        return None if signing is None else signer_of(signing)
+
+    def ranges_file(self, ranges: CapturedRanges) -> Path:
+        """The file with the ranges that were captured."""
+        return self.place.stage(CAPTURE.name) / ranges.file
+
+    def subject(self, source: ResolvedSource, ranges: CapturedRanges) -> Subject:
+        """What the series are made from."""
+        return Subject(Original(source.folder), self.ranges_file(ranges), self.config.conversion)
 
     def key(self, what: str) -> str:
         """The key under which the server keeps an artifact about this release: letters, digits and dashes."""
@@ -80,10 +119,10 @@ class Release:
         whether what lies elsewhere, and the record speaks of, is there as it was. less: what to do where the device has
         too little memory.
         """
-        folder = folder or self.stages / stage.name
-        memory = self.stages / f"{stage.name}.json"
+        folder = folder or self.place.stage(stage.name)
+        memory = self.place.memory(stage.name)
         key = stage.key(inputs)
-        with measured() as cost, disk_errors_explained(self.stages):
+        with measured() as cost, disk_errors_explained(self.place.stages):
             record = recall(memory, key, stage.record, folder)
         if record is not None and still(record):
             self._note(stage.name, cost, cached=True)
@@ -102,26 +141,21 @@ class Release:
 
     def forget(self, stage: Stage[R]) -> None:
         """Have a stage performed again, whatever an earlier run made."""
-        (self.stages / f"{stage.name}.json").unlink(missing_ok=True)
+        self.place.memory(stage.name).unlink(missing_ok=True)
 
     @contextmanager
     def measured(self, stage: str) -> Iterator[list[str]]:
         """Measure a stage and note its cost; the block puts something into the list when it reused earlier work."""
         reused: list[str] = []
-        with measured() as cost, disk_errors_explained(self.stages):
+        with measured() as cost, disk_errors_explained(self.place.stages):
             yield reused
         self._note(stage, cost, cached=bool(reused))
 
-    def _note(self, stage: str, cost: Cost, cached: bool) -> None:
+    def _note(self, stage: str, cost: Usage, cached: bool) -> None:
         self.costs[stage] = StageCost(seconds=cost.seconds, peak_rss_bytes=cost.peak_rss_bytes, cached=cached)
         get_run_logger().info("%s: %s in %.1f s", stage, "reused" if cached else "done", cost.seconds)
 
 
-def open_release(config: str, overrides: Mapping[str, str], artifacts: str) -> Release:
+def open_release(config: str, overrides: Mapping[str, str], artifacts: str) -> ReleaseRun:
     """Read the config of a release; raises `BadInput` with every mistake of it."""
-    return Release(read(Path(config), overrides), Path(artifacts).absolute())
-
-
-def alone(release: Release) -> AbstractContextManager[None]:
-    """Hold the lock of this release's folder."""
-    return alone_in(release.artifacts / release.config.name)
+    return ReleaseRun(read(Path(config), overrides), Artifacts(Path(artifacts).absolute()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from uuid import UUID
 
 from prefect import get_client
@@ -12,6 +11,7 @@ from prefect.settings import PREFECT_API_URL
 
 from flows.server.connection import server_asked
 from taylor_ops.releases.waiting import note_that_it_goes_on, waiting, waits_on
+from taylor_ops.storage.artifacts import ReleaseFolder
 
 
 def this_server() -> str:
@@ -19,7 +19,7 @@ def this_server() -> str:
     return hashlib.sha256(str(PREFECT_API_URL.value()).encode()).hexdigest()
 
 
-def forget_ended(stages: Path) -> None:
+def forget_ended(place: ReleaseFolder) -> None:
     """Take away the notes of runs that have ended, or that were deleted; those of others stay.
 
     All stay where no server is set: a temporary one knows nothing. Those stay that the server does not know and that
@@ -29,11 +29,11 @@ def forget_ended(stages: Path) -> None:
     if PREFECT_API_URL.value() is None:
         return
     with server_asked(), get_client(sync_client=True) as client:
-        for run in waiting(stages):
+        for run in waiting(place):
             try:
                 state = client.read_flow_run(UUID(run)).state
                 ended = state is None or state.is_final()
             except ObjectNotFound:
-                ended = waits_on(stages, run) == this_server()
+                ended = waits_on(place, run) == this_server()
             if ended:
-                note_that_it_goes_on(stages, run)
+                note_that_it_goes_on(place, run)

@@ -15,7 +15,7 @@ from prefect.artifacts import (
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
-from flows.run.release_run import Release
+from flows.run.release_run import ReleaseRun
 from taylor_ops.bundle.manifest import CARD
 from taylor_ops.errors import GateRejected
 from taylor_ops.publishing.record import Published, does_not_verify
@@ -27,45 +27,45 @@ from taylor_ops.releases.report import Plot
 PUBLISHED, REJECTED, UNVERIFIED = "release.published", "release.rejected", "release.unverified"
 
 
-def show(release: Release, record: ReleaseRecord, plots: Sequence[Plot]) -> None:
+def show(run: ReleaseRun, record: ReleaseRecord, plots: Sequence[Plot]) -> None:
     """Leave the report, the gates, links and the plots of a finished release as artifacts."""
-    label = release.label
-    bundle, card = _links(release, record)
-    create_markdown_artifact(release_in_markdown(record), key=release.key("report"), description=f"report of {label}")
+    label = run.label
+    bundle, card = _links(run, record)
+    create_markdown_artifact(release_in_markdown(record), key=run.key("report"), description=f"report of {label}")
     create_table_artifact(
-        [gate.plain() for gate in gates(record)], key=release.key("gates"), description=f"gates of {label}"
+        [gate.plain() for gate in gates(record)], key=run.key("gates"), description=f"gates of {label}"
     )
-    create_link_artifact(bundle, "bundle", key=release.key("bundle"), description=f"bundle of {label}")
-    create_link_artifact(card, "card", key=release.key("card"), description=f"card of {label}")
+    create_link_artifact(bundle, "bundle", key=run.key("bundle"), description=f"bundle of {label}")
+    create_link_artifact(card, "card", key=run.key("card"), description=f"card of {label}")
     for plot in plots:
         image = f"data:image/svg+xml;base64,{base64.b64encode(plot.svg.encode()).decode()}"
-        create_image_artifact(image, key=release.key(plot.title), description=f"{plot.title}. {plot.caption}")
+        create_image_artifact(image, key=run.key(plot.title), description=f"{plot.title}. {plot.caption}")
 
 
-def _links(release: Release, record: ReleaseRecord) -> tuple[str, str]:
+def _links(run: ReleaseRun, record: ReleaseRecord) -> tuple[str, str]:
     """Where bundle and card are: in a folder two places, on the Hub one page."""
     path = record.published.path
     if "://" in path:
         return path, path
-    place = release.artifacts / path
+    place = run.artifacts.root / path
     return place.as_uri(), (place / CARD).as_uri()
 
 
-def publication_told(release: Release, published: Published) -> None:
+def publication_told(run: ReleaseRun, published: Published) -> None:
     """Emit `release.published` where readers see the release from now on, whatever becomes of the run."""
     if published.pull_request is None:
-        _tell(release, PUBLISHED, {"published": published.plain()})
+        _tell(run, PUBLISHED, {"published": published.plain()})
 
 
 @contextmanager
-def failed_verification_told(release: Release, published: Published) -> Iterator[None]:
+def failed_verification_told(run: ReleaseRun, published: Published) -> Iterator[None]:
     """Emit `release.unverified` where what was published is not as it was sent: no rejection, for it is out."""
     try:
         yield
     except GateRejected as error:
-        found = does_not_verify(release.label, published, error.cause)
+        found = does_not_verify(run.label, published, error.cause)
         _tell(
-            release,
+            run,
             UNVERIFIED,
             {"cause": found.cause, "remedy": found.remedy, "published": published.plain()},
         )
@@ -73,22 +73,22 @@ def failed_verification_told(release: Release, published: Published) -> Iterator
 
 
 @contextmanager
-def rejection_told(release: Release) -> Iterator[None]:
+def rejection_told(run: ReleaseRun) -> Iterator[None]:
     """Emit `release.rejected` where a gate, or a person, ends the release."""
     try:
         yield
     except GateRejected as error:
-        _tell(release, REJECTED, {"cause": error.cause, "remedy": error.remedy})
+        _tell(run, REJECTED, {"cause": error.cause, "remedy": error.remedy})
         raise
 
 
-def _tell(release: Release, event: str, payload: dict[str, object]) -> None:
-    config = release.config
+def _tell(run: ReleaseRun, event: str, payload: dict[str, object]) -> None:
+    config = run.config
     emit_event(
         event,
         resource={
             "prefect.resource.id": f"taylor-release.{config.name}.{config.version}",
-            "prefect.resource.name": release.label,
+            "prefect.resource.name": run.label,
             "taylor-release.name": config.name,
             "taylor-release.version": config.version,
         },

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from prefect import task
 
-from flows.run.release_run import Release
+from flows.run.release_run import ReleaseRun
 from flows.run.runners import require_installed
 from flows.run.secrets import token_of
-from flows.tasks.conversion import copy_of
 from taylor_ops.capture import capture as captured
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.latency.transfer import require_devices
-from taylor_ops.machine.devices import device_named
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.publishing import publish as publishing
@@ -23,40 +21,49 @@ from taylor_ops.storage.stage_cache import kept_beside
 from taylor_ops.texts.readable import require_readable
 
 
-@task(task_run_name="resolve {release.label}")
-def resolve(release: Release) -> ResolvedSource:
+@task(task_run_name="resolve {run.label}")
+def resolve(run: ReleaseRun) -> ResolvedSource:
     """Bring the source and all texts to this machine and check them."""
-    config, source = release.config, release.config.source
-    require_installed(config.execution)
-    require_devices(config.latency)
-    require_signer(config.publish.signing)
-    copy_of(release)
-    resolved = release.perform(
+    require_equipped(run)
+    resolved = run.perform(
         RESOLVE,
-        inputs_of_resolve(config, release.stages),
-        lambda folder, progress: sources.resolve(source, folder, progress),
+        inputs_of_resolve(run.config, run.place.stages),
+        lambda folder, progress: sources.resolve(run.config.source, folder, progress),
         still=lambda found: not found.missing(),
     )
-    require_readable(config, Original(resolved.folder), load_tokenizer(resolved.folder))
-    publishing.require_access(config.publish, token_of(config.publish))
+    require_texts_and_target(run, resolved)
     return resolved
 
 
-@task(task_run_name="capture {release.label}")
-def capture(release: Release, source: ResolvedSource) -> CapturedRanges:
+def require_equipped(run: ReleaseRun) -> None:
+    """Raise `BadInput` if this machine lacks a package, a device or a key that a later stage needs."""
+    require_installed(run.config.execution)
+    require_devices(run.config.latency)
+    require_signer(run.config.publish.signing)
+    # Reads the key of the mark.
+    _copy = run.copy
+
+
+def require_texts_and_target(run: ReleaseRun, source: ResolvedSource) -> None:
+    """Raise `BadInput` if a text cannot be read with the source, or nothing can be published to the target."""
+    require_readable(run.config, Original(source.folder), load_tokenizer(source.folder))
+    publishing.require_access(run.config.publish, token_of(run.config.publish))
+
+
+@task(task_run_name="capture {run.label}")
+def capture(run: ReleaseRun, source: ResolvedSource) -> CapturedRanges:
     """Capture the range of every MLP pre-activation over the calibration text."""
-    config, device = release.config, device_named(release.config.device)
-    return release.perform(
+    return run.perform(
         CAPTURE,
-        inputs_of_capture(config, source, device),
+        inputs_of_capture(run.config, source, run.device),
         lambda folder, progress: captured.capture(
             source.folder,
-            config.conversion.dtype,
-            config.calibration,
-            device,
+            run.config.conversion.dtype,
+            run.config.calibration,
+            run.device,
             folder,
             progress,
             kept_beside(folder),
         ),
-        device=device,
+        device=run.device,
     )

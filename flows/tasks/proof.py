@@ -6,8 +6,7 @@ from pathlib import Path
 
 from prefect import task
 
-from flows.run.release_run import Release
-from flows.tasks.conversion import copy_of, model_of, ranges_file
+from flows.run.release_run import ReleaseRun
 from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.audit.audit import audit as attack
 from taylor_ops.audit.gate import require_allowed
@@ -20,38 +19,34 @@ from taylor_ops.exactness import gate
 from taylor_ops.exactness import validate as exact
 from taylor_ops.exactness.layers import require_within_bounds
 from taylor_ops.exactness.record import ExactnessRecord
-from taylor_ops.machine.devices import device_named
 from taylor_ops.progress import Progress
 from taylor_ops.source.record import ResolvedSource
-from taylor_ops.stages import AUDIT, VALIDATE, inputs_of_audit, inputs_of_validate
+from taylor_ops.stages import AUDIT, CONVERT, VALIDATE, inputs_of_audit, inputs_of_validate
 from taylor_ops.storage.stage_cache import kept_under_key
 
 
-@task(task_run_name="validate {release.label}")
+@task(task_run_name="validate {run.label}")
 def validate(
-    release: Release, source: ResolvedSource, ranges: CapturedRanges, converted: ConvertedModel
+    run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, converted: ConvertedModel
 ) -> ExactnessRecord:
     """Check what was stored, compare tokens with the original on held-out prompts, and judge; three gates."""
-    config, device = release.config, device_named(release.config.device)
-    bundle, copy = model_of(release), copy_of(release)
+    config, device, copy = run.config, run.device, run.copy
 
     def compare(folder: Path, progress: Progress) -> ExactnessRecord:
-        unmarked = release.stages / "convert"
-        require_as_planned(source.folder, ranges_file(release, ranges), converted.plan, config.conversion, unmarked)
+        subject, unmarked = run.subject(source, ranges), run.place.stage(CONVERT.name)
+        require_as_planned(subject, converted.plan, unmarked)
         if copy is not None:
-            MarkedModel(unmarked, copy).require_in(bundle)
+            MarkedModel(unmarked, copy).require_in(run.model_folder)
         return exact.validate(
-            source.folder,
-            bundle,
-            ranges_file(release, ranges),
-            config.conversion,
+            subject,
+            run.model_folder,
             config.exactness,
             device,
             progress,
             kept_under_key(folder) / "offloaded",
         )
 
-    record = release.perform(
+    record = run.perform(
         VALIDATE,
         inputs_of_validate(config, source, ranges, converted, copy, device),
         compare,
@@ -62,13 +57,12 @@ def validate(
     return record
 
 
-@task(task_run_name="audit {release.label}")
-def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -> AuditRecord:
+@task(task_run_name="audit {run.label}")
+def audit(run: ReleaseRun, source: ResolvedSource, converted: ConvertedModel) -> AuditRecord:
     """Attack the converted model, record what the attacks recover, and judge where the config asks for it."""
-    config, device = release.config, device_named(release.config.device)
-    copy = copy_of(release)
+    config, device, copy = run.config, run.device, run.copy
 
-    def run(folder: Path, progress: Progress) -> AuditRecord:
+    def attacked(folder: Path, progress: Progress) -> AuditRecord:
         conditions = Conditions(
             config.exactness.prompts,
             config.latency,
@@ -77,12 +71,12 @@ def audit(release: Release, source: ResolvedSource, converted: ConvertedModel) -
             kept_under_key(folder) / "rebuilt",
             config.exactness.running_text,
         )
-        return attack(source.folder, model_of(release), config.audit, progress, conditions)
+        return attack(source.folder, run.model_folder, config.audit, progress, conditions)
 
-    record = release.perform(
+    record = run.perform(
         AUDIT,
         inputs_of_audit(config, source, converted, copy, device),
-        run,
+        attacked,
         device=device,
     )
     require_allowed(record, config.audit)

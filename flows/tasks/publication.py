@@ -7,11 +7,10 @@ from pathlib import Path
 from prefect import task
 
 from flows.run.progress import StageProgress
-from flows.run.release_run import Release
+from flows.run.release_run import ReleaseRun
 from flows.run.secrets import secrets_here, token_of
 from flows.tasks import lineage
 from flows.tasks.announcements import failed_verification_told, publication_told
-from flows.tasks.conversion import copy_of, model_of
 from taylor_ops.bundle import assemble as bundles
 from taylor_ops.bundle import manifest
 from taylor_ops.bundle.findings import Findings
@@ -26,7 +25,6 @@ from taylor_ops.publishing import publish as publishing
 from taylor_ops.publishing.hub_fetch import Reference, fetch
 from taylor_ops.publishing.record import Published
 from taylor_ops.releases.index import note_published
-from taylor_ops.signing.signers import Signer, signer_of
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.stages import (
     ASSEMBLE,
@@ -41,22 +39,21 @@ from taylor_ops.verification import verify as verification
 from taylor_ops.verification.record import Verified
 
 
-@task(task_run_name="assemble {release.label}")
-def assemble(release: Release, findings: Findings, approval: Approval | None) -> BundleRecord:
+@task(task_run_name="assemble {run.label}")
+def assemble(run: ReleaseRun, findings: Findings) -> BundleRecord:
     """Put model, card and manifest together in the run's folder."""
-    findings = findings.model_copy(update={"approval": approval})
-    config, document, signer = release.config, manifest.stated(release.loaded.document), _signer(release)
-    return release.perform(
+    config, document, signer = run.config, manifest.stated(run.loaded.document), run.signer
+    return run.perform(
         ASSEMBLE,
         inputs_of_assemble(config, findings, document, None if signer is None else str(signer)),
-        lambda folder, _progress: bundles.assemble(model_of(release), config, document, findings, folder),
-        folder=release.folder / "bundle",
+        lambda folder, _progress: bundles.assemble(run.model_folder, config, document, findings, folder),
+        folder=run.results.bundle,
     )
 
 
-@task(task_run_name="refuse leaks {release.label}")
+@task(task_run_name="refuse leaks {run.label}")
 def refuse_leaks(
-    release: Release,
+    run: ReleaseRun,
     source: ResolvedSource,
     converted: ConvertedModel,
     bundle: BundleRecord,
@@ -64,16 +61,16 @@ def refuse_leaks(
 ) -> NoLeak:
     """Look for withheld weights, and for what tells of this machine, in the files that are to go up."""
     said = [approval.by, approval.comment] if approval else []
-    copy, secrets = copy_of(release), secrets_here(release.config.publish)
+    copy, secrets = run.copy, secrets_here(run.config.publish)
     if copy is not None:
         secrets = (*secrets, copy.key.text)
-    machine = this_machine(release.artifacts, source.folder, secrets=secrets)
-    public = public_texts(release.config) + said
-    return release.perform(
+    machine = this_machine(run.artifacts.root, source.folder, secrets=secrets)
+    public = public_texts(run.config) + said
+    return run.perform(
         LEAKS,
         inputs_of_leaks(source, converted, bundle, machine, public),
         lambda _folder, progress: require_no_leak(
-            release.folder / bundle.folder,
+            run.results.bundle,
             bundle.files,
             source.folder,
             source.sha256,
@@ -85,51 +82,44 @@ def refuse_leaks(
     )
 
 
-@task(task_run_name="publish {release.label}")
-def publish(release: Release, bundle: BundleRecord) -> Published:
+@task(task_run_name="publish {run.label}")
+def publish(run: ReleaseRun, bundle: BundleRecord) -> Published:
     """Publish the bundle, whole or not at all."""
-    progress = StageProgress("publish", release.label, release.key("publish"))
-    with release.measured("publish") as reused:
+    progress = StageProgress("publish", run.label, run.key("publish"))
+    with run.measured("publish") as reused:
         published = publishing.publish(
-            release.config.publish,
-            release.folder / bundle.folder,
+            run.config.publish,
+            run.results.bundle,
             bundle.files,
-            release.config.version,
-            release.artifacts,
-            token_of(release.config.publish),
+            run.config.version,
+            run.artifacts.root,
+            token_of(run.config.publish),
             progress,
         )
         if published.unchanged:
             reused.append("publish")
     progress.finish()
-    note_published(release.folder, published)
-    publication_told(release, published)
+    note_published(run.results.path, published)
+    publication_told(run, published)
     if published.commit is not None and published.pull_request is None:
-        lineage.note(release.config, published)
+        lineage.note(run.config, published)
     return published
 
 
-@task(task_run_name="verify {release.label}")
-def verify(release: Release, bundle: BundleRecord, published: Published) -> Verified:
+@task(task_run_name="verify {run.label}")
+def verify(run: ReleaseRun, bundle: BundleRecord, published: Published) -> Verified:
     """Verify what was published, where it was published; of a Hub, what a reader is given there."""
-    folder = release.stages / "verify"
 
-    def check(_folder: Path, _progress: Progress) -> Verified:
+    def check(folder: Path, _progress: Progress) -> Verified:
         if published.commit is None:
-            return verification.verify(release.artifacts / published.path, _signer(release))
+            return verification.verify(run.artifacts.root / published.path, run.signer)
         place, fetched = Reference(published.repo_id, published.commit), kept_beside(folder) / "fetched"
-        fetch(place, fetched, token_of(release.config.publish))
-        return verification.verify(fetched, _signer(release))
+        fetch(place, fetched, token_of(run.config.publish))
+        return verification.verify(fetched, run.signer)
 
-    with failed_verification_told(release, published):
-        return release.perform(
+    with failed_verification_told(run, published):
+        return run.perform(
             VERIFY,
             inputs_of_verify(bundle, published),
             check,
         )
-
-
-def _signer(release: Release) -> Signer | None:
-    """Who signs; `BadInput` where a key should and there is none."""
-    signing = release.config.publish.signing
-    return None if signing is None else signer_of(signing)

@@ -5,63 +5,29 @@ from __future__ import annotations
 from prefect import task
 from prefect.logging import get_run_logger
 
-from flows.run.release_run import Release
+from flows.run.release_run import ReleaseRun
 from flows.tasks.announcements import show
-from taylor_ops.audit.record import AuditRecord
-from taylor_ops.bundle.record import Approval, BundleRecord
+from taylor_ops.bundle.findings import Findings
 from taylor_ops.capture.record import CapturedRanges
-from taylor_ops.conversion.record import ConvertedModel
-from taylor_ops.exactness.record import ExactnessRecord
-from taylor_ops.latency.record import LatencyRecord
-from taylor_ops.leaks.record import NoLeak
-from taylor_ops.publishing.record import Published
 from taylor_ops.releases.index import published_at
-from taylor_ops.releases.record import ReleaseRecord, release_record
+from taylor_ops.releases.record import Publication, ReleaseRecord, release_record
 from taylor_ops.releases.report import write_report
-from taylor_ops.source.record import ResolvedSource
-from taylor_ops.verification.record import Verified
 
 
-@task(task_run_name="report {release.label}")
-def report(
-    release: Release,
-    source: ResolvedSource,
-    ranges: CapturedRanges,
-    latency: LatencyRecord,
-    converted: ConvertedModel,
-    exactness: ExactnessRecord,
-    attacks: AuditRecord,
-    approval: Approval | None,
-    bundle: BundleRecord,
-    leaks: NoLeak,
-    published: Published,
-    verified: Verified,
-) -> ReleaseRecord:
+@task(task_run_name="report {run.label}")
+def report(run: ReleaseRun, ranges: CapturedRanges, findings: Findings, publication: Publication) -> ReleaseRecord:
     """Write release.json and report.html, show them on the server, and log where everything is."""
-    record = release_record(
-        release.config,
-        source,
-        ranges,
-        latency,
-        converted,
-        exactness,
-        attacks,
-        bundle,
-        published,
-        verified,
-        release.costs,
-        approval,
-        published_at(release.folder),
-        leaks,
-    )
-    record.write(release.folder / "release.json")
-    exactness.write(release.folder / "measurements" / "exactness.json")
-    latency.write(release.folder / "measurements" / "latency.json")
-    show(release, record, write_report(record, release.folder / "report.html"))
+    results, published = run.results, publication.published
+    publication = publication.model_copy(update={"published_at": published_at(results.path)})
+    record = release_record(run.config, ranges, findings, publication, run.costs)
+    record.write(results.record)
+    findings.exactness.write(results.measurements("exactness"))
+    findings.latency.write(results.measurements("latency"))
+    show(run, record, write_report(record, results.report))
     get_run_logger().info(
         "%s is %s: %s",
-        release.label,
+        run.label,
         "published" if published.pull_request is None else "left for review",
-        release.artifacts / published.path if published.commit is None else published.path,
+        run.artifacts.root / published.path if published.commit is None else published.path,
     )
     return record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 
-from flows.run.release_run import Release
+from flows.run.release_run import ReleaseRun
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.latency import calibrate as latencies
 from taylor_ops.latency import transfer as transfers
@@ -14,45 +14,30 @@ from taylor_ops.source.record import ResolvedSource
 from taylor_ops.stages import CALIBRATE, TRANSFER, inputs_of_calibrate, inputs_of_transfer
 
 
-@task(task_run_name="calibrate {release.label}")
-def calibrate(release: Release, source: ResolvedSource, ranges: CapturedRanges) -> LatencyRecord:
+@task(task_run_name="calibrate {run.label}")
+def calibrate(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges) -> LatencyRecord:
     """Choose the terms of every neuron so that the measured slowdown meets the target."""
-    config, device = release.config, device_named(release.config.device)
-    return release.perform(
+    config, device = run.config, run.device
+    return run.perform(
         CALIBRATE,
         inputs_of_calibrate(config, source, ranges, device),
         lambda _folder, progress: latencies.calibrate(
-            source.folder,
-            release.stages / "capture" / ranges.file,
-            config.conversion,
-            config.latency,
-            device,
-            config.seed,
-            progress,
-            release.stages,
+            run.subject(source, ranges), config.latency, device, config.seed, progress, run.place.stages
         ),
         device=device,
     )
 
 
-@task(task_run_name="transfer {release.label}")
-def transfer(release: Release, source: ResolvedSource, ranges: CapturedRanges, latency: LatencyRecord) -> LatencyRecord:
+@task(task_run_name="transfer {run.label}")
+def transfer(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, latency: LatencyRecord) -> LatencyRecord:
     """Time the chosen plan at other sizes and on other devices, and judge those that have targets of their own."""
-    config, device = release.config, device_named(release.config.device)
+    config, device = run.config, run.device
     others = [device_named(target.device) for target in config.latency.devices]
-    found = release.perform(
+    found = run.perform(
         TRANSFER,
         inputs_of_transfer(config, source, ranges, latency, [device, *others]),
         lambda _folder, progress: transfers.transfer(
-            source.folder,
-            release.stages / "capture" / ranges.file,
-            config.conversion,
-            latency,
-            config.latency,
-            device,
-            config.seed,
-            progress,
-            release.stages,
+            run.subject(source, ranges), latency, config.latency, device, config.seed, progress, run.place.stages
         ),
         device=next((one for one in (device, *others) if one.type == "cuda"), device),
     )

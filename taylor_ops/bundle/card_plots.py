@@ -21,7 +21,7 @@ from taylor_ops.presentation.drawing import (
     png,
     shortened,
 )
-from taylor_ops.presentation.latency_plots import Candidate, calibration_curve, time_per_token
+from taylor_ops.presentation.latency_plots import PlottedTrial, calibration_curve, time_per_token
 from taylor_ops.presentation.wording import figure
 
 PLOTS = {name: f"{name}.png" for name in ("layers", "slowdown", "calibration", "latency")}
@@ -40,7 +40,7 @@ def card_plots(statements: Mapping[str, Any]) -> dict[str, bytes]:
         drawn = {"layers": _layers(statements["conversion"]["layers"]), "slowdown": _slowdown(slowdown)}
         if "measured" in slowdown:
             timed = slowdown["measured"]
-            candidates = [Candidate(**trial) for trial in timed["trials"]]
+            candidates = [PlottedTrial(**trial) for trial in timed["trials"]]
             neurons = statements["coverage"]["neurons_total"]
             drawn["calibration"] = calibration_curve(slowdown["target"], slowdown["tolerance"], neurons, candidates)
             drawn["latency"] = time_per_token(

@@ -21,7 +21,7 @@ from taylor_ops.model.architectures import Mlp
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.mlp_hooks import Role, watched
 from taylor_ops.model.original import Original
-from taylor_ops.model.shape import require_positions
+from taylor_ops.model.shape import ModelShape, require_positions
 from taylor_ops.model.shards import save_tensors
 from taylor_ops.progress import Progress
 from taylor_ops.series.bound import OutputWeights
@@ -93,7 +93,7 @@ def capture(
     )
 
 
-def states_bytes(source: Original, tokens: int, dtype: str) -> int:
+def states_bytes(source: ModelShape, tokens: int, dtype: str) -> int:
     """Bytes that a capture keeps on disk at once: the hidden states of its tokens before one layer and the next."""
     return 2 * tokens * int(source.config.hidden_size) * DTYPES[dtype].itemsize
 

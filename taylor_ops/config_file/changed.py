@@ -33,7 +33,7 @@ def changed_configs(since: str, folder: Path = CONFIGS) -> list[Path]:
     return sorted(folder / path for path in paths if path.parent == Path() and path.suffix == ".yaml")
 
 
-def plan_of(configs: Sequence[Path]) -> str:
+def release_preview(configs: Sequence[Path]) -> str:
     """What these configs would release, as Markdown for a comment. Raises `ConfigErrors` if a config has errors."""
     if not configs:
         return "No release config is changed: a merge releases nothing.\n"

@@ -12,11 +12,10 @@ from threading import Event
 
 import torch
 
-from taylor_ops.config.conversion import Conversion
 from taylor_ops.conversion.modeling_files import write_code, write_config
 from taylor_ops.conversion.parts import Carry, Job, parts_of
 from taylor_ops.conversion.record import ConvertedModel, LayerConversion
-from taylor_ops.conversion.terms import expansions_of, part_tensors
+from taylor_ops.conversion.terms import Subject, part_tensors
 from taylor_ops.errors import WorkFailed
 from taylor_ops.machine.devices import CPU, DTYPES
 from taylor_ops.machine.threads import threads_restored, use_threads
@@ -47,10 +46,8 @@ class _Converted(Record):
 
 
 def convert(
-    source: Path,
-    ranges_file: Path,
+    subject: Subject,
     plan: Plan,
-    conversion: Conversion,
     folder: Path,
     progress: Progress,
     kept: Path | None = None,
@@ -64,14 +61,14 @@ def convert(
     it is None. device: where terms are made; all GPUs of this machine, a part each, where it names none by number. The
     bytes are the same.
     """
-    original = Original(source)
-    expansions = expansions_of(original, ranges_file, conversion)
+    original, conversion = subject.original, subject.conversion
+    expansions = subject.expansions()
     parts = parts_of(original, plan)
     with ExitStack() as stack:
         work = kept or Path(stack.enter_context(scratch_beside(folder)))
         folders = [work / f"{number:05}" for number in range(len(parts))]
         jobs = [
-            Job(source, ranges_file, plan, conversion, part, there, number, device)
+            Job(original.folder, subject.ranges_file, plan, conversion, part, there, number, device)
             for number, (part, there) in enumerate(zip(parts, folders, strict=True))
             if not there.exists()
         ]
@@ -97,7 +94,7 @@ def convert(
         widths = {path: width for one in made for path, width in one.widths.items()}
         with folder_that_appears_whole(folder) as partial:
             written = gather_shards(partial, folders)
-            tokenizer_files(source, partial)
+            tokenizer_files(original.folder, partial)
             write_code(partial, original.architecture)
             clear_of = {layer.path: layer.clear for layer in layers}
             write_config(original, partial, plan, widths, clear_of, conversion.dtype)
@@ -165,8 +162,8 @@ def _on_all_devices(jobs: Sequence[Job], report: Callable[[int], None]) -> None:
 def convert_part(job: Job) -> None:
     """Write the shards of one part into its folder, whole or not at all: what a worker does."""
     job.require_able()
-    original = Original(job.source)
-    _convert_part(job, original, expansions_of(original, job.ranges_file, job.conversion))
+    subject = Subject(Original(job.source), job.ranges_file, job.conversion)
+    _convert_part(job, subject.original, subject.expansions())
 
 
 def _bytes_of(job: Job) -> int:

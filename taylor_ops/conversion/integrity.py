@@ -7,28 +7,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from taylor_ops.config.conversion import Conversion
-from taylor_ops.conversion.terms import converted_tensors, expansions_of
+from taylor_ops.conversion.terms import Subject, converted_tensors
 from taylor_ops.errors import GateRejected
 from taylor_ops.model.checkpoint import Checkpoint
-from taylor_ops.model.original import Original
 from taylor_ops.model.row_blocks import ByRows
 from taylor_ops.series.plan import Plan
 
 _REMEDY = "the converted model was changed or is damaged: remove its folder below `stages` and run again"
 
 
-def require_as_planned(original: Path, ranges_file: Path, plan: Plan, conversion: Conversion, converted: Path) -> None:
+def require_as_planned(subject: Subject, plan: Plan, converted: Path) -> None:
     """The integrity and leak gate of a converted model.
 
     Every tensor is recomputed from source, ranges and plan and must be equal bit by bit, and there must be no other
     tensor: withheld output weights can neither stand in place of their terms nor beside them. Raises
     `GateRejected` naming the tensor.
     """
-    source, stored = Original(original), Checkpoint(converted)
-    expansions = expansions_of(source, ranges_file, conversion)
+    stored, expansions = Checkpoint(converted), subject.expansions()
     expected: set[str] = set()
-    for name, tensor in converted_tensors(source, expansions, plan, conversion.dtype):
+    for name, tensor in converted_tensors(subject.original, expansions, plan, subject.conversion.dtype):
         expected.add(name)
         if name not in stored:
             raise GateRejected(f"{converted}: tensor {name} is missing", _REMEDY)

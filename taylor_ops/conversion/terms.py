@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import accumulate, cycle, pairwise
 from pathlib import Path
 
@@ -21,9 +22,17 @@ from taylor_ops.series.layout import Layout
 from taylor_ops.series.plan import Plan
 
 
-def expansions_of(original: Original, ranges_file: Path, conversion: Conversion) -> Expansions:
-    """The expansions of a model from its captured ranges."""
-    return Expansions(ranges_file, original.activation, conversion)
+@dataclass(frozen=True)
+class Subject:
+    """What a series is made from: an original, the file of its captured ranges, and how it is to be converted."""
+
+    original: Original
+    ranges_file: Path
+    conversion: Conversion
+
+    def expansions(self) -> Expansions:
+        """The expansions of every neuron; each layer is fitted when it is asked for."""
+        return Expansions(self.ranges_file, self.original.activation, self.conversion)
 
 
 def converted_tensors(

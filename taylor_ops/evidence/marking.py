@@ -8,7 +8,6 @@ of any tensor, so files are rewritten row by row.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +25,7 @@ from taylor_ops.errors import GateRejected
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, neurons_in_order
 from taylor_ops.machine.threads import on_one_thread
-from taylor_ops.model.checkpoint import Checkpoint
+from taylor_ops.model.checkpoint import Checkpoint, read_header
 from taylor_ops.progress import Progress
 from taylor_ops.storage.files import link_or_copy, read_json, sha256_of, sha256_of_tree
 
@@ -131,14 +129,11 @@ class MarkedModel:
 
     def blocks(self, file: Path) -> Iterator[memoryview]:
         """Yield the bytes of one file of the copy, a few megabytes at a time. A block is valid until the next one."""
+        header = read_header(file)
         with file.open("rb") as stream:
-            length = stream.read(8)
-            text = stream.read(int.from_bytes(length, "little"))
-            yield memoryview(length + text)
-            header: dict[str, Any] = json.loads(text)
-            header.pop("__metadata__", None)
+            yield memoryview(stream.read(header.end))
             buffer = memoryview(bytearray(_BLOCK_BYTES))
-            for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            for name, entry in sorted(header.tensors().items(), key=lambda item: item[1]["data_offsets"]):
                 begin, end = entry["data_offsets"]
                 path = name.removesuffix(_TERMS)
                 mark = self.layer(path) if path != name and path in self._widths else None

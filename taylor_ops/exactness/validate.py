@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.texts import TextSource
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.exactness.generation import Continuation, batches, continue_greedily
 from taylor_ops.exactness.layers import layer_errors, range_use
 from taylor_ops.exactness.record import (
@@ -33,7 +33,6 @@ from taylor_ops.exactness.record import (
 )
 from taylor_ops.exactness.tally import Tally
 from taylor_ops.model.loading import load_both, load_tokenizer
-from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.texts.prompts import SEQUENCE_TOKENS, Prompt, prompts, sequences
@@ -48,10 +47,8 @@ TIE_RULE = (
 
 
 def validate(
-    original: Path,
+    subject: Subject,
     bundle: Path,
-    ranges_file: Path,
-    conversion: Conversion,
     settings: Exactness,
     device: torch.device,
     progress: Progress,
@@ -64,23 +61,16 @@ def validate(
     """
     with ExitStack() as stack:
         work = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taylor-validate-")))
-        models = load_both(original, bundle, conversion.dtype, device, work)
-        return _compared(original, models, ranges_file, conversion, settings, progress)
+        models = load_both(subject.original.folder, bundle, subject.conversion.dtype, device, work)
+        return _compared(subject, models, settings, progress)
 
 
-def _compared(
-    original: Path,
-    models: tuple[Any, Any],
-    ranges_file: Path,
-    conversion: Conversion,
-    settings: Exactness,
-    progress: Progress,
-) -> ExactnessRecord:
+def _compared(subject: Subject, models: tuple[Any, Any], settings: Exactness, progress: Progress) -> ExactnessRecord:
     """What `validate` finds of the original and the bundle that are loaded."""
-    first, second = models
-    tokenizer = load_tokenizer(original)
+    (first, second), conversion = models, subject.conversion
+    tokenizer = load_tokenizer(subject.original.folder)
     data_sets = {source.name: prompts(source, tokenizer) for source in settings.prompts}
-    mlps, captured = Original(original).mlps, read_ranges(ranges_file)
+    mlps, captured = subject.original.mlps, read_ranges(subject.ranges_file)
     rounds = sum(len(batches(held_out, settings.batch_size)) for held_out in data_sets.values())
     done = 0
     tallies: dict[str, tuple[Tally, Tally]] = {}

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import torch
 
-from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import Latency
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import BadInput
 from taylor_ops.latency.candidates import Candidates, layers_that_fit
 from taylor_ops.latency.column_cost import cost_of_a_column
@@ -24,7 +23,6 @@ from taylor_ops.latency.out_of_reach import out_of_reach, remedy_out_of_reach
 from taylor_ops.latency.record import LatencyRecord
 from taylor_ops.latency.search import search
 from taylor_ops.machine.devices import DTYPES, device_description, room_for_weights
-from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.series.plan import Plan
 
@@ -34,9 +32,7 @@ MOST_FIXED = 3
 
 
 def calibrate(
-    original: Path,
-    ranges_file: Path,
-    conversion: Conversion,
+    subject: Subject,
     settings: Latency,
     device: torch.device,
     seed: int,
@@ -51,8 +47,7 @@ def calibrate(
     Raises `BadInput` when the target cannot be reached at the tolerance that was asked for, `WorkFailed` where the
     machine is too noisy to tell.
     """
-    source = Original(original)
-    expansions = expansions_of(source, ranges_file, conversion)
+    source, conversion, expansions = subject.original, subject.conversion, subject.expansions()
     ladder = _plans(expansions.ladder(), settings.columns)
     dtype = DTYPES[conversion.dtype]
     per_column = cost_of_a_column(source, dtype, device)

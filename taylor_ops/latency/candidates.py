@@ -15,6 +15,7 @@ from taylor_ops.latency.judging import Sample
 from taylor_ops.latency.timing import Undisturbed, pairs_of, scaled
 from taylor_ops.model.loading import load_original
 from taylor_ops.model.original import Original
+from taylor_ops.model.shape import ModelShape
 from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import disk_errors_explained
@@ -77,7 +78,7 @@ class Candidates:
         return sample if self._times == 1 else scaled(sample, self._original, settings, self._times)
 
 
-def bytes_side_by_side(source: Original, columns: float, dtype: torch.dtype, layers: int) -> int:
+def bytes_side_by_side(source: ModelShape, columns: float, dtype: torch.dtype, layers: int) -> int:
     """Bytes of `layers` decoder layers of original and bundle, and twice of all that is outside of layers.
 
     columns: stacked ones of all layers of the bundle.
@@ -87,7 +88,7 @@ def bytes_side_by_side(source: Original, columns: float, dtype: torch.dtype, lay
     return 2 * (source.bytes(dtype) - inside) + -(-layers * both // every)
 
 
-def layers_that_fit(source: Original, plan: Plan, dtype: torch.dtype, room: int) -> int:
+def layers_that_fit(source: ModelShape, plan: Plan, dtype: torch.dtype, room: int) -> int:
     """How many decoder layers of original and bundle `room` bytes hold side by side: all, or a multiple of the period.
 
     Raises `BadInput` where not one period does.

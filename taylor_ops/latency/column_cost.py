@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from taylor_ops.model.original import Original
+from taylor_ops.model.shape import ModelShape
 from taylor_ops.modeling.taylor_mlp import READS_IN_PIECES
 
 # Time to read a byte of stacked terms over the mean time per byte of the original, on two CPU cores: in pieces, which
@@ -37,7 +37,7 @@ class Cost:
         return (slowdown - 1 - self.fixed) / self.per_column
 
 
-class Timed(NamedTuple):
+class TimedPlan(NamedTuple):
     """A plan that was timed: its extra columns, its slowdown, and the interval in which that surely is."""
 
     extra: float
@@ -47,10 +47,10 @@ class Timed(NamedTuple):
 
 
 # No extra column and nothing fixed: what stands for a second plan where one was timed.
-ORIGINAL = Timed(0.0, 1.0, 1.0, 1.0)
+ORIGINAL = TimedPlan(0.0, 1.0, 1.0, 1.0)
 
 
-def costs_of(cheap: Timed, dear: Timed) -> tuple[Cost, tuple[Cost, Cost]]:
+def costs_of(cheap: TimedPlan, dear: TimedPlan) -> tuple[Cost, tuple[Cost, Cost]]:
     """The line through both, and the flattest and the steepest through their intervals: any plan is between those."""
     flattest = _line((cheap.extra, cheap.high), (dear.extra, dear.low))
     steepest = _line((cheap.extra, cheap.low), (dear.extra, dear.high))
@@ -77,11 +77,11 @@ def read_share(dtype: torch.dtype, device: torch.device) -> float:
     return _READ_IN_PIECES if in_pieces else _READ_AS_ONE
 
 
-def cost_of_a_column(source: Original, dtype: torch.dtype, device: torch.device) -> float:
+def cost_of_a_column(source: ModelShape, dtype: torch.dtype, device: torch.device) -> float:
     """What one column more than one a neuron adds to the slowdown, going by its bytes alone."""
     return read_share(dtype, device) * bytes_of_a_column(source, dtype)
 
 
-def bytes_of_a_column(source: Original, dtype: torch.dtype) -> float:
+def bytes_of_a_column(source: ModelShape, dtype: torch.dtype) -> float:
     """The bytes of one column over those of the original: what it adds where all bytes are read equally fast."""
     return dtype.itemsize * int(source.config.hidden_size) / source.bytes(dtype)

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import torch
 
-from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.latency import DeviceTarget, Latency, Shape
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import GateRejected, WorkFailed
 from taylor_ops.latency.candidates import Candidates, layers_that_fit
 from taylor_ops.latency.judging import judged_pairs, slowdown_of
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Transfer
 from taylor_ops.machine.devices import DTYPES, device_description, device_named, room_for_weights
 from taylor_ops.machine.threads import threads_restored, use_threads
-from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 
 
@@ -26,9 +24,7 @@ def require_devices(settings: Latency) -> None:
 
 
 def transfer(
-    original: Path,
-    ranges_file: Path,
-    conversion: Conversion,
+    subject: Subject,
     latency: LatencyRecord,
     settings: Latency,
     device: torch.device,
@@ -42,8 +38,7 @@ def transfer(
     device is too noisy to tell whether it meets its target, `BadInput` where one is not here.
     """
     require_devices(settings)
-    source = Original(original)
-    expansions = expansions_of(source, ranges_file, conversion)
+    source, conversion, expansions = subject.original, subject.conversion, subject.expansions()
     steps = len(settings.also) + len(settings.devices)
 
     def candidates_on(there: torch.device, most: int) -> Candidates:

@@ -19,6 +19,7 @@ from taylor_ops.errors import GateRejected
 from taylor_ops.leaks.record import NoLeak
 from taylor_ops.leaks.texts import Machine, leak_in
 from taylor_ops.leaks.weights import Found, ProtectedLines, bare_columns, output_weights
+from taylor_ops.model.checkpoint import read_header
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.storage.files import sha256_of_tree
@@ -99,10 +100,10 @@ def _require_discreet(bundle: Path, name: str, machine: Machine, public: Sequenc
     path = bundle / name
     with path.open("rb") as stream:
         start = stream.read(8)
-        if path.suffix in _PICKLES or _is_pickle(start) or zipfile.is_zipfile(path):
-            raise GateRejected(f"{path} is a pickle or an archive; loading one can run any code", _REMEDY)
-        content = stream.read(int.from_bytes(start, "little")) if path.suffix == ".safetensors" else None
-    found = leak_in(name, path.read_bytes() if content is None else content, machine, public, copied)
+    if path.suffix in _PICKLES or _is_pickle(start) or zipfile.is_zipfile(path):
+        raise GateRejected(f"{path} is a pickle or an archive; loading one can run any code", _REMEDY)
+    content = read_header(path).text if path.suffix == ".safetensors" else path.read_bytes()
+    found = leak_in(name, content, machine, public, copied)
     if found:
         raise GateRejected(f"{path} gives away {found}", _REMEDY)
 

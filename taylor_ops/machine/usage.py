@@ -14,7 +14,7 @@ _SAMPLE_SECONDS = 0.02
 
 
 @dataclass
-class Cost:
+class Usage:
     """What the measured block took, filled in when it ends.
 
     Attributes:
@@ -27,9 +27,9 @@ class Cost:
 
 
 @contextmanager
-def measured() -> Iterator[Cost]:
+def measured() -> Iterator[Usage]:
     """Measure the block. The peak is sampled 50 times a second, so a spike shorter than that can be missed."""
-    cost, over = Cost(), threading.Event()
+    cost, over = Usage(), threading.Event()
     process = psutil.Process()
 
     def watch() -> None:

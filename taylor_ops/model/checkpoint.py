@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor
 from taylor_ops.errors import BadInput
 from taylor_ops.storage.files import read_json
 
+_LENGTH_BYTES = 8
 INDEX = "model.safetensors.index.json"
 _WEIGHT_MAP = TypeAdapter(dict[str, str])
 _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -23,6 +26,27 @@ _DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a safetensors file. text: its JSON; end: where it ends, and the bytes of the tensors begin."""
+
+    text: bytes
+    end: int
+
+    def tensors(self) -> dict[str, Any]:
+        """Type, shape and place of every tensor, by its name."""
+        entries: dict[str, Any] = json.loads(self.text)
+        return {name: entry for name, entry in entries.items() if name != "__metadata__"}
+
+
+def read_header(path: Path) -> Header:
+    """The header of a file as it lies there: nothing of it is checked."""
+    with path.open("rb") as stream:
+        length = stream.read(_LENGTH_BYTES)
+        text = stream.read(int.from_bytes(length, "little"))
+        return Header(text, len(length) + len(text))
 
 
 class Checkpoint:

@@ -19,12 +19,14 @@ from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.model.original import Original
+from taylor_ops.model.shape import ModelShape
 from taylor_ops.source.files import is_read
 from taylor_ops.source.gguf import gguf_file
 from taylor_ops.source.hub import fetch_config, in_the_cache, told_by_the_hub
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.resolve import brought_here, readable, require_known
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
+from taylor_ops.storage.artifacts import Artifacts, ReleaseFolder
 from taylor_ops.storage.files import size
 from taylor_ops.storage.stage_cache import recall
 
@@ -35,16 +37,16 @@ _READINGS = 2
 
 
 @dataclass(frozen=True)
-class SourceHere:
+class KnownSource:
     """A source as far as it is on this machine.
 
-    original: with its tensors, or where `to_fetch` is not 0 with its config alone. read_bytes: of its weights as they
-    lie there. to_fetch: bytes that are still to come from the Hub. to_write: bytes that resolving it will write into
-    the artifacts. access, licence: in words. ranges: file of those that an earlier run has captured from it, under this
-    config, over `tokens` tokens. seconds: estimate for resolving it, without any download.
+    original: while weights are still to come from the Hub a `ModelShape`, which its config alone tells. read_bytes: of
+    its weights as they lie there. to_fetch: bytes that are still to come from the Hub. to_write: bytes that resolving
+    it will write into the artifacts. access, licence: in words. ranges: file of those that an earlier run has captured
+    from it, under this config, over `tokens` tokens. seconds: estimate for resolving it, without any download.
     """
 
-    original: Original
+    original: ModelShape | Original
     access: str
     licence: str
     read_bytes: int
@@ -55,18 +57,18 @@ class SourceHere:
     seconds: float = 0.0
 
 
-def source_here(config: ReleaseConfig, artifacts: Path, device: torch.device, scratch: Path) -> SourceHere:
+def known_source(config: ReleaseConfig, artifacts: Path, device: torch.device, scratch: Path) -> KnownSource:
     """Find the source of a release, from what an earlier run in `artifacts` left, or in its own place.
 
     Of a folder and of a Hub source the headers are read; no weight is fetched. A GGUF file is dequantised into
     `scratch`. Raises `BadInput` for a source that cannot be read or has no room.
     """
-    source, stages = config.source, artifacts.absolute() / config.name / "stages"
+    source, place = config.source, Artifacts(artifacts.absolute()).release(config.name)
     start = time.monotonic()
-    resolved = _resolved_before(config, stages)
+    resolved = _resolved_before(config, place)
     if resolved is not None:
         found = replace(_in_folder(config, resolved.folder), seconds=time.monotonic() - start)
-        captured = _captured_before(config, resolved, device, stages)
+        captured = _captured_before(config, resolved, device, place)
         return found if captured is None else replace(found, ranges=captured[0], tokens=captured[1])
     if isinstance(source, HubSource):
         cached = in_the_cache(source)
@@ -79,28 +81,29 @@ def source_here(config: ReleaseConfig, artifacts: Path, device: torch.device, sc
     return replace(found, seconds=seconds, to_write=found.read_bytes if isinstance(source, GgufSource) else 0)
 
 
-def _resolved_before(config: ReleaseConfig, stages: Path) -> ResolvedSource | None:
-    memory = stages / "resolve.json"
+def _resolved_before(config: ReleaseConfig, place: ReleaseFolder) -> ResolvedSource | None:
+    memory = place.memory(RESOLVE.name)
     # The hashes of a large source take long: only where there may be something to reuse.
     if not memory.exists():
         return None
-    key = RESOLVE.key(inputs_of_resolve(config, stages))
-    found = recall(memory, key, ResolvedSource, stages / "resolve")
+    key = RESOLVE.key(inputs_of_resolve(config, place.stages))
+    found = recall(memory, key, ResolvedSource, place.stage(RESOLVE.name))
     return None if found is None or found.missing() else found
 
 
 def _captured_before(
-    config: ReleaseConfig, resolved: ResolvedSource, device: torch.device, stages: Path
+    config: ReleaseConfig, resolved: ResolvedSource, device: torch.device, place: ReleaseFolder
 ) -> tuple[Path, int] | None:
     key = CAPTURE.key(inputs_of_capture(config, resolved, device))
-    record = recall(stages / "capture.json", key, CapturedRanges, stages / "capture")
-    return None if record is None else (stages / "capture" / record.file, record.tokens)
+    folder = place.stage(CAPTURE.name)
+    record = recall(place.memory(CAPTURE.name), key, CapturedRanges, folder)
+    return None if record is None else (folder / record.file, record.tokens)
 
 
-def _in_folder(config: ReleaseConfig, folder: Path) -> SourceHere:
+def _in_folder(config: ReleaseConfig, folder: Path) -> KnownSource:
     access, licence = _access_and_licence(config, folder)
     read = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return SourceHere(readable(folder, config.source), access, licence, read)
+    return KnownSource(readable(folder, config.source), access, licence, read)
 
 
 def _whole(folder: Path) -> bool:
@@ -110,7 +113,7 @@ def _whole(folder: Path) -> bool:
         return False
 
 
-def _on_the_hub(source: HubSource, scratch: Path) -> SourceHere:
+def _on_the_hub(source: HubSource, scratch: Path) -> KnownSource:
     info = told_by_the_hub(source)
     fetch_config(source, scratch)
     sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or () if is_read(file.rfilename)}
@@ -126,9 +129,9 @@ def _on_the_hub(source: HubSource, scratch: Path) -> SourceHere:
             f"fetching the source needs {size(needed)}, the cache of the Hub in {cache} has {size(free)} free",
             "free space there, or set HF_HUB_CACHE to a folder with more",
         )
-    original = Original(scratch)
+    original = ModelShape(scratch)
     require_known(original, source.recognise_architecture)
-    return SourceHere(original, *_told(info), sum(weights.values()), to_fetch=needed)
+    return KnownSource(original, *_told(info), sum(weights.values()), to_fetch=needed)
 
 
 def _is_cached(source: HubSource, name: str) -> bool:

@@ -22,9 +22,10 @@ from taylor_ops.latency.transfer import require_devices
 from taylor_ops.machine.devices import DTYPES, device_named, free_memory, room_in
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
-from taylor_ops.preflight.known_source import SourceHere, source_here
+from taylor_ops.model.shape import ModelShape
+from taylor_ops.preflight.known_source import KnownSource, known_source
 from taylor_ops.preflight.probe import Orders, Times, orders_of, times_of
-from taylor_ops.preflight.record import Preflight, Sample
+from taylor_ops.preflight.record import Preflight, ProbeSample
 from taylor_ops.preflight.stage_seconds import seconds_by_stage
 from taylor_ops.progress import Progress
 from taylor_ops.source.resolve import origin_of
@@ -50,12 +51,13 @@ def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Pre
         # Where the release writes too: a GGUF file is dequantised there.
         with disk_errors_explained(place / ".taylor-plan"):
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".taylor-plan-", dir=place)))
-        here = source_here(config, artifacts, device, scratch / "source")
-        if here.to_fetch:
+        here = known_source(config, artifacts, device, scratch / "source")
+        original = here.original
+        if not isinstance(original, Original):
             return _judged(config, artifacts, here, free, None, None)
-        require_readable(config, here.original, load_tokenizer(here.original.folder))
-        orders = orders_of(config, here, scratch, progress)
-        return _judged(config, artifacts, here, free, orders, times_of(config, here.original, orders))
+        require_readable(config, original, load_tokenizer(original.folder))
+        orders = orders_of(config, original, here, scratch, progress)
+        return _judged(config, artifacts, here, free, orders, times_of(config, original, orders))
 
 
 class _Free(NamedTuple):
@@ -66,7 +68,7 @@ class _Free(NamedTuple):
 
 
 def _judged(
-    config: ReleaseConfig, artifacts: Path, here: SourceHere, free: _Free, orders: Orders | None, times: Times | None
+    config: ReleaseConfig, artifacts: Path, here: KnownSource, free: _Free, orders: Orders | None, times: Times | None
 ) -> Preflight:
     """The estimate, if nothing in it forbids the release."""
     original, dtype, device = here.original, DTYPES[config.conversion.dtype], device_named(config.device)
@@ -130,16 +132,16 @@ def _judged(
     return estimate
 
 
-def _orders_by_config(config: ReleaseConfig, original: Original) -> tuple[int, int]:
+def _orders_by_config(config: ReleaseConfig, original: ModelShape) -> tuple[int, int]:
     """The lowest and the highest order of any plan, as far as the config and the activation alone tell."""
     degree, conversion = original.activation.degree, config.conversion
     return (degree, degree) if degree is not None else (conversion.order or 1, conversion.max_order)
 
 
-def _sample(orders: Orders | None, times: Times | None, here: SourceHere) -> Sample | None:
+def _sample(orders: Orders | None, times: Times | None, here: KnownSource) -> ProbeSample | None:
     if orders is None or times is None:
         return None
-    return Sample(
+    return ProbeSample(
         layers=orders.layers,
         tokens=orders.tokens,
         total_tokens=orders.total_tokens,
@@ -150,7 +152,7 @@ def _sample(orders: Orders | None, times: Times | None, here: SourceHere) -> Sam
     )
 
 
-def _disk(config: ReleaseConfig, here: SourceHere, bundle: int, memory: int) -> int:
+def _disk(config: ReleaseConfig, here: KnownSource, bundle: int, memory: int) -> int:
     """Bytes that a release writes: what batches bring from layer to layer, the model converted, marked and published.
 
     The bundle before the last of those is made of links. Before it is published, attacks rebuild the original, and
@@ -162,14 +164,14 @@ def _disk(config: ReleaseConfig, here: SourceHere, bundle: int, memory: int) -> 
     models = 2 if config.evidence is None else 3
     rebuilt = original.bytes(dtype) if {*config.audit.rebuild} & {*config.audit.attacks} else 0
     # Whether the files have experts one by one is known once they are here.
-    if rebuilt and 2 * rebuilt > room_in(memory) and not here.to_fetch:
+    if rebuilt and 2 * rebuilt > room_in(memory) and isinstance(original, Original):
         rebuilt += original.saved_again(dtype)
     return states + max(models * bundle, (models - 1) * bundle + rebuilt)
 
 
 def _require_reachable(
     config: ReleaseConfig,
-    original: Original,
+    original: ModelShape,
     reachable: tuple[float, float],
     doubted: tuple[float, float],
     by_bytes: bool,

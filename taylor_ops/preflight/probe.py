@@ -22,17 +22,17 @@ from taylor_ops.capture.capture import capture
 from taylor_ops.config.latency import Latency
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.in_memory import convert_in_memory
-from taylor_ops.conversion.terms import expansions_of, mlp_tensors
+from taylor_ops.conversion.terms import Subject, mlp_tensors
 from taylor_ops.errors import BadInput
 from taylor_ops.latency.candidates import bytes_side_by_side, layers_that_fit
-from taylor_ops.latency.column_cost import LEAST_COST, ORIGINAL, Cost, Timed, cost_of_a_column, costs_of
+from taylor_ops.latency.column_cost import LEAST_COST, ORIGINAL, Cost, TimedPlan, cost_of_a_column, costs_of
 from taylor_ops.latency.judging import slowdown_of
 from taylor_ops.latency.timing import decode_seconds, head_seconds, pairs_of, read_prompt
 from taylor_ops.machine.devices import DTYPES, device_named, room_for_weights
 from taylor_ops.machine.threads import on_one_thread
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.model.original import Original
-from taylor_ops.preflight.known_source import SourceHere
+from taylor_ops.preflight.known_source import KnownSource
 from taylor_ops.progress import Progress
 from taylor_ops.series.ladder import Expansions, cheapest_whole
 from taylor_ops.series.plan import Plan
@@ -103,15 +103,16 @@ class Times:
         return max(self.step_seconds + a_token * (tokens - self.step_size), least)
 
 
-def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: Progress) -> Orders:
+def orders_of(
+    config: ReleaseConfig, original: Original, here: KnownSource, scratch: Path, progress: Progress
+) -> Orders:
     """Find the orders from captured ranges or a part of the text; `BadInput` where the basis cannot keep the tolerance.
 
     Ranges of the part go to `scratch`.
     """
-    original = here.original
     every = int(original.config.num_hidden_layers)
     if here.ranges is not None:
-        expansions = expansions_of(original, here.ranges, config.conversion)
+        expansions = Subject(original, here.ranges, config.conversion).expansions()
         start = time.monotonic()
         ladder = expansions.ladder()
         found = time.monotonic() - start
@@ -131,7 +132,7 @@ def orders_of(config: ReleaseConfig, here: SourceHere, scratch: Path, progress: 
         folder, device = scratch / f"ranges-{tokens}", device_named(config.device)
         captured = capture(original.folder, config.conversion.dtype, part, device, folder, progress, layers=probed)
         seconds.append(time.monotonic() - start)
-        expansions = expansions_of(original.first_layers(probed), folder / captured.file, config.conversion)
+        expansions = Subject(original.first_layers(probed), folder / captured.file, config.conversion).expansions()
         start = time.monotonic()
         ladders.append(_ladder(expansions, tokens, total))
         found = time.monotonic() - start
@@ -201,7 +202,7 @@ def times_of(config: ReleaseConfig, original: Original, orders: Orders) -> Times
         pair = _with_head(pairs_of(first, candidate, short, config.seed), heads[0], short, scale)
         pairs = _enough(pair, config.seed)
         slowdown, (low, high) = _slowdown(pairs, config.seed)
-        timed.append(Timed(scale * _extra_columns(orders, plan, part), slowdown, low, high))
+        timed.append(TimedPlan(scale * _extra_columns(orders, plan, part), slowdown, low, high))
         busy |= _wide(pairs, config.seed)
         seconds += [original_seconds for original_seconds, _ in pairs]
     cost, bounds = costs_of(*timed[-2:])

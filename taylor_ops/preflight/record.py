@@ -5,7 +5,7 @@ from __future__ import annotations
 from taylor_ops.storage.record import Record
 
 
-class Sample(Record):
+class ProbeSample(Record):
     """What the estimates of orders and slowdowns rest on.
 
     layers, tokens: on which ranges were seen. captured: whether those are the release's own, of an earlier run.
@@ -40,7 +40,7 @@ class Preflight(Record):
     card_license: str
     neurons: int
     layers: int
-    sample: Sample | None
+    sample: ProbeSample | None
     target: float
     reachable: tuple[float, float]
     cheapest: float | None

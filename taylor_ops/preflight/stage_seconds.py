@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.preflight.known_source import SourceHere
+from taylor_ops.preflight.known_source import KnownSource
 from taylor_ops.preflight.probe import Orders, Times
 
 # The first guess comes near, and what it misses by leads to the one that meets the target.
@@ -16,7 +16,7 @@ _REBUILT_BATCH, _TRAINED_ROWS = 12, 256
 
 
 def seconds_by_stage(
-    config: ReleaseConfig, here: SourceHere, orders: Orders, times: Times, bundle: int
+    config: ReleaseConfig, here: KnownSource, orders: Orders, times: Times, bundle: int
 ) -> dict[str, float]:
     """Seconds by stage. bundle: bytes that it will have. What `torch.compile` takes to compile is left out."""
     latency, exactness, target = config.latency, config.exactness, config.latency.target_slowdown
@@ -53,7 +53,7 @@ def seconds_by_stage(
     }
 
 
-def _attack_seconds(name: str, config: ReleaseConfig, here: SourceHere, times: Times, made: float) -> float:
+def _attack_seconds(name: str, config: ReleaseConfig, here: KnownSource, times: Times, made: float) -> float:
     """Of one attack on all layers: one that trains or solves by its arithmetic, any other as one pass over the terms.
 
     A token through the model is about three products of a layer's F neurons with its H outputs.

@@ -22,7 +22,7 @@ from taylor_ops.presentation.drawing import (
 )
 
 
-class Candidate(NamedTuple):
+class PlottedTrial(NamedTuple):
     """One measured plan.
 
     Attributes:
@@ -38,7 +38,7 @@ class Candidate(NamedTuple):
     ci95: tuple[float, float]
 
 
-def calibration_curve(target: float, tolerance: float, neurons: int, candidates: Sequence[Candidate]) -> Figure:
+def calibration_curve(target: float, tolerance: float, neurons: int, candidates: Sequence[PlottedTrial]) -> Figure:
     """Plot slowdown against stacked columns: the target with its band, predictions, and measurements with intervals.
 
     Args:
@@ -69,7 +69,7 @@ def calibration_curve(target: float, tolerance: float, neurons: int, candidates:
     return canvas
 
 
-def prediction(neurons: int, candidates: Sequence[Candidate]) -> tuple[list[float], list[float]]:
+def prediction(neurons: int, candidates: Sequence[PlottedTrial]) -> tuple[list[float], list[float]]:
     """The line of the first prediction: columns in thousands, a little beyond all candidates, and their slowdowns."""
     columns, first = [candidate.columns for candidate in candidates], candidates[0]
     ends = [0.97 * min(columns), 1.03 * max(columns)]

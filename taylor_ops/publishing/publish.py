@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -16,6 +13,7 @@ from taylor_ops.progress import Progress
 from taylor_ops.publishing.hub import publish_to_hub
 from taylor_ops.publishing.hub_repository import repository_on_the_hub
 from taylor_ops.publishing.record import Published, other_bytes
+from taylor_ops.storage.artifacts import Artifacts, one_publisher
 from taylor_ops.storage.files import folder_that_appears_whole, sha256_of_tree
 
 
@@ -35,8 +33,8 @@ def publish_to_folder(bundle: Path, files: dict[str, str], repo_id: str, version
         GateRejected: The version is published with other bytes.
         WorkFailed: The copy differs from the bundle.
     """
-    place = artifacts / "hub" / repo_id / version
-    with _one_publisher(place):
+    place = Artifacts(artifacts).publication(repo_id, version)
+    with one_publisher(place):
         unchanged = place.exists()
         if unchanged:
             _refuse_other_bytes(place, files, repo_id, version)
@@ -101,12 +99,3 @@ def _copy(bundle: Path, files: dict[str, str], place: Path) -> None:
                 f"the files written for {place} differ from those of the bundle; nothing was published",
                 "check the disk, then run again",
             )
-
-
-@contextmanager
-def _one_publisher(place: Path) -> Iterator[None]:
-    """Hold the lock of this place, so that two runs never publish into it at once."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with (place.parent / f".{place.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

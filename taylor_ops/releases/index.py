@@ -14,13 +14,9 @@ from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.errors import BadInput
 from taylor_ops.publishing.record import Published
 from taylor_ops.releases.record import ReleaseRecord
+from taylor_ops.storage.artifacts import Artifacts, ReleaseFolder, VersionFolder
 from taylor_ops.storage.files import read_json
 from taylor_ops.storage.record import Record
-
-RECORD = "release.json"
-STAGES = "stages"
-_PUBLISHED = "published.json"
-PUBLISHED_BELOW = "hub"
 
 
 class _Publication(Record):
@@ -41,24 +37,29 @@ class Run:
     @property
     def published(self) -> bool:
         """Whether anything says that this version went out: its record, its note, or a copy where it belongs."""
-        noted = any((self.folder / name).is_file() for name in (RECORD, _PUBLISHED))
+        noted = self._files.record.is_file() or self._files.published_note.is_file()
         return noted or self._copy_is_there()
+
+    @property
+    def _files(self) -> VersionFolder:
+        return VersionFolder(self.folder)
 
     def _copy_is_there(self) -> bool:
         try:
-            repo_id = read_json(self.folder / "bundle" / MANIFEST)["config"]["publish"]["repo_id"]
-            return (self.folder.parents[1] / PUBLISHED_BELOW / str(repo_id) / self.version).exists()
+            repo_id = read_json(self._files.bundle / MANIFEST)["config"]["publish"]["repo_id"]
+            return Artifacts(self.folder.parents[1]).publication(str(repo_id), self.version).exists()
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
     def record(self) -> ReleaseRecord:
         """The record of a finished release; raises `BadInput` where there is none, or one of other software."""
-        path = self.folder / RECORD
+        path = self._files.record
         try:
             return ReleaseRecord.read(path)
         except FileNotFoundError as error:
             raise BadInput(
-                f"{self.name} {self.version} has no {RECORD}: it was not finished", f"run it again; see {self.folder}"
+                f"{self.name} {self.version} has no {path.name}: it was not finished",
+                f"run it again; see {self.folder}",
             ) from error
         except ValidationError as error:
             first = error.errors()[0]
@@ -90,7 +91,8 @@ def note_published(folder: Path, published: Published) -> None:
     """Note in the run's folder that its bundle is out, and since when; a publication that was there keeps its time."""
     earlier = _publication(folder)
     if earlier is None or not published.unchanged:
-        _Publication(published=published, at=datetime.now(UTC).replace(microsecond=0)).write(folder / _PUBLISHED)
+        note = _Publication(published=published, at=datetime.now(UTC).replace(microsecond=0))
+        note.write(VersionFolder(folder).published_note)
 
 
 def published_at(folder: Path) -> datetime | None:
@@ -101,17 +103,22 @@ def published_at(folder: Path) -> datetime | None:
 
 def _publication(folder: Path) -> _Publication | None:
     try:
-        return _Publication.read(folder / _PUBLISHED)
+        return _Publication.read(VersionFolder(folder).published_note)
     except FileNotFoundError:
         return None
 
 
-def _version_folders(artifacts: Path) -> Iterator[Path]:
+def release_folders(artifacts: Path) -> list[ReleaseFolder]:
+    """The folder of every release below `artifacts`, by name; an empty list if there is no such folder."""
     if not artifacts.is_dir():
-        return
-    for name in artifacts.iterdir():
-        if name.is_dir() and name.name != PUBLISHED_BELOW:
-            yield from (path for path in name.iterdir() if path.is_dir() and path.name[0].isdigit())
+        return []
+    hub = Artifacts(artifacts).hub
+    return [ReleaseFolder(path) for path in sorted(artifacts.iterdir()) if path.is_dir() and path != hub]
+
+
+def _version_folders(artifacts: Path) -> Iterator[Path]:
+    for place in release_folders(artifacts):
+        yield from (path for path in place.path.iterdir() if path.is_dir() and path.name[0].isdigit())
 
 
 def _order(version: str) -> tuple[bool, Version | str]:

@@ -6,16 +6,16 @@ from datetime import datetime
 
 from pydantic import Field
 
-from taylor_ops.audit.record import AttackResult, AuditRecord, Compiled, Timed
+from taylor_ops.audit.record import AttackResult, Compiled, Timed
+from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.record import Approval, BundleRecord
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.conversion.record import ConvertedModel, LayerConversion, MarkedCopy
-from taylor_ops.exactness.record import DataSetExactness, ExactnessRecord, LayerError, Perplexity
-from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Trial
+from taylor_ops.conversion.record import LayerConversion, MarkedCopy
+from taylor_ops.exactness.record import DataSetExactness, LayerError, Perplexity
+from taylor_ops.latency.record import DeviceSlowdown, ShapeSlowdown, Trial
 from taylor_ops.leaks.record import NoLeak
 from taylor_ops.publishing.record import Published
-from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.record import Record
 from taylor_ops.verification.record import Verified
 
@@ -134,23 +134,26 @@ class ReleaseRecord(Record):
     evidence: MarkedCopy | None = None
 
 
+class Publication(Record):
+    """A bundle on its way out: as it was assembled, looked through for leaks, published and verified."""
+
+    bundle: BundleRecord
+    leaks: NoLeak | None
+    published: Published
+    verified: Verified
+    published_at: datetime | None = None
+
+
 def release_record(
     config: ReleaseConfig,
-    source: ResolvedSource,
     ranges: CapturedRanges,
-    latency: LatencyRecord,
-    converted: ConvertedModel,
-    exactness: ExactnessRecord,
-    audit: AuditRecord,
-    bundle: BundleRecord,
-    published: Published,
-    verified: Verified,
+    findings: Findings,
+    publication: Publication,
     stages: dict[str, StageCost],
-    approval: Approval | None = None,
-    published_at: datetime | None = None,
-    leaks: NoLeak | None = None,
 ) -> ReleaseRecord:
     """Put the records of all stages together."""
+    source, converted, audit = findings.source, findings.converted, findings.audit
+    latency, exactness, bundle = findings.latency, findings.exactness, publication.bundle
     achieved = latency.achieved
     return ReleaseRecord(
         name=config.name,
@@ -193,16 +196,16 @@ def release_record(
         audit_not_run=tuple(audit.not_run),
         audit_policy=config.audit.policy,
         audit_thresholds=config.audit.thresholds.model_dump(),
-        leaks=leaks,
+        leaks=publication.leaks,
         intrinsic=IntrinsicShare(
             compiled=audit.compiled,
             rebuilt=next((attack.rebuilt.residual for attack in audit.attacks if attack.rebuilt), None),
         ),
         bundle=BundlePlace(path=bundle.folder, bytes=bundle.bytes, original_bytes=converted.original_bytes),
-        published=published,
-        verified=verified,
+        published=publication.published,
+        verified=publication.verified,
         stages=stages,
-        approval=approval,
-        published_at=published_at,
+        approval=findings.approval,
+        published_at=publication.published_at,
         evidence=converted.mark,
     )

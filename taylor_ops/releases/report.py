@@ -27,7 +27,7 @@ from taylor_ops.presentation.drawing import WIDTH as _WIDTH
 from taylor_ops.presentation.drawing import drawable as _drawable
 from taylor_ops.presentation.drawing import in_style, name_rows, svg
 from taylor_ops.presentation.drawing import legend_above as _legend_above
-from taylor_ops.presentation.latency_plots import Candidate, calibration_curve, time_per_token
+from taylor_ops.presentation.latency_plots import PlottedTrial, calibration_curve, time_per_token
 from taylor_ops.presentation.templates import environment
 from taylor_ops.presentation.wording import count, figure, fixed, percent
 from taylor_ops.releases.record import Coverage, ReleaseRecord, Slowdown
@@ -150,7 +150,7 @@ def _bounds(coverage: Coverage, measured: Sequence[LayerError]) -> Plot:
 
 def _calibration(slowdown: Slowdown) -> Plot:
     candidates = [
-        Candidate(trial.plan.columns, trial.predicted, trial.slowdown, trial.ci95) for trial in slowdown.trials
+        PlottedTrial(trial.plan.columns, trial.predicted, trial.slowdown, trial.ci95) for trial in slowdown.trials
     ]
     return Plot(
         title="Calibration of the slowdown",

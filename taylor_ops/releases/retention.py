@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from taylor_ops.errors import WorkFailed
-from taylor_ops.releases.index import PUBLISHED_BELOW, STAGES, Run, runs
+from taylor_ops.releases.index import Run, release_folders, runs
 from taylor_ops.releases.waiting import waiting
-from taylor_ops.storage.artifacts import alone_in
+from taylor_ops.storage.artifacts import ReleaseFolder
 from taylor_ops.storage.files import disk_errors_explained
 from taylor_ops.storage.record import Record
 
@@ -30,24 +30,22 @@ def clean(artifacts: Path, keep: int, only_say: bool = False) -> Cleaned:
     A release whose folder is locked by a run, or that waits for an approval, is left alone. only_say: remove nothing.
     """
     found = runs(artifacts)
-    names = sorted(
-        {run.name for run in found} | {path.parent.name for path in artifacts.glob(f"*/{STAGES}")} - {PUBLISHED_BELOW}
-    )
-    newest = sorted(names, key=lambda name: _last_used(artifacts / name / STAGES), reverse=True)
+    named = {run.name for run in found}
+    places = [place for place in release_folders(artifacts) if place.name in named or place.stages.exists()]
+    newest = sorted(places, key=_last_used, reverse=True)
     removed, busy, freed = [], [], 0
-    for name in names:
-        place = artifacts / name
+    for place in places:
         with ExitStack() as stack:
             try:
-                stack.enter_context(alone_in(place))
+                stack.enter_context(place.lock())
             except WorkFailed:
-                busy.append(name)
+                busy.append(place.name)
                 continue
-            if waiting(place / STAGES):
-                busy.append(name)
+            if waiting(place):
+                busy.append(place.name)
                 continue
-            going = _unpublished([run for run in found if run.name == name])[keep:]
-            if name not in newest[:keep]:
+            going = _unpublished([run for run in found if run.name == place.name])[keep:]
+            if place not in newest[:keep]:
                 going += _caches(place)
             for path in going:
                 freed += _bytes(path)
@@ -64,12 +62,12 @@ def _unpublished(of_one_release: list[Run]) -> list[Path]:
     return sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)
 
 
-def _caches(place: Path) -> list[Path]:
-    return [place / STAGES] if (place / STAGES).is_dir() else []
+def _caches(place: ReleaseFolder) -> list[Path]:
+    return [place.stages] if place.stages.is_dir() else []
 
 
-def _last_used(stages: Path) -> float:
-    return max((path.stat().st_mtime for path in stages.glob("*.json")), default=0.0)
+def _last_used(place: ReleaseFolder) -> float:
+    return max((path.stat().st_mtime for path in place.stages.glob(place.memory("*").name)), default=0.0)
 
 
 def _bytes(folder: Path) -> int:

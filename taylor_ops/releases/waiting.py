@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from taylor_ops.storage.artifacts import ReleaseFolder
 from taylor_ops.storage.files import write_text
 
-_BEFORE, _AFTER = "approve-", ".waiting"
 
-
-def note_that_it_waits(stages: Path, run: str, server: str) -> None:
+def note_that_it_waits(place: ReleaseFolder, run: str, server: str) -> None:
     """Note that the run `run` of a `server` waits for an answer; what it will go on with must stay."""
-    write_text(_note(stages, run), server)
+    write_text(place.waiting_note(run), server)
 
 
-def note_that_it_goes_on(stages: Path, run: str) -> None:
+def note_that_it_goes_on(place: ReleaseFolder, run: str) -> None:
     """Take the note of this run away; those of others stay."""
-    _note(stages, run).unlink(missing_ok=True)
+    place.waiting_note(run).unlink(missing_ok=True)
 
 
-def waits_on(stages: Path, run: str) -> str:
+def waits_on(place: ReleaseFolder, run: str) -> str:
     """The server that its note names."""
-    return _note(stages, run).read_text(encoding="utf-8")
+    return place.waiting_note(run).read_text(encoding="utf-8")
 
 
-def waiting(stages: Path) -> tuple[str, ...]:
-    """The runs that wait for an answer and will need what is in `stages`, sorted."""
-    notes = sorted(path.name for path in stages.glob(f"{_BEFORE}*{_AFTER}"))
-    return tuple(name.removeprefix(_BEFORE).removesuffix(_AFTER) for name in notes)
-
-
-def _note(stages: Path, run: str) -> Path:
-    return stages / f"{_BEFORE}{run}{_AFTER}"
+def waiting(place: ReleaseFolder) -> tuple[str, ...]:
+    """The runs that wait for an answer and will need the stages of this release, sorted."""
+    pattern = place.waiting_note("*").name
+    before, _, after = pattern.partition("*")
+    notes = sorted(path.name for path in place.stages.glob(pattern))
+    return tuple(name.removeprefix(before).removesuffix(after) for name in notes)

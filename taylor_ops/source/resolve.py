@@ -11,6 +11,7 @@ from taylor_ops.config.source import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.model.architectures import ARCHITECTURES
 from taylor_ops.model.original import Original
+from taylor_ops.model.shape import ModelShape
 from taylor_ops.progress import Progress
 from taylor_ops.source.files import WANTED, first_line, is_read
 from taylor_ops.source.gguf import dequantise, gguf_file
@@ -117,7 +118,7 @@ def _finite_values(original: Original, progress: Progress) -> int:
     return parameters
 
 
-def require_known(original: Original, recognise: bool) -> None:
+def require_known(original: ModelShape, recognise: bool) -> None:
     """Raise `BadInput` if the architecture has no entry, unless the config accepts one that is only recognised."""
     model_type = original.architecture.model_type
     if model_type in ARCHITECTURES or recognise:

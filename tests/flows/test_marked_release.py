@@ -11,7 +11,7 @@ import pytest
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
 from flows.release import release
-from flows.run.release_run import R, Release, Work
+from flows.run.release_run import R, ReleaseRun, Work
 from flows.tasks import proof, publication
 from taylor_ops.bundle.record import BundleRecord
 from taylor_ops.config_file.read import read
@@ -20,6 +20,8 @@ from taylor_ops.evidence.key import read_key
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.trace import trace
 from taylor_ops.source.resolve import resolve
+from taylor_ops.stages import Stage
+from taylor_ops.storage.artifacts import Artifacts
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.flows.commands.test_main import refused
 from tests.flows.conftest import write_tiny_config
@@ -88,13 +90,13 @@ def test_another_version_or_recipient_is_judged_anew(tiny_config: Path, tmp_path
         assert all(before != after for before, after in zip(keys(), keys(**changed), strict=True))
 
 
-class Unremembered(Release):
+class Unremembered(ReleaseRun):
     """A release whose stages do their work and leave no record of it."""
 
     def perform(
-        self, stage: str, module: str, record_type: type[R], inputs: Mapping[str, Any], work: Work[R], **_named: object
+        self, stage: Stage[R], inputs: Mapping[str, Any], work: Work[R], *_given: object, **_named: object
     ) -> R:
-        return work(self.stages / stage, silent)
+        return work(self.place.stage(stage.name), silent)
 
 
 def test_the_key_in_a_file_of_the_bundle_is_refused_by_the_leak_gate(key: Path, tmp_path: Path) -> None:
@@ -102,9 +104,9 @@ def test_the_key_in_a_file_of_the_bundle_is_refused_by_the_leak_gate(key: Path, 
     key.write_text(secret + "\n")
     tiny = sample(tmp_path, "llama")
     config = write_marked_config(tmp_path / "tiny.yaml", tiny.original, key)
-    one = Unremembered(read(config), tmp_path / "a")
+    one = Unremembered(read(config), Artifacts(tmp_path / "a"))
     source = resolve(one.config.source, tmp_path / "resolved", silent)
-    bundle = shutil.copytree(tiny.converted, one.folder / "bundle")
+    bundle = shutil.copytree(tiny.converted, one.results.bundle)
 
     def look() -> None:
         record = BundleRecord(folder="bundle", bytes=1, files=sha256_of_tree(bundle))

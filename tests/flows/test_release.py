@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flows.release import release
 from flows.run.release_run import open_release
-from flows.tasks import preparation, proof, publication
+from flows.tasks import conversion, preparation, proof
 from taylor_ops.config_file.read import read
 from taylor_ops.conversion import convert, terms
 from taylor_ops.errors import BadInput, GateRejected, ReleaseError, WorkFailed
@@ -238,7 +238,7 @@ def test_a_run_that_died_goes_on_where_it_stopped(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(publication.conversion, "convert", dies)
+        patched.setattr(conversion.conversion, "convert", dies)
         with pytest.raises(RuntimeError, match="killed"):
             run(tiny_config, tmp_path / "a")
     again = run(tiny_config, tmp_path / "a")
@@ -258,7 +258,7 @@ def test_a_second_run_of_the_same_release_at_the_same_time_is_refused(
             seen.append(error)
         raise RuntimeError("enough")
 
-    monkeypatch.setattr(publication.sources, "resolve", meanwhile)
+    monkeypatch.setattr(preparation.sources, "resolve", meanwhile)
     with pytest.raises(RuntimeError, match="enough"):
         run(tiny_config, tmp_path / "a")
     assert "another run of tiny is at work" in seen[0].cause

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.conversion import convert, parts
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import WorkFailed
+from taylor_ops.model.original import Original
 from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import sha256_of_tree
 
@@ -34,10 +36,10 @@ def main() -> None:
     def attempt() -> dict[str, str]:
         try:
             convert.convert(
-                Path(request["original"]),
-                Path(request["ranges"]),
+                Subject(
+                    Original(Path(request["original"])), Path(request["ranges"]), Conversion(**request["conversion"])
+                ),
                 Plan.read(Path(request["plan"])),
-                Conversion(**request["conversion"]),
                 disk / "converted",
                 fill,
                 disk / "kept",

@@ -21,7 +21,7 @@ from prefect import flow
 from flows import release as released
 from flows.parameters import Expected, Overrides
 from flows.run import release_run
-from flows.tasks import publication
+from flows.tasks import report
 from taylor_ops.capture.resumable import Unfinished
 from taylor_ops.conversion import convert, parts
 from taylor_ops.latency import timing
@@ -35,7 +35,7 @@ PLACES = ("in a layer", "between layers", "in a shard")
 not begun, and when half of its shard is written."""
 
 # What is wrapped here, without it.
-_MEASURED, _WRITE_REPORT, _GPU_SLOT = release_run.Release.measured, publication.write_report, release_run.gpu_slot
+_MEASURED, _WRITE_REPORT, _GPU_SLOT = release_run.ReleaseRun.measured, report.write_report, release_run.gpu_slot
 _READ, _CONVERT_PART, _WRITE_TENSORS = Unfinished.read, convert._convert_part, shards.write_tensors
 
 
@@ -53,7 +53,7 @@ def watch_stages(artifacts: Path) -> None:
     """Put `halt` before the work of every stage."""
 
     @contextmanager
-    def measured(self: release_run.Release, name: str) -> Iterator[list[str]]:
+    def measured(self: release_run.ReleaseRun, name: str) -> Iterator[list[str]]:
         with _MEASURED(self, name) as reused:
             halt(artifacts, name)
             yield reused
@@ -73,8 +73,8 @@ def watch_stages(artifacts: Path) -> None:
             with (artifacts / "held").open("a") as lines:
                 lines.write(f"{taken} {time.monotonic()}\n" if wanted else "")
 
-    release_run.Release.measured = measured  # type: ignore[method-assign]
-    publication.write_report = write_report
+    release_run.ReleaseRun.measured = measured  # type: ignore[method-assign]
+    report.write_report = write_report
     release_run.gpu_slot = gpu_slot
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.conversion import convert, parts
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.model import shards
+from taylor_ops.model.original import Original
 from taylor_ops.series.plan import Plan
 
 
@@ -38,10 +40,8 @@ def main() -> None:
     if request["killed"] == "in a file":
         shards.write_tensors = save_half
     convert.convert(
-        Path(request["original"]),
-        Path(request["ranges"]),
+        Subject(Original(Path(request["original"])), Path(request["ranges"]), Conversion(**request["conversion"])),
         Plan.read(Path(request["plan"])),
-        Conversion(**request["conversion"]),
         Path(request["folder"]),
         after_two,
         Path(request["kept"]),

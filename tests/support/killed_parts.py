@@ -16,6 +16,8 @@ from prefect import flow
 from flows.run.runners import carried_by
 from taylor_ops.config.conversion import Conversion, Execution
 from taylor_ops.conversion import convert, parts
+from taylor_ops.conversion.terms import Subject
+from taylor_ops.model.original import Original
 from taylor_ops.series.plan import Plan
 
 
@@ -32,10 +34,8 @@ def killed() -> None:
     request = json.load(sys.stdin)
     parts._PART_VALUES = 0
     convert.convert(
-        Path(request["original"]),
-        Path(request["ranges"]),
+        Subject(Original(Path(request["original"])), Path(request["ranges"]), Conversion(**request["conversion"])),
         Plan.read(Path(request["plan"])),
-        Conversion(**request["conversion"]),
         Path(request["folder"]),
         after_two,
         Path(request["kept"]),

@@ -29,7 +29,7 @@ from taylor_ops.exactness.record import (
 from taylor_ops.exactness.validate import TIE_RULE
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Trial
 from taylor_ops.publishing.record import Published
-from taylor_ops.releases.record import ReleaseRecord, StageCost, release_record
+from taylor_ops.releases.record import Publication, ReleaseRecord, StageCost, release_record
 from taylor_ops.series.plan import Plan
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.verification.record import Verified
@@ -263,7 +263,7 @@ def statements(**changes: Any) -> dict[str, Any]:
 
 
 def record(**changes: Any) -> ReleaseRecord:
-    """The whole release. changes: other records of its stages, by the names of `release_record`'s parameters."""
+    """The whole release. changes: other records of its stages, by name, another `config` or other costs, `stages`."""
     stages = ("resolve", "capture", "calibrate", "convert", "validate", "audit", "assemble", "publish", "verify")
     parts: dict[str, Any] = {
         "config": config(),
@@ -287,7 +287,14 @@ def record(**changes: Any) -> ReleaseRecord:
             for index, name in enumerate(stages)
         },
     }
-    return release_record(**parts | changes)
+    parts |= {"approval": None, "leaks": None, "published_at": None} | changes
+    return release_record(
+        parts["config"],
+        parts["ranges"],
+        Findings(**{name: parts[name] for name in Findings.model_fields}),
+        Publication(**{name: parts[name] for name in Publication.model_fields}),
+        parts["stages"],
+    )
 
 
 def timed(slowdown: float = 1.03, settled: bool = True) -> Timed:

@@ -15,7 +15,7 @@ from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.texts import Calibration
 from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.record import ConvertedModel
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.latency import timing
 from taylor_ops.model.original import Original
 from taylor_ops.preflight import probe
@@ -44,9 +44,14 @@ class Sample:
     converted: Path
 
     @property
+    def subject(self) -> Subject:
+        """What the plan was taken from."""
+        return Subject(Original(self.original), self.ranges, self.conversion)
+
+    @property
     def expansions(self) -> Expansions:
         """The expansions from which the plan was taken."""
-        return expansions_of(Original(self.original), self.ranges, self.conversion)
+        return self.subject.expansions()
 
     def again(self, folder: Path, **changes: Any) -> Sample:
         """The same original converted into `folder` under a conversion with `changes`, by its cheapest plan."""
@@ -64,13 +69,14 @@ def captured(original: Path, folder: Path) -> Path:
 
 def converted(original: Path, ranges: Path, conversion: Conversion, folder: Path) -> Sample:
     """Convert by the cheapest plan that keeps what `conversion` asks for."""
-    plan = expansions_of(Original(original), ranges, conversion).ladder()[0]
+    subject = Subject(Original(original), ranges, conversion)
+    plan = subject.expansions().ladder()[0]
     return Sample(
         original=original,
         ranges=ranges,
         conversion=conversion,
         plan=plan,
-        record=convert(original, ranges, plan, conversion, folder, silent),
+        record=convert(subject, plan, folder, silent),
         converted=folder,
     )
 

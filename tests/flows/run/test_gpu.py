@@ -14,7 +14,7 @@ from prefect import flow, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
 from flows.run import gpu, release_run
-from flows.run.release_run import Release, open_release
+from flows.run.release_run import ReleaseRun, open_release
 from taylor_ops import progress
 from taylor_ops.capture.capture import capture
 from taylor_ops.errors import WorkFailed
@@ -47,7 +47,7 @@ def held() -> int:
 
 
 @flow
-def stage_of(release: Release, work: release_run.Work[Done], device: torch.device) -> Done:
+def stage_of(release: ReleaseRun, work: release_run.Work[Done], device: torch.device) -> Done:
     return release.perform(Stage("capture", capture, Done), {}, work, device=device)
 
 

@@ -58,6 +58,11 @@ class Sample:
     record: ConvertedModel
     converted: Path
 
+    @property
+    def subject(self) -> terms.Subject:
+        """What the plan was taken from."""
+        return terms.Subject(Original(self.original), self.ranges, CONVERSION)
+
 
 @pytest.fixture
 def one_layer_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,10 +76,11 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     calibration = Calibration(tokens=1024, sequence_tokens=128)
     captured = capture(original, "float32", calibration, torch.device("cpu"), root / "ranges", silent)
     ranges = root / "ranges" / captured.file
-    plan = terms.expansions_of(Original(original), ranges, CONVERSION).ladder()[0]
+    subject = terms.Subject(Original(original), ranges, CONVERSION)
+    plan = subject.expansions().ladder()[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "_PART_VALUES", 0)
-        record = conversion.convert(original, ranges, plan, CONVERSION, root / "converted", silent)
+        record = conversion.convert(subject, plan, root / "converted", silent)
     return Sample(original, ranges, plan, record, root / "converted")
 
 
@@ -89,7 +95,7 @@ def converted(
     """Convert the sample as the stage of a release does."""
     without_tracebacks()
     carry = carried_by(execution)
-    return conversion.convert(sample.original, sample.ranges, sample.plan, CONVERSION, folder, progress, kept, carry)
+    return conversion.convert(sample.subject, sample.plan, folder, progress, kept, carry)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,7 @@ def test_parts_that_are_kept_are_not_carried_again_and_another_runner_goes_on_wi
 
     kept = tmp_path / "kept"
     with pytest.raises(KeyboardInterrupt):
-        conversion.convert(sample.original, sample.ranges, sample.plan, CONVERSION, tmp_path / "converted", stops, kept)
+        conversion.convert(sample.subject, sample.plan, tmp_path / "converted", stops, kept)
     carried: list[Job] = []
     usual = runners._carry
 

@@ -11,6 +11,7 @@ from prefect.states import Cancelled, Suspended
 
 from flows.server.waiting import forget_ended, this_server
 from taylor_ops.releases.waiting import note_that_it_waits, waiting
+from taylor_ops.storage.artifacts import ReleaseFolder
 
 
 @flow
@@ -27,19 +28,19 @@ def suspended_run() -> str:
 def test_what_a_run_left_that_was_cancelled_or_deleted_goes_and_what_another_waits_with_stays(tmp_path: Path) -> None:
     stays, cancelled, deleted, elsewhere = suspended_run(), suspended_run(), str(uuid4()), str(uuid4())
     for run in (stays, cancelled, deleted):
-        note_that_it_waits(tmp_path, run, this_server())
-    note_that_it_waits(tmp_path, elsewhere, "another server")
+        note_that_it_waits(ReleaseFolder(tmp_path), run, this_server())
+    note_that_it_waits(ReleaseFolder(tmp_path), elsewhere, "another server")
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(cancelled, Cancelled(), force=True)
-    forget_ended(tmp_path)
-    assert set(waiting(tmp_path)) == {stays, elsewhere}
+    forget_ended(ReleaseFolder(tmp_path))
+    assert set(waiting(ReleaseFolder(tmp_path))) == {stays, elsewhere}
 
 
 def test_without_a_server_all_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    note_that_it_waits(tmp_path, str(uuid4()), this_server())
+    note_that_it_waits(ReleaseFolder(tmp_path), str(uuid4()), this_server())
     monkeypatch.setattr("flows.server.waiting.PREFECT_API_URL", Unset())
-    forget_ended(tmp_path)
-    assert len(waiting(tmp_path)) == 1
+    forget_ended(ReleaseFolder(tmp_path))
+    assert len(waiting(ReleaseFolder(tmp_path))) == 1
 
 
 class Unset:

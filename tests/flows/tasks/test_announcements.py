@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from flows.release import release
 from flows.run import progress
 from flows.run.progress import StageProgress
-from flows.run.release_run import Release, open_release
+from flows.run.release_run import ReleaseRun, open_release
 from flows.tasks.approval import Decision, approve
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.record import Approval
@@ -142,7 +142,7 @@ def test_approval_is_refused_to_a_run_that_cannot_be_suspended_before_any_work(
 
 
 @flow
-def approval_of(release: Release) -> Approval | None:
+def approval_of(release: ReleaseRun) -> Approval | None:
     """The part of a release that asks for an approval."""
     return approve(release, FINDINGS)
 

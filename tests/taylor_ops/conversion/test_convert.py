@@ -19,7 +19,7 @@ from taylor_ops.config.conversion import Conversion
 from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.in_memory import convert_in_memory
 from taylor_ops.conversion.parts import parts_of
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.machine.threads import threads_restored, use_threads
 from taylor_ops.model.checkpoint import INDEX, Checkpoint
@@ -189,10 +189,8 @@ def test_small_shards_are_several_with_a_valid_index(llama: Sample, tmp_path: Pa
 def test_progress_is_told_of_every_part(llama: Sample, tmp_path: Path) -> None:
     told = []
     convert(
-        llama.original,
-        llama.ranges,
+        llama.subject,
         llama.plan,
-        llama.conversion,
         tmp_path / "told",
         lambda *step: told.append(step),
     )
@@ -212,7 +210,7 @@ def test_each_layer_is_fitted_once_and_all_but_the_first_ahead_of_its_turn(
     monkeypatch.setattr(ladder, "fit_layer", noted)
     with threads_restored():
         use_threads(3)
-        convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "made", silent)
+        convert(llama.subject, llama.plan, tmp_path / "made", silent)
         assert torch.get_num_threads() == 3
     norms = [layer.output_norm for layer in read_ranges(llama.ranges).values()]
     assert fitted == [(norms[0], True, 1), (norms[1], False, 1)]
@@ -231,7 +229,7 @@ def test_a_fit_that_fails_ahead_of_its_turn_ends_the_conversion(
 
     monkeypatch.setattr(ladder, "fit_layer", failing)
     with pytest.raises(MemoryError, match="none left"):
-        convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "made", silent)
+        convert(llama.subject, llama.plan, tmp_path / "made", silent)
     assert not (tmp_path / "made").exists()
 
 
@@ -240,7 +238,7 @@ def test_a_conversion_that_is_interrupted_leaves_nothing(llama: Sample, tmp_path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "never", interrupt)
+        convert(llama.subject, llama.plan, tmp_path / "never", interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -251,10 +249,10 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=needed // 2))
     with pytest.raises(WorkFailed, match=r"about \d\.\d MB are needed, \d\.\d MB are free"):
-        convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "never", silent)
+        convert(llama.subject, llama.plan, tmp_path / "never", silent)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=2 * needed))
-    convert(llama.original, llama.ranges, llama.plan, llama.conversion, tmp_path / "there", silent)
+    convert(llama.subject, llama.plan, tmp_path / "there", silent)
 
 
 @pytest.mark.parametrize("model_type", ["llama", "phi", "phi3", "gpt2", "mixtral"])
@@ -279,7 +277,7 @@ def test_the_paper_s_basis_converts_where_its_tolerance_can_be_kept(gated_or_pla
 def test_the_paper_s_basis_is_refused_where_it_cannot_keep_the_tolerance(llama: Sample) -> None:
     conversion = Conversion(basis="taylor", tolerance=1e-5, dtype="bfloat16")
     with pytest.raises(BadInput, match=r"basis `taylor` cannot keep tolerance 1e-05 .* for \d+ of 96 neurons"):
-        expansions_of(Original(llama.original), llama.ranges, conversion).ladder()
+        Subject(Original(llama.original), llama.ranges, conversion).expansions().ladder()
 
 
 def test_a_fixed_order_gives_every_neuron_that_order(llama: Sample, tmp_path: Path) -> None:

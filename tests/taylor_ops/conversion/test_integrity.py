@@ -24,7 +24,7 @@ Change = Callable[[dict[str, Tensor]], None]
 
 
 def inspect(sample: Sample, folder: Path) -> None:
-    require_as_planned(sample.original, sample.ranges, sample.plan, sample.conversion, folder)
+    require_as_planned(sample.subject, sample.plan, folder)
 
 
 def changed(sample: Sample, folder: Path, change: Change, listed: bool = True) -> Path:

@@ -34,7 +34,7 @@ def one_layer_a_part(llama: Sample, phi: Sample, monkeypatch: pytest.MonkeyPatch
 
 
 def converted(sample: Sample, folder: Path, kept: Path | None = None) -> ConvertedModel:
-    return convert(sample.original, sample.ranges, sample.plan, sample.conversion, folder, silent, kept)
+    return convert(sample.subject, sample.plan, folder, silent, kept)
 
 
 @pytest.mark.parametrize(("killed", "finished"), [("after a part", 2), ("in a file", 1)])
@@ -88,7 +88,7 @@ def test_a_part_that_another_worker_finishes_meanwhile_is_there_once_and_whole(
     jobs: list[Job] = []
     monkeypatch.setattr(conversion, "write_shards", after_another)
     sample, kept = gated_or_plain, tmp_path / "kept"
-    convert(sample.original, sample.ranges, sample.plan, sample.conversion, tmp_path / "converted", silent, kept, both)
+    convert(sample.subject, sample.plan, tmp_path / "converted", silent, kept, both)
     assert nested
     assert sorted(path.name for path in kept.iterdir()) == ["00000", "00001", "00002"]
     converted(sample, tmp_path / "undisturbed")
@@ -104,7 +104,7 @@ def test_parts_that_workers_wrote_to_another_disk_are_missed(
             convert_part(job)
 
     sample, kept = gated_or_plain, tmp_path / "kept"
-    given = (sample.original, sample.ranges, sample.plan, sample.conversion, tmp_path / "converted", silent, kept)
+    given = (sample.subject, sample.plan, tmp_path / "converted", silent, kept)
     with pytest.raises(WorkFailed, match=f"0000{arrive} was made by a worker but is not on this machine") as caught:
         convert(*given, elsewhere)
     assert "shared file system" in caught.value.remedy

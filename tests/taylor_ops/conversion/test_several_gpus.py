@@ -39,7 +39,7 @@ def made_on(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def converted(sample: Sample, folder: Path, device: torch.device, progress: Any = silent) -> dict[str, str]:
-    convert(sample.original, sample.ranges, sample.plan, sample.conversion, folder, progress, device=device)
+    convert(sample.subject, sample.plan, folder, progress, device=device)
     return sha256_of_tree(folder)
 
 

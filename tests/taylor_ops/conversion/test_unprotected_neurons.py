@@ -18,7 +18,7 @@ from taylor_ops.config.conversion import Conversion
 from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.in_memory import convert_in_memory
 from taylor_ops.conversion.integrity import require_as_planned
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import GateRejected
 from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.model.loading import load_bundle, load_original
@@ -39,11 +39,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def partly_clear(original: Path, ranges: Path, conversion: Conversion, folder: Path) -> Sample:
     """Convert by the plan that protects least."""
-    ladder = expansions_of(Original(original), ranges, conversion).ladder()
-    plan = min(ladder, key=lambda rung: rung.protected)
-    return Sample(
-        original, ranges, conversion, plan, convert(original, ranges, plan, conversion, folder, silent), folder
-    )
+    subject = Subject(Original(original), ranges, conversion)
+    plan = min(subject.expansions().ladder(), key=lambda rung: rung.protected)
+    return Sample(original, ranges, conversion, plan, convert(subject, plan, folder, silent), folder)
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -176,7 +174,7 @@ def test_bounds_count_only_what_is_expanded(llama: Sample) -> None:
 
 
 def test_the_gate_of_what_is_stored_knows_neurons_in_clear_and_rejects_one_more(half: Sample) -> None:
-    arguments = half.original, half.ranges, half.plan, half.conversion, half.converted
+    arguments = half.subject, half.plan, half.converted
     require_as_planned(*arguments)
     place = half.converted / "model-00001-of-00001.safetensors"
     untouched = place.read_bytes()

@@ -23,6 +23,7 @@ from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.source import FolderSource
 from taylor_ops.config.texts import TextSource
 from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.evidence.mark import mark, marking_bound, moved_norms
 from taylor_ops.evidence.marking import Copy, MarkedModel
@@ -59,7 +60,8 @@ def test_marking_what_was_converted_is_converting_what_was_marked(
 ) -> None:
     sample, copy = gated_or_plain.again(tmp_path / "converted", **changes), copy_for(3, 1e-3)
     first = marked_original(sample.original, copy, tmp_path / "marked-original")
-    convert(first, sample.ranges, sample.plan, sample.conversion, tmp_path / "then-converted", silent)
+    subject = Subject(Original(first), sample.ranges, sample.conversion)
+    convert(subject, sample.plan, tmp_path / "then-converted", silent)
     expected, found = load_file(tmp_path / "then-converted" / FILE), marked(sample, copy, tmp_path / "marked")
     before = load_file(sample.converted / FILE)
     assert found.keys() == expected.keys()
@@ -137,9 +139,7 @@ def test_the_mark_moves_no_layer_by_more_than_its_bound_and_is_counted_in_the_bo
     assert record.mark.recipient == RECIPIENTS[3].name
     held_out = TextSource(name="project", builtin="held_out", limit=2)
     settings = Exactness(prompts=(held_out,), running_text=(), new_tokens=4)
-    seen = validate(
-        sample.original, tmp_path / "marked", sample.ranges, sample.conversion, settings, CPU, silent
-    ).layers
+    seen = validate(sample.subject, tmp_path / "marked", settings, CPU, silent).layers
     require_within_bounds(seen, record.layers)
     with pytest.raises(GateRejected, match="allow"):
         require_within_bounds(seen, sample.record.layers)
@@ -165,7 +165,7 @@ def master(llama: Sample, tmp_path_factory: pytest.TempPathFactory) -> Path:
         source=resolve(FolderSource(kind="folder", path=llama.original), root, silent),
         converted=llama.record,
         latency=example.latency(),
-        exactness=validate(llama.original, llama.converted, llama.ranges, llama.conversion, exactness, CPU, silent),
+        exactness=validate(llama.subject, llama.converted, exactness, CPU, silent),
         audit=AuditRecord(attacks=(), skipped=True),
     )
     assemble(llama.converted, example.config(), example.document(), evidence, root / "bundle")

@@ -78,4 +78,4 @@ def test_a_corrupted_tensor_is_rejected(llama: Sample, tmp_path: Path, seed: int
     (changed,) = (key for key in tensors if not torch.equal(tensors[key], before[key]))
     save_file(tensors, file, metadata={"format": "pt"})
     with pytest.raises(GateRejected, match=f"tensor {changed} is not what source and plan give"):
-        require_as_planned(llama.original, llama.ranges, llama.plan, llama.conversion, folder)
+        require_as_planned(llama.subject, llama.plan, folder)

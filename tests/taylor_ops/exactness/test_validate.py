@@ -307,7 +307,7 @@ def validated(
 ) -> ExactnessRecord:
     """The exactness of a sample's converted model, or of another one in its place."""
     folder = bundle or sample.converted
-    return validate(sample.original, folder, sample.ranges, sample.conversion, prompts, CPU, progress)
+    return validate(sample.subject, folder, prompts, CPU, progress)
 
 
 def test_a_converted_model_is_exact_on_held_out_prompts(gated_or_plain: Sample, prompts: Exactness) -> None:

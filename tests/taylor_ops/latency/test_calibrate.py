@@ -13,7 +13,7 @@ import torch
 
 from taylor_ops.config.latency import Latency
 from taylor_ops.conversion.in_memory import convert_in_memory
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.latency import calibrate as latency
 from taylor_ops.latency import candidates as candidates_room
@@ -57,7 +57,7 @@ def test_the_first_layers_of_an_original_are_a_model_of_its_own(gated_or_plain: 
     assert (len(part.mlps), part.config.num_hidden_layers) == (1, 1)
     assert len(whole.mlps) == whole.config.num_hidden_layers == 2
     first = load_original(gated_or_plain.original, "float32", CPU, part.config)
-    expansions = expansions_of(whole, gated_or_plain.ranges, gated_or_plain.conversion)
+    expansions = Subject(whole, gated_or_plain.ranges, gated_or_plain.conversion).expansions()
     second = load_original(gated_or_plain.original, "float32", CPU, part.config)
     candidate = convert_in_memory(second, part, expansions, gated_or_plain.plan)
     ids = torch.randint(0, 100, (2, 9))
@@ -67,10 +67,10 @@ def test_the_first_layers_of_an_original_are_a_model_of_its_own(gated_or_plain: 
 
 @pytest.mark.usefixtures("clock_of_bytes")
 def test_fewer_layers_give_the_slowdown_of_all(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = calibrate(llama.original, llama.ranges, llama.conversion, SETTINGS, CPU, 0, silent)
+    whole = calibrate(llama.subject, SETTINGS, CPU, 0, silent)
     assert (whole.layers_measured, whole.layers) == (2, 2)
     monkeypatch.setattr(candidates_room, "layers_that_fit", lambda *_given: 1)
-    part = calibrate(llama.original, llama.ranges, llama.conversion, SETTINGS, CPU, 0, silent)
+    part = calibrate(llama.subject, SETTINGS, CPU, 0, silent)
     assert (part.layers_measured, part.layers) == (1, 2)
     assert part.achieved.slowdown == pytest.approx(12, rel=0.03)
     # The two layers are not equally dear: the plans may differ by a rung or two.
@@ -120,7 +120,7 @@ def test_a_candidate_for_which_the_layers_are_too_many_is_refused(
 
 def chosen(llama: Sample, **changes: Any) -> LatencyRecord:
     settings = Latency.model_validate(SETTINGS.model_dump() | changes)
-    return calibrate(llama.original, llama.ranges, llama.conversion, settings, CPU, 0, silent)
+    return calibrate(llama.subject, settings, CPU, 0, silent)
 
 
 def test_a_candidate_for_which_the_disk_has_no_room_says_how_much_it_takes(

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taylor_ops.latency import column_cost as costs
-from taylor_ops.latency.column_cost import LEAST_COST, ORIGINAL, Cost, Timed, costs_of, read_share
+from taylor_ops.latency.column_cost import LEAST_COST, ORIGINAL, Cost, TimedPlan, costs_of, read_share
 
 
-def timed(cost: Cost, extra: float, spread: float = 0.0) -> Timed:
+def timed(cost: Cost, extra: float, spread: float = 0.0) -> TimedPlan:
     slowdown = cost.slowdown(extra)
-    return Timed(extra, slowdown, slowdown * (1 - spread), slowdown * (1 + spread))
+    return TimedPlan(extra, slowdown, slowdown * (1 - spread), slowdown * (1 + spread))
 
 
 @given(fixed=st.floats(0, 5), per_column=st.floats(1e-5, 1e-2), few=st.floats(500, 5000), times=st.floats(2, 4))
@@ -28,7 +28,7 @@ def test_two_plans_tell_what_is_fixed_from_what_columns_cost(
 
 
 def test_one_plan_gives_all_of_its_cost_to_the_columns() -> None:
-    found, (flattest, steepest) = costs_of(ORIGINAL, Timed(100, 3.0, 2.8, 3.4))
+    found, (flattest, steepest) = costs_of(ORIGINAL, TimedPlan(100, 3.0, 2.8, 3.4))
     assert found == Cost(pytest.approx(0.02), pytest.approx(0))
     assert [cost.slowdown(200) for cost in (flattest, found, steepest)] == pytest.approx([4.6, 5.0, 5.8])
 
@@ -45,8 +45,8 @@ def test_no_column_and_nothing_fixed_costs_less_than_nothing_and_bounds_enclose_
 ) -> None:
     few, many = 100.0, 100.0 * times
     found, bounds = costs_of(
-        Timed(few, cheap, cheap * (1 - spread), cheap * (1 + spread)),
-        Timed(many, dear, dear * (1 - spread), dear * (1 + spread)),
+        TimedPlan(few, cheap, cheap * (1 - spread), cheap * (1 + spread)),
+        TimedPlan(many, dear, dear * (1 - spread), dear * (1 + spread)),
     )
     assert all(cost.fixed >= 0 and cost.per_column > 0 for cost in (found, *bounds))
     low, high = (cost.slowdown(beyond * many) for cost in bounds)

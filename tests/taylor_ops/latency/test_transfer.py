@@ -29,12 +29,12 @@ pytestmark = pytest.mark.usefixtures("clock_of_bytes")
 @pytest.fixture
 def found(llama: Sample, clock_of_bytes: None) -> LatencyRecord:
     """The plan that a calibration chose."""
-    return calibrate(llama.original, llama.ranges, llama.conversion, SETTINGS, CPU, 0, silent)
+    return calibrate(llama.subject, SETTINGS, CPU, 0, silent)
 
 
 def elsewhere(llama: Sample, found: LatencyRecord, **changes: Any) -> Transfer:
     settings = Latency.model_validate(SETTINGS.model_dump() | changes)
-    return transfer.transfer(llama.original, llama.ranges, llama.conversion, found, settings, CPU, 0, silent)
+    return transfer.transfer(llama.subject, found, settings, CPU, 0, silent)
 
 
 def test_the_chosen_plan_is_timed_at_other_shapes_too(

@@ -173,7 +173,7 @@ def test_neurons_that_are_in_clear_by_plan_are_no_leak(llama: Sample, tmp_path: 
     some = llama.again(tmp_path / "some", min_protected=0.6)
     plans = [plan for plan in some.expansions.ladder() if plan.clear]
     assert plans
-    record = convert(llama.original, llama.ranges, plans[0], some.conversion, tmp_path / "clear", silent)
+    record = convert(some.subject, plans[0], tmp_path / "clear", silent)
     assert sum(layer.clear for layer in record.layers) > 0.1 * record.neurons_total
     hashes = sha256_of_tree(tmp_path / "clear")
     require_no_leak(tmp_path / "clear", hashes, llama.original, {}, record.layers, [], HERE, silent)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from taylor_ops.machine.usage import Cost, measured
+from taylor_ops.machine.usage import Usage, measured
 
 SIZE = 192 << 20
 # Pages that were handed back to the system while the block ran lower what is seen.
@@ -84,7 +84,7 @@ def test_a_block_that_does_nothing_still_has_a_cost() -> None:
     assert cost.peak_rss_bytes > 0
 
 
-def fail_inside(costs: list[Cost]) -> None:
+def fail_inside(costs: list[Usage]) -> None:
     with measured() as cost:
         costs.append(cost)
         raise ValueError("no")
@@ -92,7 +92,7 @@ def fail_inside(costs: list[Cost]) -> None:
 
 def test_a_block_that_fails_is_measured_and_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
-    costs: list[Cost] = []
+    costs: list[Usage] = []
     with pytest.raises(ValueError, match="no"):
         fail_inside(costs)
     assert costs[0].seconds > 0

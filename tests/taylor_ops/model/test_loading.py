@@ -63,7 +63,7 @@ def any_kind(request: pytest.FixtureRequest) -> Sample:
 def validated(sample: Sample, prompts: Path, scratch: Path | None = None) -> ExactnessRecord:
     held_out = TextSource(name="local", file=prompts, limit=4)
     settings = Exactness(prompts=(held_out,), running_text=(), new_tokens=6, batch_size=4, floor_batch_size=2)
-    given = sample.original, sample.converted, sample.ranges, sample.conversion, settings, CPU, silent
+    given = sample.subject, sample.converted, settings, CPU, silent
     return validate(*given, scratch)
 
 

@@ -16,7 +16,7 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.conversion.terms import expansions_of
+from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import BadInput
 from taylor_ops.latency import calibrate, timing
 from taylor_ops.model.original import Original
@@ -51,7 +51,7 @@ class Usage(NamedTuple):
 def test_the_estimate_is_near_what_a_release_takes(llama: Sample, tmp_path: Path) -> None:
     artifacts = tmp_path / "artifacts"
     found = estimate(llama, artifacts)
-    calibrated = calibrate.calibrate(llama.original, llama.ranges, llama.conversion, _settings(12.0), CPU, 0, silent)
+    calibrated = calibrate.calibrate(llama.subject, _settings(12.0), CPU, 0, silent)
     assert found.sample is not None
     assert (found.neurons, found.layers, found.sample.layers, found.sample.layers_timed) == (96, 2, 2, 2)
     assert (found.sample.tokens, found.sample.total_tokens, found.sample.captured) == (1024, 16384, False)
@@ -91,7 +91,7 @@ def test_a_device_that_has_a_target_and_is_not_here_is_refused_before_the_probe(
     llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(preflight, "source_here", None)
+    monkeypatch.setattr(preflight, "known_source", None)
     settings = {"prompt_tokens": 4, "devices": [{"device": "cuda", "target_slowdown": 3.0}]}
     with pytest.raises(BadInput, match="no GPU is visible here"):
         preflight.preflight(config_of(llama, latency=settings), tmp_path, silent)
@@ -151,7 +151,7 @@ def test_ranges_of_an_earlier_run_are_used_as_long_as_they_are_current(llama: Sa
     remember(stages / "capture.json", CAPTURE.key(captured), done, stages / "capture")
     before = sha256_of_tree(tmp_path)
     found = preflight.preflight(config, tmp_path, silent)
-    expansions = expansions_of(Original(llama.original), stages / "capture" / done.file, config.conversion)
+    expansions = Subject(Original(llama.original), stages / "capture" / done.file, config.conversion).expansions()
     assert found.sample is not None
     assert found.sample.captured
     assert found.sample.tokens == done.tokens

@@ -18,7 +18,7 @@ from taylor_ops.latency.column_cost import Cost
 from taylor_ops.machine import devices
 from taylor_ops.model.original import Original
 from taylor_ops.preflight import preflight
-from taylor_ops.preflight.known_source import SourceHere, source_here
+from taylor_ops.preflight.known_source import KnownSource, known_source
 from taylor_ops.preflight.probe import Orders, Times
 from taylor_ops.preflight.stage_seconds import seconds_by_stage
 from taylor_ops.series.plan import Plan
@@ -84,7 +84,7 @@ def test_memory_must_have_room_for_the_candidates_that_the_calibration_may_want(
 
     monkeypatch.setattr(candidates, "layers_that_fit", noted)
     settings = config_of(llama).latency
-    calibrate.calibrate(llama.original, llama.ranges, llama.conversion, settings, CPU, 0, silent)
+    calibrate.calibrate(llama.subject, settings, CPU, 0, silent)
     needed = estimate(llama, tmp_path).least_bytes
     # Between two rungs: the preflight counts columns, of which no plan need have just as many.
     step = max(dearer.columns - rung.columns for rung, dearer in itertools.pairwise(ladder))
@@ -117,14 +117,14 @@ def test_what_the_probe_writes_lies_beside_the_artifacts_and_takes_nothing_of_th
     llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places: list[Path] = []
-    usual, used = preflight.source_here, shutil.disk_usage
+    usual, used = preflight.known_source, shutil.disk_usage
 
-    def dequantised(config: ReleaseConfig, artifacts: Path, device: torch.device, scratch: Path) -> SourceHere:
+    def dequantised(config: ReleaseConfig, artifacts: Path, device: torch.device, scratch: Path) -> KnownSource:
         places.append(scratch)
         monkeypatch.setattr(shutil, "disk_usage", lambda _place: Usage())
         return usual(config, artifacts, device, scratch)
 
-    monkeypatch.setattr(preflight, "source_here", dequantised)
+    monkeypatch.setattr(preflight, "known_source", dequantised)
     found = estimate(llama, tmp_path / "artifacts")
     monkeypatch.setattr(shutil, "disk_usage", used)
     assert found.disk_free > Usage().free
@@ -147,7 +147,7 @@ def test_an_audit_that_rebuilds_takes_disk_for_the_original_and_for_experts_that
     llama: Sample, tmp_path: Path
 ) -> None:
     mixture = save_tiny_model(tmp_path / "mixture", "mixtral")
-    source, here = Original(mixture), source_here(mixture_config(llama, mixture), tmp_path, CPU, tmp_path / "scratch")
+    source, here = Original(mixture), known_source(mixture_config(llama, mixture), tmp_path, CPU, tmp_path / "scratch")
     own, experts = source.bytes(torch.float32), source.saved_again(torch.float32)
     assert 0 < experts < own
     small, large = 1, 10**12
@@ -191,7 +191,7 @@ def test_time_is_counted_for_prompts_other_shapes_devices_and_attacks(
 ) -> None:
     assert [times.forward(tokens) for tokens in (1, 36, 71)] == pytest.approx([0.02, 0.09, 0.16])
     config = config_of(llama)
-    here = source_here(config, tmp_path, CPU, tmp_path / "source")
+    here = known_source(config, tmp_path, CPU, tmp_path / "source")
 
     def seconds(audit: dict[str, Any] | None = None, **changes: Any) -> dict[str, float]:
         latency = config.latency.model_dump() | {"also": []} | changes

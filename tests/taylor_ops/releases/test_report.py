@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from taylor_ops.exactness.record import Divergence
-from taylor_ops.presentation.latency_plots import Candidate, prediction
+from taylor_ops.presentation.latency_plots import PlottedTrial, prediction
 from taylor_ops.releases.record import ReleaseRecord, StageCost
 from taylor_ops.releases.report import duration, write_report
 from taylor_ops.verification.record import Verified
@@ -214,7 +214,7 @@ def test_a_plot_shows_every_raw_sample_of_the_released_candidate(tmp_path: Path)
 
 def test_the_line_of_the_calibration_is_what_was_predicted_before_anything_was_measured(tmp_path: Path) -> None:
     trials = example.latency().trials
-    candidates = [Candidate(trial.plan.columns, trial.predicted, trial.slowdown, trial.ci95) for trial in trials]
+    candidates = [PlottedTrial(trial.plan.columns, trial.predicted, trial.slowdown, trial.ci95) for trial in trials]
     columns, slowdowns = prediction(trials[0].plan.neurons, candidates)
     assert columns[0] * 1000 < trials[0].plan.columns < trials[-1].plan.columns < columns[1] * 1000
     slope = (slowdowns[1] - slowdowns[0]) / (columns[1] - columns[0]) / 1000

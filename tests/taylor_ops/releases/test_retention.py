@@ -12,7 +12,7 @@ from taylor_ops.publishing.record import Published
 from taylor_ops.releases.index import note_published
 from taylor_ops.releases.retention import clean
 from taylor_ops.releases.waiting import note_that_it_goes_on, note_that_it_waits
-from taylor_ops.storage.artifacts import alone_in
+from taylor_ops.storage.artifacts import ReleaseFolder
 from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
 from tests.taylor_ops.releases.test_index import said
 
@@ -68,7 +68,7 @@ def test_caches_stay_of_the_releases_that_were_worked_on_last(tmp_path: Path) ->
 
 def test_a_release_that_a_run_is_at_work_on_is_left_alone(tmp_path: Path) -> None:
     stages, folder = cache(tmp_path, "a", 1), run(tmp_path, "a", "1.0.0", 1)
-    with alone_in(tmp_path / "a"):
+    with ReleaseFolder(tmp_path / "a").lock():
         found = clean(tmp_path, 0)
         assert (found.removed, found.busy) == ((), ("a",))
         assert stages.exists()
@@ -77,14 +77,14 @@ def test_a_release_that_a_run_is_at_work_on_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_a_release_that_waits_for_approval_is_left_alone_until_it_has_an_answer(tmp_path: Path) -> None:
-    stages = cache(tmp_path, "a", 1)
-    note_that_it_waits(stages, "a-flow-run", "a server")
+    stages, place = cache(tmp_path, "a", 1), ReleaseFolder(tmp_path / "a")
+    note_that_it_waits(place, "a-flow-run", "a server")
     found = clean(tmp_path, 0)
     assert (found.removed, found.busy) == ((), ("a",))
     assert stages.exists()
-    note_that_it_goes_on(stages, "another-flow-run")
+    note_that_it_goes_on(place, "another-flow-run")
     assert clean(tmp_path, 0).busy == ("a",)
-    note_that_it_goes_on(stages, "a-flow-run")
+    note_that_it_goes_on(place, "a-flow-run")
     assert clean(tmp_path, 0).removed == ("a/stages",)
 
 

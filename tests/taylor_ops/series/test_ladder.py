@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from taylor_ops.config.conversion import Basis, Conversion
-from taylor_ops.conversion.terms import expansions_of, terms
+from taylor_ops.conversion.terms import Subject, terms
 from taylor_ops.errors import BadInput
 from taylor_ops.model.original import Original
 from taylor_ops.modeling.taylor_mlp import basis_features
@@ -40,7 +40,7 @@ def conversion(request: pytest.FixtureRequest) -> Conversion:
 
 
 def expansions(sample: Sample, conversion: Conversion) -> Expansions:
-    return expansions_of(Original(sample.original), sample.ranges, conversion)
+    return Subject(Original(sample.original), sample.ranges, conversion).expansions()
 
 
 def some(ladder: list[Plan]) -> list[Plan]:
@@ -144,7 +144,8 @@ def test_what_a_neuron_may_be_wrong_by_depends_on_how_much_it_matters(llama: Sam
     save_file(ranges, tmp_path / "ranges.safetensors")
     conversion = Conversion(tolerance=0.5)
     before = expansions(llama, conversion)["model.layers.0.mlp"]
-    after = expansions_of(Original(llama.original), tmp_path / "ranges.safetensors", conversion)["model.layers.0.mlp"]
+    changed = Subject(Original(llama.original), tmp_path / "ranges.safetensors", conversion)
+    after = changed.expansions()["model.layers.0.mlp"]
     loud, silent = after.allowed[:2].tolist()
     assert loud < float(before.allowed[0]) / 10
     assert silent == 0.1, "however little it matters, it is right to this"
@@ -234,7 +235,7 @@ def test_the_carrier_turns_the_larger_of_the_first_two_terms_into_the_bare_outpu
         ranges["model.layers.0.mlp.low"][neuron] = low
         ranges["model.layers.0.mlp.high"][neuron] = high
     save_file(ranges, tmp_path / "ranges.safetensors")
-    fitted = expansions_of(Original(gated_or_plain.original), tmp_path / "ranges.safetensors", conversion)
+    fitted = Subject(Original(gated_or_plain.original), tmp_path / "ranges.safetensors", conversion).expansions()
     # A neuron that is never active gets a small series, and no smaller than its dtype can hold.
     least = 1e-6
     for plan, path in itertools.product(some(fitted.ladder()), fitted.paths):

@@ -45,7 +45,7 @@ def original_bundle(llama: Sample, tmp_path_factory: pytest.TempPathFactory) -> 
         source=resolve(FolderSource(kind="folder", path=llama.original), root, silent),
         converted=llama.record,
         latency=example.latency(),
-        exactness=validate(llama.original, llama.converted, llama.ranges, llama.conversion, exactness, CPU, silent),
+        exactness=validate(llama.subject, llama.converted, exactness, CPU, silent),
         audit=audit(llama.original, llama.converted, Audit(attacks=("rank_one",)), silent),
     )
     assemble(llama.converted, example.config(), example.document(), evidence, root / "bundle")
