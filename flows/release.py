@@ -18,7 +18,8 @@ from flows.tasks.report import report
 from flows.tasks.slowdown import calibrate, transfer
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.errors import BadInput
-from taylor_ops.releases.record import Publication, ReleaseRecord
+from taylor_ops.releases.record import ReleaseRecord
+from taylor_ops.releases.recording import Publication
 
 
 def _run_name() -> str:

@@ -3,7 +3,6 @@
 record   What the stage `leaks` leaves: the record that no leak was found.
 refuse   The leak gate: only the files of the manifest leave this machine, with no protected weight and no secret in
          them.
-texts    What the texts of a bundle must not reveal about the machine that made it: paths, names, addresses and
-         secrets.
+texts    What the texts of a bundle must not reveal about the machine that made it: paths, names, addresses and secrets.
 weights  Find protected weights in tensors of a bundle, in any order of rows and columns, scale, sign and data type.
 """
