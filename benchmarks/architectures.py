@@ -2,8 +2,8 @@
 
     python -m benchmarks.architectures
 
-The models are random, so that every family fits; what is shown is that all of its neurons are converted and that the
-bundle says what the original says. About two minutes on two cores.
+The models are random, so that every family fits. The result shows that all neurons are converted, and that the bundle
+generates the same tokens as the original. It takes about two minutes on two cores.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _line(model_type: str, row: dict[str, Any]) -> str:
 
 
 def _silent(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 if __name__ == "__main__":

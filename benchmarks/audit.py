@@ -3,10 +3,12 @@
     python -m benchmarks.audit
 
 The source of release_configs/smollm2.yaml is captured over 4096 tokens, converted by the cheapest plan that keeps its
-tolerance, and attacked. Goals: rank-one and ratios together within 60 s, each recovering at least 99.9 % of the
-withheld weights to 1 %; the collapsed model says the original's tokens on 24 prompts. About ten minutes on two cores,
-and 4 GB of disk. `--training NAME` runs an attack that trains instead, with a small budget, and puts it beside the
-others in audit-training.json: minutes each. Least squares runs only with `--attack least_squares`; with that or
+tolerance, and attacked. Goals: rank-one and ratios take at most 60 s together and each recover at least 99.9 % of the
+protected weights to 1 %; the collapsed model generates the original's tokens on 24 prompts. It takes about ten minutes
+on two cores, and 4 GB of disk.
+
+`--training NAME` runs an attack that trains instead, with a small budget, and adds its result to those in
+audit-training.json. Each takes minutes. Least squares runs only with `--attack least_squares`. With `--attack` or
 `--config` nothing is written.
 """
 
@@ -50,13 +52,11 @@ BUDGET = {"samples": 2048, "steps": 150, "tuning_steps": 20}
 
 
 def main() -> None:
-    """Make a release, attack it, and write and print what was found."""
+    """Make a release, attack it, and write and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, help="release config of another model")
     parser.add_argument("--attack", action="append", help="in place of the default attacks; may be repeated")
-    parser.add_argument(
-        "--training", action="append", choices=TRAINING, help="one of those that train; may be repeated"
-    )
+    parser.add_argument("--training", action="append", choices=TRAINING, help="an attack that trains; may be repeated")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--scratch", type=Path, help="folder for temporary files")
     arguments = parser.parse_args()
@@ -108,7 +108,7 @@ def _attacked(config: ReleaseConfig, settings: Audit, scratch: Path) -> AuditRec
 
 
 def _goals(record: AuditRecord) -> dict[str, Any]:
-    """What was to be reached, where the attacks that it is asked of were run."""
+    """The goals beside what was reached. Empty unless all attacks with a goal were run."""
     found = {attack.attack: attack for attack in record.attacks}
     if not set(BOTH) < found.keys() or "collapse" not in found:
         return {}
@@ -126,7 +126,7 @@ def _goals(record: AuditRecord) -> dict[str, Any]:
 
 
 def _unwatched(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 if __name__ == "__main__":

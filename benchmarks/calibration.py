@@ -2,12 +2,13 @@
 
     python -m benchmarks.calibration
 
-Each target is calibrated as a release does it, with neurons in clear where it lies below what protecting all costs. The
-bundle is then written, and a process that knows nothing of the calibration loads original and bundle from disk and
-times pairs until their median is known well. One more target is calibrated while another process keeps a core busy on
-and off: that must end in a result that the fresh process confirms, or in the error of a noisy machine. Half an hour on
-two cores, an hour on a noisy machine; but for that one target the machine must do nothing else. `--keep` goes on with
-a result that was begun.
+Each target is calibrated as in a release, with unprotected neurons if the target is below the cost of protecting all of
+them. The bundle is then written. A process that knows nothing of the calibration loads original and bundle from disk
+and times pairs until their median is known well. One more target is calibrated while another process keeps a core busy
+on and off. This must end in a result that the fresh process confirms, or in the error of a noisy machine.
+
+It takes half an hour on two cores, an hour on a noisy machine. Except for that one target, the machine must do nothing
+else. `--keep` continues a result that was begun.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def _settings(target: float) -> Latency:
 def _one(
     original: Path, ranges: Path, target: float, bundle: Path, beside: AbstractContextManager[None]
 ) -> dict[str, Any]:
-    """Calibrate to one target, with something `beside`; write the bundle, and have it measured by a fresh process."""
+    """Calibrate to one target inside the context `beside`, write the bundle, and let a fresh process measure it."""
     subject = Subject(Original(original), ranges, Conversion(min_protected=LEAST_PROTECTED))
     settings = _settings(target)
     start = time.monotonic()
@@ -151,7 +152,7 @@ def _row(target: float, record: LatencyRecord, seconds: float) -> dict[str, Any]
 
 
 def _measured_alone(original: Path, bundle: Path, target: float) -> dict[str, Any]:
-    """The slowdown of a bundle on disk, in this process, by as many pairs as settle it."""
+    """The slowdown of a bundle on disk, in this process, from as many pairs as a settled interval needs."""
     loaded = load_in_memory(original, bundle, "float32", CPU)
     if loaded is None:
         sys.exit("memory does not hold original and bundle")
@@ -172,7 +173,7 @@ def _another_process_at_work() -> Iterator[None]:
 
 
 def _silent(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -2,10 +2,10 @@
 
     python -m benchmarks.capture
 
-SmolLM2-135M-Instruct in float32 over the default calibration text. The plain pass is that of the decoder alone, without
-the head that makes logits, over the same batches, with the model loaded already; how long it takes to load is reported
-beside, because the capture reads its weights too. The two take turns, and which comes first alternates. About twenty
-minutes on two cores, 2 GB. With `--tokens` or `--rounds` it only tries, and writes nothing.
+SmolLM2-135M-Instruct reads the default calibration text in float32. The plain pass runs the decoder alone, without the
+head that makes logits, over the same batches and with the model loaded already. The time to load it is reported too,
+because the capture also reads the weights. Both take turns, and which comes first alternates. It takes about twenty
+minutes on two cores, and 2 GB. With `--tokens` or `--rounds` nothing is written.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ GOAL = 0.9
 
 
 def main() -> None:
-    """Measure, and write and print what was found."""
+    """Measure, and write and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, help=f"in place of {ROUNDS}")
     parser.add_argument("--tokens", type=int, help="tokens of the text to try")
@@ -112,7 +112,7 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def _silent(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command that a benchmark was started by, as its JSON records it."""
+"""The command that started a benchmark, as its JSON records it."""
 
 from __future__ import annotations
 

@@ -2,13 +2,14 @@
 
     python -m benchmarks.convert
 
-A Llama with random weights, in float32, whose released form has more than 2 GB. In each round it is converted, and the
-tensors of its shards, in memory already, are saved by safetensors one file after the other; which of the two comes
-first alternates. Both end when every file is synced to the disk; the time before that is reported beside. Both begin
-with an idle disk, just after files of that size were written and removed: in a virtual machine the first use of memory
-that was free for long is several times as slow, and would count for the one that was kept waiting. A few minutes on two
-cores, 7 GB of disk (in the folder for temporary files, unless `--scratch` names another) and 4 GB of memory. With
-`--layers` or `--rounds` it only tries, and writes nothing.
+The model is a Llama with random weights in float32, whose released form has more than 2 GB. Each round converts it, and
+saves the tensors of its shards, which are in memory already, by safetensors one file after the other. Which of the two
+comes first alternates. Both end when every file is synced to the disk; the time until it is written is reported too.
+Both begin with an idle disk, just after files of that size were written and removed: in a virtual machine the first use
+of memory that was free for long is several times as slow, and would count against whichever comes after a pause.
+
+It takes a few minutes on two cores, 7 GB of disk (in the folder for temporary files, unless `--scratch` names another)
+and 4 GB of memory. With `--layers` or `--rounds` nothing is written.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ GOAL = 0.8
 
 
 def main() -> None:
-    """Measure, and write and print what was found."""
+    """Measure, and write and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, help=f"in place of {ROUNDS}")
     parser.add_argument("--layers", type=int, help=f"in place of {SIZES.num_hidden_layers}")
@@ -150,7 +151,7 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def _silent(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What becomes of weights that somebody got hold of: rounded, pruned, noisy, merged and further trained models.
+"""Descendants of a model that somebody took: rounded, pruned, noisy, merged and further trained models.
 
-Each takes the tensors of a model by name and gives those of its descendant; nothing is changed in place.
+Unless a function says otherwise, it takes the tensors of a model by name and returns those of a descendant.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _GROUP = 32
 
 
 def _matrices(change: Callable[[Tensor], Tensor]) -> Callable[[Tensors], Tensors]:
-    """A descendant whose matrices went through `change`; vectors, the norms, are kept."""
+    """A descendant whose matrices went through `change`. Vectors, which are the norms, stay as they are."""
     return lambda tensors: {name: change(one) if one.dim() == 2 else one for name, one in tensors.items()}
 
 
 def rounded_to(bits: int) -> Callable[[Tensors], Tensors]:
-    """Symmetric rounding to nearest with one scale for 32 weights of a row, as runtimes quantise, and back."""
+    """Quantise as runtimes do, and back: symmetric rounding to nearest, with one scale for 32 weights of a row."""
     return _matrices(lambda weight: _rounded(weight, bits))
 
 

@@ -1,12 +1,13 @@
-"""Measure how much sooner two Dask workers have converted a model than one.
+"""Measure how much faster two Dask workers convert a model than one.
 
     python -m benchmarks.distributed
 
-A synthetic Llama whose conversion is bound by computation: many neurons for its hidden size, so that fitting series
-takes many times as long as writing terms. Its layers fill eight parts, so that two workers have as many each. Two
-clusters of one and two workers, with one thread each, run all the time; the same model is converted on either in turn,
-by the task runner that a release uses. The ratio is the median of those of the rounds. Needs the extra `dask`; six
-minutes on two cores, and says nothing where they do other work.
+The model is a synthetic Llama whose conversion is bound by computation: it has many neurons for its hidden size, so
+that fitting series takes many times as long as writing terms. Its layers fill eight parts, so that each of two workers
+gets as many. Two clusters of one and two workers, with one thread each, run all the time. The task runner of a release
+converts the same model on both in turn. The result is the median ratio over the rounds.
+
+It needs the extra `dask`, and six minutes on two cores. The result means nothing if the cores do other work.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def _measured(scratch: Path, layers: int, rounds: int) -> dict[str, Any]:
-    """Seconds of every conversion by the number of workers, after one on each that is not counted."""
+    """Seconds of every conversion by the number of workers. The first on each cluster is not counted."""
     import torch
     from distributed import LocalCluster
     from prefect import flow
@@ -122,7 +123,7 @@ def _measured(scratch: Path, layers: int, rounds: int) -> dict[str, Any]:
 
 
 def _silent(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 def _show(result: dict[str, Any]) -> None:

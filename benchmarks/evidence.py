@@ -1,13 +1,14 @@
-"""Measure the evidence on a release of SmolLM2-135M: is the recipient found, is nobody else, and what does a mark cost.
+"""Measure the evidence on a release of SmolLM2-135M: whether traces find the right recipients, and what a mark costs.
 
     python -m benchmarks.evidence --data FOLDER
 
 The source of release_configs/smollm2.yaml is captured over 2048 tokens and converted by the cheapest plan that keeps
-its tolerance. Copies of two recipients are marked at the default strength. One is attacked (rank-one), and what the
-attack rebuilds becomes in turn each of the descendants below, which is traced among 1 000 recipients. Trained ones see
-the project's own texts and, where FOLDER holds it, wikitext2_valid.txt. Marking is timed against a plain copy, in turn.
-False accusations: recipients who received nothing, asked about under fresh keys, of marked and unmarked material.
-About fifteen minutes on two cores, and 12 GB of disk.
+its tolerance. Copies of two recipients are marked at the default strength. The rank-one attack rebuilds a model from
+one copy. Each descendant of this model is traced among 1 000 recipients. Descendants that are trained see the project's
+own texts and, if FOLDER holds it, wikitext2_valid.txt. Marking and plain copying are timed in turn. False accusations
+are counted over recipients who received nothing, under fresh keys, in marked and unmarked material.
+
+It takes about fifteen minutes on two cores, and 12 GB of disk.
 """
 
 from __future__ import annotations
@@ -76,12 +77,12 @@ FRESH_KEYS, TRIALS = 5, 10_000
 
 
 def main() -> None:
-    """Make copies, let them become what they may, trace, and write and print what was found."""
+    """Make copies and their descendants, trace them, and write and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with wikitext2_valid.txt")
     parser.add_argument("--strength", type=float, default=STRENGTH)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--scratch", type=Path, help="folder that keeps what is done, for a run that goes on there")
+    parser.add_argument("--scratch", type=Path, help="folder that keeps finished parts, so that another run continues")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this; may be repeated")
     arguments = parser.parse_args()
     use_threads(arguments.threads)
@@ -133,7 +134,7 @@ class Bench:
         MarkedModel(self._converted, copy).write(folder, _unwatched)
 
     def copying(self) -> dict[str, Any]:
-        """Plain copies and marked ones of the converted model in turn; marking takes the hashes of its files too."""
+        """Time plain and marked copies of the converted model in turn. Marking includes the hashes of its files."""
         seconds: dict[str, list[float]] = {"plain": [], "marked": []}
         sha256_of_tree(self._converted)  # both read what is in memory
         for _ in range(COPIES_TIMED):
@@ -157,9 +158,9 @@ class Bench:
         }
 
     def exactness(self) -> dict[str, Any]:
-        """The original's greedy continuations of held-out prompts against both bundles: without the mark and with it.
+        """Compare the original's greedy continuations of held-out prompts with the unmarked and the marked bundle.
 
-        A bundle that is shown a continuation and would choose each of its tokens says the same by itself.
+        A bundle that is shown a continuation and would choose each of its tokens generates the same by itself.
         """
         asked = held_out(self._original, Exactness().prompts, PROMPTS)
         pad = load_tokenizer(self._original).pad_token_id
@@ -174,7 +175,7 @@ class Bench:
         return result
 
     def traced(self) -> dict[str, Any]:
-        """What a trace says of a copy, of what the attack rebuilds, and of that after it was changed."""
+        """The traces of a copy, of the model that the attack rebuilds, and of its changed descendants."""
         found = {"the bundle": self._look(self._copies[ACME], [ACME])}
         acme, beta = self._rebuilt(ACME), self._rebuilt(BETA)
         found["rebuilt by the rank-one attack"] = self._look(acme, [ACME])
@@ -194,11 +195,11 @@ class Bench:
         return found
 
     def lora(self) -> dict[str, Any]:
-        """What a trace says of the rebuilt model after LoRA."""
+        """The trace of the rebuilt model after LoRA."""
         return self._after(become.lora_tuned, "lora")
 
     def fine_tuning(self) -> dict[str, Any]:
-        """What a trace says of the rebuilt model after training of all its weights."""
+        """The trace of the rebuilt model after training of all its weights."""
         return self._after(become.fine_tuned, "fine-tuned")
 
     def _after(self, train: Callable[..., None], name: str) -> dict[str, Any]:
@@ -248,7 +249,7 @@ class Bench:
         return path
 
     def _texts(self) -> list[Tensor]:
-        """Texts [1, T] to train on: the project's own, and running text where it is there."""
+        """Texts [1, T] to train on: the project's own, and running text if there is one."""
         sources = [TextSource(name="project", builtin="calibration")]
         if self._data is not None and (self._data / "wikitext2_valid.txt").is_file():
             sources.append(TextSource(name="wikitext", file=self._data / "wikitext2_valid.txt"))
@@ -257,9 +258,9 @@ class Bench:
         return [torch.tensor([text]) for text in found]
 
     def null(self) -> dict[str, Any]:
-        """Trials with recipients who received nothing, under fresh keys: p-values against what they may be.
+        """Trials with recipients who received nothing, under fresh keys: the distribution of their p-values.
 
-        For each key the material is added up once, by which it is asked about many recipients.
+        For each key the material is added up once, and then asked about many recipients.
         """
         z: list[float] = []
         asked = TRIALS // FRESH_KEYS // 2
@@ -283,7 +284,7 @@ class Bench:
         }
 
     def _materials(self) -> list[Path]:
-        """Marked for others, in several forms, and not marked at all."""
+        """Material that is marked for others, in several forms, and material that is not marked."""
         acme = load_file(self._rebuilt(ACME) / FILE)
         changes = enumerate((become.rounded_to(4), become.noisy(0.05)))
         changed = [self._saved(change(acme), f"material-{number}") for number, change in changes]
@@ -291,7 +292,7 @@ class Bench:
 
 
 def _shown(model: Any, said: Continuation) -> Continuation:
-    """What a model would say at each token of a continuation that it is shown, the end of text suppressed there too."""
+    """The tokens that a model would choose along a continuation that it is shown, with the end of text suppressed."""
     ids = torch.tensor([[*said.prompt.tokens, *said.tokens.tolist()]])
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(said.tokens) + 1).logits[0, :-1].float()
@@ -305,7 +306,7 @@ def _in_turn(materials: Sequence[Path]) -> Iterator[Path]:
 
 
 def _written(folder: Path) -> None:
-    """Wait until the disk has it: otherwise one copy would pay for the other."""
+    """Wait until the folder is on the disk. Otherwise the next copy would pay for this one."""
     for path in folder.iterdir():
         with path.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -335,7 +336,7 @@ def _show(result: dict[str, Any]) -> None:
             "yes" if one["right"] and one["below_1e-9"] else "no",
         )
     console.print(table)
-    null = Table(title=f"{result['null']['trials']} trials with the innocent")
+    null = Table(title=f"{result['null']['trials']} trials with recipients who received nothing")
     for heading in ("p at most", "share of trials"):
         null.add_column(heading)
     for limit, share in result["null"]["shares"].items():
@@ -347,7 +348,7 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def _unwatched(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Convert SmolLM2-135M-Instruct and compare what it says with the original, on three data sets and a running text.
+"""Convert SmolLM2-135M-Instruct and compare its tokens with the original's, on three data sets and a running text.
 
     python -m benchmarks.exactness --data FOLDER [--dtype float32|bfloat16] [--only SET] [--limit N] [--tolerance X]
 
 FOLDER holds gsm8k.jsonl, humaneval.jsonl, truthfulqa.jsonl and wikitext2_valid.txt. The plan is the cheapest that keeps
 the tolerance of release_configs/smollm2.yaml. 200 GSM8K, 82 HumanEval and 200 TruthfulQA prompts are continued by 128
-tokens each, by the original, by the original in smaller batches (the noise floor) and by the bundle. Asked for: in
-float32 every prompt equal and perplexities equal to 1e-4, in bfloat16 no more divergences than the floor has. One to
-two hours on two cores, 9 GB; the JSON is written anew after every data set, and what
-`--only` finds is added to what it holds of the same plan. `--limit N` tries N prompts of each and N
-sequences of the running text, `--tolerance X` another tolerance than that of the config; both write beside.
+tokens each, by the original, by the original in smaller batches (the noise floor) and by the bundle. The goals: in
+float32 every prompt is equal and perplexities are equal to 1e-4, in bfloat16 there are no more divergences than in the
+floor.
+
+It takes one to two hours on two cores, and 9 GB. The JSON is written anew after every data set. `--only` adds its
+result to those of the same plan. `--limit N` tries N prompts of each data set and N sequences of the running text,
+`--tolerance X` another tolerance than that of the config. Both write to another file.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ PERPLEXITY_LIMIT = 1e-4
 
 
 def main() -> None:
-    """Convert the model, validate one data set after the other, and write and print what was found."""
+    """Convert the model, validate one data set after the other, and write and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of both models")
@@ -98,7 +100,7 @@ def main() -> None:
 
 
 def _held(file: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """What the file of an earlier run holds of the same plan on the same machine."""
+    """The records that an earlier run wrote for the same plan on the same machine."""
     try:
         held = read_json(file)
     except OSError:
@@ -120,7 +122,7 @@ def _converted(config: ReleaseConfig, scratch: Path) -> tuple[Subject, Path, Pla
 
 
 def _settings(data: Path, limit: int | None) -> list[Exactness]:
-    """One comparison for each data set, the shortest first; the first of them takes the running text too."""
+    """One comparison for each data set, the shortest first. The first one includes the running text."""
     running_text = (TextSource(name="wikitext2", file=data / "wikitext2_valid.txt"),)
     return [
         Exactness(
@@ -154,7 +156,7 @@ def _gate(record: ExactnessRecord) -> str:
 
 
 def _found(records: list[ExactnessRecord]) -> dict[str, Any]:
-    """What the figures say to what was asked for, over all data sets so far."""
+    """The goals beside what was reached, over all data sets so far."""
     data_sets = [data_set for record in records for data_set in record.data_sets]
     bundle, floor = (_rate([getattr(data_set, run) for data_set in data_sets]) for run in ("bundle", "floor"))
     differences = [abs(text.bundle / text.original - 1) for record in records for text in record.perplexity]
@@ -169,7 +171,7 @@ def _found(records: list[ExactnessRecord]) -> dict[str, Any]:
 
 
 def _rate(runs: list[Comparison]) -> dict[str, Any]:
-    """How many prompts diverged, and how often: a prompt is compared up to and with the token where it diverges."""
+    """How many prompts diverged, and how often. A prompt is compared up to and including its divergence."""
     diverged, tokens = sum(len(run.divergences) for run in runs), sum(run.tokens_compared for run in runs)
     return {
         "prompts": sum(run.prompts for run in runs),
@@ -187,12 +189,12 @@ def _print(records: list[ExactnessRecord], dtype: str) -> None:
         "run",
         "prompts equal",
         "tokens",
-        "apart a 1000",
+        "diverged/1000",
         "KL mean",
         "KL largest",
-        "log-probs apart",
+        "log-prob diff.",
     ]
-    table = _table(f"Exactness in {dtype}, {NEW_TOKENS} new tokens; divergences a 1000 tokens; nats", headings)
+    table = _table(f"Exactness in {dtype}, {NEW_TOKENS} new tokens; divergences per 1000 tokens; nats", headings)
     for record in records:
         for data_set in record.data_sets:
             table.add_row(data_set.name, "bundle", *_cells(data_set.bundle))
@@ -225,7 +227,7 @@ def _table(title: str, headings: list[str]) -> Table:
 
 
 def _shown(what: str) -> Callable[[int, int], None]:
-    """Progress as lines that a log keeps too, at most about 20 of them."""
+    """Progress as lines that suit a log, at most about 20 of them."""
 
     def show(done: int, total: int) -> None:
         if done == total or done % math.ceil(total / 20) == 0:

@@ -1,13 +1,14 @@
-"""Measure the forward pass of released MLPs at batch 1 against the bytes that they read, a peer, and torch.compile.
+"""Measure the forward pass of released MLPs at batch 1, beside plain reading of their bytes, a peer and torch.compile.
 
     python -m benchmarks.forward
 
-Two stacks of MLPs with random weights in float32: the shapes of SmolLM2-135M (30 layers) and one layer of Llama-3-8B's
-shape. Every neuron has the same order, as the peer knows no other. In each round all of these take their turn, each
-round beginning with another one: the released layers, the same compiled, the same with their terms read as one product
-(`nn.Linear`), the peer (the paper's formulas, one product per order), and plain reading of as many bytes. A turn is two
-calls, of which the second is timed: as in a decode loop, what it reads was read just before. Half an hour on two cores,
-most of it torch.compile.
+There are two stacks of MLPs with random weights in float32: the shapes of SmolLM2-135M (30 layers) and one layer of
+Llama-3-8B's shape. Every neuron has the same order, because the peer supports nothing else. In each round these take
+their turn, and each round begins with another one: the released layers, the same compiled, the same with their terms
+read as one product (`nn.Linear`), the peer (the paper's formulas, one product per order), and plain reading of as many
+bytes. A turn is two calls, of which the second is timed: as in a decode loop, it reads what was read just before.
+
+It takes half an hour on two cores, most of it for torch.compile.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def _measured(shape: Shape, rounds: int) -> dict[str, Any]:
 
 
 def _as_one_product(released: nn.Module, hidden: Tensor) -> Tensor:
-    """What `released` gives where no product is shared out in pieces."""
+    """The output of `released` if no product is split into pieces."""
     pieces, taylor_mlp.FEW_ROWS = taylor_mlp.FEW_ROWS, 0
     try:
         output: Tensor = released(hidden)
@@ -158,7 +159,7 @@ def _layer(shape: Shape, seed: int) -> tuple[TaylorMLP, PublishedForm]:
 
 
 def _difference(pair: tuple[nn.Module, nn.Module], hidden: Tensor) -> float:
-    """How far the two forms of one layer are apart, relative to its output: the series are not the same, phi is."""
+    """Difference between two forms of one layer, relative to its output. They have the same phi, but other series."""
     one, other = (model(hidden) for model in pair)
     return float((one - other).norm() / other.norm())
 

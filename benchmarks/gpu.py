@@ -1,13 +1,18 @@
-"""Measure on one GPU what a layer of Llama-3-8B's shape costs: to convert, to decode with, and over the plain MLP.
+"""Measure on one GPU how fast a layer of Llama-3-8B's shape is converted, and how fast it decodes.
 
     python -m benchmarks.gpu
 
-Random weights, every neuron of order 12, once in float32 and once in bfloat16. In each round everything takes its turn
-once. Converting: output weights go to the device, terms are made there, and come to the host a block at a time while
-the next is made; beside it, as many bytes are copied from the device to the host and nothing else. A release writes
-what it makes to a disk as well; here is what the device allows. Decoding: one token through the released layer, through
-the plain MLP that it stands for, and plain reading of as many bytes as the released layer has. Two minutes and 12 GB of
-the GPU. Ends with 2 where there is none. With `--rounds` it only tries, and writes nothing.
+The layer has random weights and every neuron is of order 12, once in float32 and once in bfloat16. In each round every
+contender takes its turn once.
+
+Converting: the output weights go to the device, which makes the terms. Each block of terms is copied to the host while
+the next is made. The contender copies as many bytes from the device to the host and does nothing else. A release also
+writes the terms to a disk; this measures what the device allows.
+
+Decoding: one token goes through the released layer, or through the plain MLP that it stands for. The contender reads as
+many bytes as the released layer has.
+
+It takes two minutes and 12 GB of the GPU. Without a GPU it exits with status 2. With `--rounds` nothing is written.
 """
 
 from __future__ import annotations
@@ -60,7 +65,7 @@ class PlainMLP(nn.Module):
 
 
 def main() -> int:
-    """Measure, and write and print what was found; the exit status."""
+    """Measure, and write and print the result. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, help=f"in place of {ROUNDS}")
     arguments = parser.parse_args()
@@ -84,7 +89,7 @@ def main() -> int:
 
 
 def measured(device: torch.device, shape: Shape, rounds: int, tokens: int) -> dict[str, Any]:
-    """Seconds of every contender in each round by dtype, and the ratios of their medians; of a token in decoding."""
+    """Seconds of every contender in each round by dtype, and the ratios of their medians. Decoding counts per token."""
     weights, stacked, taylor = random_layer(shape, seed=0)
     found = {}
     with torch.inference_mode():
@@ -161,7 +166,7 @@ def _times(work: Callable[[], object], tokens: int) -> Callable[[], None]:
 def _in_turn(
     contenders: Mapping[str, Callable[[], object]], device: torch.device, rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds until a device has done the work of each contender, in each round, after one that is not counted."""
+    """Seconds until a device has done the work of each contender, in each round. A first round is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, work in contenders.items():

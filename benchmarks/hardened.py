@@ -1,7 +1,7 @@
 """Forms of the terms of a layer that are meant to be harder to attack, and an attack on each that knows the form.
 
-Every form gives the outputs of the plain one, or nearly; `benchmarks.hardening` measures what each costs its owner and
-its attacker.
+Every form gives the outputs of the plain one, exactly or nearly. `benchmarks.hardening` measures what each form costs
+its owner and its attacker.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def known_coefficients(layer: ProtectedLayer) -> Tensor:
 
 
 def folded(layer: ProtectedLayer) -> Tensor:
-    """The matrix [H, H] that stands in place of all terms of order 0: their sum over the neurons, by way of u."""
+    """The matrix [H, H] that replaces all terms of order 0: their sum over the neurons, as a map of the MLP's input."""
     return layer.theta[:, : layer.protected] @ layer.tensor("up.weight").float()
 
 
@@ -94,7 +94,7 @@ def recovered_without_order_0(layer: ProtectedLayer) -> Tensor:
 
 
 def recovered_without_intervals(layer: ProtectedLayer) -> tuple[Tensor, float]:
-    """Weights [H, P] from the terms alone, NaN where no interval follows; and the share of the intervals found."""
+    """Weights [H, P] from the terms alone, NaN if no interval follows, and the share of intervals that was found."""
     center, radius = intervals_of(observed(layer), layer.orders, layer.basis, layer.activation)
     told = ~center.isnan()
     near = (center - layer.center).abs() <= 0.01 * layer.radius
@@ -117,10 +117,11 @@ def with_even_noise(layer: ProtectedLayer, share: float, generator: torch.Genera
 def with_hidden_noise(
     layer: ProtectedLayer, features: Tensor, share: float, known: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Terms [H, K] with noise where activations seldom go: large, and yet little of it reaches an output.
+    """Terms [H, K] with noise in directions that activations seldom take. It is large, but little reaches an output.
 
-    features: [T, K] of the owner's text. The terms of a neuron get noise along the eigenvectors of the second moments
-    of its features, the larger the smaller the eigenvalue, so that it adds `share` of what the neuron itself gives.
+    `features` [T, K] are those of the owner's text. The terms of a neuron get noise along the eigenvectors of the
+    second moments of its features. It is larger for smaller eigenvalues, so that it adds `share` of the neuron's own
+    output.
     """
     result = layer.theta.clone()
     for group in groups_of(layer):
@@ -138,9 +139,10 @@ def with_hidden_noise(
 
 
 def recovered_by_moments(layer: ProtectedLayer, features: Tensor, known: Tensor) -> Tensor:
-    """Weights [H, P] from the terms as the attacker's own text weighs them: `features` [T, K].
+    """Weights [H, P] from the terms, weighted by the `features` [T, K] of the attacker's own text.
 
-    Of each neuron the activations farthest from its median are left out: the owner's text may have had none there.
+    The activations of each neuron that are farthest from its median are left out, because the owner's text may have had
+    none there.
     """
     found = torch.empty(len(layer.theta), layer.protected)
     for group in groups_of(layer):
@@ -172,8 +174,13 @@ def _moments(group: Groups, features: Tensor, trimmed: float = 0.0) -> Tensor:
 def mixed(weights: Tensor, slopes: Tensor, generator: torch.Generator) -> Tensor:
     """The part of order 1 of a group of g neurons whose inputs are mixed: [H, g, g] float32.
 
-    weights: [H, g], slopes: coefficients [g] of order 1. The bundle states mixed rows, u' = A u and t' = B t with
-    random A and B, and the polynomial in them; its part of order 1 in t' is sum_j w_j c_j (A^-1)_j (B^-1)_j^T.
+    The bundle states mixed rows, u' = A u and t' = B t with random A and B, and the polynomial in them. Its part of
+    order 1 in t' is sum_j w_j c_j (A^-1)_j (B^-1)_j^T.
+
+    Args:
+        weights: Output weights w [H, g].
+        slopes: Coefficients c [g] of order 1.
+        generator: Draws A and B.
     """
     group = len(slopes)
     back = [torch.linalg.inv(torch.randn(group, group, generator=generator, dtype=torch.float64)) for _ in range(2)]

@@ -1,11 +1,11 @@
-"""Harden the terms of layers of SmolLM2-135M, attack each form by one who knows it, and report both costs.
+"""Harden the terms of layers of SmolLM2-135M, attack each form with knowledge of it, and report both costs.
 
     python -m benchmarks.hardening
 
-The release of `benchmarks.audit` is made, and layers 0, 15 and 29 of it are put into other forms. For each form: its
-columns over those before, its error on held-out text as a share of the output (beside that of storing the terms in
-bfloat16), what the rank-one attack still recovers, and what an attack recovers that was written against the form. About
-five minutes on two cores; docs/hardening.md says what follows.
+The release of `benchmarks.audit` is made, and layers 0, 15 and 29 of it are put into other forms. The result gives for
+each form its columns over those before, its error on held-out text as a share of the output (beside the error of
+storing the terms in bfloat16), what the rank-one attack still recovers, and what an attack recovers that was written
+against the form. It takes about five minutes on two cores. docs/hardening.md says what follows from it.
 """
 
 from __future__ import annotations
@@ -64,19 +64,19 @@ GROUPS = 32
 
 @dataclass
 class Attacked:
-    """What one attack got of all layers so far."""
+    """The score of one attack over all layers so far."""
 
     score: Score = field(default_factory=Score)
     seconds: float = 0.0
 
     def figures(self) -> dict[str, Any]:
-        """As the result has it."""
+        """The figures for the result."""
         return self.score.figures() | {"seconds": self.seconds}
 
 
 @dataclass
 class Form:
-    """What one form costs over all layers. errors: of an output over held-out tokens, relative, one a layer."""
+    """What one form costs over all layers. `errors` has the relative error of a held-out output, one for each layer."""
 
     columns: float = 1.0
     errors: list[float] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Form:
         attacked.score.add(found, truth)
 
     def plain(self) -> dict[str, Any]:
-        """As the result has it."""
+        """The figures for the result."""
         attacks = {name: attack.figures() for name, attack in self.attacks.items()}
         plain = {"columns": self.columns, "error": max(self.errors, default=None), "attacks": attacks} | self.more
         cosines = plain.pop("cosines", [])
@@ -104,7 +104,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Case:
-    """One layer. truth: the withheld weights [H, P]; owner, attacker, held_out: features [T, K] of three texts."""
+    """One layer: its protected weights `truth` [H, P]; features [T, K] of the texts owner, attacker and held_out."""
 
     layer: ProtectedLayer
     truth: Tensor
@@ -115,14 +115,14 @@ class Case:
     hidden: Tensor
 
     def error(self, theta: Tensor) -> float:
-        """Median over held-out tokens of how far an output moves with these terms, as a share of it."""
+        """Median over held-out tokens of the change of an output with these terms, as a share of the output."""
         right = self.held_out @ self.layer.theta.T
         off = self.held_out @ (theta - self.layer.theta).T
         return float((off.norm(dim=1) / right.norm(dim=1)).median())
 
 
 def main() -> None:
-    """Make a release, harden and attack some of its layers, and write and print what was found."""
+    """Make a release, harden and attack some of its layers, and write and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--scratch", type=Path, help="folder for temporary files")

@@ -3,7 +3,7 @@
     python -m benchmarks.llama_ranges --data FOLDER [--limit N]
 
 FOLDER holds llama3_8b_gate_ranges.safetensors: least and largest gate pre-activation z of 32 layers x 14336 neurons,
-over 82 million tokens. Weights of that model are not needed. What takes their place is assumed:
+over 82 million tokens. The weights of that model are not needed. These assumptions replace them:
 
 - Output weights are independent normal numbers, [4096, 14336], the same for every layer. Their scale cancels.
 - The gate factor u_j is at most as large as z_j: the file has no range for it.
@@ -11,15 +11,17 @@ over 82 million tokens. Weights of that model are not needed. What takes their p
   the largest of 82 million normal numbers lies; u_j likewise, and all are independent. Errors are relative to the
   median output norm of 256 such tokens.
 
-Everything else is as in a release: `fit_layer` widens the ranges and factors by the default margin and shares a
-tolerance of 1e-2 of the output norm out over the neurons, and orders go up to 128. A neuron is served when one of them
-keeps its share and, in powers, when cancellation between them costs no more than its share after rounding to float32.
-Bounds are those of the neurons served, and of all.
+Everything else is as in a release: `fit_layer` widens the ranges and factors by the default margin and distributes a
+tolerance of 1e-2 of the output norm over the neurons, and orders go up to 128. A neuron is served if one of these
+orders keeps its share of the tolerance. In powers, cancellation between the terms must also cost no more than this
+share after rounding to float32. There are bounds for the neurons served, and for all.
 
-For layer 31 the bound is set against what random inputs do: real shapes, stored terms, the rest in float64. Half of the
-tokens are typical, half have every z_j anywhere in its captured range and every u_j at an end of its own. About four
-minutes on one core, 2 GB. Writes benchmarks/results/llama_ranges.json and docs/llama3-ranges.svg; without `--data`
-only the plot, anew from the JSON. `--limit N` tries the last N layers and writes nothing.
+For layer 31 the bound is compared with the errors on random inputs: real shapes, stored terms, the rest in float64.
+Half of the tokens are typical, half have every z_j anywhere in its captured range and every u_j at an end of its own.
+
+It takes about four minutes on one core, and 2 GB. It writes benchmarks/results/llama_ranges.json and
+docs/llama3-ranges.svg; without `--data` it only draws the plot anew from the JSON. `--limit N` tries the last N layers
+and writes nothing.
 """
 
 from __future__ import annotations
@@ -67,9 +69,15 @@ _NEURONS_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer with F neurons. low, high, factor: [F] float64, captured ends of z and largest |u|.
+    """One layer with F neurons.
 
-    z, u: typical tokens [T, F] float64. norm: their median output norm, with the weights that all layers share.
+    Attributes:
+        low: Least captured z, [F] float64.
+        high: Largest captured z, [F] float64.
+        factor: Largest |u|, [F] float64.
+        z: Pre-activations of typical tokens, [T, F] float64.
+        u: Gate factors of typical tokens, [T, F] float64.
+        norm: Median output norm of these tokens, with the weights that all layers share.
     """
 
     low: Tensor
@@ -170,7 +178,7 @@ def _row(layer: Layer, weights: OutputWeights) -> tuple[dict[str, Any], FittedLa
 
 
 def _own_series_serves(fit: FittedLayer) -> Tensor:
-    """Which neurons [F] phi's own Taylor series about the midpoint serves within the highest order."""
+    """The neurons [F] that phi's own Taylor series about the midpoint serves within the highest order."""
     expansion = fit.expansion
     degrees = torch.arange(len(expansion.chebyshev), dtype=torch.float64)[:, None]
     own = SILU.taylor(expansion.center, len(degrees) - 1) * expansion.radius**degrees
@@ -181,13 +189,13 @@ def _own_series_serves(fit: FittedLayer) -> Tensor:
 
 
 def _leave(fit: FittedLayer) -> Tensor:
-    """Which neurons [F] have a widened range that leaves their interval."""
+    """The neurons [F] whose widened range leaves their interval."""
     center, radius = fit.expansion.center, fit.expansion.radius
     return (fit.low < center - radius) | (fit.high > center + radius)
 
 
 def _converges(low: Tensor, high: Tensor) -> Tensor:
-    """On which ranges [F] the Taylor series about the midpoint converges."""
+    """The ranges [F] on which the Taylor series about the midpoint converges."""
     return (high - low) / 2 < SILU.convergence_radius((high + low) / 2)
 
 
@@ -257,7 +265,7 @@ def _released(weight: Tensor, expansion: Expansion, orders: Tensor, z: Tensor, u
 
 
 def _of(expansion: Expansion, neurons: Tensor) -> Expansion:
-    """The expansions of some neurons, given by their numbers [F'] int64."""
+    """The expansions of the neurons with the numbers `neurons` [F'] int64."""
     return Expansion(
         center=expansion.center[neurons],
         radius=expansion.radius[neurons],

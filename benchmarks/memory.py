@@ -1,12 +1,13 @@
-"""Measure the peak memory of capture and conversion: over depth, against a bound, and for one layer of 8B size.
+"""Measure the peak memory of capture and conversion: at two depths, against a bound, and for one layer of 8B size.
 
     python -m benchmarks.memory --data FOLDER
 
 Llamas with random weights in float32 of 8 and of 32 layers are captured and converted, and so is one layer of the
 shapes of Llama-3-8B, on the ranges of its layer 31 (the widest) in FOLDER/llama3_8b_gate_ranges.safetensors. Each
-capture and each conversion is a process of its own; its peak is `VmHWM` of /proc, pages of files that it has mapped
-included. Bounds, in bytes: 1.5 times (largest layer in + out) + 600 MB, 3 GB for the layer of 8B size. About ten
-minutes on two cores, 8 GB of disk. With `--tokens` or without `--data` it only tries, and writes nothing.
+capture and each conversion runs in a process of its own. Its peak is `VmHWM` of /proc, which includes pages of mapped
+files. The bound is 1.5 times (largest layer in + out) + 600 MB, and 3 GB for the layer of 8B size.
+
+It takes about ten minutes on two cores, and 8 GB of disk. With `--tokens` or without `--data` nothing is written.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ T = TypeVar("T")
 
 
 def main() -> None:
-    """Measure, and write and print what was found."""
+    """Measure, and write and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help=f"folder with {RANGES}")
     parser.add_argument("--tokens", type=int, help=f"of the calibration text, in place of {TOKENS}")
@@ -98,7 +99,7 @@ def _synthetic(scratch: Path, sizes: Sizes, calibration: Calibration) -> dict[st
 
 
 def _real(scratch: Path, data: Path) -> dict[str, Any]:
-    """The peak of converting one layer of real size; what was captured of it is taken from a file."""
+    """The peak of converting one layer of real size, whose captured ranges come from a file."""
     source = write_llama(scratch / "original", REAL)
     published = load_file(data)
     original = Original(source)
@@ -123,7 +124,7 @@ def _real(scratch: Path, data: Path) -> dict[str, Any]:
 
 
 def _run(sizes: Sizes, record: ConvertedModel, peaks: dict[str, int]) -> dict[str, Any]:
-    """The figures of one model. A layer out has its columns in place of its output weights."""
+    """The figures of one model. A layer out has columns in place of its output weights."""
     hidden, columns = sizes.hidden_size, max(layer.columns for layer in record.layers)
     width = torch.float32.itemsize
     taken = sizes.layer_values * width
@@ -189,7 +190,7 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def _silent(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 if __name__ == "__main__":

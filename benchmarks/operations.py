@@ -1,12 +1,14 @@
-"""Measure what operating costs: a release with everything cached from command to `Completed`, and what is not stages.
+"""Measure the time of a release with everything cached, and the share of the time that is not spent in stages.
 
     python -m benchmarks.operations
 
-A Prefect server, a work pool and a worker of its own on loopback; `prefect deployment run release/smollm2 --watch` once
-with nothing cached and then again, unchanged. The machinery is all the time of the command that no stage took: the
-command itself, the worker that looks for work, the process that it starts, the imports, what is asked of the server,
-and the report. Half an hour. `--reduced` has the stages do much less: then it is the seconds of the machinery that
-tell, beside those that a whole release took by `python -m benchmarks.release`.
+A Prefect server, a work pool and a worker run on loopback. `prefect deployment run release/smollm2 --watch` runs once
+with nothing cached and then again, unchanged, and is timed from the command to `Completed`. The machinery is all the
+time that no stage took: the command itself, the worker that looks for work, the process that it starts, the imports,
+the requests to the server, and the report.
+
+It takes half an hour. `--reduced` lets the stages do much less. Then the seconds of the machinery count, beside the
+seconds of a whole release by `python -m benchmarks.release`.
 """
 
 from __future__ import annotations

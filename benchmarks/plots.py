@@ -2,8 +2,8 @@
 
     python -m benchmarks.plots        # draws the plots of docs/plots anew from the results
 
-A dot is one sample, those of a row from top to bottom in the order in which they were taken; a thick upright line is
-their median, a dashed one the goal. Equal results give equal bytes; a test fails where a plot is another one.
+A dot is one sample. The samples of a row are drawn from top to bottom in the order in which they were taken. A thick
+upright line is their median, a dashed line the goal. Equal results give equal bytes; a test fails for an old plot.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _ratios(rows: Mapping[str, Sequence[float]], goal: float, label: str) -> Fig
 
 
 def memory(result: Result) -> Figure:
-    """Peaks of capture and conversion, beside the bound of each model and what a process costs that does nothing."""
+    """Peaks of capture and conversion, beside the bound of each model and the peak of a process that does nothing."""
     models = sorted(result["runs"].items(), key=lambda item: tuple(item[1]["model"].values()))
     canvas, axes = _canvas(len(models))
     for row, (_, run) in enumerate(models):
@@ -124,7 +124,7 @@ def memory(result: Result) -> Figure:
 
 
 def distributed(result: Result) -> Figure:
-    """Seconds of one worker and of two, and what the goal allows two in the same round."""
+    """Seconds of one worker and of two, and the seconds that the goal allows two in the same round."""
     one, two = (result["seconds"][workers] for workers in "12")
     canvas, axes = _canvas(2)
     samples_in_row(axes, 0, one, ORIGINAL)
@@ -191,7 +191,7 @@ PLOTS: dict[str, Callable[[Result], Figure]] = {
 
 
 def plots(results: Path = RESULTS) -> dict[str, str]:
-    """SVG texts by name, of the results that are there."""
+    """SVG texts by name, for every result file that exists."""
     files = {name: results / f"{name}.json" for name in PLOTS}
     with in_style():
         return {name: svg(PLOTS[name](read_json(file))) for name, file in files.items() if file.is_file()}
@@ -204,7 +204,7 @@ def main() -> None:
         if name in drawn:
             write_text(FOLDER / f"{name}.svg", drawn[name])
         else:
-            print(f"{name}: no plot, as {name}.json is not there")
+            print(f"{name}: no plot, because {name}.json does not exist")
 
 
 if __name__ == "__main__":

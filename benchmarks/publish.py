@@ -1,11 +1,11 @@
-"""Measure how fast a bundle is published on a Hub, beside a plain upload, and what a rerun after a failure sends again.
+"""Measure the speed of publishing on a Hub beside a plain upload, and how much a rerun after a failure sends again.
 
     python -m benchmarks.publish
 
-The Hub is the stand-in of the tests, in a process of its own on loopback, spoken to by the real client over git LFS.
-Both ways send a folder of random shards of equal size, in turn, with other bytes each time: `publish_to_hub` with all
-that it reads, verifies and tags, and `upload_folder` alone. The hashes of the files are known before, as in a release.
-The failure is a storage that refuses every shard after 90 % of them; then it is well again, and the release runs again.
+The Hub is the stand-in of the tests, in a process of its own on loopback. The real client speaks to it over git LFS.
+Both ways send a folder of random shards of equal size, in turn, with other bytes each time: `publish_to_hub`, which
+also reads, verifies and tags, and `upload_folder` alone. The hashes of the files are computed before, as in a release.
+In the failure, the storage refuses every shard after 90 % of them. Then it recovers, and the release runs again.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _write(bundle: Path, megabytes: int, shards: int, seed: str) -> None:
 
 
 def _publish(bundle: Path, files: dict[str, str], repo_id: str) -> None:
-    """As a release publishes."""
+    """Publish as a release does."""
     from taylor_ops.config.publish import Publish
     from taylor_ops.publishing.hub import publish_to_hub
 
@@ -105,7 +105,7 @@ def _publish(bundle: Path, files: dict[str, str], repo_id: str) -> None:
 
 
 def _upload(bundle: Path, _files: dict[str, str], repo_id: str) -> None:
-    """As the client alone uploads."""
+    """Upload with the client alone."""
     from huggingface_hub import HfApi
 
     api = HfApi()
@@ -114,7 +114,7 @@ def _upload(bundle: Path, _files: dict[str, str], repo_id: str) -> None:
 
 
 def _sent_again(endpoint: str, bundle: Path, shards: int) -> float:
-    """Share of the bytes that storage received more than once, of a publish that fails at 90 % and is run again."""
+    """Share of the bytes that storage received more than once, if publishing fails at 90 % and runs again."""
     import httpx2
 
     from taylor_ops.errors import ReleaseError

@@ -1,7 +1,7 @@
-"""The paper's formulas coded the plain way: the peer that the released layer is measured against.
+"""A plain implementation of the paper's formulas: the peer with which the released layer is compared.
 
-One product per order, powers by exp and log of |z - z0|, and the terms of all orders in one tensor [H, F, N + 1] with
-the order last: the form in which the authors of TaylorMLP (arXiv 2410.05331) published their code.
+It has one product per order, powers by exp and log of |z - z0|, and the terms of all orders in one tensor [H, F, N + 1]
+with the order last. The authors of TaylorMLP (arXiv 2410.05331) published their code in this form.
 """
 
 from __future__ import annotations

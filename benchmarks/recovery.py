@@ -1,12 +1,14 @@
-"""Kill runs with SIGKILL in every stage, in three ways each, and count those that one retry finishes.
+"""Kill runs with SIGKILL in every stage, in three ways each, and count the runs that one retry finishes.
 
     python -m benchmarks.recovery
 
-A tiny model under a real Prefect server, database and worker. In each stage the process of the run is killed, or the
-worker with it as when a machine dies (the automation for dead runs finds it, after 40 seconds here), or the server,
-without which the run goes on until it is back. Asked for: Completed after at most one retry, no finished stage done
-again, and the bytes of an undisturbed run. Before that, three runs at once queue for one slot of the limit `gpu`, which
-stages hold here without a GPU. About an hour on two cores; `--keep` goes on with a result that was begun.
+A tiny model is released under a real Prefect server, database and worker. Each stage is killed in three ways: the
+process of the run alone, the process and the worker as when a machine dies (the automation for dead runs finds it,
+after 40 seconds in this benchmark), or the server, without which the run goes on until the server is back. The goal is
+a run that is Completed after at most one retry, repeats no finished stage, and gives the bytes of an undisturbed run.
+Before that, three runs at once queue for one slot of the limit `gpu`, which stages hold here without a GPU.
+
+It takes about an hour on two cores. `--keep` continues a result that was begun.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def main() -> None:
 
 
 def _write(result: Path, rows: list[dict[str, Any]], queued: dict[str, int]) -> None:
-    """What is known so far: it takes long."""
+    """Write the result so far, because a whole one takes long."""
     count = sum(map(_as_asked, rows))
     document = {"command": typed("recovery"), "as_asked": count, "of": len(rows), "runs": rows, "queued": queued}
     write_text(result, canonical_json(document))
@@ -76,7 +78,7 @@ def _as_asked(row: dict[str, Any]) -> bool:
 
 
 def _queued(runs: list[Halted]) -> dict[str, int]:
-    """Releases that are submitted at once, with one slot of the limit `gpu`: how many complete, and hold it at once."""
+    """Submit releases at once with one slot of the limit `gpu`. Count those that complete, and that hold it at once."""
     begun = [(halted, halted.start()) for halted in runs]
     ends = [halted.until(run, "COMPLETED", "FAILED", "CRASHED") for halted, run in begun]
     held = [slot for halted in runs for slot in halted.held()]
@@ -85,7 +87,7 @@ def _queued(runs: list[Halted]) -> dict[str, int]:
 
 
 def _killed(halted: Halted, died: str, stage: str, wanted: dict[str, str]) -> dict[str, Any]:
-    """One run that is killed in a stage and finished."""
+    """Kill one run in a stage, and let it finish."""
     run = halted.start(stage)
     halted.kill(run, died)
     retries = 0

@@ -1,9 +1,9 @@
-"""Release SmolLM2-135M-Instruct four times and report what the design goals ask for.
+"""Release SmolLM2-135M-Instruct four times and report the figures of the design goals.
 
     python -m benchmarks.release --data FOLDER
 
-Cold, unchanged, into a second folder, and once more with GSM8K as held-out prompts when `--data` names a folder with
-gsm8k.jsonl. Each run is `make release`. About half an hour on two cores.
+The releases are: cold, unchanged, into a second folder and, if `--data` names a folder with gsm8k.jsonl, with GSM8K as
+held-out prompts. Each run is `make release`. It takes about half an hour on two cores.
 """
 
 from __future__ import annotations

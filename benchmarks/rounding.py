@@ -1,9 +1,9 @@
-"""Measure what rounding does to a bundle of SmolLM2-135M-Instruct in bfloat16, float16 and float32.
+"""Measure the effect of rounding on a bundle of SmolLM2-135M-Instruct in bfloat16, float16 and float32.
 
     python -m benchmarks.rounding
 
-First the error of single layers, rounding by rounding, on the inputs that they get; then the exactness of a bundle in
-each dtype beside the noise floor of the original. About a quarter of an hour on one core.
+It measures the error of single layers from each rounding, on the inputs that they get. Then it measures the exactness
+of a bundle in each dtype, beside the noise floor of the original. It takes about a quarter of an hour on one core.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _one_layer(
 
 
 def _layer_inputs(source: Path, dtype: Dtype, paths: Sequence[str]) -> dict[str, Tensor]:
-    """What the named MLPs of the original read on a few prompts, each [T, H]. First tokens, outliers, are left out."""
+    """Inputs [T, H] of the named MLPs of the original on a few prompts. First tokens are left out, as outliers."""
     model = load_original(source, dtype, CPU)
     seen: dict[str, list[Tensor]] = {path: [] for path in paths}
     for path in paths:
@@ -180,7 +180,7 @@ def _figures(run: Comparison) -> dict[str, float]:
 
 
 def _silent(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def main() -> None:
         for number in range(RELEASES):
             folder = Path(scratch) / "tiny" / f"1.0.{number}"
             folder.mkdir(parents=True)
-            record(version=f"1.0.{number}").write(folder / "release.json")
+            record().model_copy(update={"version": f"1.0.{number}"}).write(folder / "release.json")
         commands = {
             "libraries": ["-c", "import typer, rich"],
             "two_commands": ["-c", TWO_COMMANDS, "--help"],

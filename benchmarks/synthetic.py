@@ -1,4 +1,4 @@
-"""Llamas with random weights of any size, written layer by layer: none has to fit into memory."""
+"""Write Llamas with random weights of any size, layer by layer, so that none has to fit into memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sizes:
 
     @property
     def layer_values(self) -> int:
-        """How many numbers the weights of one decoder layer are, norms left out."""
+        """Number of weights of one decoder layer, without norms."""
         return 4 * self.hidden_size**2 + 3 * self.hidden_size * self.intermediate_size
 
 

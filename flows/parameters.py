@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, WithJsonSchema
 
 from taylor_ops.config_file.read import LoadedConfig
 from taylor_ops.config_file.schema import schema
 from taylor_ops.errors import BadInput
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def overrides_schema() -> dict[str, Any]:
@@ -129,3 +131,13 @@ def release_form(
         expected: Name, version and sha256 of the config as it was checked, which `taylor-release submit` fills in: a
             worker whose config is another one refuses the run. Empty: release what the worker has.
     """
+
+
+def described_by(form: Callable[..., Any]) -> Callable[[F], F]:
+    """Give a flow the description of a form: Prefect reads from it what each parameter means."""
+
+    def describe(function: F) -> F:
+        function.__doc__ = form.__doc__
+        return function
+
+    return describe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.parameters import Expected, Overrides, as_settings, require_expected
+from flows.parameters import Expected, Overrides, as_settings, described_by, release_form, require_expected
 from flows.run.log_filter import without_tracebacks
 from flows.run.release_run import open_release
 from flows.tasks.announcements import rejection_told
@@ -18,7 +18,8 @@ from flows.tasks.report import report
 from flows.tasks.slowdown import calibrate, transfer
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.errors import BadInput
-from taylor_ops.releases.record import Publication, ReleaseRecord
+from taylor_ops.releases.record import ReleaseRecord
+from taylor_ops.releases.recording import Publication
 
 
 def _run_name() -> str:
@@ -31,21 +32,13 @@ def _run_name() -> str:
 
 
 @flow(name="release", flow_run_name=_run_name)
+@described_by(release_form)
 def release(
     config: str,
     overrides: Overrides = {},  # noqa: B006
     artifacts: str = "artifacts",
     expected: Expected = "",
 ) -> ReleaseRecord:
-    """Release the model that a config names.
-
-    Args:
-        config: Path of the YAML release config, from the folder in which the worker runs.
-        overrides: Keys of the config with other values for this run.
-        artifacts: Folder that receives everything that the release writes.
-        expected: Name, version and sha256 of the config as it was checked, which `taylor-release submit` fills in: a
-            worker whose config is another one refuses the run. Empty: release what the worker has.
-    """
     without_tracebacks()
     run = open_release(config, as_settings(overrides), artifacts)
     require_expected(run.loaded, expected)

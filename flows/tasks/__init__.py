@@ -1,7 +1,6 @@
 """The stages as Prefect tasks, in the order of the flow.
 
-announcements  What a person sees of a release on the server: artifacts of the finished one, and events for
-               automations.
+announcements  What a person sees of a release on the server: artifacts of the finished one, and events for automations.
 approval       The approval of a release: the run is suspended, nothing of it stays in memory, until a person has
                decided.
 conversion     The stages convert and mark as Prefect tasks.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import get_args
 
 from taylor_ops.attacks.record import Task
-from taylor_ops.config.audit import AttackName
 from taylor_ops.storage.record import Record
 
 
@@ -109,6 +108,9 @@ class AuditRecord(Record):
     def not_run(self) -> list[str]:
         """Names of the attacks that were not run."""
         run = {attack.attack for attack in self.attacks}
+        # The sections of the config take long to load for who reads a record alone.
+        from taylor_ops.config.audit import AttackName
+
         return [name for name in get_args(AttackName) if name not in run]
 
 

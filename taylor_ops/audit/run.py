@@ -101,7 +101,8 @@ class Run:
         """The result, once every layer was attacked."""
         found, findable = self._intervals or (0, 0)
         reasons = self._under_determined
-        more = f" (and in {len(reasons) - 1} other layers)" if len(reasons) > 1 else ""
+        others = len(reasons) - 1
+        more = f" (and in {others} other layer{'s' if others > 1 else ''})" if others > 0 else ""
         return AttackResult(
             attack=self._attack.name,
             source=self._attack.source,

@@ -1,7 +1,8 @@
 """Assemble the bundle: the converted model with its card and its manifest.
 
-It states the claims that were checked (the target slowdown and its tolerance, an upper bound on the seconds of an
-attack) and, unless `card.measured` is off, the timings of calibration and audit: those alone differ between two runs.
+The bundle states the claims that were checked: the target slowdown and its tolerance, an upper bound on the seconds of
+an attack. Unless `card.measured` is off, it also states the timings of calibration and audit. Only these differ between
+two runs.
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ _TOOLS = ("taylor-release", "torch", "transformers", "safetensors", "tokenizers"
 def assemble(
     converted_folder: Path, config: ReleaseConfig, document: dict[str, Any], findings: Findings, folder: Path
 ) -> BundleRecord:
-    """Make the bundle in `folder` from the converted model; weights are linked, not copied, where the disk allows."""
+    """Make the bundle from the converted model.
+
+    Args:
+        converted_folder: Folder of the converted model. Its files are linked if the disk allows it, and copied if not.
+        config: The release config.
+        document: What the bundle states of the config (`manifest.stated`).
+        findings: The records of the stages before.
+        folder: Folder that becomes the bundle. An earlier one is replaced.
+    """
     statements = {
         "format": 1,
         "name": config.name,

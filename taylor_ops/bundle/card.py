@@ -1,6 +1,6 @@
 """The model card of a bundle: metadata and text made from what the release states, and from nothing else.
 
-The card is part of the bundle, so equal statements give equal bytes: no date, no place.
+The card is part of the bundle, so equal statements must give equal bytes. It has no date and no path.
 """
 
 from __future__ import annotations
@@ -29,11 +29,16 @@ _FIRST = ("license", "base_model", "base_model_relation", "base_model_revision",
 
 
 def render_card(statements: dict[str, Any], config: ReleaseConfig) -> str:
-    """The README.md of a bundle: YAML metadata of the Hub, then Markdown, by the project's template or the team's own.
+    """The README.md of a bundle: YAML metadata of the Hub, then Markdown.
 
-    statements: what the manifest states, but for the hashes of the files. Figures may be strings as JSON has them for
-    infinity and NaN. `config` adds what no measurement can say: licence, base model, languages, tags, contact, place.
-    Raises `BadInput` where a template of the team's own asks for what there is not, or leaves the metadata out.
+    Args:
+        statements: Everything that the manifest states, except for the hashes of the files. Infinite figures and NaN
+            may be strings, as in JSON.
+        config: Adds what no measurement can give: licence, base model, languages, tags, contact, repository. It may
+            name a template, which replaces the project's own.
+
+    Raises:
+        BadInput: The template that the config names uses an unknown name or leaves out the metadata.
     """
     config_yaml = yaml.safe_dump(statements["config"], sort_keys=False, allow_unicode=True, width=120)
     metadata = _metadata(statements, config)
@@ -68,8 +73,8 @@ def _metadata(statements: dict[str, Any], config: ReleaseConfig) -> ModelCardDat
     if card.license_name:
         more |= {"license_name": card.license_name, "license_link": card.license_link}
     if card.base_model:
-        # The Hub knows adapter, finetune, merge and quantized. Nothing was trained and the weights have another form,
-        # as quantised ones do: `finetune` would be false, `quantized` is nearest.
+        # The Hub knows adapter, finetune, merge and quantized. `finetune` would be false, because nothing was trained.
+        # `quantized` is nearest: like quantised weights, these have another form.
         more["base_model_relation"] = "quantized"
         if isinstance(config.source, HubSource) and config.source.repo_id == card.base_model:
             more["base_model_revision"] = config.source.revision
@@ -87,21 +92,21 @@ def _metadata(statements: dict[str, Any], config: ReleaseConfig) -> ModelCardDat
 
 
 def _results(statements: dict[str, Any], config: ReleaseConfig) -> list[EvalResult]:
-    """What of the exactness fits the Hub's `model-index`: shares of prompts continued alike, and perplexities."""
+    """Results for the Hub's `model-index`: shares of prompts continued with the same tokens, and perplexities."""
     texts = (*config.exactness.prompts, *config.exactness.running_text)
     hub_name = {text.name: text.dataset.name for text in texts if text.dataset and text.dataset.name}
 
-    def result(name: str, kind: str, value: float, words: str) -> EvalResult:
+    def result(name: str, kind: str, value: float, label: str) -> EvalResult:
         return EvalResult(
             task_type="text-generation",
             dataset_type=hub_name.get(name, name),
             dataset_name=name,
             metric_type=kind,
-            metric_name=words,
+            metric_name=label,
             metric_value=value,
         )
 
-    alike = [
+    shares = [
         result(
             data_set["name"],
             "exact_match",
@@ -116,11 +121,11 @@ def _results(statements: dict[str, Any], config: ReleaseConfig) -> list[EvalResu
         for text in statements["exactness"]["perplexity"]
         if math.isfinite(float(text["bundle"]))
     ]
-    return alike + perplexities
+    return shares + perplexities
 
 
 def _require_metadata(text: str, metadata: ModelCardData, card: Card) -> None:
-    """Read the card with the library of the Hub; `BadInput` where that does not find what was meant."""
+    """Read the card with the library of the Hub. Raises `BadInput` if the library does not find all of `metadata`."""
     try:
         found = ModelCard(text).data.to_dict()
     except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
@@ -133,29 +138,29 @@ def _require_metadata(text: str, metadata: ModelCardData, card: Card) -> None:
 def _not_a_card(card: Card, reason: str) -> BadInput:
     return BadInput(
         f"{card.template or 'the template of the card'} makes no card: {' '.join(reason.split())}",
-        "correct the template: it begins with three lines `---`, `{{ metadata }}`, `---`, and docs/card.md says what "
-        "else it is given",
+        "correct the template: it begins with three lines `---`, `{{ metadata }}`, `---`; docs/card.md lists the names "
+        "that it may use",
     )
 
 
 def _layer_ranges(layers: Sequence[dict[str, Any]], errors: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Neighbouring layers put together, so that a deep model has no longer a table than a shallow one."""
+    """Rows of neighbouring layers put together, so that the table of a deep model is no longer than the others."""
     length = -(-len(layers) // _LAYER_ROWS)
     ranges = []
     for first in range(0, len(layers), length):
-        some = layers[first : first + length]
-        neurons = sum(layer["neurons"] for layer in some)
-        withheld = sum(layer["neurons"] - layer["clear"] for layer in some)
+        group = layers[first : first + length]
+        neurons = sum(layer["neurons"] for layer in group)
+        protected = sum(layer["neurons"] - layer["clear"] for layer in group)
         ranges.append(
             {
                 "first": first,
-                "last": first + len(some) - 1,
-                "withheld": withheld / neurons,
-                "mean_order": sum((layer["neurons"] - layer["clear"]) * layer["mean_order"] for layer in some)
-                / withheld,
-                "max_order": max(layer["max_order"] for layer in some),
-                "bound": max(sum(float(layer[part]) for part in _PARTS_OF_A_BOUND) for layer in some),
-                "rounding": max(float(layer["rounding"]) for layer in some),
+                "last": first + len(group) - 1,
+                "withheld": protected / neurons,
+                "mean_order": sum((layer["neurons"] - layer["clear"]) * layer["mean_order"] for layer in group)
+                / protected,
+                "max_order": max(layer["max_order"] for layer in group),
+                "bound": max(sum(float(layer[part]) for part in _PARTS_OF_A_BOUND) for layer in group),
+                "rounding": max(float(layer["rounding"]) for layer in group),
                 "measured": max(float(error["largest"]) for error in errors[first : first + length]),
             }
         )
@@ -168,7 +173,10 @@ def _fence(text: str) -> str:
 
 
 def card_template(card: Card) -> str:
-    """The text of the template, the project's or that of a config, so that a changed card is made anew."""
+    """The text of the card's template, the project's own unless the config names another.
+
+    It is an input of the stages that depend on the card, so that a changed template makes a new card.
+    """
     if card.template is None:
         return (files("taylor_ops") / "templates" / "card.md.j2").read_text(encoding="utf-8")
     try:

@@ -25,15 +25,15 @@ from taylor_ops.presentation.latency_plots import PlottedTrial, calibration_curv
 from taylor_ops.presentation.wording import figure
 
 PLOTS = {name: f"{name}.png" for name in ("layers", "slowdown", "calibration", "latency")}
-"""File of each plot by its name; the last two are there where a bundle states what was timed."""
+"""File of each plot by its name. The last two exist only if a bundle states what was timed."""
 
 
 def card_plots(statements: Mapping[str, Any]) -> dict[str, bytes]:
-    """PNG files by name.
+    """PNG files by name, drawn from everything that the manifest states.
 
-    Order and coverage of each layer, and the slowdown on each device: as it was measured, with its interval, where the
-    bundle states what was timed, else the target with its tolerance. Where it does, the candidates of the calibration
-    and the samples of both models too.
+    They show the order and coverage of each layer, and the slowdown on each device. If the bundle states what was
+    timed, they show the measured slowdown with its interval, the candidates of the calibration, and the samples of both
+    models. Otherwise they show the target with its tolerance.
     """
     slowdown = statements["slowdown"]
     with in_style():
@@ -62,24 +62,24 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> Figure:
     legend_above(orders)
     shares = [100 * (layer["neurons"] - layer["clear"]) / layer["neurons"] for layer in layers]
     coverage.bar(numbers, shares, color=TARGET, width=0.7)
-    coverage.set(xlabel="layer", ylabel="withheld, %", ylim=(0, 105), yticks=(0, 50, 100))
+    coverage.set(xlabel="layer", ylabel="protected, %", ylim=(0, 105), yticks=(0, 50, 100))
     coverage.xaxis.set_major_locator(MaxNLocator(integer=True))
     return canvas
 
 
 def _slowdown(slowdown: Mapping[str, Any]) -> Figure:
-    """Bars of the time per token over that of the original: measured, before the band of the target, or the target."""
+    """Bars of the time per token over that of the original: measured, in front of the target band, or the target."""
     targets = [slowdown, *slowdown["devices"]]
     timed = slowdown.get("measured")
     measured = [timed, *timed["devices"]] if timed else [None] * len(targets)
     ours = "this release" if timed else "target"
     canvas = Figure(figsize=(WIDTH, 1.1 + 0.5 * len(targets)))
     axes = canvas.subplots()
-    for row, (target, found) in enumerate(zip(targets, measured, strict=True)):
+    for row, (target, result) in enumerate(zip(targets, measured, strict=True)):
         wanted, reach = float(target["target"]), float(target["target"]) * float(target["tolerance"])
-        factor, low, high = (wanted, wanted - reach, wanted + reach) if found is None else _interval(found)
+        factor, low, high = (wanted, wanted - reach, wanted + reach) if result is None else _interval(result)
         axes.barh(row - 0.2, 1, height=0.3, color=ORIGINAL, label="" if row else "original")
-        if found is not None:
+        if result is not None:
             band = "" if row else "target"
             axes.barh(row + 0.2, 2 * reach, 0.42, wanted - reach, color=TARGET, alpha=0.35, label=band)
         axes.barh(row + 0.2, factor, height=0.3, color=BUNDLE, label="" if row else ours)

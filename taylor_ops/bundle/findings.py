@@ -1,4 +1,4 @@
-"""What the stages have found so far, and what manifest and card state of it."""
+"""The records of the stages before the bundle, and what manifest and card state of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Findings(Record):
     approval: Approval | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What the bundle may state."""
+        """Everything that the bundle may state, which decides the stages `approve` and `assemble`."""
         return statements_of(self, measured=True)
 
 
@@ -72,7 +72,7 @@ def statements_of(findings: Findings, measured: bool) -> dict[str, Any]:
 
 
 def _timed(latency: LatencyRecord) -> dict[str, Any]:
-    """What was timed, which no other run finds to the same digit."""
+    """The timings, which are different in every run."""
     return {
         **Pairs(**{name: getattr(latency.achieved, name) for name in Pairs.model_fields}).plain(),
         "trials": [

@@ -15,15 +15,15 @@ CARD = "README.md"
 
 
 def marked_statement(marked: bool = True) -> dict[str, Any]:
-    """What a marked copy states: that it is one, and not whose. Nothing where it is not marked."""
+    """What a copy states of its mark: that it has one, but not whose. Nothing if it is not marked."""
     return {"evidence": {"marked": True, "in_words": IN_WORDS}} if marked else {}
 
 
 def stated(document: dict[str, Any]) -> dict[str, Any]:
-    """What a bundle states of a config document: all but who did the work, on which nothing in it depends, who receives
-    it, and the keys.
+    """The part of a config document that a bundle states.
 
-    Who signed, the manifest states of the signature; where a key lies, nothing.
+    It leaves out `execution`, on which no byte of the model depends, `evidence`, which names recipient and key, and
+    `publish.signing`, which names a key. The manifest says elsewhere who signed, and nowhere where a key is stored.
     """
     result = {key: value for key, value in document.items() if key not in ("execution", "evidence")}
     if isinstance(result.get("publish"), dict):
@@ -32,7 +32,7 @@ def stated(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def portable(value: Any) -> Any:
-    """A config document with absolute paths cut to their last part: no place of this machine leaves it."""
+    """A config document with absolute paths cut to their last part, so that no path of this machine is published."""
     if isinstance(value, dict):
         return {key: portable(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -46,22 +46,24 @@ IN_WORDS = (
     "This copy is marked: its output weights carry a keyed pattern that tells its publisher which copy it is, and that "
     "is made to stay in models rebuilt, fine-tuned, quantised, pruned or merged from it."
 )
-"""What card and manifest say of it."""
+"""What card and manifest of a marked copy say of its mark."""
 
 
 NO_BUNDLE = "point the command at the folder of a bundle"
 
 
 def read_manifest(bundle: Path) -> dict[str, Any]:
-    """The manifest of a bundle folder; `BadInput` when there is none to read."""
+    """The manifest of a bundle folder. Raises `BadInput` if it cannot be read or is incomplete."""
     path = bundle / MANIFEST
     try:
         manifest = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read: {error}", NO_BUNDLE) from error
-    whole = isinstance(manifest.get("files"), dict) and isinstance(manifest.get("exactness"), dict)
-    if manifest.get("format") == 1 and not whole:
+    complete = isinstance(manifest.get("files"), dict) and isinstance(manifest.get("exactness"), dict)
+    if manifest.get("format") == 1 and not complete:
         raise BadInput(f"{path} is not a whole manifest", NO_BUNDLE)
     if manifest.get("format") != 1:
-        raise BadInput(f"{path} has format {manifest.get('format')!r}, known is 1", "use a newer taylor-release")
+        raise BadInput(
+            f"{path} has format {manifest.get('format')!r}; this version reads format 1", "use a newer taylor-release"
+        )
     return manifest

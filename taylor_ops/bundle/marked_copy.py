@@ -1,4 +1,4 @@
-"""A further recipient's copy of a bundle: its terms marked, card and manifest renewed, everything else as it is."""
+"""Mark a copy of a bundle for a further recipient: new terms, card and manifest; all other files stay as they are."""
 
 from __future__ import annotations
 
@@ -27,10 +27,22 @@ def mark_bundle(
     progress: Progress,
     signing_key: Path | None = None,
 ) -> None:
-    """Write the copy of `bundle` that `recipient` gets into `folder`, whole or not at all; no original is needed.
+    """Write the copy of `bundle` for `recipient` into `folder`, whole or not at all. It needs no original.
 
-    The manifest of the copy lists its own files. A signature is no longer one of it: it is made anew with
-    `signing_key`, or left out. Raises `BadInput` for a bundle that is marked already, and for a folder that is there.
+    The manifest of the copy lists the files of the copy.
+
+    Args:
+        bundle: Folder of an unmarked bundle.
+        recipient: Who receives the copy.
+        key: The owner's key, from which the mark follows.
+        strength: Strength of the mark, as `evidence.strength`.
+        folder: Folder that becomes the copy.
+        progress: Receives the progress of marking.
+        signing_key: File of the key that signs the copy. The signature of the bundle does not hold for it, so without
+            this key the copy is unsigned.
+
+    Raises:
+        BadInput: The bundle is marked already, the folder exists, or another argument is not valid.
     """
     manifest = read_manifest(bundle)
     if re.fullmatch(RECIPIENT, recipient) is None:
@@ -47,13 +59,13 @@ def mark_bundle(
     if folder.absolute().is_relative_to(bundle.absolute()):
         raise BadInput(f"{folder} lies inside the bundle", "name a folder beside it")
     if folder.exists():
-        raise BadInput(f"{folder} is there already", "name a folder that is not")
+        raise BadInput(f"{folder} exists already", "name a folder that does not exist")
     needed = sum(path.stat().st_size for path in bundle.iterdir() if path.is_file())
     require_free(folder, needed)
-    said = {key: value for key, value in manifest.items() if key not in ("signature", "files")}
-    said |= marked_statement()
+    statements = {key: value for key, value in manifest.items() if key not in ("signature", "files")}
+    statements |= marked_statement()
     if signing_key is not None:
-        said["signature"] = {"file": SIGNATURE, "public_key_sha256": name_of_key(public_key_of(signing_key))}
+        statements["signature"] = {"file": SIGNATURE, "public_key_sha256": name_of_key(public_key_of(signing_key))}
     copy = Copy(key, recipient, str(manifest["version"]), strength)
     with folder_that_appears_whole(folder, needed) as partial:
         written = MarkedModel(bundle, copy).write(partial, progress)
@@ -61,7 +73,7 @@ def mark_bundle(
             (partial / changed).unlink(missing_ok=True)
         write_text(partial / CARD, _card(bundle))
         files = _listed(manifest["files"], written | {CARD: sha256_of(partial / CARD)})
-        write_text(partial / MANIFEST, canonical_json(said | {"files": files}))
+        write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
         if signing_key is not None:
             sign(partial, signing_key, f"{manifest['name']}-{manifest['version']}")
 

@@ -6,14 +6,25 @@ from taylor_ops.storage.record import Record
 
 
 class Approval(Record):
-    """One approval. by: who gave it, as they call themselves; comment: why."""
+    """The approval of a release.
+
+    Attributes:
+        by: Who gave it, by the name that this person entered.
+        comment: The reason.
+    """
 
     by: str
     comment: str
 
 
 class BundleRecord(Record):
-    """The assembled bundle. folder: its name below the run's folder; files: sha256 by name, the manifest included."""
+    """The assembled bundle.
+
+    Attributes:
+        folder: Its name below the folder of the run.
+        bytes: Size of all files.
+        files: sha256 of every file by name, the manifest included.
+    """
 
     folder: str
     bytes: int

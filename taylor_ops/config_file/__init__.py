@@ -2,10 +2,8 @@
 
 changed     Which release configs a merge or a push changed, and what each of them would release.
 explain     Validation errors in words: what is wrong, at which line, and what to write instead.
-read        Reads a YAML release config with its overrides, or reports everything that is wrong with it, with
-            lines.
-reference   Writes the reference of the release config in Markdown from its schema: every section and key, with
-            limits.
+read        Reads a YAML release config with its overrides, or reports everything that is wrong with it, with lines.
+reference   Writes the reference of the release config in Markdown from its schema: every section and key, with limits.
 schema      The JSON Schema of a release config, and the values that it allows at each place.
 yaml_lines  Reads YAML text into plain values that know the line of their key, and reports every mistake in its
             structure.

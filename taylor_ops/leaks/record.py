@@ -6,7 +6,13 @@ from taylor_ops.storage.record import Record
 
 
 class NoLeak(Record):
-    """What was looked through without a finding: files, tensors, and lines of withheld matrices looked for in them."""
+    """What the leak gate searched without finding anything.
+
+    Attributes:
+        files: Number of files.
+        tensors: Number of tensors in them.
+        lines: Number of rows and columns of protected matrices that were looked for in the tensors.
+    """
 
     files: int
     tensors: int

@@ -1,7 +1,7 @@
-"""The leak gate: what leaves this machine is the bundle of its manifest, and says nothing that was to be withheld.
+"""The leak gate: only the files of the manifest leave this machine, with no protected weight and no secret in them.
 
-Beside the integrity gate of `inspection`, which knows what every converted tensor must be, this one knows nothing of
-how a bundle was made: it takes the files as they will go up and looks for what must not be in them.
+The integrity gate in `conversion/integrity` knows what every converted tensor must be. This gate knows nothing about
+how a bundle was made. It reads the files as they will be published and looks for what must not be in them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from taylor_ops.conversion.record import LayerConversion
 from taylor_ops.errors import GateRejected
 from taylor_ops.leaks.record import NoLeak
 from taylor_ops.leaks.texts import Machine, leak_in
-from taylor_ops.leaks.weights import Found, WithheldLines, bare_columns, output_weights
+from taylor_ops.leaks.weights import Found, ProtectedLines, bare_columns, output_weights
 from taylor_ops.model.checkpoint import read_header
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
@@ -26,7 +26,8 @@ from taylor_ops.storage.files import sha256_of_tree
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
 _LOOKED_AT_ROWS = 16
-# A coefficient next to 1 rounds to 1 in 16 bits: so many neurons may have one by chance, as a share of a layer's.
+# A coefficient close to 1 rounds to 1 in 16 bits. This share of the neurons of a layer may have such a coefficient by
+# chance.
 _BARE_BY_CHANCE = 0.05
 _REMEDY = "nothing was published; remove it from the bundle or from what the bundle is made of, then run again"
 
@@ -41,18 +42,29 @@ def require_no_leak(
     machine: Machine,
     progress: Progress,
 ) -> NoLeak:
-    """Refuse a bundle that gives away withheld weights or this machine, or that holds more than its manifest lists.
+    """Refuse a bundle that gives away protected weights or this machine, or that holds more than its manifest lists.
 
-    files, source_files: sha256 by name, of the bundle and of the original. layers: what became of each MLP. public:
-    texts that the config means to publish. One tensor at a time is in memory, or the output weights of one MLP. Raises
-    `GateRejected` naming file and tensor.
+    Memory holds one tensor of the bundle at a time, or the output weights of one MLP.
+
+    Args:
+        bundle: Folder of the bundle.
+        files: sha256 of every file that the manifest lists, by name.
+        original: Folder of the original.
+        source_files: sha256 of every file of the original, by name.
+        layers: How each MLP was converted.
+        public: Texts that the config means to publish.
+        machine: What the files must not say about the machine that made them.
+        progress: Receives the number of searched tensors and the number of all tensors.
+
+    Raises:
+        GateRejected: The bundle leaks. The message names file and tensor.
     """
     _require_only(bundle, files)
     for name, sha256 in files.items():
         _require_discreet(bundle, name, machine, public, source_files.get(name) == sha256)
     source = Original(original)
     weights = output_weights(source)
-    lines = WithheldLines(source.mlps, weights)
+    lines = ProtectedLines(source.mlps, weights)
     terms = {f"{layer.path}.terms.weight": layer for layer in layers}
     mlp_of = {mlp.path: mlp for mlp in source.mlps}
     tensors = [(file, name) for file in files if file.endswith(".safetensors") for name in _names(bundle / file)]
@@ -97,18 +109,21 @@ def _require_discreet(bundle: Path, name: str, machine: Machine, public: Sequenc
 
 
 def _is_pickle(start: bytes) -> bool:
-    """Whether bytes begin as a pickle of protocol 2 to 5 does."""
+    """Whether bytes begin like a pickle of protocol 2 to 5."""
     return start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
 
 
 def _require_terms(what: str, stored: Any, layer: LayerConversion, down: Tensor) -> None:
-    """Terms [H, K], read in slices, are as many as were made, and withheld columns have no coefficient of 1 in them."""
+    """Require terms [H, K] of the shape that was made, without output weights of protected neurons as trained.
+
+    The terms are read in slices. `down` [H, F] are the output weights of the original.
+    """
     shape = tuple(stored.get_shape())
     if shape != (len(down), layer.columns):
         raise GateRejected(f"{what} has shape {shape}; {(len(down), layer.columns)} was made", _REMEDY)
     end, most = layer.columns - layer.clear, _BARE_BY_CHANCE * (layer.neurons - layer.clear)
-    # A few rows rule out nearly every layer; the others are read where these do not. A few at a time, because hardly a
-    # whole column of a marked layer is as trained.
+    # A few rows clear nearly every layer; more are read only if these do not. Each slice is judged on its own, because
+    # in a marked layer hardly any column is as trained over its whole length.
     for row in range(0, len(down), _LOOKED_AT_ROWS):
         rows = slice(row, row + _LOOKED_AT_ROWS)
         bare = bare_columns(down[rows], stored[rows][:, :end])
@@ -120,7 +135,7 @@ def _require_terms(what: str, stored: Any, layer: LayerConversion, down: Tensor)
 def _refuse(found: Sequence[Found]) -> None:
     for leak in found:
         raise GateRejected(
-            f"{leak.tensor} holds withheld weights of {leak.mlp}; {leak.lines} of its rows and columns were seen in it",
+            f"{leak.tensor} holds protected weights of {leak.mlp}; it contains {leak.lines} rows and columns of them",
             _REMEDY,
         )
 

@@ -1,4 +1,4 @@
-"""What a bundle must not say of the machine that made it: places, names, addresses and secrets in its texts."""
+"""What the texts of a bundle must not reveal about the machine that made it: paths, names, addresses and secrets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from huggingface_hub import get_token
 
 from taylor_ops.signing.keys import PASSWORD
 
-# Names that many machines share and that stand in many a text.
+# Names that many machines share and that occur in ordinary texts.
 _ANYBODY = frozenset(
     {"admin", "app", "build", "builder", "ci", "debian", "docker", "ec2-user", "host", "localhost", "model", "node"}
     | {"nobody", "prefect", "python", "root", "runner", "server", "test", "ubuntu", "user", "users", "worker"}
@@ -43,7 +43,7 @@ _KINDS_OF_SECRET = (
     "Stripe Access Key",
     "Twilio API Key",
 )
-# Punctuation and words that a vocabulary without spaces between its entries may give by chance.
+# Patterns that a vocabulary without spaces between its entries may match by chance.
 _NOT_IN_A_VOCABULARY = ("Basic Auth Credentials", "Private Key")
 _MORE_SECRETS = {
     "Hugging Face token": re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}"),
@@ -70,7 +70,14 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Machine:
-    """What tells this machine from others. places: folders of it, absolute; secrets: tokens that are set on it."""
+    """What identifies this machine.
+
+    Attributes:
+        user: Name of the account.
+        host: Name of the host.
+        places: Absolute paths of its folders.
+        secrets: Tokens that are set on it.
+    """
 
     user: str
     host: str
@@ -78,46 +85,52 @@ class Machine:
     secrets: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        """What of it decides a verdict, without the secrets."""
+        """What decides the verdict of the leak gate, without the secrets."""
         return {"user": self.user, "host": self.host, "places": [str(place) for place in self.places]}
 
 
 def this_machine(*places: Path, secrets: Iterable[str] = ()) -> Machine:
     """The machine that this process runs on.
 
-    places, secrets: folders and tokens to know besides those of the account, the process and its environment.
+    Args:
+        places: Folders besides home, the current folder and the folder for temporary files.
+        secrets: Tokens besides the Hugging Face login and the environment variables that hold secrets.
     """
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = ""
-    every = {place.absolute() for place in (Path.home(), Path.cwd(), Path(tempfile.gettempdir()), *places)}
-    known = {get_token() or "", *secrets, *(os.environ.get(name, "") for name in _SECRET_VARIABLES)}
-    # Who has the password of `name:password` needs no name to use it. One that any text may hold tells nothing.
-    known |= {os.environ.get(name, "").partition(":")[2] for name in _ACCOUNT_VARIABLES}
-    told = sorted(secret for secret in known if secret and secret.lower() not in _ANYBODY)
-    return Machine(user, socket.gethostname(), tuple(sorted(every)), tuple(told))
+    folders = {place.absolute() for place in (Path.home(), Path.cwd(), Path(tempfile.gettempdir()), *places)}
+    values = {get_token() or "", *secrets, *(os.environ.get(name, "") for name in _SECRET_VARIABLES)}
+    # The password of `name:password` is a secret by itself. A password that is an ordinary word would match any text.
+    values |= {os.environ.get(name, "").partition(":")[2] for name in _ACCOUNT_VARIABLES}
+    tokens = sorted(value for value in values if value and value.lower() not in _ANYBODY)
+    return Machine(user, socket.gethostname(), tuple(sorted(folders)), tuple(tokens))
 
 
 def leak_in(name: str, content: bytes, machine: Machine, public: Sequence[str], copied: bool) -> str | None:
-    """What one file gives away, in words that do not repeat a secret; None where it is nothing.
+    """What one file gives away, in words that do not repeat a secret. None if it gives nothing away.
 
-    content: the bytes of the file, of safetensors those of the header. public: texts that may stand anywhere, such as
-    the contact of the card. copied: the file is one of the original, byte for byte; addresses in it were published by
-    others, and its vocabulary may hold any word.
+    Args:
+        name: Name of the file in the bundle.
+        content: Bytes of the file, or of its header if it is a safetensors file.
+        machine: What the file must not name.
+        public: Texts that may occur anywhere, such as the contact of the card.
+        copied: The original has the same file, byte for byte. Others have published the addresses in it already, and
+            its vocabulary may hold any word.
     """
     vocabulary = copied and _VOCABULARY.search(name) is not None
     for text in _readings(_text(name, content)):
-        # Names and addresses may be part of what is public; secrets and places never are.
-        unsaid = _without(text, public)
-        for what, found in _findings(text, unsaid, machine, copied, vocabulary):
-            line = text.count("\n", 0, found) + 1
-            return f"{what} in line {line}" if "\n" in text else what
+        # Names and addresses may be part of a public text; secrets and paths never are.
+        private = _without(text, public)
+        for finding, start in _findings(text, private, machine, copied, vocabulary):
+            line = text.count("\n", 0, start) + 1
+            return f"{finding} in line {line}" if "\n" in text else finding
     return None
 
 
 def _readings(text: str) -> Iterator[str]:
-    """The text as JSON reads it, where that is another, and as it stands."""
+    """The text with its JSON escapes resolved, if it has any, and the text as it is."""
     if _ESCAPED.search(text):
         yield _ESCAPED.sub(_unescaped, text).replace("\\/", "/")
     yield text.replace("\\/", "/")
@@ -125,28 +138,29 @@ def _readings(text: str) -> Iterator[str]:
 
 def _unescaped(escaped: re.Match[str]) -> str:
     read: str = json.loads(f'"{escaped[0]}"')
-    # Lines stay lines, so that what is found has its place.
+    # An escaped newline starts no new line, so that a finding keeps its line number.
     return re.sub(r"\s", " ", read)
 
 
 def _without(text: str, public: Sequence[str]) -> str:
-    """The text with blanks for every public text in it, plain or as JSON quotes it."""
-    for said in sorted({form for one in public for form in _forms(one)}, key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(said)}(?!\w)", _blank(said), text) if said else text
+    """The text with every public text in it blanked, plain or as JSON quotes it."""
+    for form in sorted({form for public_text in public for form in _forms(public_text)}, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(form)}(?!\w)", _blank(form), text) if form else text
     return text
 
 
 def _forms(text: str) -> set[str]:
-    """A text plain, and as JSON quotes it with and without other letters than those of ASCII."""
+    """A text as it is, and as JSON quotes it, with non-ASCII letters escaped and unescaped."""
     return {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
 
 
-def _blank(said: str) -> str:
-    """As long and with the same lines, so that what is found in the rest has its place."""
-    return re.sub(r"[^\n]", "\0", said)
+def _blank(text: str) -> str:
+    """A blank of the same length and with the same lines, so that findings in the rest keep their position."""
+    return re.sub(r"[^\n]", "\0", text)
 
 
-def _findings(text: str, unsaid: str, machine: Machine, copied: bool, vocabulary: bool) -> Iterator[tuple[str, int]]:
+def _findings(text: str, private: str, machine: Machine, copied: bool, vocabulary: bool) -> Iterator[tuple[str, int]]:
+    """Each finding with its position in `text`. `private` is `text` with the public texts blanked."""
     for secret in machine.secrets:
         if match := _secret_in(text, secret, vocabulary):
             yield "a token that is set on this machine", match.start()
@@ -155,23 +169,26 @@ def _findings(text: str, unsaid: str, machine: Machine, copied: bool, vocabulary
         if not by_chance and (match := pattern.search(text)):
             yield f"a secret ({kind})", match.start()
     for place in machine.places:
-        # A folder right below the root, such as /tmp, says nothing of whose machine it is.
+        # A folder right below the root, such as /tmp, does not identify a machine.
         if len(place.parts) > 2 and (match := re.search(rf"(?<![\w.-]){re.escape(str(place))}(?![\w-])", text)):
             yield f"the path {place} of this machine", match.start()
     if vocabulary:
         return
     if match := _HOME.search(text):
         yield f"the path {match[0]}", match.start()
-    for what, word in (("user name", machine.user), ("host name", machine.host), *_short(machine.host)):
-        named = len(word) > 2 and word.lower() not in _ANYBODY
-        if named and (match := re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", unsaid)):
-            yield f"the {what} `{word}` of this machine", match.start()
-    if not copied and (match := _ADDRESS.search(unsaid)):
+    for kind, word in (("user name", machine.user), ("host name", machine.host), *_short(machine.host)):
+        identifying = len(word) > 2 and word.lower() not in _ANYBODY
+        if identifying and (match := re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", private)):
+            yield f"the {kind} `{word}` of this machine", match.start()
+    if not copied and (match := _ADDRESS.search(private)):
         yield f"the e-mail address {match[0]}", match.start()
 
 
 def _secret_in(text: str, secret: str, vocabulary: bool) -> re.Match[str] | None:
-    """Where a secret stands. One that is short enough to be a word is looked for as one, and not among all words."""
+    """The first place of a secret in a text.
+
+    A secret that is short enough to be a word has to stand alone, and is not looked for in a vocabulary.
+    """
     forms = "|".join(map(re.escape, sorted(_forms(secret), key=len, reverse=True)))
     if len(secret) >= _LONGER_THAN_WORDS:
         return re.search(forms, text)
@@ -184,14 +201,14 @@ def _short(host: str) -> list[tuple[str, str]]:
 
 def _patterns() -> Iterator[tuple[str, re.Pattern[str]]]:
     yield from _MORE_SECRETS.items()
-    known: dict[str, Any] = get_mapping_from_secret_type_to_class()
+    detectors: dict[str, Any] = get_mapping_from_secret_type_to_class()
     for kind in _KINDS_OF_SECRET:
-        for pattern in known[kind].denylist:
+        for pattern in detectors[kind].denylist:
             yield kind, pattern
 
 
 def _text(name: str, content: bytes) -> str:
-    """The text in a file, its names and comments where it is a picture, what was signed where it is a signature."""
+    """The text in a file: of a PNG everything but the pixels, of a signature the signed statement too."""
     if content.startswith(_PNG):
         content = b"\n".join(_chunks_but_pixels(content))
     try:

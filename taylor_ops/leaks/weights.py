@@ -1,10 +1,11 @@
-"""Withheld weights in tensors of a bundle: found in any order of rows and columns, scale, sign and data type.
+"""Find protected weights in tensors of a bundle, in any order of rows and columns, scale, sign and data type.
 
-Every row and every column of the withheld matrices is a line with four features that order, scale and sign leave as
-they are. Windows of the same length slide over the tensors of the bundle, along memory and along columns; one whose
-features are those of a line is compared with it value by value, both sorted. Of the windows so many are drawn that 16
-lines of a matrix are expected among them, and three are proof. Not found is a matrix of which neither rows nor columns
-stand whole.
+Every row and every column of a protected matrix is a line. A line has four features that do not change with order,
+scale or sign. Windows of the same length slide over the tensors of the bundle, along memory and along columns. A window
+with the features of a line is compared with the line value by value, both sorted.
+
+Not every window is tried: enough are drawn that 16 lines of a matrix are expected among them, and three lines prove
+that the matrix is there. A matrix is not found if the bundle contains none of its rows and columns completely.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ Weights = Callable[[Mlp], Tensor]
 _LINES_SEEN = 16
 _LINES_THAT_PROVE = 3
 _FEW_CHUNKS = 64
-# Six standard deviations of what rounding to bfloat16 does to each feature; the last one is relative.
+# Six standard deviations of the change that rounding to bfloat16 makes to each feature. The last one is relative.
 _NEAR = torch.tensor([0.006, 0.006, 0.012])
 _NEAR_SPREAD = 0.04
-# Rounding to bfloat16 moves the sorted values of a line by 0.0014 of their mean; another's are 0.005 away or more.
+# Rounding to bfloat16 moves the sorted values of a line by 0.0014 of their mean. Those of another line differ by 0.005
+# or more.
 _SAME = 0.0025
 _CELLS = 1 << 20
 _BATCH_VALUES = 1 << 20
@@ -37,7 +39,13 @@ _PENDING_VALUES = 16 << 20
 
 @dataclass
 class Found:
-    """Withheld weights in a tensor, as it was called: the MLP that they belong to, how many of its lines were seen."""
+    """Protected weights in a tensor.
+
+    Attributes:
+        tensor: The name that `look_into` was given for it.
+        mlp: Path of the MLP that the weights belong to.
+        lines: How many lines of the MLP the tensor contains.
+    """
 
     tensor: str
     mlp: str
@@ -46,7 +54,17 @@ class Found:
 
 @dataclass
 class _Index:
-    """The lines of one length n. features: [N, 4]; mlp, number: [N]; keys: sorted, with the line of each."""
+    """The N lines of one length.
+
+    Attributes:
+        length: Number of values of each line.
+        per_matrix: The least number of lines of this length that one matrix has.
+        features: [N, 4].
+        mlp: Index of the MLP of each line, [N].
+        number: Twice the row or column number of each line, plus one if it is a column, [N].
+        keys: Cells of the features, sorted. Each line has several, because rounding may move it into the next cell.
+        line: Index of the line of each key.
+    """
 
     length: int
     per_matrix: int
@@ -63,23 +81,25 @@ class _Index:
         self.line = torch.arange(len(self.features)).repeat(len(corners))[order]
 
     def near(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Pairs of a window, by its row in `features` [M, 4], and a line with the same features but for rounding."""
+        """Windows and lines with equal features up to rounding: rows of `features` [M, 4] and rows of the index."""
         keys = _keys(features[:, :3])
         first, end = (torch.searchsorted(self.keys, keys, right=right) for right in (False, True))
         window = torch.repeat_interleave(torch.arange(len(keys)), end - first)
         started = torch.repeat_interleave(torch.cumsum(end - first, 0) - (end - first), end - first)
         line = self.line[first[window] + torch.arange(len(window)) - started]
-        apart = (features[window] - self.features[line]).abs()
-        near = (apart[:, :3] <= _NEAR).all(-1)
-        near &= apart[:, 3] <= _NEAR_SPREAD / math.sqrt(self.length) * self.features[line, 3]
+        difference = (features[window] - self.features[line]).abs()
+        near = (difference[:, :3] <= _NEAR).all(-1)
+        near &= difference[:, 3] <= _NEAR_SPREAD / math.sqrt(self.length) * self.features[line, 3]
         pairs = torch.unique(torch.stack([window[near], line[near]]), dim=1)
         return pairs[0], pairs[1]
 
 
-class WithheldLines:
-    """The lines of all withheld matrices, and the windows of a bundle that may be one of them.
+class ProtectedLines:
+    """The lines of all protected matrices, and the windows of a bundle that may be one of them.
 
-    mlps: those whose output weights [H, F] are withheld; weights: reads them, one MLP at a time.
+    Args:
+        mlps: The MLPs whose output weights [H, F] are protected.
+        weights: Reads the output weights of one MLP.
     """
 
     def __init__(self, mlps: Sequence[Mlp], weights: Weights) -> None:
@@ -94,12 +114,12 @@ class WithheldLines:
                 parts[length].append((_features(_sums(lines), length), torch.full((count,), place), numbers))
                 fewest[length] = min(fewest.get(length, count), count)
         self._indices = [
-            _Index(length, fewest[length], *(torch.cat(part) for part in zip(*some, strict=True)))
-            for length, some in sorted(parts.items())
+            _Index(length, fewest[length], *(torch.cat(part) for part in zip(*blocks, strict=True)))
+            for length, blocks in sorted(parts.items())
         ]
         self._draw = torch.Generator().manual_seed(0)
         self._pending: dict[int, list[tuple[str, int, Tensor]]] = defaultdict(list)
-        self._held = 0
+        self._pending_values = 0
         self._seen: dict[tuple[str, int], set[int]] = defaultdict(set)
 
     @property
@@ -108,7 +128,11 @@ class WithheldLines:
         return sum(len(index.features) for index in self._indices)
 
     def look_into(self, name: str, tensor: Tensor) -> list[Found]:
-        """Note what of a tensor may be withheld; gives what has been proven of all tensors so far."""
+        """Note the windows of a tensor that may be protected lines.
+
+        The notes are compared with the lines only when many have gathered. Returns what is proven by then, of all
+        tensors so far.
+        """
         values = tensor.detach().reshape(-1)
         rows, columns = tensor.shape[-2:] if tensor.dim() > 1 else (1, tensor.numel())
         for index in self._indices:
@@ -117,7 +141,7 @@ class WithheldLines:
             self._search(name, values, index, None)
             if rows >= index.length:
                 self._search(name, values, index, (rows, columns))
-        return self.proven() if self._held > _PENDING_VALUES else []
+        return self.proven() if self._pending_values > _PENDING_VALUES else []
 
     def _search(self, name: str, values: Tensor, index: _Index, shape: tuple[int, int] | None) -> None:
         n = index.length
@@ -126,8 +150,8 @@ class WithheldLines:
         share = _LINES_SEEN / index.per_matrix
         if share < 1 and len(chunks) > _FEW_CHUNKS:
             chunks = chunks[torch.rand(len(chunks), generator=self._draw) < share]
-        for some in torch.split(chunks, max(1, _BATCH_VALUES // (2 * n))):
-            places = (some[:, None] * n + torch.arange(2 * n - 1)).clamp(max=len(values) - 1)
+        for batch in torch.split(chunks, max(1, _BATCH_VALUES // (2 * n))):
+            places = (batch[:, None] * n + torch.arange(2 * n - 1)).clamp(max=len(values) - 1)
             chunk = values[_along_columns(places, *shape) if shape else places].float()
             features = _features(_window_sums(chunk, n), n)
             windows, lines = index.near(features.reshape(-1, 4))
@@ -136,10 +160,10 @@ class WithheldLines:
                 self._pending[int(index.mlp[line])].append(
                     (name, int(index.number[line]), chunk[window // n, start : start + n].clone())
                 )
-                self._held += n
+                self._pending_values += n
 
     def proven(self) -> list[Found]:
-        """Compare what was noted with the lines themselves; every tensor with at least three lines of one MLP."""
+        """Compare the noted windows with the lines. Returns every tensor with at least three lines of one MLP."""
         for place, noted in self._pending.items():
             down = self._weights(self._mlps[place]).float()
             for name, number, window in noted:
@@ -147,7 +171,7 @@ class WithheldLines:
                 if _same_values(window, line):
                     self._seen[name, place].add(number)
         self._pending.clear()
-        self._held = 0
+        self._pending_values = 0
         return [
             Found(name, self._mlps[place].path, len(numbers))
             for (name, place), numbers in self._seen.items()
@@ -156,20 +180,20 @@ class WithheldLines:
 
 
 def output_weights(original: Original) -> Weights:
-    """Reads the output weights [H, F] of an MLP of `original`."""
+    """A function that reads the output weights [H, F] of an MLP of `original`."""
     return lambda mlp: original.weights(mlp).down
 
 
 def bare_columns(down: Tensor, terms: Tensor) -> int:
-    """How many columns of `down` [H, F] stand in `terms` [H, K] as they are, or negated, bit by bit.
+    """How many columns of `down` [H, F] `terms` [H, K] contain bit by bit, as they are or negated.
 
-    Every column of the terms is one of `down` times a coefficient; this counts coefficients of 1 and -1.
+    Every column of the terms is a column of `down` times a coefficient. This counts the coefficients 1 and -1.
     """
     return int(torch.isin(_fingerprints(down.to(terms.dtype)), _fingerprints(terms)).sum())
 
 
 def _fingerprints(columns: Tensor) -> Tensor:
-    """One number for each column [H, K], equal for equal bits, whatever the sign of the column."""
+    """One number for each column [H, K]. Columns with equal bits, up to the sign of the column, have equal numbers."""
     first = columns[columns.ne(0).int().argmax(0), torch.arange(columns.shape[1])]
     bits = (columns * torch.where(first < 0, -1, 1) + 0.0).double().contiguous().view(torch.int64)
     factors = torch.randint(1, 1 << 62, (len(columns), 1), generator=torch.Generator().manual_seed(0)) | 1
@@ -177,12 +201,12 @@ def _fingerprints(columns: Tensor) -> Tensor:
 
 
 def _sums(lines: Tensor) -> Iterator[Tensor]:
-    """Five sums over each of the lines [N, n], of what `_features` is made from."""
+    """The five sums over each of the lines [N, n] that `_features` needs."""
     return (part.sum(-1, dtype=torch.float64) for part in _parts(lines))
 
 
 def _window_sums(lines: Tensor, length: int) -> Iterator[Tensor]:
-    """The same sums over every window of `length` in each of the lines [N, M]: [N, M - length + 1] each."""
+    """The sums of `_sums` over every window of `length` in each of the lines [N, M]: [N, M - length + 1] each."""
     for part in _parts(lines):
         total = part.cumsum(-1, dtype=torch.float64)
         window = total[:, length - 1 :].clone()
@@ -201,7 +225,7 @@ def _parts(lines: Tensor) -> Iterator[Tensor]:
 
 
 def _features(sums: Iterator[Tensor], length: int) -> Tensor:
-    """Four numbers [..., 4] that neither order nor scale nor sign changes; NaN for a window of zeros."""
+    """Four numbers [..., 4] that do not change with order, scale or sign. They are NaN for a window of zeros."""
     size, total, squares, root, signed_root = sums
     scale = size.clamp(min=0).sqrt()
     return torch.stack(
@@ -216,17 +240,17 @@ def _features(sums: Iterator[Tensor], length: int) -> Tensor:
 
 
 def _keys(features: Tensor) -> Tensor:
-    """The cell of each row of features [N, 3]; one of no line where they are not finite."""
+    """The cell of each row of features [N, 3]. Rows that are not finite get a cell that no line has."""
     cells = (features / (2 * _NEAR)).nan_to_num(-3, -3, -3).clamp(-3, _CELLS - 4).floor().long() + 3
     return (cells[:, 0] * _CELLS + cells[:, 1]) * _CELLS + cells[:, 2]
 
 
 def _along_columns(places: Tensor, rows: int, columns: int) -> Tensor:
-    """Where in memory the values stand that are at `places` when every [rows, columns] is read column by column."""
+    """Turn `places` in a column-by-column reading of every [rows, columns] matrix into places in memory."""
     matrix, inside = places // (rows * columns), places % (rows * columns)
     return (matrix * rows + inside % rows) * columns + inside // rows
 
 
 def _same_values(window: Tensor, line: Tensor) -> bool:
-    one, other = (values / values.abs().sum() for values in (window.sort().values, line.sort().values))
-    return any(float((one - turned).abs().sum()) <= _SAME for turned in (other, -other.flip(0)))
+    scaled, expected = (values / values.abs().sum() for values in (window.sort().values, line.sort().values))
+    return any(float((scaled - signed).abs().sum()) <= _SAME for signed in (expected, -expected.flip(0)))

@@ -4,8 +4,7 @@ architectures  Where the MLPs of each architecture are and which of their tensor
 checkpoint     Safetensors checkpoints, read one tensor at a time.
 loading        Load the models that a release compares: the original and a bundle, on one device in one dtype.
 mlp_hooks      Watch the MLPs of a running model: their inputs, pre-activations, factors and outputs.
-original       The original model on disk, by the names of its modules: its MLPs, their weights, and all other
-               tensors.
+original       The original model on disk, by the names of its modules: its MLPs, their weights, and all other tensors.
 row_blocks     Tensors that are made a few rows at a time when they are written or compared, and are never whole in
                memory.
 shape          What the config of a model says without its weights: shapes of tensors, layers, positions.

@@ -1,8 +1,9 @@
-"""Publish a bundle on the Hub: a reader of `main` or of a tag sees the release before or all of this one.
+"""Publish a bundle on the Hub: a reader of `main` or of a tag sees the release before, or all of this one.
 
-Files go to a branch of their own and are verified there by the Hub's hashes. One commit on `main`, which names the
-commit it follows, then shows all of them: of two processes one is refused. The tag comes last. Each step looks what is
-there before it acts, so that a step whose answer was lost, and a whole run that died, can be repeated.
+Files go to a staging branch and are verified there by the Hub's hashes. One commit on `main` then shows all of them. It
+names the commit that it follows, so that the Hub refuses one of two processes that publish at once. The tag comes last.
+Each step checks what the Hub has before it acts. So a step whose answer was lost can be repeated, and so can a run that
+died.
 """
 
 from __future__ import annotations
@@ -54,10 +55,21 @@ def publish_to_hub(
 ) -> Published:
     """Publish a bundle as `v<version>` of a repository on the Hub.
 
-    files: sha256 of every file of the bundle; nothing else is sent. progress: is told bytes sent or found there, and
-    all bytes. The same version with the same bytes is left as it is; with other bytes it is refused, as one that was
-    withdrawn. Raises `BadInput` for a token or setting that cannot do it, `GateRejected` for a version that exists,
-    `WorkFailed` for the rest; run again after that.
+    A version that is published with the same bytes is left as it is.
+
+    Args:
+        where: Section `publish` of the config.
+        bundle: Folder of the bundle.
+        files: sha256 of every file of the bundle. Nothing else is sent.
+        version: Version of the release.
+        token: Token for the Hub. None: HF_TOKEN or the login of this machine.
+        progress: Receives the bytes that have arrived at the Hub, and all bytes.
+        patience: How long to wait for the Hub.
+
+    Raises:
+        BadInput: The token or a setting does not allow it.
+        GateRejected: The version is published with other bytes, or was withdrawn.
+        WorkFailed: Anything else went wrong. A further run continues.
     """
     cargo, tag = cargo_of(bundle, files), tag_of(version)
     with repository_on_the_hub(where.repo_id, token, patience) as repository:
@@ -65,7 +77,7 @@ def publish_to_hub(
         repository.create(where)
         refs = repository.references()
         commit, unchanged = refs.tags.get(tag), tag in refs.tags
-        # Also where the tag is still there: the withdrawal was cut off.
+        # Even if the tag still exists: the withdrawal was interrupted.
         if withdrawn_branch(tag) in refs.branches:
             raise GateRejected(f"{where.repo_id} {version} was withdrawn", "raise `version` in the config")
         if commit is not None:
@@ -77,7 +89,7 @@ def publish_to_hub(
             differs = differing(shown, cargo)
             if differs:
                 _refuse_same_version(repository, base, shown, cargo, version)
-            # Not before: who may see what is there stays as it is where a release is refused.
+            # Only now, so that a refused release does not change who may see the repository.
             repository.set_access(where)
             if differs:
                 if where.review:
@@ -101,17 +113,17 @@ def publish_to_hub(
 
 
 def tag_of(version: str) -> str:
-    """The tag that a version has."""
+    """The tag of a version."""
     return f"v{version}"
 
 
 def withdrawn_branch(tag: str) -> str:
-    """The branch that keeps what was said of a withdrawn version, and keeps its number from being used again."""
+    """The branch that keeps the notice of a withdrawn version, and keeps its number from being used again."""
     return f"withdrawn/{tag}"
 
 
 def manifest_on(repository: Repository, commit: str) -> dict[str, Any]:
-    """The manifest in a commit, with its list of files; `WorkFailed` where it is none."""
+    """The manifest in a commit, with its list of files. Raises `WorkFailed` if it is not a manifest."""
     try:
         manifest = json.loads(text_of(repository, commit, MANIFEST))
     except ValueError:
@@ -132,20 +144,20 @@ def text_of(repository: Repository, commit: str, name: str) -> str:
     return repository.ask(f"read its {name}", fetched)
 
 
-def _refuse_other_bytes(there: Tree, cargo: Cargo, repo_id: str, version: str) -> None:
-    other = differing(there, cargo)
-    if other:
-        raise other_bytes(repo_id, version, other)
+def _refuse_other_bytes(stored: Tree, cargo: Cargo, repo_id: str, version: str) -> None:
+    names = differing(stored, cargo)
+    if names:
+        raise other_bytes(repo_id, version, names)
 
 
 def _refuse_same_version(repository: Repository, base: str, shown: Tree, cargo: Cargo, version: str) -> None:
-    """A version that `main` shows is published, though the run that did it may have died before its tag."""
+    """Refuse other bytes for a version that `main` shows: it is published, even if its run died before the tag."""
     if MANIFEST in shown and manifest_on(repository, base).get("version") == version:
         _refuse_other_bytes(shown, cargo, repository.repo_id, version)
 
 
 def _staging_branch(tag: str, cargo: Cargo) -> str:
-    """A branch for these bytes alone: whoever sends others under the same version does not come in between."""
+    """The name of a branch for these bytes alone, so that nobody who sends others of the same version interferes."""
     content = canonical_json({name: piece.sha256 for name, piece in cargo.items()})
     return f"staging/{tag}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
@@ -158,7 +170,7 @@ def _make_branch(repository: Repository, branch: str, base: str) -> None:
 
 
 def _bring(repository: Repository, place: str, cargo: Cargo, version: str, progress: Progress) -> None:
-    """Make the files at a branch or pull request those of the bundle, send what is missing, and verify all of it."""
+    """Make the files at a branch or pull request those of the bundle: send the missing ones, and verify all."""
     total = sum(piece.path.stat().st_size for piece in cargo.values())
     absent = [name for name in differing(repository.tree(place), cargo) if name in cargo]
     additions = {name: _addition(cargo, name) for name in sorted(absent, key=lambda n: cargo[n].path.stat().st_size)}
@@ -166,16 +178,16 @@ def _bring(repository: Repository, place: str, cargo: Cargo, version: str, progr
     progress(done, total)
     waiting = list(additions)
     while waiting:
-        some, waiting = waiting[:_SENT_AT_ONCE], waiting[_SENT_AT_ONCE:]
-        _send(repository, place, [additions[name] for name in some])
-        done += sum(cargo[name].path.stat().st_size for name in some)
+        batch, waiting = waiting[:_SENT_AT_ONCE], waiting[_SENT_AT_ONCE:]
+        _send(repository, place, [additions[name] for name in batch])
+        done += sum(cargo[name].path.stat().st_size for name in batch)
         progress(done, total)
 
     def commit() -> None:
         tree = repository.tree(place)
-        other = differing(tree, cargo)
-        operations = [additions.get(name) or _addition(cargo, name) for name in other if name in cargo]
-        if other:
+        names = differing(tree, cargo)
+        operations = [additions.get(name) or _addition(cargo, name) for name in names if name in cargo]
+        if names:
             repository.api.create_commit(
                 repository.repo_id,
                 [*operations, *_removals(tree, cargo)],
@@ -187,8 +199,9 @@ def _bring(repository: Repository, place: str, cargo: Cargo, version: str, progr
     wrong = differing(repository.tree(place), cargo)
     if wrong:
         raise WorkFailed(
-            f"{repository.repo_id}: {wrong[0]} arrived at {place} with other bytes than were sent; nothing is shown",
-            "run again; if it stays, another process may be writing there",
+            f"{repository.repo_id}: {wrong[0]} arrived at {place} with other bytes than were sent; nothing was "
+            "published",
+            "run again; if the error remains, another process may be writing there",
         )
 
 
@@ -213,22 +226,22 @@ def _removals(tree: Tree, cargo: Cargo) -> Iterable[CommitOperationDelete]:
 
 
 def _show(repository: Repository, staging: str, base: str, cargo: Cargo, version: str) -> str:
-    """The one commit on `main` that shows the release, made of what was verified on `staging`."""
+    """Make the one commit on `main` that shows the release, from the files that were verified on `staging`."""
     verified = repository.tree(staging)
 
     def commit() -> str:
         head = repository.head(_MAIN)
         tree = repository.tree(head)
-        other = differing(tree, cargo)
-        if not other:
+        names = differing(tree, cargo)
+        if not names:
             return head
         if head != base:
             raise _outrun(repository, version)
-        large = [name for name in other if name in cargo and verified[name].lfs]
+        large = [name for name in names if name in cargo and verified[name].lfs]
         copies = [CommitOperationCopy(name, name, src_revision=staging) for name in large]
-        additions = [_addition(cargo, name) for name in other if name in cargo and name not in large]
+        additions = [_addition(cargo, name) for name in names if name in cargo and name not in large]
         try:
-            made = repository.api.create_commit(
+            created = repository.api.create_commit(
                 repository.repo_id,
                 [*copies, *additions, *_removals(tree, cargo)],
                 commit_message=f"Release {tag_of(version)}",
@@ -242,18 +255,18 @@ def _show(repository: Repository, staging: str, base: str, cargo: Cargo, version
             if differing(repository.tree(head), cargo):
                 raise _outrun(repository, version) from None
             return head
-        return str(made.oid)
+        return str(created.oid)
 
     shown = repository.change("write to main", commit)
     if differing(repository.tree(shown), cargo):
-        raise WorkFailed(f"{repository.repo_id}: `main` does not show what was sent", "roll it back on its page")
+        raise WorkFailed(f"{repository.repo_id}: `main` does not show the sent files", "roll it back on its page")
     return shown
 
 
 def _outrun(repository: Repository, version: str) -> WorkFailed:
     return WorkFailed(
-        f"{repository.repo_id}: another process changed `main` while {version} was sent; it is as that process left it",
-        "run again: what is there already is not sent again",
+        f"{repository.repo_id}: another process changed `main` while {version} was sent; its change was kept",
+        "run again: files that arrived are not sent again",
     )
 
 
@@ -267,7 +280,7 @@ def _tag(repository: Repository, tag: str, commit: str, cargo: Cargo, version: s
 
 def _remove_staging(repository: Repository, tag: str) -> None:
     for branch in repository.references().branches:
-        # Not by its beginning: that of 1.0.0 is the beginning of 1.0.0-rc1 too.
+        # A prefix would not do: v1.0.0 is a prefix of v1.0.0-rc1 too.
         if re.fullmatch(rf"staging/{re.escape(tag)}-[0-9a-f]{{12}}", branch):
             repository.change(f"remove the branch {branch}", partial(_remove, repository, branch))
 
@@ -278,12 +291,12 @@ def _remove(repository: Repository, branch: str) -> None:
 
 
 def _left_for_review(repository: Repository, account: str, cargo: Cargo, version: str, progress: Progress) -> Published:
-    """Bring the release into a pull request, the one that an earlier run opened where there is one, and open it."""
+    """Send the release to a pull request, that of an earlier run if there is one, and open it for review."""
     title, api, repo_id = f"Release {tag_of(version)}", repository.api, repository.repo_id
 
     def opened() -> int:
-        there = api.get_repo_discussions(repo_id, discussion_type="pull_request", discussion_status="open")
-        mine = next((pull.num for pull in there if pull.title == title and pull.author == account), None)
+        pulls = api.get_repo_discussions(repo_id, discussion_type="pull_request", discussion_status="open")
+        mine = next((pull.num for pull in pulls if pull.title == title and pull.author == account), None)
         return int(mine if mine is not None else api.create_pull_request(repo_id, title=title).num)
 
     number = repository.change("open a pull request", opened)

@@ -1,4 +1,4 @@
-"""What the Hub refuses, in words: what passes by itself, and what a person has to change."""
+"""Errors of the Hub: which of them pass by themselves, and what a person has to change about the others."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _FULL = (402, 413, 507)
 _NO_TOKEN = "set HF_TOKEN, or log in with `hf auth login`, or name a Prefect Secret block in `publish.token_secret`"
-_AGAIN = "run again: what is there already is not sent again"
+_AGAIN = "run again: files that arrived are not sent again"
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What the client tripped over, below what it wraps around it."""
-    known = (httpx2.TransportError, HfHubHTTPError, OfflineModeIsEnabled, LocalTokenNotFoundError)
-    at: BaseException | None = error
-    while at is not None:
-        if isinstance(at, known):
-            return at
-        at = at.__cause__
+    """The error that the client met, below the errors that it wraps around it."""
+    kinds = (httpx2.TransportError, HfHubHTTPError, OfflineModeIsEnabled, LocalTokenNotFoundError)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, kinds):
+            return cause
+        cause = cause.__cause__
     return error
 
 
 def status_of(error: BaseException) -> int | None:
-    """The status of the answer of the Hub, or of Xet storage, where there was one."""
+    """The status with which the Hub or Xet storage answered. None if there was no answer."""
     cause = cause_of(error)
     if isinstance(cause, HfHubHTTPError):
         return int(cause.response.status_code)
-    # What sends to Xet storage says it in words alone.
-    said = re.search(r"HTTP status \w+ error \((\d{3})\b", str(cause))
-    return int(said[1]) if said else None
+    # The client of Xet storage gives the status in its message only.
+    match = re.search(r"HTTP status \w+ error \((\d{3})\b", str(cause))
+    return int(match[1]) if match else None
 
 
 def passes(error: BaseException) -> bool:
-    """Whether a request that failed so may succeed a little later, unchanged."""
+    """Whether a request that failed with this error may succeed a little later, unchanged."""
     cause = cause_of(error)
     if isinstance(cause, httpx2.TransportError):
         return not isinstance(cause, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError)
@@ -52,7 +52,7 @@ def passes(error: BaseException) -> bool:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Seconds that the Hub asks to wait, where it says so."""
+    """Seconds that the Hub asks the client to wait. None if it does not ask."""
     cause = cause_of(error)
     if not isinstance(cause, HfHubHTTPError):
         return None
@@ -61,41 +61,52 @@ def retry_after(error: BaseException) -> float | None:
 
 
 def explained(error: Exception, repo_id: str, doing: str, permission: str) -> ReleaseError:
-    """The error for a person: what could not be done, why, and the permission that it needs where that is missing."""
+    """The error for a person.
+
+    Args:
+        error: What the client raised.
+        repo_id: Repository, `owner/name`.
+        doing: What could not be done, as a verb phrase: `create it`.
+        permission: The permission that this needs, which the error names if it is missing.
+    """
     cause, status = cause_of(error), status_of(error)
     where = f"{repo_id}: cannot {doing}"
     if isinstance(cause, OfflineModeIsEnabled):
         return BadInput(f"{where}: HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE, or publish to a folder")
     if isinstance(cause, LocalTokenNotFoundError):
         return BadInput(f"{where}: there is no token", _NO_TOKEN)
-    said = without_secrets(_said(cause))
-    if status in _FULL or re.search("quota|storage limit", said, re.IGNORECASE):
-        return WorkFailed(f"{where}: the storage of {repo_id.partition('/')[0]} is full ({said})", "free or buy some")
+    answer = without_secrets(_words_of(cause))
+    if status in _FULL or re.search("quota|storage limit", answer, re.IGNORECASE):
+        return WorkFailed(f"{where}: the storage of {repo_id.partition('/')[0]} is full ({answer})", "free or buy some")
     if isinstance(cause, GatedRepoError):
         return BadInput(f"{where}: it is gated and this account has no access", "ask for access on its page")
     if status == 401 and not isinstance(cause, RepositoryNotFoundError):
         return BadInput(f"{where}: the token is not valid (401)", _NO_TOKEN)
     if status in (401, 403):
-        return BadInput(f"{where}: the token may not; it needs {permission} ({said})", f"use a token with {permission}")
+        return BadInput(
+            f"{where}: the token does not allow it; it needs {permission} ({answer})", f"use a token with {permission}"
+        )
     if isinstance(cause, RevisionNotFoundError):
-        return WorkFailed(f"{where}: the branch or tag is not there; another process may have removed it", _AGAIN)
-    if "xet" in said.lower() and not passes(cause):
-        return WorkFailed(f"{where}: {said}", "for a Hub without Xet storage set HF_HUB_DISABLE_XET=1, then run again")
+        return WorkFailed(f"{where}: the branch or tag is missing; another process may have removed it", _AGAIN)
+    if "xet" in answer.lower() and not passes(cause):
+        return WorkFailed(
+            f"{where}: {answer}", "for a Hub without Xet storage set HF_HUB_DISABLE_XET=1, then run again"
+        )
     if status == 404:
         return BadInput(f"{where}: it does not exist, or this account does not see it", "correct the name or the token")
-    return WorkFailed(f"{where}: {said}", f"check the network and HF_ENDPOINT, then {_AGAIN}")
+    return WorkFailed(f"{where}: {answer}", f"check the network and HF_ENDPOINT, then {_AGAIN}")
 
 
 def without_secrets(text: str, token: str | None = None) -> str:
-    """The text without the signatures of addresses, and without tokens."""
+    """The text without tokens, and without the signatures of signed addresses."""
     text = re.sub(r"(https?://[^\s'\"?]+)\?[^\s'\"]*", r"\1", text)
     text = re.sub(r"\bhf_[A-Za-z0-9]{8,}", "hf_***", text)
     return text.replace(token, "***") if token else text
 
 
-def _said(cause: BaseException) -> str:
+def _words_of(cause: BaseException) -> str:
     if isinstance(cause, HfHubHTTPError):
-        said = cause.server_message or next((line for line in str(cause).splitlines() if line.strip()), "")
-        return f"{cause.response.status_code}: {' '.join(said.split())}"
+        message = cause.server_message or next((line for line in str(cause).splitlines() if line.strip()), "")
+        return f"{cause.response.status_code}: {' '.join(message.split())}"
     first = next((line.strip() for line in str(cause).splitlines() if line.strip()), "")
     return f"{type(cause).__name__}: {first}" if first else type(cause).__name__

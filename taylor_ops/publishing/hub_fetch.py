@@ -1,4 +1,4 @@
-"""Bring what is published on the Hub to this machine, to verify it as any reader gets it."""
+"""Fetch a published bundle from the Hub, to verify it as any reader gets it."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ class Reference:
 
 
 def reference(text: str) -> Reference | None:
-    """What `owner/name@revision` names, at `main` without a revision; None for a text of another form."""
+    """Parse `owner/name@revision`; without a revision it names `main`. None for a text of another form."""
     repo_id, _, revision = text.partition("@")
     return Reference(repo_id, revision or "main") if re.match(REPO_ID, repo_id) else None
 
 
 def fetch(where: Reference, folder: Path, token: SecretStr | None = None, patience: Patience | None = None) -> None:
-    """Fill `folder` with the files at a revision; what an interrupted call left there is not fetched again.
+    """Fill `folder` with the files at a revision. Files that an interrupted call left there are not fetched again.
 
-    Raises `BadInput` for what is not there or not to be seen, `WorkFailed` for a Hub that does not answer.
+    Raises:
+        BadInput: Repository or revision do not exist, or this account does not see them.
+        WorkFailed: The Hub does not answer.
     """
     with repository_on_the_hub(where.repo_id, token, patience) as repository:
         repository.ask(
@@ -48,7 +50,7 @@ def fetch(where: Reference, folder: Path, token: SecretStr | None = None, patien
 
 @contextmanager
 def fetched(where: Reference) -> Iterator[Path]:
-    """A folder with the files at a revision, gone with the context."""
+    """A temporary folder with the files at a revision. It is removed when the context ends."""
     with tempfile.TemporaryDirectory(prefix="taylor-fetched-") as scratch:
         folder = Path(scratch) / where.repo_id.rpartition("/")[2]
         fetch(where, folder)

@@ -1,4 +1,4 @@
-"""One repository on the Hub, seen by one account: what is there, asked patiently, with errors for a person."""
+"""Read and change one repository on the Hub as one account, with retries and with errors for a person."""
 
 from __future__ import annotations
 
@@ -34,13 +34,18 @@ _HASHED_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Piece:
-    """One file to publish. sha256: as the manifest lists it, and as it is on the disk."""
+    """One file to publish.
+
+    Attributes:
+        path: The file on disk.
+        sha256: Its hash, on disk and in the manifest.
+    """
 
     path: Path
     sha256: str
 
     def is_there(self, file: RepoFile | None) -> bool:
-        """Whether the Hub holds these bytes under this name, by its own hash of them."""
+        """Whether the file on the Hub has these bytes, by the hash that the Hub has of it."""
         if file is None or file.size != self.path.stat().st_size:
             return False
         return bool(file.lfs.sha256 == self.sha256 if file.lfs else file.blob_id == self._blob())
@@ -56,9 +61,12 @@ Tree = Mapping[str, RepoFile]
 
 
 def cargo_of(bundle: Path, files: Mapping[str, str]) -> Cargo:
-    """The files of a bundle by name; `WorkFailed` names one that is missing or does not have its listed hash.
+    """The files of a bundle by name.
 
-    The hashes decide what the Hub is asked to hold, so they have to be those of what is sent.
+    The hashes decide which files the Hub already has, so they are checked against the files on disk.
+
+    Raises:
+        WorkFailed: A file is missing or does not have its listed hash. The message names it.
     """
     for name in files:
         if not (bundle / name).is_file():
@@ -68,20 +76,21 @@ def cargo_of(bundle: Path, files: Mapping[str, str]) -> Cargo:
     for name, sha256 in files.items():
         if found[name] != sha256:
             raise WorkFailed(
-                f"{bundle / name} is not as it was assembled; nothing was published", "run again to assemble it anew"
+                f"{bundle / name} has changed since it was assembled; nothing was published",
+                "run again to assemble it anew",
             )
     return {name: Piece(bundle / name, sha256) for name, sha256 in files.items()}
 
 
 def differing(tree: Tree, cargo: Cargo) -> list[str]:
-    """Names of the files that are not the same in both, sorted."""
+    """Sorted names of the files that differ or that only one of both has."""
     names = (tree.keys() | cargo.keys()) - {KEPT_BY_THE_HUB}
     return sorted(name for name in names if name not in cargo or not cargo[name].is_there(tree.get(name)))
 
 
 @dataclass(frozen=True)
 class References:
-    """Commits by the names of branches and of tags."""
+    """Branches and tags of a repository, each as commits by name."""
 
     branches: dict[str, str]
     tags: dict[str, str]
@@ -98,18 +107,26 @@ class Repository:
 
     @property
     def owner(self) -> str:
-        """The account or organisation that it belongs to."""
+        """The account or organisation that owns the repository."""
         return self.repo_id.partition("/")[0]
 
     @property
     def url(self) -> str:
-        """Its page."""
+        """The address of its page."""
         return f"{self.api.endpoint}/{self.repo_id}"
 
     def ask(self, doing: str, call: Callable[[], T], permission: str = "`read` access to it") -> T:
-        """Make a call of the client patiently; raises `BadInput` or `WorkFailed` that say what could not be done.
+        """Call the client, with retries.
 
-        The client's own error is left behind: it carries the request, and with it the token.
+        Args:
+            doing: What the call does, as a verb phrase for the error.
+            call: The call.
+            permission: The permission that it needs, for the error.
+
+        Raises:
+            BadInput: A person has to change something first. The message says what could not be done.
+            WorkFailed: Anything else went wrong. The client's own error is not chained, because it carries the request
+                and thereby the token.
         """
         try:
             return self.patience(call)
@@ -123,7 +140,7 @@ class Repository:
         raise type(refusal)(cause, remedy)
 
     def change(self, doing: str, call: Callable[[], T]) -> T:
-        """As `ask`, for what only an account that may write can do."""
+        """Like `ask`, for calls that need write access."""
         return self.ask(doing, call, f"`write` access to the repositories of {self.owner}")
 
     def references(self) -> References:
@@ -143,7 +160,7 @@ class Repository:
         return self.ask(f"list its files at {revision}", listed)
 
     def head(self, revision: str) -> str:
-        """The commit that a branch, tag or pull request shows."""
+        """The commit to which a branch, tag or pull request points."""
         info = self.ask(
             f"look up {revision}",
             lambda: self.api.model_info(self.repo_id, revision=revision),
@@ -151,8 +168,8 @@ class Repository:
         return str(info.sha)
 
     def require_writer(self) -> str:
-        """The name of the account; raises `BadInput` early where its token is not there or may not write here."""
-        me: dict[str, Any] = self.ask("see whose token this is", self.api.whoami, "to be valid")
+        """The name of the account. Raises `BadInput` if there is no token or it may not write to the repository."""
+        me: dict[str, Any] = self.ask("see whose token this is", self.api.whoami, "permission to read its own account")
         name, orgs = str(me["name"]), {org["name"]: org for org in me.get("orgs") or ()}
         if self.owner != name and self.owner not in orgs:
             raise BadInput(
@@ -162,7 +179,9 @@ class Repository:
         token = (me.get("auth") or {}).get("accessToken") or {}
         scoped = (token.get("fineGrained") or {}).get("scoped") or ()
         writes = {
-            str((one.get("entity") or {}).get("name")) for one in scoped if "repo.write" in one.get("permissions", ())
+            str((scope.get("entity") or {}).get("name"))
+            for scope in scoped
+            if "repo.write" in scope.get("permissions", ())
         }
         refused = token.get("role") == "read" or orgs.get(self.owner, {}).get("roleInOrg") == "read"
         if refused or (token.get("role") == "fineGrained" and not writes & {self.owner, self.repo_id}):
@@ -174,7 +193,7 @@ class Repository:
         return name
 
     def create(self, where: Publish) -> None:
-        """Create the repository where it is missing, private unless a config says otherwise."""
+        """Create the repository if it is missing, as a private one unless the config says otherwise."""
         if self._access() is None:
             private = where.private is not False
             self.change(
@@ -185,17 +204,17 @@ class Repository:
             )
 
     def set_access(self, where: Publish) -> None:
-        """Give it the access that a config asks for."""
+        """Give the repository the access settings of the config."""
         if not _granted(self._access(), where):
             self.change(
                 "set who may see it",
                 lambda: self.api.update_repo_settings(self.repo_id, private=where.private, gated=where.gated),
             )
             if not _granted(self._access(), where):
-                raise WorkFailed(f"{self.repo_id}: the Hub did not take its access settings", "set them on its page")
+                raise WorkFailed(f"{self.repo_id}: the Hub did not apply its access settings", "set them on its page")
 
     def _access(self) -> tuple[bool, str | bool] | None:
-        """Whether it is private and gated; None where it does not exist."""
+        """Whether the repository is private, and whether it is gated. None if it does not exist."""
 
         def look() -> tuple[bool, str | bool] | None:
             try:
@@ -220,23 +239,23 @@ def repository_on_the_hub(
 ) -> Iterator[Repository]:
     """A repository on the Hub of HF_ENDPOINT, with HF_TOKEN or the login of this machine unless a token is given.
 
-    While open, the client gives up connections that fall silent, which by itself it never does, and its own warnings
-    are off: they quote signed addresses.
+    Until the context ends, the client gives up connections that fall silent, which it never does by default. Its own
+    warnings are off, because they quote signed addresses.
     """
     patience, secret = patience or Patience(), token.get_secret_value() if token else None
 
     def give_up_in_silence(request: httpx2.Request) -> None:
-        # Here, because some calls of the client ask for no limit at all, over any default.
+        # Set on the request, because some calls of the client override any default with no limit at all.
         limits = request.extensions.get("timeout") or dict.fromkeys(("connect", "read", "write", "pool"))
         request.extensions["timeout"] = {
             name: patience.silence if limit is None else min(limit, patience.silence) for name, limit in limits.items()
         }
 
     def client() -> httpx2.Client:
-        made: httpx2.Client = default_client_factory()
-        hooks = made.event_hooks
-        made.event_hooks = hooks | {"request": [*hooks["request"], give_up_in_silence]}
-        return made
+        created: httpx2.Client = default_client_factory()
+        hooks = created.event_hooks
+        created.event_hooks = hooks | {"request": [*hooks["request"], give_up_in_silence]}
+        return created
 
     verbosity = client_logging.get_verbosity()
     client_logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Publish a bundle, whole or not at all: into a folder, or on the Hub."""
+"""Publish a bundle into a folder or on the Hub, whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,8 +20,18 @@ from taylor_ops.storage.files import folder_that_appears_whole, sha256_of_tree
 def publish_to_folder(bundle: Path, files: dict[str, str], repo_id: str, version: str, artifacts: Path) -> Published:
     """Publish into `hub/<repo_id>/<version>` below `artifacts`.
 
-    files: sha256 of every file of the bundle. The same version with the same bytes is left as it is; with other bytes
-    it is refused. Raises `GateRejected` for that, `WorkFailed` when the copy is not what was sent.
+    A version that is published with the same bytes is left as it is.
+
+    Args:
+        bundle: Folder of the bundle.
+        files: sha256 of every file of the bundle.
+        repo_id: Repository, `owner/name`.
+        version: Version of the release.
+        artifacts: The artifacts folder.
+
+    Raises:
+        GateRejected: The version is published with other bytes.
+        WorkFailed: The copy differs from the bundle.
     """
     place = Artifacts(artifacts).publication(repo_id, version)
     with one_publisher(place):
@@ -43,7 +53,17 @@ def publish(
     token: SecretStr | None,
     progress: Progress,
 ) -> Published:
-    """Publish to the target that a config names. token: for the Hub, where a config names a secret that holds it."""
+    """Publish to the target that a config names.
+
+    Args:
+        where: Section `publish` of the config.
+        bundle: Folder of the bundle.
+        files: sha256 of every file of the bundle.
+        version: Version of the release.
+        artifacts: The artifacts folder.
+        token: Token for the Hub, if the config names a secret that holds it.
+        progress: Receives the bytes that have arrived at the Hub, and all bytes.
+    """
     match where.target:
         case "folder":
             return publish_to_folder(bundle, files, where.repo_id, version, artifacts)
@@ -52,17 +72,17 @@ def publish(
 
 
 def require_access(where: Publish, token: SecretStr | None) -> None:
-    """Raise `BadInput` where nothing could be published there: hours before it is tried."""
+    """Raise `BadInput` if a release could not be published there, hours before it is tried."""
     if where.target == "hub":
         with repository_on_the_hub(where.repo_id, token) as repository:
             repository.require_writer()
 
 
 def _refuse_other_bytes(place: Path, files: dict[str, str], repo_id: str, version: str) -> None:
-    there = sha256_of_tree(place)
-    other = sorted(name for name in there.keys() | files.keys() if there.get(name) != files.get(name))
-    if other:
-        raise other_bytes(repo_id, version, other)
+    stored = sha256_of_tree(place)
+    differing = sorted(name for name in stored.keys() | files.keys() if stored.get(name) != files.get(name))
+    if differing:
+        raise other_bytes(repo_id, version, differing)
 
 
 def _copy(bundle: Path, files: dict[str, str], place: Path) -> None:
@@ -76,6 +96,6 @@ def _copy(bundle: Path, files: dict[str, str], place: Path) -> None:
             shutil.copyfile(bundle / name, target)
         if sha256_of_tree(partial) != files:
             raise WorkFailed(
-                f"what was written for {place} is not what was sent; nothing was published",
+                f"the files written for {place} differ from those of the bundle; nothing was published",
                 "check the disk, then run again",
             )

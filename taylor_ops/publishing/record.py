@@ -1,4 +1,4 @@
-"""Where a bundle was published: the record of it, and the errors that speak of it."""
+"""The record of a publication, and the errors about it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from taylor_ops.storage.record import Record
 class Published(Record):
     """Where a bundle was published.
 
-    path: below the artifacts folder, or the address on the Hub. unchanged: the same bytes were there before. commit: on
-    the Hub, the one that shows the bundle. pull_request: the one that waits for review; nothing is public before that.
+    Attributes:
+        target: `folder` or `hub`.
+        repo_id: Repository, `owner/name`.
+        version: Version of the release.
+        path: Path below the artifacts folder, or the address on the Hub.
+        unchanged: The same bytes were there before.
+        commit: On the Hub, the commit that shows the bundle.
+        pull_request: On the Hub, the number of the pull request that waits for review. Nothing is public before that.
     """
 
     target: str
@@ -23,7 +29,7 @@ class Published(Record):
 
 
 def other_bytes(repo_id: str, version: str, names: list[str]) -> GateRejected:
-    """The refusal of a version that is there with other bytes. names: the files that differ."""
+    """The refusal of a version that is published with other bytes; `names` are the files that differ."""
     return GateRejected(
         f"{repo_id} {version} is published already, with other bytes ({len(names)} files differ, first {names[0]})",
         "a published version never changes: raise `version` in the config",
@@ -31,7 +37,13 @@ def other_bytes(repo_id: str, version: str, names: list[str]) -> GateRejected:
 
 
 def does_not_verify(label: str, published: Published, cause: str) -> WorkFailed:
-    """The error of a release that is out and not as it was sent. label: its name and version; cause: what differs."""
+    """The error for a release that is published, but not as it was sent.
+
+    Args:
+        label: Name and version of the release.
+        published: Where it was published.
+        cause: What differs.
+    """
     withdraw = f"taylor-release yank {published.repo_id} {published.version} --why REASON"
     if published.pull_request is not None:
         return WorkFailed(

@@ -1,4 +1,4 @@
-"""How long the Hub is waited for: what passes by itself is tried again, more and more rarely, within a budget."""
+"""Repeat requests to the Hub after errors that pass by themselves, at growing intervals and within a budget."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ T = TypeVar("T")
 class Patience:
     """A budget of waiting for one piece of work on the Hub.
 
-    budget: seconds of all waits together. silence: seconds without a byte after which a connection counts as dead.
-    first, longest: seconds of the first wait and of the longest, unless the Hub asks for another.
+    Args:
+        budget: Seconds of all waits together.
+        silence: Seconds without a byte after which a connection counts as dead.
+        first: Seconds of the first wait, unless the Hub asks for another.
+        longest: Seconds of the longest wait, unless the Hub asks for another.
+        sleep: Waits for a number of seconds.
     """
 
     def __init__(
@@ -34,7 +38,7 @@ class Patience:
         self._budget, self._first, self._longest, self._sleep = budget, first, longest, sleep
 
     def __call__(self, call: Callable[[], T]) -> T:
-        """The result of `call`, made again after errors that pass; its last error where the budget is spent."""
+        """The result of `call`, repeated after errors that pass. Raises the last error when the budget is spent."""
         retrying = Retrying(
             retry=retry_if_exception(passes), wait=self._wait, stop=self._spent, sleep=self._pause, reraise=True
         )
@@ -42,10 +46,10 @@ class Patience:
 
     def _wait(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        asked = retry_after(error) if error else None
-        if asked is not None:
-            return asked
-        # Spread, so that those who were turned away together do not come back together.
+        requested = retry_after(error) if error else None
+        if requested is not None:
+            return requested
+        # Random, so that clients that were turned away together do not come back together.
         return min(self._longest, self._first * 2.0 ** (state.attempt_number - 1)) * random.uniform(0.5, 1.0)
 
     def _spent(self, state: RetryCallState) -> bool:

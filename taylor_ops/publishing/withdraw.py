@@ -1,7 +1,8 @@
-"""Withdraw a version from the Hub: its tag goes, its card and manifest say so, and `main` may show the one before.
+"""Withdraw a version from the Hub: remove its tag, say so on card and manifest, and show the version before on request.
 
-A branch `withdrawn/v<version>` keeps the card and the manifest, and keeps the number from being used again. Git keeps
-what was published in the history of `main`; a commit by its hash can still be read there, as can every copy made.
+The branch `withdrawn/v<version>` keeps the card and the manifest, and keeps the number from being used again. Git keeps
+the published files in the history of `main`. Whoever has the hash of a commit can still read it there, and copies that
+others made stay.
 """
 
 from __future__ import annotations
@@ -36,10 +37,14 @@ _METADATA = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
 class Yanked(Record):
-    """What became of a version. main_shows: the version that `main` shows now, None where it shows no release; the
-    withdrawn one itself is shown with its notice.
+    """The result of withdrawing a version.
 
-    unchanged: the version had been withdrawn before, and nothing was left to do.
+    Attributes:
+        repo_id: Repository, `owner/name`.
+        version: The withdrawn version.
+        main_shows: The version that `main` shows now, None if it shows no release. It may be the withdrawn version
+            itself, with its notice.
+        unchanged: The version was withdrawn before, and nothing was left to do.
     """
 
     repo_id: str
@@ -56,14 +61,23 @@ def yank(
     token: SecretStr | None = None,
     patience: Patience | None = None,
 ) -> Yanked:
-    """Withdraw a version; with `rollback`, where `main` shows it, put the version before in its place.
+    """Withdraw a version.
 
-    Raises `BadInput` for a version that is not there, or for a rollback with none before it; `WorkFailed` for what went
-    wrong on the way; then run again, each step sees what is done.
+    Args:
+        repo_id: Repository, `owner/name`.
+        version: The version to withdraw.
+        why: The reason, for readers of the card.
+        rollback: If `main` shows the version, show the version before in its place.
+        token: Token for the Hub. None: HF_TOKEN or the login of this machine.
+        patience: How long to wait for the Hub.
+
+    Raises:
+        BadInput: The version does not exist, or there is none before it to roll back to.
+        WorkFailed: A step failed. A further run continues, as each step checks what is done already.
     """
     why, tag = " ".join(why.split()), tag_of(version)
     if not why:
-        raise BadInput("no reason is given", "say with --why what readers have to know")
+        raise BadInput("no reason is given", "tell readers the reason with --why")
     with repository_on_the_hub(repo_id, token, patience) as repository:
         repository.require_writer()
         refs = repository.references()
@@ -98,9 +112,9 @@ def _keep_the_notice(repository: Repository, branch: str, commit: str, version: 
 
 
 def _mark(repository: Repository, place: str, version: str, why: str, keep_all: bool) -> bool:
-    """Let card and manifest say that the version is withdrawn; without `keep_all` nothing else is left there.
+    """Say on card and manifest at `place` that the version is withdrawn. Returns whether this changed anything.
 
-    Returns whether that was still to be done.
+    Without `keep_all` all other files at `place` are removed.
     """
 
     def commit() -> bool:
@@ -115,10 +129,10 @@ def _mark(repository: Repository, place: str, version: str, why: str, keep_all: 
         notice = f"\n> **Version {manifest['version']} was withdrawn.** {why}\n\n"
         new_card = (card[:start] + notice + card[start:].lstrip("\n")).encode()
         listed = manifest["files"] | {CARD: hashlib.sha256(new_card).hexdigest()}
-        said = {key: value for key, value in manifest.items() if key != "signature"}
-        new_manifest = canonical_json(said | {"files": listed, "yanked": {"why": why}}).encode()
+        statements = {key: value for key, value in manifest.items() if key != "signature"}
+        new_manifest = canonical_json(statements | {"files": listed, "yanked": {"why": why}}).encode()
         others = [name for name in repository.tree(head) if name not in (CARD, MANIFEST, KEPT_BY_THE_HUB)]
-        # A signature goes in any case: it is of what the card and the manifest said before.
+        # The signature goes in any case: it was made for the card and the manifest before this change.
         others = [name for name in others if name == SIGNATURE or not keep_all]
         operations = [
             CommitOperationAdd(CARD, new_card),
@@ -132,41 +146,44 @@ def _mark(repository: Repository, place: str, version: str, why: str, keep_all: 
 
 
 def _show_again(repository: Repository, version: str, earlier: str, commit: str) -> None:
-    """One commit on `main`, where it shows `version`, that makes its files those of an `earlier` tag's commit."""
+    """Give `main` the files of `commit`, to which the tag `earlier` points. `main` must show `version`, or them."""
 
     def put_back() -> None:
         head = repository.head(_MAIN)
         _require_shown(repository, _MAIN, _manifest(repository, head), version, earlier.removeprefix("v"))
-        now, then = repository.tree(head), repository.tree(commit)
+        current, target = repository.tree(head), repository.tree(commit)
         copies = [
             CommitOperationCopy(name, name, src_revision=commit)
-            for name, file in then.items()
-            if name != KEPT_BY_THE_HUB and (name not in now or now[name].blob_id != file.blob_id)
+            for name, file in target.items()
+            if name != KEPT_BY_THE_HUB and (name not in current or current[name].blob_id != file.blob_id)
         ]
-        gone = [CommitOperationDelete(name, is_folder=False) for name in now if name not in then]
-        if copies or gone:
+        removals = [CommitOperationDelete(name, is_folder=False) for name in current if name not in target]
+        if copies or removals:
             title = f"Roll back to {earlier}: {tag_of(version)} is withdrawn"
-            _commit(repository, [*copies, *gone], title, _MAIN, head)
+            _commit(repository, [*copies, *removals], title, _MAIN, head)
 
     repository.change("roll main back", put_back)
 
 
 def _require_shown(repository: Repository, place: str, manifest: Mapping[str, Any], *versions: str) -> None:
-    """Refuse to go on where another process has published meanwhile; the head that is asked is the one committed to."""
+    """Refuse to go on if another process has published meanwhile.
+
+    `manifest` comes from the head that the next commit names as its parent, so nothing can change in between.
+    """
     if manifest.get("version") not in versions:
         raise WorkFailed(
             f"{repository.repo_id}: {place} shows {manifest.get('version')} in place of {versions[0]}",
-            "it was changed meanwhile; run again",
+            "another process changed it meanwhile: run again",
         )
 
 
 def _version_before(repository: Repository, refs: References, tag: str) -> tuple[str, str]:
-    """Tag and commit of the version that `main` showed before: the last that is still tagged."""
+    """Tag and commit of the version that `main` showed before: the latest one that still has its tag."""
     tagged = {commit: name for name, commit in refs.tags.items() if name.startswith("v") and name != tag}
 
     def last() -> tuple[str, str] | None:
         history = repository.api.list_repo_commits(repository.repo_id, revision=_MAIN)
-        return next(((tagged[one.commit_id], one.commit_id) for one in history if one.commit_id in tagged), None)
+        return next(((tagged[past.commit_id], past.commit_id) for past in history if past.commit_id in tagged), None)
 
     found = repository.ask("read the history of main", last)
     if found is None:
@@ -189,7 +206,7 @@ def _commit(repository: Repository, operations: list[Any], title: str, place: st
 
 
 def _version_on(repository: Repository, commit: str) -> str | None:
-    """The version that a commit shows; None where it shows no release."""
+    """The version that a commit shows. None if it shows no release."""
     version = _manifest(repository, commit).get("version")
     return version if isinstance(version, str) else None
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from taylor_ops.audit.record import AttackResult, AuditRecord
-from taylor_ops.config.audit import Audit
 from taylor_ops.exactness.record import DataSetExactness, ExactnessRecord, LayerError
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord
 from taylor_ops.leaks.record import NoLeak
@@ -14,6 +14,9 @@ from taylor_ops.presentation.wording import count, figure, fixed, markdown_table
 from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.files import size
 from taylor_ops.storage.record import Record
+
+if TYPE_CHECKING:
+    from taylor_ops.config.audit import Audit
 
 
 class Gate(Record):

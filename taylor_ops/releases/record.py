@@ -7,10 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from taylor_ops.audit.record import AttackResult, Compiled, Timed
-from taylor_ops.bundle.findings import Findings
-from taylor_ops.bundle.record import Approval, BundleRecord
-from taylor_ops.capture.record import CapturedRanges
-from taylor_ops.config.release import ReleaseConfig
+from taylor_ops.bundle.record import Approval
 from taylor_ops.conversion.record import LayerConversion, MarkedCopy
 from taylor_ops.exactness.record import DataSetExactness, LayerError, Perplexity
 from taylor_ops.latency.record import DeviceSlowdown, ShapeSlowdown, Trial
@@ -132,80 +129,3 @@ class ReleaseRecord(Record):
     approval: Approval | None = None
     published_at: datetime | None = None
     evidence: MarkedCopy | None = None
-
-
-class Publication(Record):
-    """A bundle on its way out: as it was assembled, looked through for leaks, published and verified."""
-
-    bundle: BundleRecord
-    leaks: NoLeak | None
-    published: Published
-    verified: Verified
-    published_at: datetime | None = None
-
-
-def release_record(
-    config: ReleaseConfig,
-    ranges: CapturedRanges,
-    findings: Findings,
-    publication: Publication,
-    stages: dict[str, StageCost],
-) -> ReleaseRecord:
-    """Put the records of all stages together."""
-    source, converted, audit = findings.source, findings.converted, findings.audit
-    latency, exactness, bundle = findings.latency, findings.exactness, publication.bundle
-    achieved = latency.achieved
-    return ReleaseRecord(
-        name=config.name,
-        version=config.version,
-        source=SourcePlace(
-            origin=source.origin, model_type=source.model_type, parameters=source.parameters, sha256=source.sha256
-        ),
-        calibration_tokens=ranges.tokens,
-        coverage=Coverage(
-            neurons_protected=converted.neurons_protected,
-            neurons_total=converted.neurons_total,
-            mean_order=converted.plan.mean_order,
-            columns=converted.plan.columns,
-            layers=converted.layers,
-        ),
-        slowdown=Slowdown(
-            target=latency.target,
-            tolerance=latency.tolerance,
-            achieved=achieved.slowdown,
-            ci95=achieved.ci95,
-            device=latency.device,
-            batch_size=latency.batch_size,
-            prompt_tokens=latency.prompt_tokens,
-            new_tokens=latency.new_tokens,
-            layers=latency.layers,
-            layers_measured=latency.layers_measured,
-            reachable=latency.reachable,
-            trials=latency.trials,
-            disturbed=latency.disturbed,
-            shapes=latency.shapes,
-            devices=latency.devices,
-        ),
-        exactness={data_set.name: data_set for data_set in exactness.data_sets},
-        layer_errors=exactness.layers,
-        tie_margin=exactness.tie_margin,
-        tie_rule=exactness.tie_rule,
-        perplexity=exactness.perplexity,
-        audit={attack.attack: attack for attack in audit.attacks},
-        audit_skipped=audit.skipped,
-        audit_not_run=tuple(audit.not_run),
-        audit_policy=config.audit.policy,
-        audit_thresholds=config.audit.thresholds.model_dump(),
-        leaks=publication.leaks,
-        intrinsic=IntrinsicShare(
-            compiled=audit.compiled,
-            rebuilt=next((attack.rebuilt.residual for attack in audit.attacks if attack.rebuilt), None),
-        ),
-        bundle=BundlePlace(path=bundle.folder, bytes=bundle.bytes, original_bytes=converted.original_bytes),
-        published=publication.published,
-        verified=publication.verified,
-        stages=stages,
-        approval=findings.approval,
-        published_at=publication.published_at,
-        evidence=converted.mark,
-    )

@@ -1,8 +1,6 @@
 """Signatures of bundles: keys, Sigstore, and who signs.
 
-keys      OpenSSF model signing of a bundle: one signature in `model.sig` over all its files, the manifest
-          included.
-signers   Who signs a bundle, with a key or as an identity: in a config, in a manifest, and for a reader who
-          verifies.
+keys      OpenSSF model signing of a bundle: one signature in `model.sig` over all its files, the manifest included.
+signers   Who signs a bundle, with a key or as an identity: in a config, in a manifest, and for a reader who verifies.
 sigstore  Sigstore signatures: no key to keep, but an account that an issuer vouches for, and a public log.
 """

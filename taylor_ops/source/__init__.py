@@ -1,9 +1,10 @@
 """Stage `resolve`: bring the original from the Hub, a folder or a GGUF file, and check it.
 
-files    Which files of a source a release reads.
-gguf     GGUF sources: the file, and its tensors as a folder with safetensors files.
-hub      Sources on the Hugging Face Hub: what the cache holds, what the Hub says, and what it refuses.
-record   The record of a source, which the stage `resolve` leaves.
-resolve  Resolve a source, which is a Hub commit, a local folder or a GGUF file, to a checked folder of
-         safetensors.
+files         Which files of a source a release reads.
+gguf          GGUF sources: the file, and its tensors as a folder with safetensors files.
+gguf_reading  Parse a GGUF file once, although transformers opens it anew for its config, its tokenizer and its tensors.
+hub           Sources on the Hugging Face Hub: what the cache holds, what the Hub says, and what it refuses.
+record        The record of a source, which the stage `resolve` leaves.
+resolve       Resolve a source, which is a Hub commit, a local folder or a GGUF file, to a checked folder of
+              safetensors.
 """

@@ -45,11 +45,15 @@ def dequantise(file: Path, place: Path) -> None:
         BadInput: transformers cannot read the file, or the model does not fit into memory as float32. transformers
             needs all of it there at once.
     """
+    # Slow to import, and only this kind of source needs it.
+    from taylor_ops.source.gguf_reading import parsed_once
+
     options = {"gguf_file": file.name, "local_files_only": True}
     try:
-        needed = _require_memory(file)
-        model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
+        with parsed_once(file) as reader:
+            needed = _require_memory(file, sum(int(tensor.n_elements) for tensor in reader.tensors))
+            model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
     except (ValueError, KeyError, IndexError, OSError, NotImplementedError) as error:
         raise BadInput(
             f"{file.name} cannot be read as a GGUF model: {first_line(error)}",
@@ -65,12 +69,9 @@ def dequantise(file: Path, place: Path) -> None:
         tokenizer.save_pretrained(partial)
 
 
-def _require_memory(file: Path) -> int:
-    """Bytes of a GGUF file as float32. Raises `BadInput` if they do not fit into memory."""
-    # Slow to import, and only this kind of source needs it.
-    from gguf import GGUFReader
-
-    needed = torch.float32.itemsize * sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors)
+def _require_memory(file: Path, values: int) -> int:
+    """Bytes of a GGUF file of so many values as float32. Raises `BadInput` if they do not fit into memory."""
+    needed = torch.float32.itemsize * values
     free = free_memory(torch.device("cpu"))
     if free < needed:
         raise BadInput(

@@ -3,6 +3,6 @@
 artifacts    The layout of the artifacts folder: every name in it stands here alone. And its locks.
 files        Files that appear whole or not at all, and the hashes that identify them.
 record       The base of every stage record: small, frozen, and the same thing in JSON.
-stage_cache  Reuse of finished stages: a memory file says what a stage was made from, its record and the hashes of
-             its files.
+stage_cache  Reuse of finished stages: a memory file says what a stage was made from, its record and the hashes of its
+             files.
 """

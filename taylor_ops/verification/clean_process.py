@@ -1,4 +1,4 @@
-"""Run a bundle where nothing but torch and transformers is installed: a process that sees only those packages."""
+"""Run a bundle in a clean process: one that sees only torch, transformers and what they require."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ _INHERITED = ("PATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PAT
 def continuations_of(bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
     """Greedy continuations of token prompts by the bundle in a clean process, loaded as any consumer loads it.
 
-    The process has an empty home, no network, and on its path the standard library and the packages that torch and
-    transformers require. Raises `GateRejected` with the last line of what went wrong.
+    The process has an empty home and no access to the Hub. Its path holds the standard library, torch, transformers and
+    the packages that they require.
+
+    Raises:
+        GateRejected: The process failed. The message ends with the last line of its error output.
     """
     with tempfile.TemporaryDirectory(prefix="taylor-consumer-") as scratch:
         packages = Path(scratch) / "packages"
@@ -60,7 +63,7 @@ def continuations_of(bundle: Path, prompts: Sequence[Sequence[int]], new_tokens:
 
 
 def link_packages(folder: Path) -> None:
-    """Fill `folder` with links to everything that torch and transformers need to run, and to nothing else."""
+    """Fill `folder` with links to torch, transformers and everything that they require, and to nothing else."""
     folder.mkdir(parents=True)
     for name in sorted(_closure()):
         installed = distribution(name)
@@ -72,7 +75,7 @@ def link_packages(folder: Path) -> None:
 
 
 def _closure() -> set[str]:
-    """Names of the installed distributions that torch and transformers require, themselves included, no extras."""
+    """Names of torch, transformers and all installed distributions that they require, without extras."""
     found: set[str] = set()
     waiting = list(_ROOTS)
     while waiting:

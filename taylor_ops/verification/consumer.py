@@ -1,6 +1,6 @@
-"""What a consumer of a bundle runs: plain transformers on torch. Started by its path in a clean process.
+"""Load a bundle as a consumer does, with plain transformers on torch; a clean process runs this file by its path.
 
-Reads one JSON request from standard input, `{"packages": folder, "bundle": folder, "prompts": [[token, ...], ...],
+It reads one JSON request from standard input, `{"packages": folder, "bundle": folder, "prompts": [[token, ...], ...],
 "new_tokens": n}`, and writes `{"tokens": [[token, ...], ...], "modules": [...]}` as the last line of standard output.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Answer the request, with the packages that it names and no others on the path."""
+    """Answer the request. The path holds the packages that it names and no others."""
     request: dict[str, Any] = json.load(sys.stdin)
     sys.path.append(request["packages"])
     tokens = continued(request["bundle"], request["prompts"], request["new_tokens"])

@@ -6,11 +6,23 @@ from taylor_ops.storage.record import Record
 
 
 class Remeasured(Record):
-    """The slowdown of a bundle here, beside what its manifest states. seconds_*: raw samples of the pairs.
+    """The slowdown of a bundle on this device, beside the slowdown that its manifest states.
 
-    target, tolerance: what the manifest states for the device `stated_for`: this one, or that of the calibration where
-    nothing is stated for this one. as_stated: whether the slowdown is within that tolerance, as the samples tell; None
-    where nothing is stated for this device. settled: whether the interval is as narrow as that tolerance asks for.
+    Attributes:
+        slowdown: Median over the pairs.
+        ci95: Its 95 % interval.
+        as_stated: Whether the slowdown is within `tolerance` of `target`, as the samples show. None if the manifest
+            states nothing for this device.
+        settled: Whether the interval is as narrow as `tolerance` requires.
+        device: This device.
+        target: Target that the manifest states for the device `stated_for`.
+        tolerance: Its tolerance.
+        stated_for: This device, or the device of the calibration if the manifest states nothing for this device.
+        batch_size: Batch size of the pairs.
+        prompt_tokens: Length of the prompts.
+        new_tokens: Number of decoded tokens.
+        seconds_original: Raw samples of the original, one a pair.
+        seconds_bundle: Raw samples of the bundle, one a pair.
     """
 
     slowdown: float
@@ -29,8 +41,14 @@ class Remeasured(Record):
 
 
 class Verified(Record):
-    """What was checked: files by hash, and prompts continued with the recorded tokens. signed_by: whose
-    signature was checked, if any."""
+    """What was checked of a bundle.
+
+    Attributes:
+        files: Number of files whose hash is that of the manifest.
+        prompts: Number of prompts that the bundle continued with the recorded tokens.
+        tokens: Number of these tokens.
+        signed_by: Whose signature was checked, if any.
+    """
 
     files: int
     prompts: int

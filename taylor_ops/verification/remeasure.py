@@ -1,4 +1,4 @@
-"""Measure the slowdown of a bundle again, here: on another device than its own, or to see that it is as stated."""
+"""Measure the slowdown of a bundle again, to check what its manifest states, or on another device."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Exactness(_Part):
 
 
 class _Stated(_Part):
-    """What of a manifest is needed here: the slowdown that it states, and of which original in which dtype."""
+    """The part of a manifest that is needed here: the stated slowdown, the files of the original, and the dtype."""
 
     slowdown: _Slowdown
     source: _Source
@@ -58,14 +58,23 @@ class _Stated(_Part):
 def remeasure(
     bundle: Path, original: Path, device: torch.device, seed: int, progress: Progress, max_pairs: int | None = None
 ) -> Remeasured:
-    """Time `bundle` and `original` in turn, at the batch size and lengths of the release, in `max_pairs` pairs at most.
+    """Time `bundle` and `original` in turn, at the batch size and lengths of the release.
 
-    On a device for which the manifest states nothing there is nothing to hold the slowdown to: it is what it is.
+    If the manifest states nothing for this device, the slowdown is measured but not judged.
 
-    Raises `BadInput` where the manifest lacks what it should state, the original is another one or memory does not hold
-    both, `WorkFailed` where the machine is too noisy to tell whether the slowdown is as stated.
+    Args:
+        bundle: Folder of the bundle.
+        original: Folder of the original that it was made of.
+        device: Device to measure on.
+        seed: Seed of the random choices.
+        progress: Receives the number of pairs so far and the most that may be taken.
+        max_pairs: The most pairs to take. None: the default of `latency.max_pairs`.
+
+    Raises:
+        BadInput: The manifest lacks what it should state, the original is another one, or memory does not hold both.
+        WorkFailed: The machine is too noisy to decide whether the slowdown is as stated.
     """
-    stated, name = _stated(bundle), device_description(device)
+    stated, name = _statements_of(bundle), device_description(device)
     _require_its_original(original, stated.source.sha256)
     target = _target_of(name, stated.slowdown)
     settings = Latency(
@@ -79,7 +88,7 @@ def remeasure(
     loaded = load_in_memory(original, bundle, stated.exactness.dtype, device)
     if loaded is None:
         raise BadInput(
-            "memory does not hold original and bundle side by side: what would be timed is the disk",
+            "memory does not hold original and bundle side by side, so that reading the disk would be timed",
             "run on a device with more memory",
         )
     verdict = None
@@ -92,9 +101,9 @@ def remeasure(
     slowdown, interval = slowdown_of(seconds_original, seconds_bundle, seed)
     if verdict is not None and not settled:
         raise WorkFailed(
-            f"{len(seconds_bundle)} pairs do not tell whether the slowdown is {settings.target_slowdown:g} within "
+            f"{len(seconds_bundle)} pairs do not decide whether the slowdown is {settings.target_slowdown:g} within "
             f"{settings.tolerance:.0%}: it is {slowdown:.2f} (95 % interval {interval[0]:.2f} to {interval[1]:.2f})",
-            "end what else runs on this machine or raise `--max-pairs`, then run again",
+            "stop other programs on this machine or raise `--max-pairs`, then run again",
         )
     return Remeasured(
         slowdown=slowdown,
@@ -114,23 +123,23 @@ def remeasure(
 
 
 def _target_of(device: str, stated: _Slowdown) -> _Target:
-    """What is stated for a device; for one that is not named, what the plan was chosen for."""
-    return next((one for one in (stated, *stated.devices) if one.device == device), stated)
+    """The target that is stated for a device, or that of the calibration if the device is not named."""
+    return next((target for target in (stated, *stated.devices) if target.device == device), stated)
 
 
-def _stated(bundle: Path) -> _Stated:
+def _statements_of(bundle: Path) -> _Stated:
     try:
         return _Stated.model_validate(read_manifest(bundle))
     except ValidationError as error:
-        places = ", ".join(sorted({".".join(map(str, one["loc"])) for one in error.errors()}))
+        places = ", ".join(sorted({".".join(map(str, detail["loc"])) for detail in error.errors()}))
         raise BadInput(
-            f"{bundle / MANIFEST} does not state what is to be measured again: {places}",
+            f"{bundle / MANIFEST} does not state what a new measurement needs: {places}",
             "point the command at the folder of a bundle",
         ) from error
 
 
 def _require_its_original(original: Path, sums: dict[str, str]) -> None:
-    """`BadInput` with the first file of `original` that is not as it was when the bundle was made."""
+    """Raise `BadInput` with the first file of `original` that differs from the original of the bundle."""
     remedy = "give the original that the bundle was made of; `source` in its manifest says which"
     for name, stated in sorted(sums.items()):
         file = original / name

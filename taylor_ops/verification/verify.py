@@ -1,4 +1,4 @@
-"""Verify a bundle where it lies: its signature, the files of its manifest and no others, the recorded tokens."""
+"""Verify a published bundle: its signature, its files against the manifest, its tokens against the recorded ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_lengt
 
 
 class _Part(BaseModel):
-    """What a manifest has to hold to be verified by; it holds much more."""
+    """The part of a manifest that verification needs."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
@@ -47,11 +47,17 @@ class _Manifest(_Part):
 
 
 def verify(bundle: Path, signer: Signer | None = None, tokens: bool = True) -> Verified:
-    """Check the signature, then hashes, then load the bundle in a clean process and compare what it says.
+    """Check the signature and the hashes, then load the bundle in a clean process and compare its tokens.
 
-    signer: who must have signed it, by key or identity; without one a signature is not looked at. tokens: whether the
-    recorded continuations are made again. Raises `BadInput` for a folder that is no bundle, `GateRejected` with the
-    file or prompt that is not as recorded.
+    Args:
+        bundle: Folder of the bundle.
+        signer: Who must have signed it, by key or identity. Without a signer, no signature is checked.
+        tokens: Whether to compare continuations of the recorded prompts.
+
+    Raises:
+        BadInput: The folder is not a bundle.
+        GateRejected: The version was withdrawn, the signature is not the signer's, or a file or a continuation is not
+            as recorded. The message names it.
     """
     manifest = _whole(bundle / MANIFEST, read_manifest(bundle))
     if manifest.yanked is not None:
@@ -61,7 +67,7 @@ def verify(bundle: Path, signer: Signer | None = None, tokens: bool = True) -> V
     signed_by = None if signer is None else name_of(signer)
     _require_files(bundle, manifest)
     recorded = manifest.exactness.continuations if tokens else []
-    length = min((len(one.new_tokens) for one in recorded), default=0)
+    length = min((len(continuation.new_tokens) for continuation in recorded), default=0)
     _require_tokens(bundle, recorded, length)
     return Verified(
         files=len(manifest.files), prompts=len(recorded), tokens=length * len(recorded), signed_by=signed_by
@@ -96,14 +102,15 @@ def _require_files(bundle: Path, manifest: _Manifest) -> None:
 def _require_tokens(bundle: Path, recorded: list[_Continuation], length: int) -> None:
     if not recorded:
         return
-    said = continuations_of(bundle, [one.prompt_tokens for one in recorded], length)
-    for one, new in zip(recorded, said, strict=True):
-        expected = one.new_tokens[:length]
+    continued = continuations_of(bundle, [continuation.prompt_tokens for continuation in recorded], length)
+    for continuation, new in zip(recorded, continued, strict=True):
+        expected = continuation.new_tokens[:length]
         if new != expected:
-            # One that ends early is equal as far as it goes.
+            # A continuation that ends early differs from its end on, if not before.
             differs = (i for i, (a, b) in enumerate(zip(new, expected, strict=False)) if a != b)
             position = next(differs, min(len(new), length))
             raise GateRejected(
-                f"{bundle} continues prompt {one.prompt} with other tokens than recorded, from new token {position}",
+                f"{bundle} continues prompt {continuation.prompt} with other tokens than recorded, "
+                f"from new token {position}",
                 NOT_THIS_COPY,
             )

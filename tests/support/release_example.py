@@ -29,7 +29,8 @@ from taylor_ops.exactness.record import (
 from taylor_ops.exactness.validate import TIE_RULE
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Trial
 from taylor_ops.publishing.record import Published
-from taylor_ops.releases.record import Publication, ReleaseRecord, StageCost, release_record
+from taylor_ops.releases.record import ReleaseRecord, StageCost
+from taylor_ops.releases.recording import Publication, release_record
 from taylor_ops.series.plan import Plan
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.verification.record import Verified

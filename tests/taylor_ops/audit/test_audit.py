@@ -194,7 +194,7 @@ def test_least_squares_with_too_few_samples_says_so_and_claims_nothing(gated_or_
     result = attacked(gated_or_plain, "least_squares", samples=NEURONS - 1)
     assert result.under_determined is not None
     assert "47 samples for 48 unknowns" in result.under_determined
-    assert "in 1 other layer" in result.under_determined
+    assert "(and in 1 other layer)" in result.under_determined
     assert (result.recovered_1pct, result.cosine_median) == (0, 0)
     require_recovered(attacked(gated_or_plain, "least_squares", samples=4 * NEURONS))
 

@@ -58,7 +58,7 @@ def test_without_a_base_model_none_is_claimed() -> None:
     text = card(card=Card(license="mit"))
     data = ModelCard(text).data.to_dict()
     assert not {"base_model", "base_model_relation"} & data.keys()
-    assert "A `llama` language model" in text
+    assert "This is a `llama` language model" in text
 
 
 # Figures
@@ -205,14 +205,14 @@ def test_a_long_list_of_divergences_is_cut_and_says_so() -> None:
 def test_the_card_says_that_another_loading_may_be_faster_or_slower() -> None:
     for statements in (example.statements(), untimed(example.statements())):
         words = " ".join(card(statements).split())
-        assert "every interval here are of one loading of the models" in words
+        assert "every interval here hold for one loading of the models" in words
         assert "another loading may differ by a few percent" in words
 
 
 def test_the_card_says_which_samples_are_in_the_manifest_and_which_are_not() -> None:
     words = " ".join(card().split())
     assert "All samples" not in words
-    assert "Those of the candidates that were not chosen are in the release record (`release.json`)" in words
+    assert "The samples of the candidates that were not chosen are in the release record (`release.json`)" in words
     trials = example.statements()["slowdown"]["measured"]["trials"]
     assert not any(name.startswith("seconds") for trial in trials for name in trial)
 

@@ -42,7 +42,7 @@ def by(template: Path) -> Card:
     return Card(license="mit", template=template)
 
 
-def some_in_clear() -> dict[str, Any]:
+def some_unprotected() -> dict[str, Any]:
     converted = example.converted()
     layers = tuple(layer.model_copy(update={"clear": 384}) for layer in converted.layers)
     return example.statements(
@@ -129,27 +129,28 @@ def test_another_licence_needs_its_name_and_address() -> None:
     data = ModelCard(render_card(example.statements(), example.config(card=card))).data
     assert (data.license, data.license_name, data.license_link) == ("other", "house-1", "https://example.org/licence")
     for wrong in ({"license": "other"}, {"license": "mit", "license_name": "house-1"}):
-        with pytest.raises(ValueError, match="is needed where `license` is `other`"):
+        with pytest.raises(ValueError, match="is needed if `license` is `other`"):
             Card(**wrong)
 
 
 # Text
 
 
-def test_neurons_in_clear_are_said_and_not_called_withheld() -> None:
-    text = render_card(some_in_clear(), example.config())
-    assert "| Neurons with withheld output weights | 13,824 of 18,432 (75 %) |" in text
-    assert "The other 4,608 neurons, in each layer those\nwith the longest series" in text
-    assert "- It does not withhold the output weights of 4,608 of 18,432 neurons" in text
+def test_unprotected_neurons_are_said_and_not_called_protected() -> None:
+    text = render_card(some_unprotected(), example.config())
+    assert "| Protected neurons | 13,824 of 18,432 (75 %) |" in text
+    assert "The other 4,608 neurons are unprotected" in text
+    assert "- It does not protect 4,608 of 18,432 neurons" in text
     assert "| 0 to 1 | 75 % |" in text
-    assert "in clear, so that" not in render_card(example.statements(), example.config())
+    assert "neurons are unprotected" not in render_card(example.statements(), example.config())
 
 
 def test_the_interval_of_the_slowdown_stands_beside_its_device_and_every_other() -> None:
     statements = example.statements()
     statements["slowdown"]["devices"] = [{"device": "Other GPU 9", "target": 4.0, "tolerance": 0.05}]
     text = render_card(statements, example.config())
-    assert "the median lies between 2.70 and 3.30. That was measured on\nExample CPU 7, 2 threads" in text
+    assert "median lies between 2.70 and 3.30. A candidate" in text
+    assert "That was measured on Example CPU 7, 2 threads" in text
     assert "| Other GPU 9 | 4 | 3.80 to 4.20 |" in text
     assert "Other GPU" not in render_card(example.statements(), example.config())
 
@@ -177,7 +178,7 @@ def test_plots_are_pictures_with_the_same_bytes_each_time_and_without_a_trace() 
 
 def test_plots_follow_orders_coverage_target_and_devices() -> None:
     usual = card_plots(example.statements())
-    clear = card_plots(some_in_clear())
+    clear = card_plots(some_unprotected())
     assert clear["layers.png"] != usual["layers.png"]
     assert clear["slowdown.png"] == usual["slowdown.png"]
     for change in ({"target": 4.0}, {"tolerance": 0.2}, {"device": "other"}, {"devices": [example_device()]}):
@@ -207,7 +208,7 @@ def test_plots_follow_what_was_timed(plot: str, name: str, value: Any) -> None:
 def test_the_slowdown_is_drawn_as_measured_or_else_as_the_target_and_the_card_says_which() -> None:
     statements = example.statements()
     measured = card_plots(statements)["slowdown.png"]
-    assert "as measured, with its 95 % interval, before the band of the target](slowdown.png)" in render_card(
+    assert "Measured time per token over that of the original, with its 95 % interval" in render_card(
         statements, example.config()
     )
     for section in ("slowdown", "audit"):

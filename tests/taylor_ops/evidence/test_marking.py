@@ -196,7 +196,7 @@ def test_a_second_mark_a_folder_that_is_there_and_a_name_that_is_none_are_refuse
     mark_bundle(master, "acme", KEY, 1e-3, tmp_path / "copy", silent)
     with pytest.raises(BadInput, match="is marked already"):
         mark_bundle(tmp_path / "copy", "beta", KEY, 1e-3, tmp_path / "second", silent)
-    with pytest.raises(BadInput, match="is there already"):
+    with pytest.raises(BadInput, match="exists already"):
         mark_bundle(master, "beta", KEY, 1e-3, tmp_path / "copy", silent)
     with pytest.raises(BadInput, match="is no name"):
         mark_bundle(master, "two words", KEY, 1e-3, tmp_path / "third", silent)

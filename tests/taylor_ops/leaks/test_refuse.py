@@ -19,14 +19,14 @@ from taylor_ops.errors import GateRejected
 from taylor_ops.leaks.record import NoLeak
 from taylor_ops.leaks.refuse import require_no_leak
 from taylor_ops.leaks.texts import Machine, this_machine
-from taylor_ops.leaks.weights import WithheldLines
+from taylor_ops.leaks.weights import ProtectedLines
 from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.model.original import Original
 from taylor_ops.storage.files import sha256_of_tree
 from tests.support import release_example as example
 from tests.taylor_ops.conftest import Sample, sample, silent
 
-WITHHELD = "model.layers.1.mlp.down_proj.weight"
+PROTECTED = "model.layers.1.mlp.down_proj.weight"
 TERMS = "model.layers.1.mlp.terms.weight"
 WEIGHTS = "model-00001-of-00001.safetensors"
 HERE = Machine("anna.berg", "gpu-box-17.lab.example", (Path("/data/projects/anna"), Path("/tmp")), ("s3cret-of-anna",))
@@ -128,20 +128,20 @@ def test_a_clean_bundle_passes(gated_or_plain: Sample, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", PLANTED)
-def test_a_withheld_tensor_is_found_and_named(llama: Sample, bundle: Path, how: str) -> None:
-    plant(bundle, "model.norm.extra", PLANTED[how](Checkpoint(llama.original).tensor(WITHHELD)))
+def test_a_protected_tensor_is_found_and_named(llama: Sample, bundle: Path, how: str) -> None:
+    plant(bundle, "model.norm.extra", PLANTED[how](Checkpoint(llama.original).tensor(PROTECTED)))
     cause = refused(llama, bundle)
-    assert f"{bundle / WEIGHTS}: tensor model.norm.extra holds withheld weights of model.layers.1.mlp" in cause
+    assert f"{bundle / WEIGHTS}: tensor model.norm.extra holds protected weights of model.layers.1.mlp" in cause
 
 
-def test_a_withheld_tensor_is_found_whichever_of_two_files_has_a_name(llama: Sample, bundle: Path) -> None:
+def test_a_protected_tensor_is_found_whichever_of_two_files_has_a_name(llama: Sample, bundle: Path) -> None:
     name = "model.layers.0.mlp.gate.weight"
-    save_file({name: Checkpoint(llama.original).tensor(WITHHELD)}, bundle / "a.safetensors", metadata={"format": "pt"})
-    assert f"{bundle / 'a.safetensors'}: tensor {name} holds withheld weights" in refused(llama, bundle)
+    save_file({name: Checkpoint(llama.original).tensor(PROTECTED)}, bundle / "a.safetensors", metadata={"format": "pt"})
+    assert f"{bundle / 'a.safetensors'}: tensor {name} holds protected weights" in refused(llama, bundle)
 
 
 def test_output_weights_that_stand_in_the_terms_as_trained_are_refused(llama: Sample, bundle: Path) -> None:
-    secret = Checkpoint(llama.original).tensor(WITHHELD)
+    secret = Checkpoint(llama.original).tensor(PROTECTED)
     terms = load_file(bundle / WEIGHTS)[TERMS]
     terms[:, : secret.shape[1]] = -secret[:, shuffled(secret.shape[1])]
     plant(bundle, TERMS, terms)
@@ -194,7 +194,7 @@ def test_at_the_size_of_a_model_nothing_is_missed_and_nothing_is_taken_for_it(dt
             self.path = path
 
     layers = [Layer(str(number)) for number in range(3)]
-    lines = WithheldLines(layers, lambda layer: drawn(layer.path))  # type: ignore[arg-type,return-value]
+    lines = ProtectedLines(layers, lambda layer: drawn(layer.path))  # type: ignore[arg-type,return-value]
     assert lines.look_into("other", torch.cat([drawn("7"), drawn("8")]).to(dtype)) + lines.proven() == []
     leak = scattered(drawn("2")) if tails else within(noise(400, 1100), 3, 50, drawn("2"))
     lines.look_into("leak", (3 * leak).to(dtype))

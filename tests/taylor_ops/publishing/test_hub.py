@@ -74,7 +74,7 @@ def test_a_file_that_is_not_as_it_was_listed_is_not_sent(hub: Hub, bundle: Path)
     (bundle / "config.json").write_text("{ }", encoding="utf-8")
     where = Publish(target="hub", repo_id=REPO)
     error = refused(WorkFailed, lambda: publish_to_hub(where, bundle, files, VERSION, None, print, impatient()))
-    assert "config.json is not as it was assembled" in error.cause
+    assert "config.json has changed since it was assembled" in error.cause
     assert hub.faults.seen == []
 
 
@@ -242,7 +242,7 @@ def test_a_given_token_is_used_and_shown_nowhere(
     ("status", "message", "error", "says"),
     [
         (401, "Invalid credentials in Authorization header", BadInput, "is not valid|may not"),
-        (403, "Forbidden", BadInput, "needs `write` access to the repositories of org|needs to be valid"),
+        (403, "Forbidden", BadInput, "needs `write` access to the repositories of org|needs permission to read"),
         (413, "Payload too large", WorkFailed, "storage of org is full"),
         (403, "Private storage limit reached", WorkFailed, "storage of org is full"),
     ],

@@ -151,7 +151,7 @@ def test_bytes_that_a_copy_spoils_are_caught_before_anything_is_published(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies_like(monkeypatch, lambda target: target.write_bytes(target.read_bytes()[:-1] + b"?"))
-    with pytest.raises(WorkFailed, match="is not what was sent"):
+    with pytest.raises(WorkFailed, match="differ from those of the bundle"):
         published(bundle)
     assert nothing_is_published(bundle)
 

@@ -109,8 +109,8 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     [
         ({"latency": example.latency(example.trial(300_000, 3.0, 2.83))}, "2.83 times as long per token"),
         ({"latency": example.latency().model_copy(update={"disturbed": 7})}, "timed again, of all candidates: 7;"),
-        ({"latency": example.latency().model_copy(update={"reachable": (3.1, 3.1)})}, "put its slowdown at 3.10"),
-        ({"audit": example.audit(example.attack(recovered_1pct=0.4321))}, "recovered 43.21 % of the withheld"),
+        ({"latency": example.latency().model_copy(update={"reachable": (3.1, 3.1)})}, "predicted a slowdown of 3.10"),
+        ({"audit": example.audit(example.attack(recovered_1pct=0.4321))}, "recovered 43.21 % of the protected"),
         ({"audit": example.audit(skipped=True)}, "The audit was skipped: no attack was tried."),
         ({"stages": {"convert": StageCost(seconds=75.0, peak_rss_bytes=1_234_000_000, cached=True)}}, "1.23 GB"),
         ({"stages": {"convert": StageCost(seconds=75.0, peak_rss_bytes=10**9, cached=True)}}, "reused"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gguf as library
 import numpy
 import pytest
 from gguf import GGUFWriter
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from taylor_ops.config.source import GgufSource
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.source import gguf
+from taylor_ops.source.gguf_reading import parsed_once
 from taylor_ops.source.resolve import resolve, stamp
 from taylor_ops.storage import files
 from taylor_ops.storage.files import sha256_of
@@ -25,6 +27,48 @@ def refused(source: GgufSource, work: Path) -> BadInput:
         resolve(source, work, silent)
     assert len(str(caught.value).splitlines()) == 2
     return caught.value
+
+
+def written(file: Path) -> Path:
+    """Write a GGUF file of 500,000 values, with a vocabulary."""
+    writer = GGUFWriter(file, "llama")
+    writer.add_token_list(["<s>", "</s>", "für"])
+    writer.add_tensor("token_embd.weight", numpy.zeros((1000, 500), numpy.float16))
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
+        write()
+    writer.close()
+    return file
+
+
+def test_a_file_is_parsed_once_for_all_who_open_it_and_other_files_are_opened_as_ever(tmp_path: Path) -> None:
+    usual = library.GGUFReader, library.get_tensor_name_map
+    one, other = written(tmp_path / "one.gguf"), written(tmp_path / "other.gguf")
+    with parsed_once(one) as reader:
+        assert library.GGUFReader(str(one)) is reader
+        assert library.GGUFReader(other) is not reader
+        names = library.get_tensor_name_map
+        assert names(library.MODEL_ARCH.LLAMA, 2) is names(library.MODEL_ARCH.LLAMA, 2)
+        assert names(library.MODEL_ARCH.LLAMA, 2) is not names(library.MODEL_ARCH.LLAMA, 3)
+    assert (library.GGUFReader, library.get_tensor_name_map) == usual
+
+
+def test_a_parsed_file_says_what_the_reader_of_the_library_says(tmp_path: Path) -> None:
+    file = written(tmp_path / "m.gguf")
+    usual = library.GGUFReader(file)
+    with parsed_once(file) as reader:
+        assert {key: field.contents() for key, field in reader.fields.items()} == {
+            key: field.contents() for key, field in usual.fields.items()
+        }
+        assert [(tensor.name, tensor.data.tolist()) for tensor in reader.tensors] == [
+            (tensor.name, tensor.data.tolist()) for tensor in usual.tensors
+        ]
+
+
+def test_the_library_is_as_it_was_after_an_error(tmp_path: Path) -> None:
+    usual = library.GGUFReader, library.get_tensor_name_map
+    with pytest.raises(KeyError, match="inside"), parsed_once(written(tmp_path / "m.gguf")):
+        raise KeyError("inside")
+    assert (library.GGUFReader, library.get_tensor_name_map) == usual
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
@@ -54,12 +98,7 @@ def test_a_file_that_is_no_gguf_model_is_named_and_leaves_nothing(tmp_path: Path
 def test_a_gguf_file_that_memory_does_not_hold_as_float32_is_refused_before_it_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
-    writer.add_tensor("token_embd.weight", numpy.zeros((1000, 500), numpy.float16))
-    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file):
-        write()
-    writer.close()
-    source = GgufSource(kind="gguf", file=tmp_path / "m.gguf")
+    source = GgufSource(kind="gguf", file=written(tmp_path / "m.gguf"))
     monkeypatch.setattr(gguf, "free_memory", lambda _device: 1_900_000)
     monkeypatch.setattr(
         gguf.AutoModelForCausalLM, "from_pretrained", lambda *_given, **_options: pytest.fail("it was loaded")
@@ -78,11 +117,9 @@ def test_a_disk_that_has_no_room_for_a_gguf_file_as_float32_is_refused(
     )
     # What transformers makes of a GGUF file.
     model.config.quantization_config = {}
-    monkeypatch.setattr(gguf, "_require_memory", lambda _file: 2_000_000)
     monkeypatch.setattr(gguf.AutoModelForCausalLM, "from_pretrained", lambda *_given, **_options: model)
     monkeypatch.setattr(gguf.AutoTokenizer, "from_pretrained", lambda *_given, **_options: tokenizer)
-    (tmp_path / "m.gguf").write_bytes(b"weights")
-    source = GgufSource(kind="gguf", file=tmp_path / "m.gguf")
+    source = GgufSource(kind="gguf", file=written(tmp_path / "m.gguf"))
 
     monkeypatch.setattr(files, "_free", lambda _place: 1_900_000)
     with pytest.raises(WorkFailed, match=r"about 2\.0 MB are needed, 1\.9 MB are free"):

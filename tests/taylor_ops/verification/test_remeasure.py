@@ -112,7 +112,7 @@ def test_what_the_samples_do_not_tell_is_neither(
 ) -> None:
     ratios = restless(middle, spread)
     monkeypatch.setattr(remeasuring, "pairs_of", lambda *_given: lambda: (1.0, next(ratios)))
-    with pytest.raises(WorkFailed, match=f"{pairs} pairs do not tell whether the slowdown is 4 within 3%"):
+    with pytest.raises(WorkFailed, match=f"{pairs} pairs do not decide whether the slowdown is 4 within 3%"):
         again(llama, tmp_path)
 
 
@@ -148,7 +148,7 @@ def test_a_manifest_without_a_slowdown_is_refused_with_what_it_lacks(llama: Samp
         ({"slowdown": {**stated, "target": "fast", "batch_size": 0}}, r"slowdown\.batch_size, slowdown\.target"),
         ({"source": {}, "exactness": {"dtype": "int8"}}, r"exactness\.dtype, source\.sha256"),
     ):
-        with pytest.raises(BadInput, match=f"does not state what is to be measured again: {places}\n"):
+        with pytest.raises(BadInput, match=f"does not state what a new measurement needs: {places}\n"):
             again(llama, tmp_path, **lacking)
         shutil.rmtree(tmp_path / "bundle")
 
@@ -156,7 +156,7 @@ def test_a_manifest_without_a_slowdown_is_refused_with_what_it_lacks(llama: Samp
 def test_what_memory_does_not_hold_is_not_timed(llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = llama.record.bytes + llama.record.original_bytes
     monkeypatch.setattr(devices_room, "free_memory", lambda _device: int(0.7 * needed / devices_room._ROOM))
-    with pytest.raises(BadInput, match="what would be timed is the disk"):
+    with pytest.raises(BadInput, match="reading the disk would be timed"):
         again(llama, tmp_path)
 
 

@@ -180,7 +180,7 @@ def test_a_manifest_that_is_none_or_of_another_format_is_named(tmp_path: Path, t
 
 def test_a_manifest_of_a_later_format_asks_for_a_newer_tool(bundle: Path) -> None:
     change_manifest(bundle, lambda manifest: manifest.update(format=2))
-    with pytest.raises(BadInput, match="has format 2, known is 1") as caught:
+    with pytest.raises(BadInput, match="has format 2; this version reads format 1") as caught:
         read_manifest(bundle)
     assert "newer taylor-release" in caught.value.remedy
 
