@@ -78,7 +78,7 @@ def test_a_share_just_below_all_leaves_as_few_in_clear_as_it_says(llama: Sample)
     clear = [plan.clear_share for plan in at_least(llama, 0.998).expansions.ladder() if plan.clear_share]
     assert clear in ([], [pytest.approx(0.002)])
     fitted = at_least(llama, 0.998).expansions
-    assert [candidate.clear_share for candidate in fitted._candidates()][-1] == pytest.approx(0.002)
+    assert [candidate.unprotected_share for candidate in fitted._candidates()][-1] == pytest.approx(0.002)
 
 
 def test_a_ladder_searches_the_orders_of_a_layer_once_for_each_tolerance(

@@ -16,7 +16,6 @@ from taylor_ops.conversion.in_memory import convert_in_memory
 from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.latency import calibrate as latency
-from taylor_ops.latency import candidates as candidates_room
 from taylor_ops.latency import column_cost, timing
 from taylor_ops.latency.calibrate import calibrate
 from taylor_ops.latency.candidates import Candidates, layers_that_fit
@@ -69,7 +68,7 @@ def test_the_first_layers_of_an_original_are_a_model_of_its_own(gated_or_plain: 
 def test_fewer_layers_give_the_slowdown_of_all(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = calibrate(llama.subject, SETTINGS, CPU, 0, silent)
     assert (whole.layers_measured, whole.layers) == (2, 2)
-    monkeypatch.setattr(candidates_room, "layers_that_fit", lambda *_given: 1)
+    monkeypatch.setattr(latency, "layers_that_fit", lambda *_given: 1)
     part = calibrate(llama.subject, SETTINGS, CPU, 0, silent)
     assert (part.layers_measured, part.layers) == (1, 2)
     assert part.achieved.slowdown == pytest.approx(12, rel=0.03)
@@ -87,7 +86,7 @@ def test_every_candidate_is_timed_on_the_same_layers(llama: Sample, monkeypatch:
         return by_bytes([model], [behind], new_tokens)[0]
 
     monkeypatch.setattr(timing, "decode_seconds", of_each(noted))
-    monkeypatch.setattr(candidates_room, "layers_that_fit", lambda *_given: fits.pop(0))
+    monkeypatch.setattr(latency, "layers_that_fit", lambda *_given: fits.pop(0))
     found = chosen(llama)
     assert len(found.trials) > 1
     assert (timed, found.layers_measured) == ({1}, 1)
@@ -220,7 +219,7 @@ def test_models_read_once_and_make_one_step_in_turn_and_only_steps_are_counted(m
             return SimpleNamespace(logits=torch.zeros(1, 1, 5), past_key_values=steps)
 
     now = 0.0
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now)
     sample = pairs_of(Model("a", 1.0), Model("b", 3.0), SETTINGS, 0)
     once = [f"{name}{tokens}" for tokens in (5, 6, 7, 8) for name in "ab"]
     assert told == ["a4", "b4", *once]

@@ -82,7 +82,7 @@ def test_memory_must_have_room_for_the_candidates_that_the_calibration_may_want(
         rooms.append(candidates.bytes_side_by_side(source, plan.columns, dtype, source.period))
         return usual(source, plan, dtype, room)
 
-    monkeypatch.setattr(candidates, "layers_that_fit", noted)
+    monkeypatch.setattr(calibrate, "layers_that_fit", noted)
     settings = config_of(llama).latency
     calibrate.calibrate(llama.subject, settings, CPU, 0, silent)
     needed = estimate(llama, tmp_path).least_bytes
