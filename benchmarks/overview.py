@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / "docs" / "plots"
-WIDTH, HEIGHT = 800, 506
+WIDTH, HEIGHT = 800, 530
 
 STAGES = {
     "resolve": "pickles",
     "capture": "infinities",
-    "calibrate": "noise",
+    "calibrate": "noisy machine",
     "transfer": "off-target",
     "convert": "",
     "mark": "",
@@ -31,9 +31,11 @@ STAGES = {
     "publish": "overwriting",
     "verify": "changes",
 }
-"""Every stage in order, and one word for what it refuses; empty if it refuses nothing."""
+"""Every stage in order, and what it refuses in a word or two; empty if it refuses nothing."""
 
-IN_A_ROW, STEP = 7, 112
+IN_A_ROW, FIRST_STAGE, STEP = 7, 64, 108
+ROWS, BETWEEN = (414, 487), 451
+"""Heights of the two rows of stages, and of the line that leads from the first to the second."""
 SHOWN, ORDER = 6, 24
 INTERVAL = (-5.0, 3.0)
 WEIGHTS = (0.8, -0.45, 0.25, 1.0, -0.7, 0.5, -1.0, 0.35, -0.25, 0.65)
@@ -89,7 +91,7 @@ def _frame(theme: Theme) -> Iterator[str]:
 def _original(theme: Theme) -> Iterator[str]:
     x = 92
     yield _text(x, 38, "Original", theme.text, 17, bold=True)
-    yield _text(x, 58, "one column a neuron", theme.muted, 13)
+    yield _text(x, 58, "one column per neuron", theme.muted, 13)
     yield _text(x, 90, _sub(("w", "j")), theme.text, 16)
     yield from _strip(theme, x, 1)
     yield _text(x, 270, "· φ(z)", theme.text, 15)
@@ -100,7 +102,7 @@ def _terms(theme: Theme) -> Iterator[str]:
     first, step = 238, 72
     coefficients = _coefficients(ORDER)
     yield _text(first - 22, 38, "Bundle", theme.text, 17, "start", bold=True)
-    explained = "N + 1 columns a neuron: that column times each coefficient of a series of φ"
+    explained = "N + 1 columns per neuron: that column times each coefficient of a series of φ"
     yield _text(first - 22, 58, explained, theme.muted, 13, "start")
     for order in (*range(SHOWN), ORDER):
         x = first + step * min(order, SHOWN + 1)
@@ -113,12 +115,12 @@ def _terms(theme: Theme) -> Iterator[str]:
     yield _text(first + step * SHOWN, 182, "⋯", theme.muted, 20)
     yield _text(first + step * (SHOWN + 0.5), 182, "+", theme.muted, 20)
     for x, what, follows in (
-        (134, "The same sum:", "the same tokens."),
-        (352, "More to read:", "slower."),
-        (616, "One direction:", "an expert gets the column back."),
+        (92, "The same sum:", "the same tokens."),
+        (346, "More columns to read:", "slower."),
+        (626, "All columns point the same way:", "an expert recovers " + _sub(("w", "j"), (".", ""))),
     ):
-        words = f'<tspan font-weight="600">{what}</tspan> {follows}'
-        yield _text(x, 304, words, theme.text, 13.5)
+        yield _text(x, 304, what, theme.text, 13.5, bold=True)
+        yield _text(x, 323, follows, theme.text, 13.5)
 
 
 def _coefficients(order: int) -> list[float]:
@@ -150,20 +152,32 @@ def _strip(theme: Theme, x: float, coefficient: float) -> Iterator[str]:
 
 
 def _stages(theme: Theme) -> Iterator[str]:
-    yield f'<line x1="24" y1="324" x2="{WIDTH - 24}" y2="324" stroke="{theme.border}"/>'
-    yield _text(24, 354, "Release", theme.text, 17, "start", bold=True)
+    yield f'<line x1="24" y1="344" x2="{WIDTH - 24}" y2="344" stroke="{theme.border}"/>'
+    yield _text(24, 373, "Release", theme.text, 17, "start", bold=True)
     key = f'stage by stage; <tspan fill="{theme.refused}">✕ what a stage refuses</tspan>'
-    yield _text(112, 354, key, theme.muted, 13, "start")
+    yield _text(112, 373, key, theme.muted, 13, "start")
     names = list(STAGES)
-    yield from _row(theme, 398, names[:IN_A_ROW], 64, WIDTH)
-    yield from _row(theme, 466, names[IN_A_ROW:], 0, 64 + STEP * (len(names) - IN_A_ROW - 1))
+    yield _line(theme, FIRST_STAGE + STEP * (len(names) - IN_A_ROW - 1))
+    for y, row in zip(ROWS, (names[:IN_A_ROW], names[IN_A_ROW:]), strict=True):
+        yield from _row(theme, y, row)
 
 
-def _row(theme: Theme, y: float, names: Sequence[str], begin: float, end: float) -> Iterator[str]:
-    """Stages on a line, which leaves the picture where the next row goes on."""
-    yield f'<line x1="{begin}" y1="{y}" x2="{end}" y2="{y}" stroke="{theme.line}" stroke-width="2"/>'
+def _line(theme: Theme, end: float) -> str:
+    """The line through all stages: along the first row, back between the rows, and along the second row to `end`."""
+    first, second = ROWS
+    left, right, turn = 24, WIDTH - 24, 14
+    path = (
+        f"M{FIRST_STAGE},{first} H{right - turn} a{turn},{turn} 0 0 1 {turn},{turn} V{BETWEEN - turn} "
+        f"a{turn},{turn} 0 0 1 -{turn},{turn} H{left + turn} a{turn},{turn} 0 0 0 -{turn},{turn} V{second - turn} "
+        f"a{turn},{turn} 0 0 0 {turn},{turn} H{end}"
+    )
+    return f'<path d="{path}" fill="none" stroke="{theme.line}" stroke-width="2"/>'
+
+
+def _row(theme: Theme, y: float, names: Sequence[str]) -> Iterator[str]:
+    """The stages of one row, each with what it refuses below it."""
     for index, name in enumerate(names):
-        x = 64 + STEP * index
+        x = FIRST_STAGE + STEP * index
         yield f'<circle cx="{x}" cy="{y}" r="5" fill="{theme.background}" stroke="{theme.line}" stroke-width="2.5"/>'
         yield _text(x, y - 13, name, theme.text, 14)
         if STAGES[name]:
