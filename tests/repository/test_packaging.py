@@ -105,7 +105,9 @@ def home(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def pip(*arguments: str | Path) -> None:
     command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--no-index", "--no-deps"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # A path to the checkout would make pip believe that it is installed already.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,0 +1,55 @@
+"""A temporary Prefect server does not outlive the run that started it, however that run ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect.settings import PREFECT_API_URL
+
+ROOT = Path(__file__).parents[3]
+RUN = """
+import signal
+from prefect.server.api.server import SubprocessASGIServer
+from flows.run.temporary_server import temporary_server
+with temporary_server():
+    print("started", SubprocessASGIServer().server_process.pid, flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_server_ends_with_a_run_that_is_ended_from_outside(
+    prefect_database: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    shutil.copyfile(prefect_database, tmp_path / "prefect.db")
+    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    environment |= {
+        "PREFECT_HOME": str(tmp_path),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PYTHONPATH": str(ROOT),
+    }
+    run = subprocess.Popen([sys.executable, "-c", RUN], env=environment, stdout=subprocess.PIPE, text=True)
+    assert run.stdout is not None
+    server = psutil.Process(next(int(line.split()[1]) for line in run.stdout if line.startswith("started")))
+    started = [server, *psutil.Process(run.pid).children(recursive=True)]
+    run.send_signal(how)
+    run.wait()
+    _gone, alive = psutil.wait_procs(started, timeout=60)
+    assert alive == []
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_with_another_server_starts_none() -> None:
+    program = f"import signal; signal.pause = lambda: None\n{RUN}".replace("server_process.pid", "server_process")
+    environment = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "started None" in done.stdout, done.stderr
