@@ -1,12 +1,12 @@
-"""Stage `convert`: put the terms of a series in place of the output weights of every MLP.
+"""Stage `convert`: replace the output weights of every MLP by the terms of a series.
 
 convert         Convert a checkpoint: the same model with stacked Taylor terms in place of the MLP output weights.
-in_memory       A candidate of the calibration: an original in memory that becomes a bundle without being written.
-integrity       Inspect a converted model tensor by tensor: it holds what source and plan give, bit by bit, and nothing
-                withheld.
-modeling_files  What makes a converted folder loadable: its modeling code, and the config that says how its MLPs are
-                laid out.
-parts           What a conversion is cut into: parts of a model, each of which any process makes on its own.
+in_memory       Make a candidate of the calibration: turn an original in memory into a bundle, without writing it.
+integrity       Inspect a converted model: bit by bit it holds what source and plan give, and no protected output
+                weights.
+modeling_files  The files that make a converted folder loadable: the modeling code, and the config with the layout of
+                its MLPs.
+parts           The parts into which a conversion is cut. Any process can make each of them on its own.
 record          What the stages `convert` and `mark` leave: the record of a converted model.
 terms           The terms: output weights times the coefficients of a series, in place of the output weights.
 """

@@ -39,7 +39,7 @@ _PART_RECORD = "part.json"
 
 
 class _Converted(Record):
-    """What is known of a part that is finished."""
+    """The record of a finished part."""
 
     layers: tuple[LayerConversion, ...]
     widths: dict[str, list[int]]
@@ -54,12 +54,23 @@ def convert(
     carry: Carry | None = None,
     device: torch.device = CPU,
 ) -> ConvertedModel:
-    """Write the converted model into `folder`, whole or not at all; one part is in memory at a time.
+    """Write the converted model into `folder`, whole or not at all. One part is in memory at a time.
 
-    kept: folder in which finished layers stay until all are, so that a run that was killed goes on at the next one. It
-    belongs to these inputs alone; the caller sees to that. carry: who converts the parts; this process, in order, where
-    it is None. device: where terms are made; all GPUs of this machine, a part each, where it names none by number. The
-    bytes are the same.
+    Neither `carry` nor `device` changes a byte.
+
+    Args:
+        subject: The original, the file of its captured ranges, and how it is converted.
+        plan: What decides the orders of all neurons.
+        folder: Folder to write.
+        progress: Receives the number of finished parts and the number of all.
+        kept: Folder in which finished parts stay until all are finished, so that a killed run resumes at the next part.
+            The caller makes sure that it belongs to these inputs alone. None: nothing is kept.
+        carry: Converts the parts. None: this process converts them in order.
+        device: Device on which terms are made. If it names a GPU without a number, all GPUs of this machine share the
+            parts.
+
+    Raises:
+        WorkFailed: The disk has no room, or a part that a worker made is not on this machine.
     """
     original, conversion = subject.original, subject.conversion
     expansions = subject.expansions()
@@ -68,15 +79,15 @@ def convert(
         work = kept or Path(stack.enter_context(scratch_beside(folder)))
         folders = [work / f"{number:05}" for number in range(len(parts))]
         jobs = [
-            Job(original.folder, subject.ranges_file, plan, conversion, part, there, number, device)
-            for number, (part, there) in enumerate(zip(parts, folders, strict=True))
-            if not there.exists()
+            Job(original.folder, subject.ranges_file, plan, conversion, part, part_folder, number, device)
+            for number, (part, part_folder) in enumerate(zip(parts, folders, strict=True))
+            if not part_folder.exists()
         ]
-        for begun in work.glob(".*"):
-            shutil.rmtree(begun, ignore_errors=True)
+        for unfinished in work.glob(".*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
         require_free(work, sum(_bytes_of(job) for job in jobs))
 
-        # Here, too: where workers see another disk, none of them makes it.
+        # The workers may see another disk, and then none of them makes this folder.
         with disk_errors_explained(work):
             work.mkdir(parents=True, exist_ok=True)
 
@@ -89,19 +100,19 @@ def convert(
             _on_all_devices(jobs, report)
         else:
             _in_order(jobs, original, expansions, report)
-        made = _finished(folders)
-        layers = [layer for one in made for layer in one.layers]
-        widths = {path: width for one in made for path, width in one.widths.items()}
+        finished = _finished(folders)
+        layers = [layer for part in finished for layer in part.layers]
+        widths = {path: width for part in finished for path, width in part.widths.items()}
         with folder_that_appears_whole(folder) as partial:
             written = gather_shards(partial, folders)
             tokenizer_files(original.folder, partial)
             write_code(partial, original.architecture)
-            clear_of = {layer.path: layer.clear for layer in layers}
-            write_config(original, partial, plan, widths, clear_of, conversion.dtype)
-    total, clear = sum(layer.neurons for layer in layers), sum(layer.clear for layer in layers)
+            unprotected_of = {layer.path: layer.clear for layer in layers}
+            write_config(original, partial, plan, widths, unprotected_of, conversion.dtype)
+    total, unprotected = sum(layer.neurons for layer in layers), sum(layer.clear for layer in layers)
     return ConvertedModel(
         plan=plan,
-        neurons_protected=total - clear,
+        neurons_protected=total - unprotected,
         neurons_total=total,
         bytes=written,
         original_bytes=original.bytes(DTYPES[conversion.dtype]),
@@ -110,7 +121,7 @@ def convert(
 
 
 def _in_order(jobs: Sequence[Job], original: Original, expansions: Expansions, report: Callable[[int], None]) -> None:
-    """Convert every job, one after the other; the next layer is fitted while the terms of one are written."""
+    """Convert every job, one after the other. The next layer is fitted while the terms of a layer are written."""
     paths = [mlp.path for job in jobs for mlp in job.part.mlps]
     with threads_restored(), expansions.fitted_ahead(paths):
         use_threads(1)
@@ -120,7 +131,7 @@ def _in_order(jobs: Sequence[Job], original: Original, expansions: Expansions, r
 
 
 def _on_all_devices(jobs: Sequence[Job], report: Callable[[int], None]) -> None:
-    """Convert every job on its device, and those of different devices at once."""
+    """Convert every job on its device. Different devices work at the same time."""
     of_device: dict[torch.device, list[Job]] = {}
     for job in jobs:
         of_device.setdefault(job.place, []).append(job)
@@ -141,12 +152,12 @@ def _on_all_devices(jobs: Sequence[Job], report: Callable[[int], None]) -> None:
             made.put(False)
 
     with threads_restored(), ThreadPoolExecutor(len(of_device)) as pool:
-        # The setting is one of the whole process: threads that changed it under each other would change bytes.
+        # The whole process has one such setting. If each thread changed and restored it, bytes would change.
         use_threads(1)
         shares = [pool.submit(convert_all, share) for share in of_device.values()]
         done, at_work = 0, len(shares)
         try:
-            # Told from this thread, which knows the run that it belongs to.
+            # Progress is reported from this thread, because the others do not know their run.
             while at_work:
                 if made.get():
                     done += 1
@@ -160,14 +171,14 @@ def _on_all_devices(jobs: Sequence[Job], report: Callable[[int], None]) -> None:
 
 
 def convert_part(job: Job) -> None:
-    """Write the shards of one part into its folder, whole or not at all: what a worker does."""
+    """Write the shards of one part into its folder, whole or not at all. Workers call this."""
     job.require_able()
     subject = Subject(Original(job.source), job.ranges_file, job.conversion)
     _convert_part(job, subject.original, subject.expansions())
 
 
 def _bytes_of(job: Job) -> int:
-    """About how many bytes are written for a part."""
+    """About how many bytes a part writes."""
     return int(job.part.values) * DTYPES[job.conversion.dtype].itemsize
 
 
@@ -180,7 +191,7 @@ def _convert_part(job: Job, original: Original, expansions: Expansions) -> None:
         widths[path] = stacked.widths
         layers.append(_summary(path, stacked, expansions.bound(path, plan)))
 
-    # A scratch folder of its own: a worker that outlived a killed run may be at work on the same part.
+    # Each job has its own scratch folder: a worker that outlived a killed run may be at work on the same part.
     with disk_errors_explained(folder, _bytes_of(job)), scratch_beside(folder) as scratch:
         partial = Path(scratch) / folder.name
         partial.mkdir()
@@ -195,13 +206,13 @@ def _convert_part(job: Job, original: Original, expansions: Expansions) -> None:
 
 
 def _finished(folders: Sequence[Path]) -> list[_Converted]:
-    """What is known of each part, all of which were made."""
-    # Listing asks a file server anew, where a question for one name may get the answer from before it was made.
-    there = {place.name for place in folders[0].parent.iterdir()}
-    lost = next((folder for folder in folders if folder.name not in there), None)
-    if lost is not None:
+    """The record of each part, after all were made."""
+    # A listing asks a file server anew. A query for one name may get an answer from before the folder was made.
+    stored = {entry.name for entry in folders[0].parent.iterdir()}
+    missing = next((folder for folder in folders if folder.name not in stored), None)
+    if missing is not None:
         raise WorkFailed(
-            f"{lost} was made by a worker but is not on this machine",
+            f"{missing} was made by a worker but is not on this machine",
             "give the workers and this machine one shared file system for --artifacts and the source",
         )
     return [_Converted.read(folder / _PART_RECORD) for folder in folders]

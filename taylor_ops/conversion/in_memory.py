@@ -1,4 +1,4 @@
-"""A candidate of the calibration: an original in memory that becomes a bundle without being written."""
+"""Make a candidate of the calibration: turn an original in memory into a bundle, without writing it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,26 @@ from taylor_ops.storage.files import disk_errors_explained, require_free
 def convert_in_memory(
     model: Any, original: Original, expansions: Expansions, plan: Plan, mapped: Path | None = None
 ) -> Any:
-    """Put Taylor MLPs under `plan` into a loaded original, in place: what a candidate of the calibration is.
+    """Put Taylor MLPs under `plan` into a loaded original, in place.
 
-    mapped: folder for files from which its tensors are mapped, as those of a loaded model on the CPU are: the pages
-    of a file may be larger than others, and are then read faster. The files may be removed afterwards.
+    Args:
+        model: The loaded original, or a candidate that was made of it before.
+        original: Its tensors.
+        expansions: The expansions of its neurons.
+        plan: What decides the orders of all neurons.
+        mapped: Folder for files from which the tensors are mapped, as the tensors of a loaded model on the CPU are.
+            The pages of a file may be larger than other pages, and are then read faster. The files may be removed
+            afterwards. None: the tensors are in memory alone.
+
+    Returns:
+        The same model.
     """
     dtype, device, hidden = model.dtype, model.device, int(original.config.hidden_size)
     stacked = {mlp.path: expansions.layout(mlp.path, plan) for mlp in original.mlps}
     with torch.device("meta"):
-        widths = {path: one.widths for path, one in stacked.items()}
-        install(model, taylor_entry(original, plan, widths, {path: one.clear for path, one in stacked.items()}))
+        widths = {path: layout.widths for path, layout in stacked.items()}
+        unprotected = {path: layout.clear for path, layout in stacked.items()}
+        install(model, taylor_entry(original, plan, widths, unprotected))
     values = sum(original.input_values(mlp) + len(stacked[mlp.path].neuron) * hidden for mlp in original.mlps)
     needed = dtype.itemsize * values
     if mapped is not None:

@@ -1,4 +1,4 @@
-"""Inspect a converted model tensor by tensor: it holds what source and plan give, bit by bit, and nothing withheld."""
+"""Inspect a converted model: bit by bit it holds what source and plan give, and no protected output weights."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _REMEDY = "the converted model was changed or is damaged: remove its folder belo
 def require_as_planned(subject: Subject, plan: Plan, converted: Path) -> None:
     """The integrity and leak gate of a converted model.
 
-    Every tensor is recomputed from source, ranges and plan and must be equal bit by bit, and there must be no other
-    tensor: withheld output weights can neither stand in place of their terms nor beside them. Raises
-    `GateRejected` naming the tensor.
+    Every tensor is recomputed from source, ranges and plan, and must be equal bit by bit. There must be no other
+    tensor. Protected output weights can therefore stand neither in place of their terms nor beside them.
+
+    Raises `GateRejected` with the first tensor that is missing, different or not expected.
     """
     stored, expansions = Checkpoint(converted), subject.expansions()
     expected: set[str] = set()
@@ -29,19 +30,19 @@ def require_as_planned(subject: Subject, plan: Plan, converted: Path) -> None:
         expected.add(name)
         if name not in stored:
             raise GateRejected(f"{converted}: tensor {name} is missing", _REMEDY)
-        there = stored.tensor(name)
-        if not _same(there, tensor):
+        if not _same(stored.tensor(name), tensor):
             raise GateRejected(f"{converted}: tensor {name} is not what source and plan give", _REMEDY)
     listed = {name: file for file, name in stored.stored()}
     for file, name in stored.stored():
         if name not in expected or listed[name] != file:
             raise GateRejected(
-                f"{converted}: tensor {name} does not belong to a protected model; {file} may hold withheld weights",
+                f"{converted}: tensor {name} does not belong to a protected model; {file} may hold protected output "
+                "weights",
                 _REMEDY,
             )
 
 
-def _same(there: Tensor, planned: Tensor | ByRows) -> bool:
+def _same(stored: Tensor, planned: Tensor | ByRows) -> bool:
     if isinstance(planned, ByRows):
-        return planned.equals(there)
-    return there.dtype == planned.dtype and torch.equal(there, planned)
+        return planned.equals(stored)
+    return stored.dtype == planned.dtype and torch.equal(stored, planned)

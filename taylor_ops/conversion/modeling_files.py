@@ -1,4 +1,4 @@
-"""What makes a converted folder loadable: its modeling code, and the config that says how its MLPs are laid out."""
+"""The files that make a converted folder loadable: the modeling code, and the config with the layout of its MLPs."""
 
 from __future__ import annotations
 
@@ -39,11 +39,15 @@ class TaylorForCausalLM({causal_lm}):
 
 
 def taylor_entry(
-    original: Original, plan: Plan, widths: Mapping[str, list[int]], clear: Mapping[str, int]
+    original: Original, plan: Plan, widths: Mapping[str, list[int]], unprotected: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The `taylor_mlp` entry of a bundle's config: what `taylor_mlp.install` needs.
+    """The `taylor_mlp` entry of a bundle's config, which `taylor_mlp.install` reads.
 
-    widths: by path, how many neurons have a term of each order. clear: by path, how many keep their output weights.
+    Args:
+        original: The original.
+        plan: What decides the orders of all neurons.
+        widths: How many neurons have a term of each order, by the path of the MLP.
+        unprotected: How many neurons keep their output weights, by the path of the MLP.
     """
     kinds = {(mlp.kind.up is not None, tuple(original.biases(mlp))) for mlp in original.mlps}
     if len(kinds) != 1:
@@ -62,13 +66,13 @@ def taylor_entry(
         "experts": sorted({mlp.module for mlp in original.mlps if mlp.kind.experts}),
         "bypassed": [path for mlp in original.mlps for path in mlp.bypassed],
         "layers": dict(widths),
-        "clear": {path: number for path, number in clear.items() if number},
+        "clear": {path: number for path, number in unprotected.items() if number},
         "guard": original.guard,
     }
 
 
 def write_code(folder: Path, architecture: Architecture) -> None:
-    """Write the modeling code: the Taylor MLP, and the classes of the family with it in place."""
+    """Write the modeling code: the Taylor MLP, and the model classes of the architecture that install it."""
     layer_code = (files("taylor_ops.modeling") / "taylor_mlp.py").read_text(encoding="utf-8")
     write_text(folder / "taylor_mlp.py", layer_code)
     model_code = _MODELING.format(
@@ -84,15 +88,15 @@ def write_config(
     folder: Path,
     plan: Plan,
     widths: Mapping[str, list[int]],
-    clear: Mapping[str, int],
+    unprotected: Mapping[str, int],
     dtype: str,
 ) -> None:
-    """Write the config of the original with the layout of its Taylor MLPs, see `taylor_entry`."""
+    """Write the config of the original with the layout of its Taylor MLPs (see `taylor_entry`)."""
     config = read_json(original.folder / "config.json")
     for local in ("_name_or_path", "_model_name_or_path", "torch_dtype"):
         config.pop(local, None)
     config |= {
-        # A model type that transformers does not know: without the code of the bundle nothing can load it by mistake.
+        # transformers does not know this model type, so nothing can load the bundle without its code by mistake.
         "model_type": f"taylor_{original.architecture.model_type}",
         "architectures": ["TaylorForCausalLM"],
         "auto_map": {
@@ -100,7 +104,7 @@ def write_config(
             "AutoModelForCausalLM": "modeling_taylor.TaylorForCausalLM",
         },
         "dtype": dtype,
-        "taylor_mlp": taylor_entry(original, plan, widths, clear),
+        "taylor_mlp": taylor_entry(original, plan, widths, unprotected),
     }
     write_text(folder / "config.json", canonical_json(config))
 

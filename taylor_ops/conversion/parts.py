@@ -1,4 +1,4 @@
-"""What a conversion is cut into: parts of a model, each of which any process makes on its own."""
+"""The parts into which a conversion is cut. Any process can make each of them on its own."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ _PART_VALUES = 64 << 20
 
 @dataclass
 class Part:
-    """Tensors that are made together: those of some decoder layers, or those outside of all layers.
+    """Tensors that are made together: the tensors of some decoder layers, or the tensors outside of all layers.
 
-    names: of the tensors that are taken as they are. mlps: those that become Taylor MLPs. values: about how many
-    numbers it will hold. Only the part at work is in memory.
+    A process has one part at a time in memory.
+
+    Attributes:
+        names: Names of the tensors that are taken over unchanged.
+        mlps: The MLPs that become Taylor MLPs.
+        values: About how many numbers the part will hold.
     """
 
     names: list[str] = field(default_factory=list)
@@ -41,10 +45,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Job:
-    """One part to be converted into `folder`, by whichever process: paths and small records, no tensors.
+    """One part to be converted into `folder`, by any process. It has paths and small records, but no tensors.
 
-    device: where terms are made; of several GPUs the one whose turn it is, by the `number` of the part. processor: of
-    the machine that asks: series are fitted there, and other instructions give other last bits.
+    Attributes:
+        number: Index of the part. The parts take turns on several GPUs in this order.
+        device: Device on which terms are made.
+        processor: Processor of the machine that made the job. Series are fitted on such a processor alone, because
+            other instructions give other last bits.
     """
 
     source: Path
@@ -59,34 +66,35 @@ class Job:
 
     @property
     def place(self) -> torch.device:
-        """The one device of this part, on the machine that asks; the processor where `cuda` finds no GPU there."""
+        """The one device of this part on this machine. If `cuda` finds no GPU, it is the CPU."""
         if self.device.type == "cpu" or self.device.index is not None:
             return self.device
-        there = torch.cuda.device_count()
-        return torch.device(self.device.type, self.number % there) if there else CPU
+        gpus = torch.cuda.device_count()
+        return torch.device(self.device.type, self.number % gpus) if gpus else CPU
 
     def require_able(self) -> None:
-        """Raise `WorkFailed` on a machine with another kind of processor, or without the GPU that the job names."""
-        here = processor(CPU)
-        if here != self.processor:
+        """Raise `WorkFailed` if this machine has another kind of processor, or lacks the GPU that the job names."""
+        own_processor = processor(CPU)
+        if own_processor != self.processor:
             raise WorkFailed(
-                f"a worker on {platform.node()} has another kind of processor ({here}) than this release was begun on "
-                f"({self.processor}): it would make other last bits",
-                "give `execution.address` a cluster whose machines have processors of one kind, that of this one",
+                f"a worker on {platform.node()} has another kind of processor ({own_processor}) than the machine that "
+                f"this release was begun on ({self.processor}): its numbers would differ in their last bits",
+                "set `execution.address` to a cluster whose machines all have the kind of processor that the release "
+                "was begun on",
             )
         if self.place.type == "cuda" and (self.place.index or 0) >= torch.cuda.device_count():
             raise WorkFailed(
                 f"a worker on {platform.node()} has no device {self.place}",
-                "set `device: cuda`, which takes the GPUs that there are, or give every worker that GPU",
+                "set `device: cuda`, which takes whatever GPUs a worker has, or give every worker this GPU",
             )
 
 
 Carry = Callable[[Sequence[Job], Callable[[int], None]], None]
-"""Has `convert_part` called once for every job, in any order and process, and says how many are done."""
+"""Calls `convert_part` once for every job, in any order and process, and reports how many are done."""
 
 
 def parts_of(original: Original, plan: Plan) -> list[Part]:
-    """The parts of a converted model, in the order of its layers: as many layers together as are still small."""
+    """The parts of a converted model, in the order of its layers. Small neighbouring layers share a part."""
     layers: dict[str, Part] = {"": Part()}
     for mlp in original.mlps:
         part = layers.setdefault(_decoder_layer(mlp.module), Part())
@@ -106,7 +114,7 @@ def parts_of(original: Original, plan: Plan) -> list[Part]:
 
 
 def _decoder_layer(name: str) -> str:
-    """The module of the decoder layer of a name: its path up to the first number, the whole name where it has none."""
+    """The decoder layer of a name: its module path up to the first number, or the whole name if it has no number."""
     names = name.split(".")
-    number = next((place for place, part in enumerate(names) if part.isdigit()), len(names))
+    number = next((index for index, part in enumerate(names) if part.isdigit()), len(names))
     return ".".join(names[: number + 1])

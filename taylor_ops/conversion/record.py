@@ -7,7 +7,13 @@ from taylor_ops.storage.record import Record
 
 
 class MarkedCopy(Record):
-    """Whose copy a model is. key: the name of the key; strength: how far marked weights are moved, relative."""
+    """Whose copy a model is.
+
+    Attributes:
+        recipient: Who receives the copy.
+        key: The name of the key.
+        strength: How far marked weights are moved, as a share of their value.
+    """
 
     recipient: str
     key: str
@@ -15,11 +21,21 @@ class MarkedCopy(Record):
 
 
 class LayerConversion(Record):
-    """What became of one MLP with `neurons`, `clear` of which keep their output weights.
+    """The conversion of one MLP.
 
-    columns: of the terms, and one for each in clear. mean_order: of the others.
-    truncation, rounding, marking: parts of the a-priori bound on the error of its output, as fractions of its median
-    norm over the calibration text; marking is what a mark of the recipient adds, 0 without one.
+    Three attributes are parts of the a-priori bound on the error of its output, as fractions of the output's median
+    norm over the calibration text: `truncation`, `rounding` and `marking`.
+
+    Attributes:
+        path: Module path of the MLP.
+        neurons: All its neurons.
+        clear: Its unprotected neurons, which keep their output weights.
+        columns: Columns of the protected neurons' terms, and one for each unprotected neuron.
+        mean_order: Mean order of the protected neurons.
+        max_order: Largest order of a protected neuron.
+        truncation: What cutting off the series may cost.
+        rounding: What rounding the stored terms may cost.
+        marking: What the mark of a recipient adds. 0 without a mark.
     """
 
     path: str
@@ -34,15 +50,18 @@ class LayerConversion(Record):
 
     @property
     def bound(self) -> float:
-        """All its parts together."""
+        """The whole a-priori bound: the sum of its parts."""
         return self.truncation + self.rounding + self.marking
 
 
 class ConvertedModel(Record):
     """A converted model in a folder: loadable, without card and manifest.
 
-    neurons_protected of neurons_total have no output weights in the folder. bytes: of all tensors. mark: whose copy it
-    is, None where it is nobody's.
+    Attributes:
+        neurons_protected: How many of `neurons_total` have no output weights in the folder.
+        bytes: Bytes of all tensors.
+        original_bytes: Bytes of the original in the same data type.
+        mark: Whose copy the model is. None if it has no mark.
     """
 
     plan: Plan

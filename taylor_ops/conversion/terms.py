@@ -24,14 +24,14 @@ from taylor_ops.series.plan import Plan
 
 @dataclass(frozen=True)
 class Subject:
-    """What a series is made from: an original, the file of its captured ranges, and how it is to be converted."""
+    """The inputs of a conversion: an original, the file of its captured ranges, and how it is to be converted."""
 
     original: Original
     ranges_file: Path
     conversion: Conversion
 
     def expansions(self) -> Expansions:
-        """The expansions of every neuron; each layer is fitted when it is asked for."""
+        """The expansions of every neuron. Each layer is fitted on demand."""
         return Expansions(self.ranges_file, self.original.activation, self.conversion)
 
 
@@ -52,7 +52,7 @@ def part_tensors(
     note: Callable[[str, Layout], None],
     device: torch.device = CPU,
 ) -> Iterator[tuple[str, Tensor | ByRows]]:
-    """Names and tensors of one part, made one by one; `note` is told the layout of each MLP."""
+    """Names and tensors of one part, made one by one. `note` receives the path and the layout of each MLP."""
     for name in part.names:
         yield name, _cast(original.tensor(name), dtype)
     for mlp in part.mlps:
@@ -73,7 +73,7 @@ def mlp_tensors(weights: MlpWeights, stacked: Layout, dtype: torch.dtype) -> dic
 def mlp_tensors_by_rows(
     weights: MlpWeights, stacked: Layout, dtype: torch.dtype, device: torch.device = CPU
 ) -> dict[str, Tensor | ByRows]:
-    """The same with the terms a few rows at a time, made on `device`."""
+    """The tensors of `mlp_tensors`, with the terms made on `device`, a few rows at a time."""
     inputs = {
         "gate.weight": weights.gate,
         "gate.bias": weights.gate_bias,
@@ -93,15 +93,16 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-# Of terms: few enough to stay in the cache of the processor until they are written, enough for several threads.
+# Few enough terms to stay in the cache of the processor until they are written, and enough for several threads.
 _VALUES_AT_ONCE = 1 << 22
 
 
 def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype, device: torch.device = CPU) -> ByRows:
     """Theta [H, K] in `dtype` from output weights [H, F]: column k is `coefficient[k] * weight[:, neuron[k]]`.
 
-    The weights are those of the original in `dtype`, with which the bundle is compared. Products are worked in float64
-    on `device` and rounded once, by the rules of IEEE 754: the bytes are those of any other. The blocks are on the CPU.
+    The weights are rounded to `dtype` first, as in the original with which the bundle is compared. Products are
+    computed in float64 on `device` and rounded once, by the rules of IEEE 754, so that every device gives the same
+    bytes. The blocks are on the CPU.
     """
     height, width = weight.shape[0], len(stacked.neuron)
     ends = list(accumulate(stacked.widths, initial=0))
@@ -109,11 +110,11 @@ def terms(weight: Tensor, stacked: Layout, dtype: torch.dtype, device: torch.dev
 
     def blocks() -> Iterator[Tensor]:
         permutation, coefficient = stacked.permutation.to(device), stacked.coefficient.to(device)
-        there = weight.to(device)
+        on_device = weight.to(device)
         buffers = cycle([torch.empty(min(at_once, height), width, dtype=dtype, device=device) for _ in range(2)])
         for start, buffer in zip(range(0, height, at_once), buffers, strict=False):
-            # The neurons of every order are the first ones of this arrangement: they are fetched once, not per column.
-            rows = there[start : start + at_once].to(dtype).index_select(1, permutation).double()
+            # In this arrangement the neurons of every order come first. They are fetched once, not for each column.
+            rows = on_device[start : start + at_once].to(dtype).index_select(1, permutation).double()
             block = buffer[: len(rows)]
             for begin, end in pairwise(ends):
                 torch.mul(rows[:, : end - begin], coefficient[begin:end], out=block[:, begin:end])

@@ -16,7 +16,13 @@ _BATCH_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Continuation:
-    """What a model said after one prompt. tokens: [n] int64, logits: [n, V] float32 before any processor, CPU."""
+    """The continuation of one prompt by a model.
+
+    Attributes:
+        prompt: The prompt.
+        tokens: [n] int64, on the CPU.
+        logits: [n, V] float32 before any processor, on the CPU.
+    """
 
     prompt: Prompt
     tokens: Tensor
@@ -24,7 +30,7 @@ class Continuation:
 
 
 def batches(prompts: Sequence[Prompt], batch_size: int) -> list[list[Prompt]]:
-    """Prompts of similar length together, at most `batch_size` and about 4096 padded tokens in each batch."""
+    """Put prompts of similar length together, at most `batch_size` and about 4096 padded tokens in each batch."""
     result: list[list[Prompt]] = []
     for prompt in sorted(prompts, key=lambda prompt: len(prompt.tokens)):
         padded = len(prompt.tokens) * (len(result[-1]) + 1) if result else 0

@@ -1,4 +1,4 @@
-"""What held-out prompts show of each MLP: activations that leave its captured ranges, and the error of its output."""
+"""Measure each MLP on held-out prompts: activations outside of its captured ranges, and the error of its output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ARITHMETIC = 8
 
 @dataclass(frozen=True)
 class _Limits:
-    """The ranges of one MLP on a device: captured and widened, each [F]; `factor` is widened."""
+    """The captured and the widened ranges of one MLP on a device, each [F]. `factor` is widened."""
 
     low: Tensor
     high: Tensor
@@ -42,22 +42,22 @@ class _Limits:
 def range_use(
     model: Any, mlps: Sequence[Mlp], captured: Mapping[str, LayerRange], margin: float
 ) -> Iterator[list[RangeUse]]:
-    """Count over all forward passes of an original while open; the list holds the result once it is closed."""
-    limits = {path: _Limits.of(one, margin, model.device) for path, one in captured.items()}
-    total = captured_ = widened_ = 0
+    """Count over all forward passes of an original while open. The list holds the result after the block."""
+    limits = {path: _Limits.of(ranges, margin, model.device) for path, ranges in captured.items()}
+    total = outside_captured = outside_widened = 0
     result: list[RangeUse] = []
 
     def see(path: str, role: Role, z: Tensor) -> None:
-        nonlocal total, captured_, widened_
+        nonlocal total, outside_captured, outside_widened
         if role == "pre_activation":
             limit = limits[path]
             total += z.numel()
-            captured_ += int(((z < limit.low) | (z > limit.high)).sum())
-            widened_ += int(((z < limit.widened_low) | (z > limit.widened_high)).sum())
+            outside_captured += int(((z < limit.low) | (z > limit.high)).sum())
+            outside_widened += int(((z < limit.widened_low) | (z > limit.widened_high)).sum())
 
     with watched(model, mlps, see):
         yield result
-    result.append(RangeUse(activations=total, outside_captured=captured_, outside_widened=widened_))
+    result.append(RangeUse(activations=total, outside_captured=outside_captured, outside_widened=outside_widened))
 
 
 def layer_errors(
@@ -68,14 +68,23 @@ def layer_errors(
     margin: float,
     prompts: Sequence[Sequence[int]],
 ) -> tuple[LayerError, ...]:
-    """Run about 1024 tokens of `prompts` through the original and give the input of each MLP to the bundle's too.
+    """Measure the error of each MLP of the bundle on the inputs that the MLPs of the original get.
 
-    The last token of every prompt is also given on its own; the larger error counts.
+    The original reads about 1024 tokens of `prompts`. Each MLP of the bundle gets the last token of every prompt a
+    second time, on its own. The larger error counts.
+
+    Args:
+        original: The original, loaded.
+        bundle: The bundle, loaded.
+        mlps: The MLPs of the original.
+        captured: The captured ranges by the path of the MLP.
+        margin: How far the ranges are widened, as a share of the range.
+        prompts: The tokens of held-out prompts.
     """
-    limits = {path: _Limits.of(one, margin, original.device) for path, one in captured.items()}
+    limits = {path: _Limits.of(ranges, margin, original.device) for path, ranges in captured.items()}
     inputs: dict[str, Tensor] = {}
     inside: dict[str, Tensor] = {}
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {mlp.path: [] for mlp in mlps}
+    measured: dict[str, list[tuple[Tensor, Tensor]]] = {mlp.path: [] for mlp in mlps}
 
     def see(path: str, role: Role, values: Tensor) -> None:
         limit = limits[path]
@@ -86,26 +95,26 @@ def layer_errors(
         elif role == "factor":
             inside[path] &= (values.abs() <= limit.factor).all(-1)
         else:
-            given, mlp = inputs.pop(path), bundle.get_submodule(path)
-            error = _apart(mlp(given), values)
-            # The last token also on its own: a decode step may take another way through the layer.
-            error[-1:] = torch.maximum(error[-1:], _apart(mlp(given[-1:]), values[-1:]))
-            found[path].append((error / captured[path].output_norm, inside.pop(path)))
+            hidden, mlp = inputs.pop(path), bundle.get_submodule(path)
+            error = _distances(mlp(hidden), values)
+            # The last token is also measured on its own: a decode step may take another way through the layer.
+            error[-1:] = torch.maximum(error[-1:], _distances(mlp(hidden[-1:]), values[-1:]))
+            measured[path].append((error / captured[path].output_norm, inside.pop(path)))
 
-    left = _TOKENS
+    tokens_left = _TOKENS
     with watched(original, mlps, see), torch.inference_mode():
         for tokens in prompts:
-            if left <= 0:
+            if tokens_left <= 0:
                 break
-            ids = torch.tensor([tokens[:left]], device=original.device)
+            ids = torch.tensor([tokens[:tokens_left]], device=original.device)
             original(input_ids=ids, use_cache=False, logits_to_keep=1)
-            left -= ids.shape[1]
-    return tuple(_layer_error(path, *map(torch.cat, zip(*pairs, strict=True))) for path, pairs in found.items())
+            tokens_left -= ids.shape[1]
+    return tuple(_layer_error(path, *map(torch.cat, zip(*pairs, strict=True))) for path, pairs in measured.items())
 
 
-def _apart(said: Tensor, values: Tensor) -> Tensor:
+def _distances(output: Tensor, expected: Tensor) -> Tensor:
     """Norms [T] of the differences between outputs [T, H], in float32."""
-    norms: Tensor = torch.linalg.vector_norm(said.float() - values.float(), dim=-1)
+    norms: Tensor = torch.linalg.vector_norm(output.float() - expected.float(), dim=-1)
     return norms
 
 
@@ -125,18 +134,19 @@ def _largest(error: Tensor) -> float | None:
 
 
 def require_within_bounds(errors: Sequence[LayerError], layers: Sequence[LayerConversion]) -> None:
-    """The gate of the a-priori bounds: within the ranges that they are for, no layer is wrong by more than its own.
+    """The gate of the a-priori bounds: inside of the widened ranges, no layer has an error above its bound.
 
-    The bounds are for exact arithmetic on stored terms. Arithmetic in the released dtype rounds every feature and every
-    sum, in the original too; it is allowed a few times what rounding of the stored terms may cost. Raises
-    `GateRejected` naming the layer.
+    The bounds hold for exact arithmetic on stored terms. Arithmetic in the released dtype rounds every feature and
+    every sum, in the original too. The gate allows it a few times what rounding of the stored terms may cost.
+
+    Raises `GateRejected` with the first layer that exceeds its limit.
     """
     limits = {layer.path: layer.bound + _ARITHMETIC * layer.rounding for layer in layers}
     for error in errors:
-        # Not `>`: a NaN is no error below the limit.
+        # Not `>`, which a NaN would pass.
         if error.inside is not None and not error.inside <= limits[error.path]:
             raise GateRejected(
                 f"{error.path}: its output is wrong by {error.inside:.2g} of its median norm on held-out prompts, "
-                f"where a-priori bound and arithmetic allow {limits[error.path]:.2g}",
+                f"but a-priori bound and arithmetic allow {limits[error.path]:.2g}",
                 "the converted model is damaged or computes wrongly: remove its folder below `stages` and run again",
             )

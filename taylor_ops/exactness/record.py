@@ -8,8 +8,11 @@ from taylor_ops.storage.record import Record
 class Divergence(Record):
     """The first position at which two runs of one prompt differ.
 
-    margin: log-prob of the original's token there over that of the other run, both by the original. tie: margin within
-    the run's tie rule.
+    Attributes:
+        prompt: Name of the prompt.
+        position: Index among the new tokens.
+        margin: Log-prob of the original's own token minus log-prob of the other run's token, both by the original.
+        tie: Whether the margin is small enough for a numerical tie.
     """
 
     prompt: str
@@ -19,7 +22,7 @@ class Divergence(Record):
 
 
 class Comparison(Record):
-    """One run against the original on one data set. Log-probs in nats; KL(original || other) per token."""
+    """One run against the original on one data set. Log-probs are in nats, KL(original || other) is per token."""
 
     prompts: int
     prompts_equal: int
@@ -33,7 +36,11 @@ class Comparison(Record):
 
 
 class DataSetExactness(Record):
-    """A data set: the bundle and the noise floor, both against the original, and how far its activations go."""
+    """The comparisons on one data set: of the bundle and of the noise floor, both with the original.
+
+    Attributes:
+        ranges: How many activations of the original leave the captured ranges.
+    """
 
     name: str
     bundle: Comparison
@@ -51,7 +58,7 @@ class Perplexity(Record):
 
 
 class RecordedContinuation(Record):
-    """A prompt and the original's greedy tokens, for whoever verifies a bundle later."""
+    """A prompt and the original's greedy tokens, for a later verification of the bundle."""
 
     prompt: str
     prompt_tokens: tuple[int, ...]
@@ -59,7 +66,11 @@ class RecordedContinuation(Record):
 
 
 class ExactnessRecord(Record):
-    """The whole comparison. tie_margin: largest margin (nats) that counts as a numerical tie, by `tie_rule`."""
+    """The whole comparison.
+
+    Attributes:
+        tie_margin: The largest margin in nats that counts as a numerical tie, by `tie_rule`.
+    """
 
     dtype: str
     new_tokens: int
@@ -74,9 +85,12 @@ class ExactnessRecord(Record):
 
 
 class RangeUse(Record):
-    """Pre-activations of the original on held-out prompts: all, and those outside of what was captured.
+    """How many pre-activations of the original on held-out prompts lie outside of the ranges.
 
-    outside_captured: beyond what calibration saw. outside_widened: beyond the margin too, where no bound holds.
+    Attributes:
+        activations: All pre-activations.
+        outside_captured: Those outside of the captured ranges.
+        outside_widened: Those outside of the widened ranges too. No bound holds for them.
     """
 
     activations: int
@@ -90,8 +104,15 @@ class RangeUse(Record):
 class LayerError(Record):
     """Largest measured error of the output of one MLP, as a fraction of its median norm over the calibration text.
 
-    Both models are given the original's hidden states and compute in the released dtype. inside: over the tokens whose
-    activations are all within the widened ranges, where the a-priori bound holds; None where there is no such token.
+    Both models get the original's hidden states and compute in the released dtype. The a-priori bound holds for the
+    tokens whose activations are all inside of the widened ranges.
+
+    Attributes:
+        path: Module path of the MLP.
+        tokens: All tokens that were measured.
+        tokens_inside: Those for which the bound holds.
+        largest: The largest error over all tokens.
+        inside: The largest error over the tokens for which the bound holds. None if there are no such tokens.
     """
 
     path: str

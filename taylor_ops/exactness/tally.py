@@ -13,7 +13,15 @@ from taylor_ops.exactness.record import Comparison, Divergence
 
 @dataclass
 class Tally:
-    """Running totals of one comparison of greedy continuations."""
+    """Running totals of one comparison of greedy continuations.
+
+    Attributes:
+        prompts, equal: Prompts so far, and those whose tokens are all equal.
+        tokens, agreed: Compared tokens, and those for which both models have the same most probable token.
+        kl_sum, kl_max: Sum and largest of the KL of each token, in nats.
+        difference: The largest log-prob difference, in nats.
+        diverged: Prompt, position and margin in nats of each divergence.
+    """
 
     prompts: int = 0
     equal: int = 0
@@ -25,9 +33,9 @@ class Tally:
     diverged: list[tuple[str, int, float]] = field(default_factory=list)
 
     def add(self, original: Continuation, other: Continuation) -> bool:
-        """Compare one prompt; returns whether its tokens are equal to the end."""
-        apart = torch.nonzero(original.tokens != other.tokens).flatten()
-        shared = int(apart[0]) + 1 if len(apart) else len(original.tokens)
+        """Compare one prompt. Returns whether all tokens are equal."""
+        differing = torch.nonzero(original.tokens != other.tokens).flatten()
+        shared = int(differing[0]) + 1 if len(differing) else len(original.tokens)
         p = original.logits[:shared].double().log_softmax(-1)
         q = other.logits[:shared].double().log_softmax(-1)
         gap = p - q
@@ -39,15 +47,15 @@ class Tally:
         # max(nan, x) would forget the nan that a broken model makes.
         self.kl_max = _larger(self.kl_max, float(kl.max()))
         self.difference = _larger(self.difference, float(gap.abs_().max()))
-        if len(apart):
+        if len(differing):
             own, rival = p[shared - 1, [original.tokens[shared - 1], other.tokens[shared - 1]]].tolist()
             self.diverged.append((original.prompt.id, shared - 1, own - rival))
         else:
             self.equal += 1
-        return not len(apart)
+        return not len(differing)
 
     def comparison(self, tie_margin: float) -> Comparison:
-        """The totals; a divergence with a margin (nats) up to `tie_margin` is a tie."""
+        """The totals. A divergence with a margin (nats) up to `tie_margin` is a tie."""
         return Comparison(
             prompts=self.prompts,
             prompts_equal=self.equal,

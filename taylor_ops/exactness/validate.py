@@ -1,9 +1,9 @@
-"""Exactness: do the original and the bundle say the same tokens, judged against the original's own noise floor.
+"""Compare the tokens of original and bundle, against the original's own noise floor.
 
-Every prompt is continued greedily by the original, by the original under another legitimate execution (smaller batches
-and plain attention: the noise floor) and by the bundle. Up to the first divergence two runs have read the same tokens,
-so the logits of their steps are teacher-forced on one another; KL, log-prob differences and top-1 agreement are taken
-there.
+Three runs continue every prompt greedily: the original, the bundle, and the original in another legitimate execution
+with smaller batches and plain attention (the noise floor). Up to the first divergence two runs have read the same
+tokens, so the logits of their steps are teacher-forced on one another. KL, log-prob differences and top-1 agreement are
+taken up to this position.
 """
 
 from __future__ import annotations
@@ -54,10 +54,16 @@ def validate(
     progress: Progress,
     scratch: Path | None = None,
 ) -> ExactnessRecord:
-    """Compare the bundle with the original on every data set. Judging is `require_exact`'s.
+    """Compare the bundle with the original on every data set. `require_exact` judges the result.
 
-    scratch: where `load_both` may put what memory does not hold, for the caller to remove; a temporary folder where
-    none is given.
+    Args:
+        subject: The original, the file of its captured ranges, and how it is converted.
+        bundle: Folder of the converted model.
+        settings: The prompts, the texts and the batch sizes.
+        device: Device that holds both models.
+        progress: Receives the number of finished batches and the number of all.
+        scratch: Folder in which `load_both` may put what memory does not hold. The caller removes it. None: a temporary
+            folder.
     """
     with ExitStack() as stack:
         work = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taylor-validate-")))
@@ -66,7 +72,7 @@ def validate(
 
 
 def _compared(subject: Subject, models: tuple[Any, Any], settings: Exactness, progress: Progress) -> ExactnessRecord:
-    """What `validate` finds of the original and the bundle that are loaded."""
+    """The record that `validate` makes of the loaded models, original and bundle."""
     (first, second), conversion = models, subject.conversion
     tokenizer = load_tokenizer(subject.original.folder)
     data_sets = {source.name: prompts(source, tokenizer) for source in settings.prompts}
@@ -82,17 +88,18 @@ def _compared(subject: Subject, models: tuple[Any, Any], settings: Exactness, pr
         for batch in batches(held_out, settings.batch_size):
             ties: set[str] = set()
             with range_use(first, mlps, captured, conversion.range_margin) as used:
-                said = {c.prompt.id: c for c in _run(first, batch, settings.new_tokens, settings.batch_size, tokenizer)}
+                run = _run(first, batch, settings.new_tokens, settings.batch_size, tokenizer)
+            of_original = {continuation.prompt.id: continuation for continuation in run}
             uses[name] += used[0]
-            for tally, run in (
-                (against_floor, partial(_again, first, batch, settings, tokenizer)),
+            for tally, run_again in (
+                (against_floor, partial(_floor_run, first, batch, settings, tokenizer)),
                 (against_bundle, partial(_run, second, batch, settings.new_tokens, settings.batch_size, tokenizer)),
             ):
-                for other in run():
-                    # What is recorded must hold in another execution too: a numerical tie would not.
-                    if not tally.add(said[other.prompt.id], other):
+                for other in run_again():
+                    # A recorded continuation must hold in another execution too, and a numerical tie would not.
+                    if not tally.add(of_original[other.prompt.id], other):
                         ties.add(other.prompt.id)
-            equal = [continuation for name_, continuation in said.items() if name_ not in ties]
+            equal = [continuation for prompt, continuation in of_original.items() if prompt not in ties]
             recorded.extend(equal[: _RECORDED_CONTINUATIONS - len(recorded)])
             done += 1
             progress(done, rounds)
@@ -105,11 +112,11 @@ def _compared(subject: Subject, models: tuple[Any, Any], settings: Exactness, pr
         data_sets=tuple(
             DataSetExactness(
                 name=name,
-                bundle=bundle_.comparison(tie_margin),
+                bundle=of_bundle.comparison(tie_margin),
                 floor=floor.comparison(tie_margin),
                 ranges=uses[name],
             )
-            for name, (bundle_, floor) in tallies.items()
+            for name, (of_bundle, floor) in tallies.items()
         ),
         layers=layer_errors(
             first,
@@ -126,9 +133,11 @@ def _compared(subject: Subject, models: tuple[Any, Any], settings: Exactness, pr
         tie_rule=TIE_RULE,
         continuations=tuple(
             RecordedContinuation(
-                prompt=said_.prompt.id, prompt_tokens=said_.prompt.tokens, new_tokens=tuple(said_.tokens.tolist())
+                prompt=continuation.prompt.id,
+                prompt_tokens=continuation.prompt.tokens,
+                new_tokens=tuple(continuation.tokens.tolist()),
             )
-            for said_ in recorded
+            for continuation in recorded
         ),
     )
 
@@ -137,8 +146,8 @@ def _run(model: Any, batch: Sequence[Prompt], new_tokens: int, batch_size: int, 
     return list(continue_greedily(model, batch, new_tokens, batch_size, tokenizer.pad_token_id))
 
 
-def _again(model: Any, batch: Sequence[Prompt], settings: Exactness, tokenizer: Any) -> list[Continuation]:
-    """The original once more, in other batches and with plain attention; a lone prompt runs beside a copy of itself."""
+def _floor_run(model: Any, batch: Sequence[Prompt], settings: Exactness, tokenizer: Any) -> list[Continuation]:
+    """Run the original in other batches and with plain attention. A single prompt runs beside a copy of itself."""
     with _plain_attention(model):
         if len(batch) == 1:
             return _run(model, [*batch, *batch], settings.new_tokens, 2, tokenizer)[:1]
@@ -164,7 +173,7 @@ def _perplexities(source: TextSource, original: Any, bundle: Any, tokenizer: Any
 
 
 def _perplexity(loss: float) -> float:
-    # A broken model may lose more than a float can hold the exponential of.
+    # A broken model may have a loss whose exponential is too large for a float.
     return math.exp(loss) if loss < 700 else math.inf
 
 

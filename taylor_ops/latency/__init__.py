@@ -1,18 +1,14 @@
 """Stages `calibrate` and `transfer`: choose the plan that meets the target slowdown, by measuring.
 
 calibrate     Measure the slowdown of decoding and calibrate it.
-candidates    Candidates of a calibration in memory, and how many layers of them fit there.
-column_cost   What a bundle costs beside its original: slowdowns on a line over columns, from one plan that was timed or
-              two.
-intervals     Intervals for the centre of paired ratios, also where samples are looked at again and again as they come
+candidates    The candidates of a calibration in memory, and how many of their layers fit there.
+column_cost   The slowdown of a bundle as a straight line over its columns, from one timed plan or two.
+intervals     Intervals for the centre of paired ratios, valid also if the samples are looked at repeatedly as they come
               in.
-judging       Judge a candidate by paired samples: met, missed, or not yet known.
-out_of_reach  What to say where a target slowdown is out of reach, and which settings move the slowdowns that are
-              within.
+judging       Judge a candidate by paired samples: met, missed, at the edge of the band, or too noisy to tell.
+out_of_reach  The error for an unreachable target slowdown, and the settings that would make it reachable.
 record        What the stages `calibrate` and `transfer` leave: the record of the slowdown.
-search        Choose the plan whose slowdown meets the target, from as few noisy measurements as decide it. No clock, no
-              model.
-timing        Time original and bundle in turn, and time a pair again when other programs used the processor meanwhile.
-transfer      Time the chosen plan where its target was not set: at other batch sizes and prompt lengths, on other
-              devices.
+search        Choose the plan whose slowdown meets the target, from as few noisy measurements as decide it.
+timing        Time original and bundle in turn, and repeat a pair if other programs used the processor meanwhile.
+transfer      Time the chosen plan beyond its target: at other batch sizes and prompt lengths, and on other devices.
 """

@@ -1,9 +1,10 @@
 """Measure the slowdown of decoding and calibrate it.
 
-Measured as a paired ratio: behind the same prompt original and bundle decode the same forced number of tokens, one of
-each in turn, A B A B, after a warm-up; the slowdown is the median of the ratios with a bootstrap interval. Turns of one
-token, because other users of a machine slow it down for seconds at a time: what is timed within milliseconds meets
-the same machine. Weights larger than the caches are read anew at every step in either order.
+A slowdown is measured in pairs. After a warm-up and the same prompt, original and bundle decode the same forced number
+of tokens, one token each in turn (A B A B). The slowdown is the median of the paired ratios, with a bootstrap interval.
+
+A turn is one token long because other users of a machine slow it down for seconds at a time. Turns that are
+milliseconds apart meet the same machine. Weights larger than the caches are read anew at every step, in either order.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from taylor_ops.progress import Progress
 from taylor_ops.series.plan import Plan
 
 _PREDICTION_OFF = 2
-# What a bundle may cost beside its bytes, over a decode step of the original: launching its kernels, on a fast GPU.
+# The most that a bundle may cost beside its bytes, over a decode step of the original. A fast GPU comes near to it by
+# launching kernels.
 MOST_FIXED = 3
 
 
@@ -39,13 +41,20 @@ def calibrate(
     progress: Progress,
     scratch: Path | None = None,
 ) -> LatencyRecord:
-    """Choose the plan whose measured slowdown meets the target; nothing stays written.
+    """Choose the plan whose measured slowdown meets the target. Nothing stays written.
 
-    scratch: folder on a disk that holds a bundle, and of nobody else meanwhile: what a killed process left of a
-    candidate there is removed. That of the system for temporary files where none is named.
+    Args:
+        subject: The original, the file of its captured ranges, and how it is converted.
+        settings: The target slowdown and how it is measured.
+        device: Device to measure on.
+        seed: Seed of the random choices.
+        progress: Receives the number of finished trials and the most that may be made.
+        scratch: Folder on a disk that has room for a bundle. No other process may use it meanwhile: what a killed
+            process left of a candidate there is removed. None: the system's folder for temporary files.
 
-    Raises `BadInput` when the target cannot be reached at the tolerance that was asked for, `WorkFailed` where the
-    machine is too noisy to tell.
+    Raises:
+        BadInput: No plan of the config meets the target, or memory does not hold what must be timed.
+        WorkFailed: The machine is too noisy to tell.
     """
     source, conversion, expansions = subject.original, subject.conversion, subject.expansions()
     ladder = _plans(expansions.ladder(), settings.columns)
@@ -56,20 +65,20 @@ def calibrate(
         return 1 + per_column * (plan.columns - plan.neurons)
 
     reachable = predict(ladder[0]), predict(ladder[-1])
-    # The search would begin with the dearest plan, which may take many gigabytes.
+    # Without this check the search would begin with the dearest plan, which may take many gigabytes.
     if settings.columns is None and settings.target_slowdown > most_expected(reachable[1]) + MOST_FIXED:
         raise out_of_reach(settings, reachable, conversion, source.activation, by_bytes=True)
-    # Chosen once: slowdowns of different parts of a model lie on no common line.
-    roomy = _dearest_expected(ladder, predict, settings.target_slowdown)
+    # The number of layers is chosen once: slowdowns of different parts of a model lie on no common line.
+    dearest = _dearest_expected(ladder, predict, settings.target_slowdown)
     room = room_for_weights(device)
-    measured = layers_that_fit(source, roomy, dtype, room)
+    measured = layers_that_fit(source, dearest, dtype, room)
     candidates = Candidates(source, expansions, conversion.dtype, device, measured, seed, scratch)
 
     def trial(plan: Plan) -> Sample:
-        if plan.columns > roomy.columns and layers_that_fit(source, plan, dtype, room) < measured:
+        if plan.columns > dearest.columns and layers_that_fit(source, plan, dtype, room) < measured:
             raise BadInput(
-                f"memory holds {measured} decoder layers of original and bundle with up to {roomy.columns:,} columns; "
-                f"slowdown {settings.target_slowdown:g} needs about {plan.columns:,}",
+                f"memory holds {measured} decoder layers of original and bundle with up to {dearest.columns:,} "
+                f"columns; slowdown {settings.target_slowdown:g} needs about {plan.columns:,}",
                 "end other programs, calibrate where there is more memory, or lower `latency.target_slowdown`",
             )
         candidates.take(plan)
@@ -95,29 +104,30 @@ def calibrate(
 
 
 def most_expected(slowdown: float) -> float:
-    """A slowdown as far above `slowdown` as predictions may be off.
+    """The highest slowdown that may be predicted for a plan which turns out to have `slowdown`.
 
-    Of a target: the predicted one up to which there must be room for candidates, as columns may cost less than that.
+    Columns may cost less than predicted. Candidates up to this prediction for the target must therefore fit into
+    memory.
     """
     return 1 + _PREDICTION_OFF * (slowdown - 1)
 
 
 def _dearest_expected(ladder: list[Plan], predict: Callable[[Plan], float], target: float) -> Plan:
-    """The dearest plan of the ladder for which there must be room."""
-    wanted = (plan for plan in ladder if predict(plan) <= most_expected(target))
-    return max(wanted, key=lambda plan: plan.columns, default=ladder[0])
+    """The dearest plan of the ladder that must fit into memory."""
+    plans = (plan for plan in ladder if predict(plan) <= most_expected(target))
+    return max(plans, key=lambda plan: plan.columns, default=ladder[0])
 
 
 def _plans(ladder: list[Plan], columns: int | None) -> list[Plan]:
-    """The plans to choose from: all of the ladder, or the one that the config names by its columns."""
+    """The plans to choose from: all plans of the ladder, or the plan that the config names by its columns."""
     if columns is None:
         return ladder
     chosen = [plan for plan in ladder if plan.columns == columns]
     if not chosen:
-        near = min(ladder, key=lambda plan: abs(plan.columns - columns)).columns
+        nearest = min(ladder, key=lambda plan: abs(plan.columns - columns)).columns
         raise BadInput(
-            f"`latency.columns` {columns:,}: no plan has so many; the nearest has {near:,}, and all have between "
+            f"`latency.columns` {columns:,}: no plan has so many; the nearest has {nearest:,}, and all have between "
             f"{ladder[0].columns:,} and {ladder[-1].columns:,}",
-            "take the number from `coverage.columns` of the release record of the same inputs, or leave it out",
+            "take the number from `coverage.columns` in the release record of the same inputs, or leave it out",
         )
     return chosen

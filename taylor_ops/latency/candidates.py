@@ -1,4 +1,4 @@
-"""Candidates of a calibration in memory, and how many layers of them fit there."""
+"""The candidates of a calibration in memory, and how many of their layers fit there."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ _CANDIDATE = ".candidate-"
 
 
 class Candidates:
-    """An original and, in turn, bundles of it under one plan or another, in memory: what is timed.
+    """An original in memory and, in turn, its bundles under different plans: the two models that are timed.
 
-    Models are loaded once and series fitted once, for the first `layers` decoder layers. A candidate ends those series
-    where its plan says. Its tensors are those that `convert` writes under that plan, number by number, and on the CPU
-    lie in files, as those of a loaded bundle do: what is measured is what will be released. Files go to `scratch` and
-    lose their names at once.
+    Models are loaded once and series fitted once, for the first `layers` decoder layers. Each candidate cuts the series
+    as its plan says. Number by number, its tensors are those that `convert` writes under this plan. On the CPU they lie
+    in files, like the tensors of a loaded bundle, so that the measured bundle is the one that will be released. The
+    files go to `scratch` and lose their names at once.
+
+    Attributes:
+        layers: Number of decoder layers in memory.
     """
 
     def __init__(
@@ -42,12 +45,12 @@ class Candidates:
         seed: int,
         scratch: Path | None,
     ) -> None:
-        every = int(source.config.num_hidden_layers)
-        self.layers, self._times, self._seed = layers, every / layers, seed
-        self._source = source if layers == every else source.first_layers(layers)
+        all_layers = int(source.config.num_hidden_layers)
+        self.layers, self._times, self._seed = layers, all_layers / layers, seed
+        self._source = source if layers == all_layers else source.first_layers(layers)
         self._expansions, self._scratch = expansions, scratch or Path(tempfile.gettempdir())
-        for left in scratch.glob(f"{_CANDIDATE}*") if scratch else ():
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in scratch.glob(f"{_CANDIDATE}*") if scratch else ():
+            shutil.rmtree(leftover, ignore_errors=True)
         self._timed: list[Undisturbed] = []
         expansions.keep(mlp.path for mlp in self._source.mlps)
         self._original, self._bundle = (
@@ -56,42 +59,46 @@ class Candidates:
 
     @property
     def disturbed(self) -> int:
-        """How many pairs were timed again so far, because other programs had the processor."""
+        """How many pairs were timed again so far because other programs had the processor."""
         return sum(sample.disturbed for sample in self._timed)
 
     def take(self, plan: Plan) -> None:
-        """Put the candidate of `plan` in the place of the one before."""
-        given = self._bundle, self._source, self._expansions, plan
+        """Replace the previous candidate by the candidate of `plan`."""
+        arguments = self._bundle, self._source, self._expansions, plan
         if self._bundle.device.type != "cpu":
-            convert_in_memory(*given)
+            convert_in_memory(*arguments)
             return
         with (
             disk_errors_explained(self._scratch),
             tempfile.TemporaryDirectory(prefix=_CANDIDATE, dir=self._scratch) as folder,
         ):
-            convert_in_memory(*given, mapped=Path(folder))
+            convert_in_memory(*arguments, mapped=Path(folder))
 
     def sample(self, settings: Latency) -> Sample:
-        """What times pairs of the original and the candidate as `settings` say, for all layers."""
+        """A function that times pairs of original and candidate under `settings`, scaled to all layers."""
         sample = pairs_of(self._original, self._bundle, settings, self._seed)
         self._timed.append(sample)
         return sample if self._times == 1 else scaled(sample, self._original, settings, self._times)
 
 
 def bytes_side_by_side(source: ModelShape, columns: float, dtype: torch.dtype, layers: int) -> int:
-    """Bytes of `layers` decoder layers of original and bundle, and twice of all that is outside of layers.
+    """Bytes of `layers` decoder layers of original and bundle, and of two copies of everything outside of the layers.
 
-    columns: stacked ones of all layers of the bundle.
+    Args:
+        source: Shape of the original.
+        columns: Number of stacked columns in all layers of the bundle.
+        dtype: Data type of both models.
+        layers: Number of decoder layers.
     """
-    every, inside = int(source.config.num_hidden_layers), source.layer_bytes(dtype)
+    all_layers, inside = int(source.config.num_hidden_layers), source.layer_bytes(dtype)
     both = 2 * inside + dtype.itemsize * int(source.config.hidden_size) * int(columns)
-    return 2 * (source.bytes(dtype) - inside) + -(-layers * both // every)
+    return 2 * (source.bytes(dtype) - inside) + -(-layers * both // all_layers)
 
 
 def layers_that_fit(source: ModelShape, plan: Plan, dtype: torch.dtype, room: int) -> int:
-    """How many decoder layers of original and bundle `room` bytes hold side by side: all, or a multiple of the period.
+    """How many decoder layers of original and bundle fit side by side into `room` bytes.
 
-    Raises `BadInput` where not one period does.
+    These are all layers, or a multiple of the period. Raises `BadInput` if not even one period fits.
     """
     layers, period = int(source.config.num_hidden_layers), source.period
     for fit in (layers, *reversed(range(period, layers, period))):

@@ -1,4 +1,4 @@
-"""What a bundle costs beside its original: slowdowns on a line over columns, from one plan that was timed or two."""
+"""The slowdown of a bundle as a straight line over its columns, from one timed plan or two."""
 
 from __future__ import annotations
 
@@ -10,35 +10,44 @@ import torch
 from taylor_ops.model.shape import ModelShape
 from taylor_ops.modeling.taylor_mlp import READS_IN_PIECES
 
-# Time to read a byte of stacked terms over the mean time per byte of the original, on two CPU cores: in pieces, which
-# all cores share, and as one product. A GPU reads every byte alike.
+# Time to read a byte of stacked terms over the mean time per byte of the original. The CPU figures are of two cores:
+# in pieces that all cores share, and as one product. A GPU reads all bytes equally fast.
 _READ_IN_PIECES, _READ_AS_ONE, _READ_BY_A_GPU = 0.38, 0.55, 1.0
 
-# A bundle that is found to be no slower than this is one that the machine was too noisy to time.
+# If a bundle is measured to cost less than this, the machine was too noisy to time it.
 LEAST_COST = 0.01
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The slowdown of any plan: 1 + fixed + per_column * extra. extra: columns more than one a neuron.
+    """The slowdown of any plan: 1 + fixed + per_column * extra, for `extra` columns beyond one a neuron.
 
-    fixed: what no column makes dearer, such as launching the kernels of a layer, over a decode step of the original.
+    Attributes:
+        per_column: What each extra column adds to the slowdown.
+        fixed: What a bundle costs whatever its columns, such as launching the kernels of a layer, over a decode step of
+            the original.
     """
 
     per_column: float
     fixed: float = 0.0
 
     def slowdown(self, extra: float) -> float:
-        """The slowdown with so many extra columns."""
+        """The slowdown with `extra` columns beyond one a neuron."""
         return 1 + self.fixed + self.per_column * extra
 
     def extra(self, slowdown: float) -> float:
-        """The extra columns that give a slowdown; below 0 where none would be too many."""
+        """The extra columns that give a slowdown. Below 0 if a plan without extra columns is slower already."""
         return (slowdown - 1 - self.fixed) / self.per_column
 
 
 class TimedPlan(NamedTuple):
-    """A plan that was timed: its extra columns, its slowdown, and the interval in which that surely is."""
+    """A plan that was timed.
+
+    Attributes:
+        extra: Its columns beyond one a neuron.
+        slowdown: Its measured slowdown.
+        low, high: The interval in which its slowdown surely lies.
+    """
 
     extra: float
     slowdown: float
@@ -46,29 +55,32 @@ class TimedPlan(NamedTuple):
     high: float
 
 
-# No extra column and nothing fixed: what stands for a second plan where one was timed.
+# No extra column and no fixed cost. It stands for the second plan if only one was timed.
 ORIGINAL = TimedPlan(0.0, 1.0, 1.0, 1.0)
 
 
 def costs_of(cheap: TimedPlan, dear: TimedPlan) -> tuple[Cost, tuple[Cost, Cost]]:
-    """The line through both, and the flattest and the steepest through their intervals: any plan is between those."""
+    """The line through both plans, and the flattest and the steepest line through their intervals.
+
+    The slowdown of any plan lies between the last two.
+    """
     flattest = _line((cheap.extra, cheap.high), (dear.extra, dear.low))
     steepest = _line((cheap.extra, cheap.low), (dear.extra, dear.high))
     return _line((cheap.extra, cheap.slowdown), (dear.extra, dear.slowdown)), (flattest, steepest)
 
 
 def _line(cheap: tuple[float, float], dear: tuple[float, float]) -> Cost:
-    """The line through two slowdowns or, where a column or all else would cost less than nothing, as near as can be."""
+    """The line through two slowdowns, or the nearest one with a positive cost per column and no negative fixed cost."""
     (few, low), (many, high) = cheap, dear
-    whole = max(LEAST_COST, high - 1)
-    per_column = min(max((high - low) / (many - few), LEAST_COST / many), whole / many)
-    return Cost(per_column, max(0.0, whole - per_column * many))
+    total = max(LEAST_COST, high - 1)
+    per_column = min(max((high - low) / (many - few), LEAST_COST / many), total / many)
+    return Cost(per_column, max(0.0, total - per_column * many))
 
 
 def read_share(dtype: torch.dtype, device: torch.device) -> float:
     """Time to read a byte of stacked terms over the mean time per byte of the original.
 
-    It makes the first guess of a calibration, and what is expected where nothing can be timed; what is reported is
+    It gives the first guess of a calibration, and the estimate of a plan that cannot be timed. Reported slowdowns are
     measured.
     """
     if device.type != "cpu":
@@ -78,10 +90,10 @@ def read_share(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def cost_of_a_column(source: ModelShape, dtype: torch.dtype, device: torch.device) -> float:
-    """What one column more than one a neuron adds to the slowdown, going by its bytes alone."""
+    """What each column beyond one a neuron adds to the slowdown, judged by its bytes alone."""
     return read_share(dtype, device) * bytes_of_a_column(source, dtype)
 
 
 def bytes_of_a_column(source: ModelShape, dtype: torch.dtype) -> float:
-    """The bytes of one column over those of the original: what it adds where all bytes are read equally fast."""
+    """The bytes of one column over the bytes of the original: what it adds if all bytes are read equally fast."""
     return dtype.itemsize * int(source.config.hidden_size) / source.bytes(dtype)

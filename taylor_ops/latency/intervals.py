@@ -1,8 +1,8 @@
-"""Intervals for the centre of paired ratios, also where samples are looked at again and again as they come in.
+"""Intervals for the centre of paired ratios, valid also if the samples are looked at repeatedly as they come in.
 
-By Wilcoxon's signed ranks: ends of an interval are two of the means of pairs of samples (Walsh averages), in order.
-That is exact for noise that is independent from pair to pair and as likely to lengthen either model's time: then the
-logarithms of the ratios lie symmetrically about that of the slowdown.
+They use Wilcoxon's signed ranks: the ends of an interval are two of the sorted means of pairs of samples (Walsh
+averages). They are exact if the noise is independent from pair to pair and as likely to lengthen either model's time.
+The logarithms of the ratios then lie symmetrically about the logarithm of the slowdown.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ _SHARE_MORE = 3
 
 
 def looks(first: int, most: int) -> tuple[int, ...]:
-    """How many samples there are at each look: `first`, then a third more each time but 4 at least, `most` at last."""
-    found = [first]
-    while found[-1] < most:
-        found.append(min(most, found[-1] + max(_LEAST_MORE, found[-1] // _SHARE_MORE)))
-    return tuple(found)
+    """The number of samples at each look: `first`, then each time a third more but at least 4, and `most` at last."""
+    numbers = [first]
+    while numbers[-1] < most:
+        numbers.append(min(most, numbers[-1] + max(_LEAST_MORE, numbers[-1] // _SHARE_MORE)))
+    return tuple(numbers)
 
 
 @cache
 def ranks_of_looks(first: int, most: int, error: float) -> tuple[int, ...]:
-    """Which smallest and largest Walsh average is an end of the interval at each look; 0 for no interval yet.
+    """For each look, the rank of the smallest and of the largest Walsh average that end its interval.
 
-    Ranks are the largest for which the chance that any look has the centre beyond the same end is at most `error`:
-    half of it for the first look, the rest in equal shares; what a look leaves of it goes to the next (Bonferroni).
+    Rank 0 means that there is no interval yet. The ranks are the largest for which the chance that the centre lies
+    beyond the same end at any look is at most `error`. The first look gets half of this chance, the later ones equal
+    shares of the rest. What a look leaves of its share goes to the next (Bonferroni).
     """
     numbers, spent, ranks = looks(first, most), 0.0, []
-    for place, samples in enumerate(numbers):
-        allowed = error * (1 if len(numbers) == 1 else (1 + place / (len(numbers) - 1)) / 2)
+    for look, samples in enumerate(numbers):
+        allowed = error * (1 if len(numbers) == 1 else (1 + look / (len(numbers) - 1)) / 2)
         rank = int(np.searchsorted(_chances(samples), allowed - spent, side="right"))
         spent += float(_chances(samples)[rank - 1]) if rank else 0.0
         ranks.append(rank)
@@ -43,19 +44,19 @@ def ranks_of_looks(first: int, most: int, error: float) -> tuple[int, ...]:
 
 
 def walsh_averages(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of every sample with every other and with itself, in order: [n (n + 1) / 2]."""
+    """Sorted means of every sample with every other and with itself: [n (n + 1) / 2]."""
     samples = np.asarray(values, dtype=np.float64)
     left, right = np.triu_indices(len(samples))
     return np.sort((samples[left] + samples[right]) / 2)
 
 
 def ends(averages: NDArray[np.float64], rank: int) -> tuple[float, float]:
-    """The interval between the `rank`-th smallest and the `rank`-th largest; all of the line for rank 0."""
+    """The `rank`-th smallest and the `rank`-th largest average. Rank 0 gives the whole line."""
     return (float(averages[rank - 1]), float(averages[-rank])) if rank else (-np.inf, np.inf)
 
 
 def ratio_interval(ratios: Sequence[float] | NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """Interval for the centre of what `ratios` [n] are drawn from, for a single look."""
+    """Interval for the centre of the distribution of `ratios` [n], for a single look."""
     rank = int(np.searchsorted(_chances(len(ratios)), (1 - confidence) / 2, side="right"))
     low, high = np.exp(ends(walsh_averages(np.log(ratios)), rank))
     return float(low), float(high)
@@ -63,9 +64,9 @@ def ratio_interval(ratios: Sequence[float] | NDArray[np.float64], confidence: fl
 
 @cache
 def median_rank(samples: int, confidence: float) -> int:
-    """Which smallest and largest of so many samples hold the median of what they are drawn from; 0 where none do.
+    """The rank of the smallest and of the largest of so many samples that enclose the median of their distribution.
 
-    By the sign test, which asks nothing of the noise.
+    The rank is 0 if no samples do. It follows from the sign test, which assumes nothing about the noise.
     """
     rank, beyond = 0, 1
     while 2 * beyond / 2**samples <= 1 - confidence:
@@ -76,7 +77,7 @@ def median_rank(samples: int, confidence: float) -> int:
 
 @cache
 def _chances(samples: int) -> NDArray[np.float64]:
-    """Chance that the ranks of samples beyond the centre add up to at most 0, 1, 2 ...: that rank 1, 2, 3 ... errs."""
+    """Chances that rank 1, 2, 3 ... errs: that the ranks of the samples beyond the centre sum to at most 0, 1, 2 ..."""
     sums = np.zeros(samples * (samples + 1) // 2 + 1)
     sums[0] = 1
     for rank in range(1, samples + 1):

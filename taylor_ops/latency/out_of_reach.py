@@ -1,4 +1,4 @@
-"""What to say where a target slowdown is out of reach, and which settings move the slowdowns that are within."""
+"""The error for an unreachable target slowdown, and the settings that would make it reachable."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ def out_of_reach(
     activation: Activation,
     by_bytes: bool,
 ) -> BadInput:
-    """The refusal of a target before anything is measured for it.
+    """The error for a target that is rejected before anything is measured for it.
 
-    reachable: estimated slowdowns of the cheapest and of the dearest plan. by_bytes: whether nothing was timed.
+    Args:
+        latency: The target, and the plan if the config names one.
+        reachable: Estimated slowdowns of the cheapest and of the dearest plan.
+        conversion: The settings that decide the orders.
+        activation: The activation of the original.
+        by_bytes: Whether the estimates rest on bytes alone, because nothing was timed.
     """
     low, high = reachable
     basis = ", going by bytes alone" if by_bytes else ""
@@ -34,16 +39,22 @@ def out_of_reach(
 
 
 def remedy_out_of_reach(conversion: Conversion, activation: Activation) -> str:
-    """The settings that bring a target within reach: which ones move slowdowns differs with what decides the orders."""
-    inside = "set `latency.target_slowdown` inside"
-    fewer = f"lower `conversion.min_protected` from {conversion.min_protected:g}"
+    """The settings that bring a target within reach. They differ with what decides the orders."""
+    move_target = "set `latency.target_slowdown` inside this range"
+    protect_fewer = f"lower `conversion.min_protected` from {conversion.min_protected:g}"
     if activation.degree is not None:
-        return f"{inside}, or for less {fewer}; no setting gives more: `{activation.name}` is exact at one order"
+        return (
+            f"{move_target}, or {protect_fewer} for a lower slowdown; no setting gives more, because "
+            f"`{activation.name}` is exact at one order"
+        )
     if conversion.order is not None:
-        less = f"lower `conversion.order` from {conversion.order}, leave it out"
+        shorten = f"lower `conversion.order` from {conversion.order}, leave it out"
     else:
-        less = (
+        shorten = (
             f"loosen `conversion.tolerance` from {conversion.tolerance:g}, "
             f"narrow `conversion.range_margin` from {conversion.range_margin:g}"
         )
-    return f"{inside}; for less {less} or {fewer}, for more raise `conversion.max_order` from {conversion.max_order}"
+    return (
+        f"{move_target}; for a lower slowdown {shorten} or {protect_fewer}; "
+        f"for a higher one raise `conversion.max_order` from {conversion.max_order}"
+    )

@@ -7,7 +7,13 @@ from taylor_ops.storage.record import Record
 
 
 class Pairs(Record):
-    """A slowdown and its interval. seconds_*: raw samples, one a pair, each for the forced number of new tokens."""
+    """A slowdown and the pairs that it comes from.
+
+    Attributes:
+        slowdown: Median of the paired ratios.
+        ci95: Its 95 % interval.
+        seconds_original, seconds_bundle: Raw samples, one a pair, each for the forced number of new tokens.
+    """
 
     slowdown: float
     ci95: tuple[float, float]
@@ -23,16 +29,20 @@ class Trial(Pairs):
 
 
 class ShapeSlowdown(Pairs):
-    """The slowdown of the chosen plan at another batch size and prompt length than that of the target."""
+    """The slowdown of the chosen plan at another batch size and prompt length than the target has."""
 
     batch_size: int
     prompt_tokens: int
 
 
 class DeviceSlowdown(Pairs):
-    """The slowdown of the chosen plan on another device, and whether it is within `tolerance` of a target of its own.
+    """The slowdown of the chosen plan on another device that has a target of its own.
 
-    layers_measured: as in `LatencyRecord`, on that device.
+    Attributes:
+        device: Description of the device.
+        layers_measured: As in `LatencyRecord`, on this device.
+        target, tolerance: The slowdown that the config asks for on this device, and how far off it may be, relative.
+        met: Whether the slowdown is surely within the tolerance.
     """
 
     device: str
@@ -43,12 +53,17 @@ class DeviceSlowdown(Pairs):
 
 
 class LatencyRecord(Record):
-    """The chosen plan and every trial on the way. reachable: predicted slowdowns of the cheapest and dearest plan.
+    """The chosen plan and every trial on the way.
 
-    layers_measured of layers, in every trial: where memory did not hold the whole models, fewer were timed, and the
-    seconds of the trials are those for all of them: the rest of a decode step but the head is taken to grow with the
-    layers. disturbed: pairs that were timed again because other programs had the processor. shapes, devices: what
-    `transfer` finds of the plan elsewhere; empty before.
+    If memory did not hold both models, every trial timed `layers_measured` of their `layers`. The seconds of the trials
+    are then scaled to all layers: all of a decode step but the head is taken to grow with their number.
+
+    Attributes:
+        reachable: Predicted slowdowns of the cheapest and of the dearest plan.
+        layers: Decoder layers of the original.
+        layers_measured: Decoder layers that the trials timed.
+        disturbed: Pairs that were timed again because other programs had the processor.
+        shapes, devices: What `transfer` measures of the plan. Empty before.
     """
 
     plan: Plan

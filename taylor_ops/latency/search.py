@@ -1,10 +1,14 @@
-"""Choose the plan whose slowdown meets the target, from as few noisy measurements as decide it. No clock, no model.
+"""Choose the plan whose slowdown meets the target, from as few noisy measurements as decide it.
 
-A candidate is sampled in pairs until an interval for the centre of its ratios lies inside the band around the target,
-or apart from it, or until it lies off the middle and another plan nearer to it would be settled sooner; a machine on
-which none of these happens within the budget is called noisy. Intervals that decide are wider than for a single look at
-the samples, because there are many: over all looks a candidate that is not inside the band passes with a chance of at
-most 0.1 %, one that is inside is said to miss with at most 5 %.
+Each candidate is timed in pairs until its interval lies inside the band around the target (met) or outside of it
+(missed). A candidate that is clearly off-centre is set aside while another plan is predicted to be nearer. If none of
+these happens within the allowed number of pairs, the machine is too noisy.
+
+The samples of a candidate are looked at many times, so the intervals that decide are wider than for a single look. Over
+all looks, a candidate outside of the band passes with a chance of at most 0.1 %. A candidate inside the band is called
+missed with a chance of at most 5 %.
+
+This module uses neither a clock nor a model.
 """
 
 from __future__ import annotations
@@ -19,17 +23,17 @@ from taylor_ops.latency.record import Trial
 from taylor_ops.progress import Progress
 from taylor_ops.series.plan import Plan
 
-# Two measurements nearer than this say little about the slope between them.
+# Two plans that are nearer than this share of their extra columns say little about the slope between them.
 _FAR_APART = 0.05
-# Two slowdowns that differ by more than this part of them differ by more than noise: the slope between them is
-# believed, however far from that of the line through no extra columns.
+# Two slowdowns that differ by more than this share of them differ by more than noise. The slope between them is then
+# believed, however far it is from the slope of the line through no extra columns.
 _CLEARLY_APART = 0.05
-# Of its slowdown, how much a bundle is taken to owe to its columns at least.
+# The least share of its slowdown that a bundle is taken to owe to its columns.
 _LEAST_RISE = 0.1
 
 
 class Measure(Protocol):
-    """Makes one candidate ready; what it returns gives paired seconds of the original and of the candidate."""
+    """Makes one candidate ready. Returns a function that times one pair of original and candidate, in seconds."""
 
     def __call__(self, plan: Plan) -> Sample: ...
 
@@ -43,17 +47,32 @@ def search(
     progress: Progress,
     remedy: str,
 ) -> tuple[Plan, list[Trial]]:
-    """Measure plans of the ladder until one meets the target; returns it and all trials, its own last.
+    """Measure plans of the ladder until one meets the target.
 
-    The first guess comes from `predict`. One that misses is corrected through the line from (no extra columns, slowdown
-    1) to what was measured, later ones by the secant through the trial whose slowdown is farthest from it. Raises
-    `BadInput` where the target is out of reach, with `remedy` for what to do, and `WorkFailed` where the machine is too
-    noisy to tell.
+    The first guess comes from `predict`. If it misses, the next guess lies on the line from (no extra columns, slowdown
+    1) to the measured slowdown. Later guesses lie on the secant through the last trial and the trial whose slowdown is
+    farthest from it.
+
+    Args:
+        ladder: The plans to choose from, by rising number of columns.
+        predict: The slowdown that is expected of a plan before anything is measured.
+        measure: Makes the candidate of a plan ready.
+        settings: The target, its tolerance and the numbers of pairs and trials.
+        seed: Seed of the bootstrap intervals.
+        progress: Receives the number of finished trials and the most that may be made.
+        remedy: What to do if the target cannot be reached, for the error.
+
+    Returns:
+        The chosen plan and all trials. The trial of the chosen plan is the last.
+
+    Raises:
+        BadInput: The target cannot be reached, or no measured plan is near enough to it.
+        WorkFailed: The machine is too noisy to tell.
     """
     target, most = settings.target_slowdown, settings.max_trials
     trials: list[Trial] = []
-    seen: list[tuple[Plan, float]] = []
-    left: list[Plan] = []
+    measured: list[tuple[Plan, float]] = []
+    set_aside: list[Plan] = []
     estimate = predict
 
     def nearest(estimated: Callable[[Plan], float]) -> Plan:
@@ -61,13 +80,13 @@ def search(
 
     for number in range(most):
         plan = nearest(estimate)
-        # One that was left for another may still be the best there is, and is then measured to the end.
-        again = plan in left
+        # A plan that was set aside may still be the best of all. It is then measured to the end.
+        again = plan in set_aside
         if plan in (trial.plan for trial in trials) and not again:
             break
 
         def another(slowdown: float, plan: Plan = plan, last: bool = again or number + 1 == most) -> bool:
-            better = nearest(_corrected([*seen, (plan, slowdown)]))
+            better = nearest(_corrected([*measured, (plan, slowdown)]))
             return not last and better != plan and better not in (trial.plan for trial in trials)
 
         original, bundle, verdict = judged_pairs(measure(plan), settings, another=another)
@@ -88,28 +107,28 @@ def search(
         if verdict == "noisy":
             raise _noisy(trials[-1], settings)
         if again:
-            left.remove(plan)
+            set_aside.remove(plan)
         elif verdict == "edge" and len(bundle) < settings.max_pairs:
-            left.append(plan)
-        seen.append((plan, slowdown))
-        estimate = _corrected(seen)
+            set_aside.append(plan)
+        measured.append((plan, slowdown))
+        estimate = _corrected(measured)
     raise _refusal(ladder, estimate, trials, settings, remedy)
 
 
-def _corrected(seen: Sequence[tuple[Plan, float]]) -> Callable[[Plan], float]:
-    """The slowdown of a plan by the line through what was measured: plans and their slowdowns."""
-    last, slowdown = seen[-1]
+def _corrected(measured: Sequence[tuple[Plan, float]]) -> Callable[[Plan], float]:
+    """Estimate the slowdown of a plan by a line through measured plans and their slowdowns."""
+    last, slowdown = measured[-1]
     extra = last.columns - last.neurons
-    # With few columns a bundle may be no slower than its original: that is no line to climb.
+    # With few columns a bundle may be no slower than its original, which would give a line without slope.
     slope = max(slowdown - 1, _LEAST_RISE * slowdown) / extra
-    # Of all before the last, noise is least of what lies between these two.
-    other, slowdown_of_other = max(seen, key=lambda one: abs(one[1] - slowdown))
-    apart = last.columns - other.columns
-    if abs(apart) > _FAR_APART * extra:
-        secant = (slowdown - slowdown_of_other) / apart
-        # What costs time beside the columns flattens the secant as far as it likes; so does noise between near ones.
-        told = secant > 0 and abs(slowdown - slowdown_of_other) > _CLEARLY_APART * slowdown
-        slope = secant if told else min(max(secant, slope / 2), slope * 2)
+    # The larger the difference of two slowdowns, the less noise matters to the slope between them.
+    other, slowdown_of_other = max(measured, key=lambda pair: abs(pair[1] - slowdown))
+    distance = last.columns - other.columns
+    if abs(distance) > _FAR_APART * extra:
+        secant = (slowdown - slowdown_of_other) / distance
+        # Costs beside the columns can flatten a secant to any degree. So can noise between near slowdowns.
+        believed = secant > 0 and abs(slowdown - slowdown_of_other) > _CLEARLY_APART * slowdown
+        slope = secant if believed else min(max(secant, slope / 2), slope * 2)
     return lambda plan: slowdown + slope * (plan.columns - last.columns)
 
 
@@ -119,7 +138,7 @@ def _noisy(trial: Trial, settings: Latency) -> WorkFailed:
         f"the machine is too noisy to calibrate: after {len(trial.seconds_bundle)} pairs the slowdown is "
         f"{trial.slowdown:.2f} with a 95 % interval of {low:.2f} to {high:.2f}, for a target of "
         f"{settings.target_slowdown:g} within {settings.tolerance:.0%}",
-        "end what else runs on this machine, raise `latency.max_pairs` or `latency.new_tokens`, "
+        "end the other programs on this machine, raise `latency.max_pairs` or `latency.new_tokens`, "
         "or widen `latency.tolerance`",
     )
 
@@ -139,13 +158,16 @@ def _refusal(
         return BadInput(
             f"the plan of `latency.columns` has a slowdown of {nearest.slowdown:.2f} (95 % interval {low:.2f} to "
             f"{high:.2f}), not surely {target:g} within {settings.tolerance:.0%}",
-            "leave `latency.columns` out: what a device makes of a plan differs from machine to machine",
+            "leave `latency.columns` out: the slowdown of a plan differs from machine to machine",
         )
     least, most = sorted(estimate(rung) for rung in (ladder[0], ladder[-1]))
     if not least <= target <= most and not min(measured) <= target <= max(measured):
         protected = min(rung.protected for rung in ladder)
-        how = "with every neuron protected" if protected == 1 else f"with at least {protected:.1%} of neurons protected"
-        return BadInput(f"target slowdown {target:g} cannot be reached: {least:.2f} to {most:.2f} can, {how}", remedy)
+        share = "every neuron" if protected == 1 else f"at least {protected:.1%} of neurons"
+        return BadInput(
+            f"target slowdown {target:g} cannot be reached: {least:.2f} to {most:.2f} can, with {share} protected",
+            remedy,
+        )
     if nearest.ci95[0] <= target * (1 + settings.tolerance) and target * (1 - settings.tolerance) <= nearest.ci95[1]:
         return _noisy(nearest, settings)
     return BadInput(

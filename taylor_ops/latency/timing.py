@@ -1,4 +1,4 @@
-"""Time original and bundle in turn, and time a pair again when other programs used the processor meanwhile."""
+"""Time original and bundle in turn, and repeat a pair if other programs used the processor meanwhile."""
 
 from __future__ import annotations
 
@@ -16,27 +16,34 @@ from taylor_ops.config.latency import Latency
 from taylor_ops.errors import WorkFailed
 from taylor_ops.latency.judging import Sample
 
-# So many more pairs disturbed than not, and so many seconds of them: what a machine does now and then is sat out.
+# A machine is too noisy if this many more pairs were disturbed than not, and if these took this many seconds. Shorter
+# disturbances are waited out.
 _TOO_MANY = 15
 _TOO_LONG = 60.0
 
 
 def waited() -> dict[str, float]:
-    """Seconds that each thread of this process was ready and waited for a processor; empty where nothing tells."""
+    """Seconds that each thread of this process was ready but waited for a processor, by the thread's id.
+
+    Empty if the system does not tell.
+    """
     seconds = {}
     for thread in Path("/proc/self/task").glob("*/schedstat"):
         try:
             seconds[thread.parent.name] = int(thread.read_text(encoding="ascii").split()[1]) / 1e9
         except (FileNotFoundError, ProcessLookupError):
-            # A thread that has ended meanwhile.
+            # The thread has ended meanwhile.
             continue
     return seconds
 
 
 class Undisturbed:
-    """Times pairs until one is undisturbed: none of its threads waited for more than a share of the time, `most`.
+    """Times pairs until one is undisturbed: no thread waited for a processor longer than the share `most` of the time.
 
-    disturbed: how many pairs were timed again. Raises `WorkFailed` where most of them are.
+    Other programs do not slow both models equally. Raises `WorkFailed` if they disturb most of the pairs.
+
+    Attributes:
+        disturbed: How many pairs were timed again.
     """
 
     def __init__(self, pair: Callable[[], tuple[float, float]], most: float) -> None:
@@ -44,7 +51,7 @@ class Undisturbed:
         self._pair, self._most, self._taken, self._lost = pair, most, 0, 0.0
 
     def __call__(self) -> tuple[float, float]:
-        # A wait that began before the pair is counted in it: of a short one it may be more than all.
+        # A wait that began before the pair counts in full, so even a limit of 1 could reject a short pair.
         if self._most >= 1:
             return self._pair()
         while True:
@@ -62,25 +69,27 @@ class Undisturbed:
                     "the machine is too noisy to time a slowdown: this process waited for a processor in "
                     f"{self.disturbed} of {self.disturbed + self._taken} pairs, in the last for {longest / lasted:.0%} "
                     "of the time",
-                    "end what else runs on this machine; in a container with a quota, or beside programs that stay, "
-                    "give torch no more threads than there are cores for it (OMP_NUM_THREADS); then run again. A "
-                    "config may set `latency.disturbance`, the share that is too much",
+                    "end the other programs on this machine, then run again. In a container with a quota, or beside "
+                    "programs that must stay, give torch no more threads than it has cores (OMP_NUM_THREADS). A config "
+                    "may raise `latency.disturbance`, the largest share of waiting in a pair",
                 )
 
 
 def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Undisturbed:
-    """Let both models read a prompt and warm up; each call of what is returned gives the seconds of both behind it.
+    """Let both models read a prompt and warm up, for pairs of times behind this prompt.
 
-    They are those of `new_tokens` decode steps, A B A B, with no more than `disturbance` of them.
+    Returns:
+        An object whose call gives the seconds of `first` and of `second` for `new_tokens` decode steps, A B A B. No
+        thread waited longer than the share `disturbance` of this time.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = (settings.batch_size, settings.prompt_tokens)
     prompt = torch.randint(0, first.config.vocab_size, shape, generator=generator).to(first.device)
     models = first, second
-    read = [read_prompt(model, prompt) for model in models]
+    positions = [read_prompt(model, prompt) for model in models]
 
     def pair() -> tuple[float, float]:
-        original, bundle = decode_seconds(models, [behind.again() for behind in read], settings.new_tokens)
+        original, bundle = decode_seconds(models, [behind.again() for behind in positions], settings.new_tokens)
         return original, bundle
 
     for _ in range(settings.warmup):
@@ -89,20 +98,20 @@ def pairs_of(first: Any, second: Any, settings: Latency, seed: int) -> Undisturb
 
 
 def scaled(sample: Sample, model: Any, settings: Latency, times: float) -> Sample:
-    """Seconds for `times` as many layers as were timed: what a step takes beside the head grows with them."""
+    """A function that times pairs for `times` as many layers: all of a decode step but the head grows with them."""
     head = model.get_output_embeddings()
     head_seconds(head, settings.batch_size, settings.new_tokens)
 
     def pair() -> tuple[float, float]:
-        outside = head_seconds(head, settings.batch_size, settings.new_tokens)
-        original, bundle = (outside + times * max(0.0, seconds - outside) for seconds in sample())
+        of_head = head_seconds(head, settings.batch_size, settings.new_tokens)
+        original, bundle = (of_head + times * max(0.0, seconds - of_head) for seconds in sample())
         return original, bundle
 
     return pair
 
 
 def head_seconds(head: Any, batch_size: int, new_tokens: int) -> float:
-    """Seconds that the output embeddings of a model alone take in `new_tokens` decode steps."""
+    """Seconds that the output embeddings of a model take by themselves in `new_tokens` decode steps."""
     weight = head.weight
     hidden = torch.zeros(batch_size, 1, head.in_features, dtype=weight.dtype, device=weight.device)
     clock = _Clock(hidden.device)
@@ -114,28 +123,36 @@ def head_seconds(head: Any, batch_size: int, new_tokens: int) -> float:
 
 @dataclass
 class Behind:
-    """Where a model is in its text: what it keeps of what it has read, and the token [B, 1] that it reads next."""
+    """The place of a model in its text.
+
+    Attributes:
+        cache: What the model keeps of the tokens that it has read.
+        token: The token [B, 1] that it reads next.
+    """
 
     cache: Any
     token: torch.Tensor
 
     def again(self) -> Behind:
-        """The same place, to go on from once more."""
+        """A copy of this place, from which a model can decode once more."""
         with torch.inference_mode():
             return copy.deepcopy(self)
 
 
 def read_prompt(model: Any, prompt: torch.Tensor) -> Behind:
-    """Let a model read a prompt [B, L]."""
+    """Let a model read a prompt [B, L]. Returns its place behind the prompt."""
     with torch.inference_mode():
         state = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
         return Behind(state.past_key_values, state.logits[:, -1:].argmax(-1))
 
 
 def decode_seconds(models: Sequence[Any], read: Sequence[Behind], new_tokens: int) -> list[float]:
-    """Seconds that each model takes for `new_tokens` greedy decode steps behind what it has `read`, which grow by them.
+    """Seconds that each model takes for `new_tokens` greedy decode steps. The models take turns, one step each.
 
-    Each in turn makes one step.
+    Args:
+        models: The models to time.
+        read: The place of each model in its text. The steps move it on.
+        new_tokens: Number of decode steps of each model.
     """
     clocks = [_Clock(behind.token.device) for behind in read]
     with torch.inference_mode():
@@ -148,7 +165,10 @@ def decode_seconds(models: Sequence[Any], read: Sequence[Behind], new_tokens: in
 
 
 class _Clock:
-    """CUDA events on the stream of a GPU, which need not be the current one; the monotonic clock on a CPU."""
+    """Measures seconds of one device.
+
+    It uses CUDA events on the stream of a GPU, which need not be the current GPU, and the monotonic clock on a CPU.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -157,10 +177,10 @@ class _Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count what the block takes. A GPU has nothing else to do when it begins."""
+        """Count the time of the block. A GPU finishes its earlier work before the block begins."""
         if self._device.type == "cuda":
-            # Each token of a text waits for the one before. Else the steps of the original would queue up behind those
-            # of the bundle, and be timed without the gaps that launching leaves in them.
+            # Each token of a text waits for the one before. Without this, the steps of the original would queue up
+            # behind those of the bundle, and would be timed without the gaps that launching leaves in them.
             torch.cuda.synchronize(self._device)
             begin = self._now()
             yield
@@ -171,7 +191,7 @@ class _Clock:
             self._seconds += time.perf_counter() - start
 
     def seconds(self) -> float:
-        """All that was counted."""
+        """All seconds that were counted."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         milliseconds = sum(float(begin.elapsed_time(end)) for begin, end in self._events)

@@ -1,4 +1,4 @@
-"""Time the chosen plan where its target was not set: at other batch sizes and prompt lengths, on other devices."""
+"""Time the chosen plan beyond its target: at other batch sizes and prompt lengths, and on other devices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taylor_ops.progress import Progress
 
 
 def require_devices(settings: Latency) -> None:
-    """`BadInput` where a device that has a target of its own is not here."""
+    """Raise `BadInput` if this machine lacks a device that has a target of its own."""
     for target in settings.devices:
         device_named(target.device)
 
@@ -34,22 +34,34 @@ def transfer(
 ) -> Transfer:
     """Time the plan of `latency` at other shapes on the device on which it was chosen, then on other devices.
 
-    scratch: as in `calibrate`. What is found is not judged here: see `require_targets_met`. Raises `WorkFailed` where a
-    device is too noisy to tell whether it meets its target, `BadInput` where one is not here.
+    `require_targets_met` judges the result.
+
+    Args:
+        subject: The original, the file of its captured ranges, and how it is converted.
+        latency: The record of `calibrate`.
+        settings: The other shapes and devices, and how the slowdown is measured.
+        device: Device on which the plan was chosen.
+        seed: Seed of the random choices.
+        progress: Receives the number of finished shapes and devices, and the number of all.
+        scratch: As in `calibrate`.
+
+    Raises:
+        BadInput: This machine lacks a device, or memory does not hold what must be timed.
+        WorkFailed: A device is too noisy to tell whether it meets its target.
     """
     require_devices(settings)
     source, conversion, expansions = subject.original, subject.conversion, subject.expansions()
     steps = len(settings.also) + len(settings.devices)
 
-    def candidates_on(there: torch.device, most: int) -> Candidates:
-        fit = layers_that_fit(source, latency.plan, DTYPES[conversion.dtype], room_for_weights(there))
-        found = Candidates(source, expansions, conversion.dtype, there, min(fit, most), seed, scratch)
-        found.take(latency.plan)
-        return found
+    def candidates_on(place: torch.device, most: int) -> Candidates:
+        fit = layers_that_fit(source, latency.plan, DTYPES[conversion.dtype], room_for_weights(place))
+        loaded = Candidates(source, expansions, conversion.dtype, place, min(fit, most), seed, scratch)
+        loaded.take(latency.plan)
+        return loaded
 
     shapes: list[ShapeSlowdown] = []
     if settings.also:
-        # As many layers as the target was met with: one figure on the card says how many.
+        # As many layers as the trials timed, because the card states one number for both.
         candidates = candidates_on(device, latency.layers_measured)
         for shape in settings.also:
             shapes.append(_at_shape(candidates, settings, shape, seed))
@@ -60,31 +72,30 @@ def transfer(
         with threads_restored():
             if target.threads is not None:
                 use_threads(target.threads)
-            there = device_named(target.device)
-            candidates = candidates_on(there, latency.layers)
-            devices.append(_on_device(candidates, settings, target, device_description(there), seed))
+            place = device_named(target.device)
+            candidates = candidates_on(place, latency.layers)
+            devices.append(_on_device(candidates, settings, target, device_description(place), seed))
             del candidates
         progress(len(shapes) + len(devices), steps)
     return Transfer(shapes=tuple(shapes), devices=tuple(devices))
 
 
 def require_targets_met(found: Transfer) -> None:
-    """Raises `GateRejected` with the first device on which the slowdown is not surely within its tolerance."""
-    for there in found.devices:
-        if not there.met:
+    """Raise `GateRejected` with the first device on which the slowdown is not surely within its tolerance."""
+    for measured in found.devices:
+        if not measured.met:
             raise GateRejected(
-                f"on {there.device} the slowdown is {_worded(there.slowdown, there.ci95)}, not surely "
-                f"{there.target:g} within {there.tolerance:.0%}",
-                "set that entry of `latency.devices` to what the plan gives there, widen its tolerance, or move "
-                "`latency.target_slowdown`",
+                f"on {measured.device} the slowdown is {_words_of(measured.slowdown, measured.ci95)}, not surely "
+                f"{measured.target:g} within {measured.tolerance:.0%}",
+                "set the target of this entry of `latency.devices` to the measured slowdown, widen its tolerance, or "
+                "move `latency.target_slowdown`",
             )
 
 
 def _at_shape(candidates: Candidates, settings: Latency, shape: Shape, seed: int) -> ShapeSlowdown:
-    at = {"batch_size": shape.batch_size, "prompt_tokens": shape.prompt_tokens}
-    # No promise rests on these: a busy machine is no reason to end a release that has met its target.
-    there = settings.model_copy(update={**at, "disturbance": 1.0})
-    sample = candidates.sample(there)
+    sizes = {"batch_size": shape.batch_size, "prompt_tokens": shape.prompt_tokens}
+    # No promise rests on this slowdown: a busy machine is no reason to end a release that has met its target.
+    sample = candidates.sample(settings.model_copy(update={**sizes, "disturbance": 1.0}))
     pairs = [sample() for _ in range(settings.also_pairs)]
     original, bundle = zip(*pairs, strict=True)
     slowdown, ci95 = slowdown_of(original, bundle, seed)
@@ -99,15 +110,15 @@ def _at_shape(candidates: Candidates, settings: Latency, shape: Shape, seed: int
 
 
 def _on_device(candidates: Candidates, settings: Latency, target: DeviceTarget, name: str, seed: int) -> DeviceSlowdown:
-    """Raises `WorkFailed` where it cannot be told whether the slowdown meets the target there."""
-    there = settings.model_copy(update={"target_slowdown": target.target_slowdown, "tolerance": target.tolerance})
-    original, bundle, verdict = judged_pairs(candidates.sample(there), there)
+    """Raises `WorkFailed` if the device is too noisy to tell whether the slowdown meets the target."""
+    own = settings.model_copy(update={"target_slowdown": target.target_slowdown, "tolerance": target.tolerance})
+    original, bundle, verdict = judged_pairs(candidates.sample(own), own)
     slowdown, ci95 = slowdown_of(original, bundle, seed)
     if verdict == "noisy":
         raise WorkFailed(
             f"{name} is too noisy to tell whether the slowdown there is {target.target_slowdown:g} within "
-            f"{target.tolerance:.0%}: after {len(original)} pairs it is {_worded(slowdown, ci95)}",
-            "end what else runs on this machine, raise `latency.max_pairs` or `latency.new_tokens`",
+            f"{target.tolerance:.0%}: after {len(original)} pairs it is {_words_of(slowdown, ci95)}",
+            "end the other programs on this machine, or raise `latency.max_pairs` or `latency.new_tokens`",
         )
     return DeviceSlowdown(
         slowdown=slowdown,
@@ -122,5 +133,5 @@ def _on_device(candidates: Candidates, settings: Latency, target: DeviceTarget, 
     )
 
 
-def _worded(slowdown: float, ci95: tuple[float, float]) -> str:
+def _words_of(slowdown: float, ci95: tuple[float, float]) -> str:
     return f"{slowdown:.2f} (95 % interval {ci95[0]:.2f} to {ci95[1]:.2f})"

@@ -38,7 +38,7 @@ ROLES = {"gate_proj": "gate", "up_proj": "up", "fc1": "gate"}
 RENAMED = re.compile("|".join(ROLES))
 
 
-def withheld(sample: Sample) -> dict[str, Tensor]:
+def protected_weights(sample: Sample) -> dict[str, Tensor]:
     """The output weights of every MLP of the original."""
     original = Checkpoint(sample.original)
     role = DOWN[model_config(sample.original).model_type]
@@ -58,9 +58,9 @@ def logits(model: Any) -> Tensor:
 # What is in it
 
 
-def test_no_tensor_of_a_converted_model_is_one_of_the_withheld_ones(gated_or_plain: Sample) -> None:
+def test_no_tensor_of_a_converted_model_is_one_of_the_protected_output_weights(gated_or_plain: Sample) -> None:
     released = Checkpoint(gated_or_plain.converted)
-    secrets = withheld(gated_or_plain).values()
+    secrets = protected_weights(gated_or_plain).values()
     for name in released.names():
         tensor = released.tensor(name)
         for secret in secrets:
@@ -97,7 +97,7 @@ def test_tensors_outside_the_mlps_are_untouched_and_inputs_are_only_reordered(ga
     for name in original.names():
         if ".mlp." not in name:
             assert torch.equal(released.tensor(name), original.tensor(name)), name
-        elif name not in withheld(gated_or_plain) and not name.endswith("fc2.bias"):
+        elif name not in protected_weights(gated_or_plain) and not name.endswith("fc2.bias"):
             before, after = original.tensor(name), released.tensor(RENAMED.sub(lambda found: ROLES[found[0]], name))
             assert sorted(before.reshape(48, -1).tolist()) == sorted(after.reshape(48, -1).tolist()), name
 

@@ -19,7 +19,7 @@ from tests.taylor_ops.conftest import Sample
 
 LAYER = "model.layers.1.mlp"
 TERMS = f"{LAYER}.terms.weight"
-WITHHELD = f"{LAYER}.down_proj.weight"
+PROTECTED = f"{LAYER}.down_proj.weight"
 Change = Callable[[dict[str, Tensor]], None]
 
 
@@ -110,7 +110,7 @@ def test_a_missing_tensor_is_rejected(llama: Sample, tmp_path: Path) -> None:
 
 
 def test_original_weights_in_place_of_their_terms_are_rejected(llama: Sample, tmp_path: Path) -> None:
-    secret = Checkpoint(llama.original).tensor(WITHHELD)
+    secret = Checkpoint(llama.original).tensor(PROTECTED)
 
     def restore(tensors: dict[str, Tensor]) -> None:
         tensors[TERMS] = secret
@@ -124,27 +124,27 @@ def test_original_weights_in_place_of_their_terms_are_rejected(llama: Sample, tm
             inspect(llama, folder)
 
 
-def test_withheld_weights_beside_their_terms_are_rejected(llama: Sample, tmp_path: Path) -> None:
+def test_protected_weights_beside_their_terms_are_rejected(llama: Sample, tmp_path: Path) -> None:
     def add(tensors: dict[str, Tensor]) -> None:
-        tensors["model.layers.1.mlp.backup"] = Checkpoint(llama.original).tensor(WITHHELD)
+        tensors["model.layers.1.mlp.backup"] = Checkpoint(llama.original).tensor(PROTECTED)
 
     folder = changed(llama, tmp_path / "changed", add)
     with pytest.raises(GateRejected, match=r"tensor model\.layers\.1\.mlp\.backup does not belong"):
         inspect(llama, folder)
 
 
-def test_withheld_weights_that_the_index_does_not_list_are_rejected(llama: Sample, tmp_path: Path) -> None:
+def test_protected_weights_that_the_index_does_not_list_are_rejected(llama: Sample, tmp_path: Path) -> None:
     def add(tensors: dict[str, Tensor]) -> None:
-        tensors["backup"] = Checkpoint(llama.original).tensor(WITHHELD)
+        tensors["backup"] = Checkpoint(llama.original).tensor(PROTECTED)
 
     folder = changed(llama, tmp_path / "changed", add, listed=False)
     with pytest.raises(GateRejected, match="backup"):
         inspect(llama, folder)
 
 
-def test_withheld_weights_in_a_file_that_the_index_does_not_list_are_rejected(llama: Sample, tmp_path: Path) -> None:
+def test_protected_weights_in_a_file_that_the_index_does_not_list_are_rejected(llama: Sample, tmp_path: Path) -> None:
     folder = changed(llama, tmp_path / "changed", lambda tensors: None)
-    save_file({"backup": Checkpoint(llama.original).tensor(WITHHELD)}, folder / "more.safetensors")
+    save_file({"backup": Checkpoint(llama.original).tensor(PROTECTED)}, folder / "more.safetensors")
     with pytest.raises(GateRejected, match=r"backup|more\.safetensors"):
         inspect(llama, folder)
 

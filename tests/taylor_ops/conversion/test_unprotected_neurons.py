@@ -1,4 +1,4 @@
-"""Neurons in clear, where less than all are to be protected: which, how many, and that the rest is as it was."""
+"""Unprotected neurons, if less than all are to be protected: which, how many, and that the rest is as it was."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def partly_clear(original: Path, ranges: Path, conversion: Conversion, folder: Path) -> Sample:
+def partly_protected(original: Path, ranges: Path, conversion: Conversion, folder: Path) -> Sample:
     """Convert by the plan that protects least."""
     subject = Subject(Original(original), ranges, conversion)
     plan = min(subject.expansions().ladder(), key=lambda rung: rung.protected)
@@ -50,7 +50,7 @@ def half(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     model_type, changes = MODELS[request.param]
     root = tmp_path_factory.mktemp("half")
     original = save_tiny_model(root / "original", model_type, **changes)
-    return partly_clear(original, captured(original, root / "ranges"), HALF, root / "bundle")
+    return partly_protected(original, captured(original, root / "ranges"), HALF, root / "bundle")
 
 
 def at_least(llama: Sample, share: float) -> Sample:
@@ -63,7 +63,9 @@ def test_every_neuron_is_protected_unless_the_config_says_otherwise(llama: Sampl
 
 
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.013])
-def test_neurons_are_left_in_clear_only_below_the_cheapest_plan_that_protects_all(llama: Sample, share: float) -> None:
+def test_neurons_are_left_unprotected_only_below_the_cheapest_plan_that_protects_all(
+    llama: Sample, share: float
+) -> None:
     whole, ladder = llama.expansions.ladder(), at_least(llama, share).expansions.ladder()
     assert [plan for plan in ladder if plan.clear == 0] == whole
     below = [plan for plan in ladder if plan.clear]
@@ -74,7 +76,7 @@ def test_neurons_are_left_in_clear_only_below_the_cheapest_plan_that_protects_al
     assert below[0].protected >= share
 
 
-def test_a_share_just_below_all_leaves_as_few_in_clear_as_it_says(llama: Sample) -> None:
+def test_a_share_just_below_all_leaves_as_few_unprotected_as_it_says(llama: Sample) -> None:
     clear = [plan.clear_share for plan in at_least(llama, 0.998).expansions.ladder() if plan.clear_share]
     assert clear in ([], [pytest.approx(0.002)])
     fitted = at_least(llama, 0.998).expansions
@@ -99,7 +101,7 @@ def test_a_ladder_searches_the_orders_of_a_layer_once_for_each_tolerance(
     assert len(asked) == 2 * (len(tolerances) + 1)
 
 
-def test_the_neurons_with_the_longest_series_are_those_in_clear_and_of_equals_those_that_add_most(
+def test_the_neurons_with_the_longest_series_are_the_unprotected_ones_and_of_equals_those_that_add_most(
     llama: Sample,
 ) -> None:
     half = at_least(llama, 0.5)
@@ -107,15 +109,15 @@ def test_the_neurons_with_the_longest_series_are_those_in_clear_and_of_equals_th
     columns = clear = tied = 0
     for path in half.expansions.paths:
         before, after = llama.expansions.layout(path, llama.plan), half.expansions.layout(path, plan)
-        in_clear = after.orders == CLEAR
-        assert torch.equal(after.orders[~in_clear], before.orders[~in_clear])
-        assert before.orders[in_clear].min() >= before.orders[~in_clear].max()
-        as_long, layer = before.orders == before.orders[in_clear].min(), half.expansions[path]
+        unprotected = after.orders == CLEAR
+        assert torch.equal(after.orders[~unprotected], before.orders[~unprotected])
+        assert before.orders[unprotected].min() >= before.orders[~unprotected].max()
+        as_long, layer = before.orders == before.orders[unprotected].min(), half.expansions[path]
         added = layer.weights.norms * layer.factor * layer.error_at(before.orders)
-        if bool((as_long & ~in_clear).any()):
+        if bool((as_long & ~unprotected).any()):
             tied += 1
-            assert added[as_long & in_clear].min() >= added[as_long & ~in_clear].max()
-        assert set(after.permutation[after.widths[0] :].tolist()) == set(in_clear.nonzero().flatten().tolist())
+            assert added[as_long & unprotected].min() >= added[as_long & ~unprotected].max()
+        assert set(after.permutation[after.widths[0] :].tolist()) == set(unprotected.nonzero().flatten().tolist())
         columns, clear = columns + len(after.neuron), clear + after.clear
     assert tied
     assert (columns, clear) == (plan.columns, plan.clear) == (plan.columns, 48)
@@ -123,7 +125,7 @@ def test_the_neurons_with_the_longest_series_are_those_in_clear_and_of_equals_th
     assert plan.mean_order == pytest.approx(protected / 48 - 1)
 
 
-def test_a_model_partly_in_clear_says_what_the_original_says(half: Sample) -> None:
+def test_a_partly_protected_model_says_what_the_original_says(half: Sample) -> None:
     ids = torch.randint(32, 127, (4, 48), generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
         exact = load_original(half.original, "float32", CPU)(input_ids=ids).logits
@@ -136,7 +138,7 @@ def test_a_model_partly_in_clear_says_what_the_original_says(half: Sample) -> No
     torch.testing.assert_close(candidate, found, rtol=0, atol=1e-5)
 
 
-def test_gradients_pass_through_neurons_in_clear_as_through_the_original(half: Sample) -> None:
+def test_gradients_pass_through_unprotected_neurons_as_through_the_original(half: Sample) -> None:
     ids = torch.randint(32, 127, (2, 16), generator=torch.Generator().manual_seed(5))
     slopes = []
     for model in (load_original(half.original, "float32", CPU), load_bundle(half.converted, CPU)):
@@ -146,19 +148,19 @@ def test_gradients_pass_through_neurons_in_clear_as_through_the_original(half: S
     torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-3, atol=1e-2 * float(slopes[0].abs().max()))
 
 
-def test_the_columns_of_neurons_in_clear_are_output_weights_and_no_others_are(half: Sample) -> None:
+def test_the_columns_of_unprotected_neurons_are_output_weights_and_no_others_are(half: Sample) -> None:
     original, released = Original(half.original), Checkpoint(half.converted)
     counted = 0
     for mlp, layer in zip(original.mlps, half.record.layers, strict=True):
         terms, down = released.tensor(f"{mlp.path}.terms.weight"), original.weights(mlp).down
         stacked = half.expansions.layout(mlp.path, half.plan)
         assert layer.clear == stacked.clear > 0
-        bare = terms[:, len(stacked.neuron) - stacked.clear :]
-        assert torch.equal(bare, down[:, stacked.permutation[stacked.widths[0] :]])
+        unprotected = terms[:, len(stacked.neuron) - stacked.clear :]
+        assert torch.equal(unprotected, down[:, stacked.permutation[stacked.widths[0] :]])
         counted += layer.clear
-        withheld = down[:, stacked.permutation[: stacked.widths[0]]]
-        apart = (terms[:, :, None] - withheld[:, None, :]).abs().amax(0)
-        assert float(apart.min()) > 0
+        protected = down[:, stacked.permutation[: stacked.widths[0]]]
+        distances = (terms[:, :, None] - protected[:, None, :]).abs().amax(0)
+        assert float(distances.min()) > 0
     assert half.record.neurons_total - half.record.neurons_protected == counted == half.plan.clear
     config = json.loads((half.converted / "config.json").read_text())["taylor_mlp"]
     assert sum(config["clear"].values()) == counted
@@ -173,7 +175,7 @@ def test_bounds_count_only_what_is_expanded(llama: Sample) -> None:
         assert 0 < float(part.rounding) < float(all_of_it.rounding)
 
 
-def test_the_gate_of_what_is_stored_knows_neurons_in_clear_and_rejects_one_more(half: Sample) -> None:
+def test_the_gate_of_what_is_stored_knows_unprotected_neurons_and_rejects_one_more(half: Sample) -> None:
     arguments = half.subject, half.plan, half.converted
     require_as_planned(*arguments)
     place = half.converted / "model-00001-of-00001.safetensors"
@@ -189,7 +191,7 @@ def test_the_gate_of_what_is_stored_knows_neurons_in_clear_and_rejects_one_more(
         place.write_bytes(untouched)
 
 
-def test_an_attack_is_scored_on_what_is_withheld_alone(half: Sample) -> None:
+def test_an_attack_is_scored_on_protected_neurons_alone(half: Sample) -> None:
     result = audit(half.original, half.converted, Audit(attacks=("rank_one",)), silent).attacks[0]
     assert result.weights == 32 * half.record.neurons_protected
     assert result.recovered_1pct > 0.99

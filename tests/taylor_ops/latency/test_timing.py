@@ -79,7 +79,7 @@ def test_every_thread_of_this_process_tells_how_long_it_waited() -> None:
 
 BESIDE_ANOTHER = """
 import os, signal, time
-from taylor_ops.disturbance import waited
+from taylor_ops.latency.timing import waited
 
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 other = os.fork()
