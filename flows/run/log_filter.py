@@ -1,4 +1,4 @@
-"""Keep tracebacks of expected errors out of Prefect's logs: what a person can act on is said in two lines."""
+"""Keep tracebacks of expected errors out of Prefect's logs, because two lines say what a person can do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from taylor_ops.errors import ReleaseError
 
 
 class _TwoLines(logging.Filter):
-    """Strips tracebacks from log records: those of a `ReleaseError`, or all of them where a person watches."""
+    """Strips the traceback of a `ReleaseError` from a log record, or any traceback if a person watches the log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         watched = os.environ.get(TRACEBACKS) == "hide"
@@ -26,7 +26,7 @@ _FILTER = _TwoLines()
 
 
 def without_tracebacks() -> None:
-    """Attach the filter to every handler of Prefect's loggers; calling it again changes nothing."""
+    """Attach the filter to every handler of Prefect's loggers. Another call changes nothing."""
     names = ["prefect", *(name for name in logging.root.manager.loggerDict if name.startswith("prefect"))]
     for name in names:
         for handler in logging.getLogger(name).handlers:
