@@ -1,1 +1,1 @@
-"""The release as Prefect flows and tasks. No mathematics, no file formats: those are in taylor_ops."""
+"""The release as Prefect flows and tasks. Mathematics and file formats are in taylor_ops."""

@@ -17,11 +17,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def overrides_schema() -> dict[str, Any]:
-    """JSON Schema of a partial config: every key of `ReleaseConfig`, none required, references put in place."""
-    whole = deepcopy(schema())
-    definitions = whole.pop("$defs")
-    whole.pop("$schema")
-    partial: dict[str, Any] = _nothing_required(_inlined(whole, definitions))
+    """JSON Schema of a partial config: every key of `ReleaseConfig`, none of them required, and no references."""
+    full = deepcopy(schema())
+    definitions = full.pop("$defs")
+    full.pop("$schema")
+    partial: dict[str, Any] = _nothing_required(_inlined(full, definitions))
     return partial | {
         "title": "Overrides",
         "description": "Keys of the config with other values, such as latency: {target_slowdown: 4}.",
@@ -29,9 +29,9 @@ def overrides_schema() -> dict[str, Any]:
 
 
 def as_settings(overrides: Mapping[str, Any] | None) -> dict[str, str]:
-    """Overrides as dotted keys and YAML values, as `--set` has them.
+    """Overrides as dotted keys and YAML values, as `--set` gives them.
 
-    Text at the top is YAML already, as `--set` gives it; text in a section comes typed, from a form.
+    Text at the top level is YAML already, because it comes from `--set`. Values in a section come typed, from a form.
     """
     settings: dict[str, str] = {}
     for key, value in (overrides or {}).items():
@@ -46,8 +46,10 @@ def _below(key: str, value: Any) -> dict[str, str]:
 
 
 def as_overrides(keys: Iterable[str], document: Mapping[str, Any]) -> dict[str, Any]:
-    """What `as_settings` takes for the values that dotted `keys` have in a config, for the server to judge: typed, and
-    in their sections. Of a list all is taken where a key names an item of it."""
+    """The inverse of `as_settings`: the values that dotted `keys` have in a config, typed and in their sections.
+
+    The server can validate such overrides. If a key names an item of a list, the whole list is taken.
+    """
     overrides: dict[str, Any] = {}
     for key in keys:
         place, found = overrides, document
@@ -60,9 +62,9 @@ def as_overrides(keys: Iterable[str], document: Mapping[str, Any]) -> dict[str, 
 
 
 def _merged(value: Any) -> bool:
-    """Whether it is a section, whose keys are replaced one by one.
+    """Whether a value is a section whose keys are replaced one by one.
 
-    A source is one of several kinds: it is replaced whole, for keys of another kind would be left in it.
+    A source is of one of several kinds. It is replaced as a whole, because keys of another kind would be left in it.
     """
     return isinstance(value, Mapping) and "kind" not in value
 
@@ -73,14 +75,14 @@ def _inlined(part: Any, definitions: Mapping[str, Any]) -> Any:
     if not isinstance(part, dict):
         return part
     named = part.get("$ref", "").rpartition("/")[2]
-    here = {**definitions.get(named, {}), **{key: value for key, value in part.items() if key != "$ref"}}
-    # It names the members of a union by references, which are gone; the members themselves tell them apart.
-    here.pop("discriminator", None)
-    return {key: _inlined(value, definitions) for key, value in here.items()}
+    inlined = {**definitions.get(named, {}), **{key: value for key, value in part.items() if key != "$ref"}}
+    # A discriminator names the members of a union by references, which are gone. The `kind` of each member suffices.
+    inlined.pop("discriminator", None)
+    return {key: _inlined(value, definitions) for key, value in inlined.items()}
 
 
 def _nothing_required(part: Any) -> Any:
-    """Sections without required keys and defaults; inside lists and unions items stay whole."""
+    """A section without required keys and defaults. Items of lists and members of unions stay as they are."""
     kept = {key: value for key, value in part.items() if key not in ("required", "default")}
     if "properties" in kept:
         kept["properties"] = {key: _nothing_required(value) for key, value in kept["properties"].items()}
@@ -94,20 +96,21 @@ Expected = Annotated[str, Field(pattern=r"^(\S+ \S+ [0-9a-f]{64})?$")]
 
 
 def expected_of(loaded: LoadedConfig) -> str:
-    """Name, version and sha256 of a config that was checked, as the parameter `expected` takes them."""
+    """Name, version and sha256 of a checked config, as the parameter `expected` takes them."""
     return f"{loaded.config.name} {loaded.config.version} {loaded.sha256}"
 
 
 def require_expected(loaded: LoadedConfig, expected: str) -> None:
-    """Raise `BadInput`, with both configs and the remedy, where the config of this worker is not the expected one.
+    """Raise `BadInput`, which names both configs, if the config of this worker is not the expected one.
 
-    An empty text expects nothing.
+    An empty text accepts any config.
     """
     if expected not in ("", expected_of(loaded)):
         raise BadInput(
             f"the run is to release {_short(expected)}, but {loaded.path} on this worker is "
             f"{_short(expected_of(loaded))}",
-            "update the checkout in which the worker runs, then `prefect flow-run retry ID`; or submit what it has",
+            "update the checkout in which the worker runs, then `prefect flow-run retry ID`; "
+            "or submit the config of the worker",
         )
 
 
@@ -125,16 +128,16 @@ def release_form(
     """Release the model that a config names.
 
     Args:
-        config: Path of the YAML release config, from the folder in which the worker runs.
-        overrides: Keys of the config with other values for this run.
+        config: Path of the YAML release config, relative to the folder in which the worker runs.
+        overrides: Keys of the config that have other values in this run.
         artifacts: Folder that receives everything that the release writes.
-        expected: Name, version and sha256 of the config as it was checked, which `taylor-release submit` fills in: a
-            worker whose config is another one refuses the run. Empty: release what the worker has.
+        expected: Name, version and sha256 of the checked config, which `taylor-release submit` fills in. A worker with
+            a different config refuses the run. If empty, the worker releases the config that it has.
     """
 
 
 def described_by(form: Callable[..., Any]) -> Callable[[F], F]:
-    """Give a flow the description of a form: Prefect reads from it what each parameter means."""
+    """Give a flow the docstring of a form, from which Prefect reads what each parameter means."""
 
     def describe(function: F) -> F:
         function.__doc__ = form.__doc__

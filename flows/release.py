@@ -23,7 +23,7 @@ from taylor_ops.releases.recording import Publication
 
 
 def _run_name() -> str:
-    """Name and version; of a config that cannot be read, whose errors the run itself tells, the name of the file."""
+    """Name and version, or the name of the file if the config cannot be read: the run itself reports its errors."""
     given = flow_run.parameters
     try:
         return open_release(given["config"], as_settings(given.get("overrides")), ".").label

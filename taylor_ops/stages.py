@@ -1,6 +1,6 @@
-"""What decides each stage of a release: the function that does its work, and what of the config it is given.
+"""What decides each stage of a release: the function that does its work, and the inputs that it is given.
 
-A stage runs again when one of its inputs, the code of its function with all that it imports, or a tool has changed.
+A stage runs again if one of its inputs, a tool, or the code of its function with all that it imports has changed.
 """
 
 from __future__ import annotations
@@ -50,8 +50,11 @@ R = TypeVar("R", bound=Record)
 class Stage(Generic[R]):
     """One stage of a release.
 
-    name: of its folder and of its memory file. work: the function that does it; its module, with all that it imports,
-    is the code that decides the result. record: what it leaves.
+    Attributes:
+        name: The name of its folder and of its memory file.
+        work: The function that does the work. Its module, with all that it imports, is the code that decides the
+            result.
+        record: The type of the record that the stage leaves.
     """
 
     name: str
@@ -59,7 +62,7 @@ class Stage(Generic[R]):
     record: type[R]
 
     def key(self, inputs: Mapping[str, Any]) -> str:
-        """What decides the result of this stage for `inputs`."""
+        """The key of this stage for `inputs`: a hash of all that decides the result."""
         return stage_key(self.work.__module__, inputs)
 
 
@@ -71,27 +74,27 @@ CONVERT = Stage("convert", convert, ConvertedModel)
 MARK = Stage("mark", mark, ConvertedModel)
 VALIDATE = Stage("validate", validate, ExactnessRecord)
 AUDIT = Stage("audit", audit, AuditRecord)
-# A person is not asked again because code has changed, so the code of this stage is that of its record.
+# A change of code must not ask a person again, so the code of this stage is only the module of its record.
 APPROVE = Stage("approve", Approval, Approval)
 ASSEMBLE = Stage("assemble", assemble, BundleRecord)
 LEAKS = Stage("leaks", require_no_leak, NoLeak)
 VERIFY = Stage("verify", verify, Verified)
 
 ELSEWHERE = {"also", "also_pairs", "devices"}
-"""Keys of `latency` that say where else the chosen plan is timed, and do not choose it."""
+"""Keys of `latency` that name other places to time the chosen plan, and do not affect the choice."""
 
 
 TIMED_ALONE = {"batch_size", "prompt_tokens", "new_tokens", "pairs", "max_pairs", "tolerance", "warmup", "compiled"}
-"""Keys of `latency` that say how the audit times what is left of the slowdown."""
+"""Keys of `latency` that decide how the audit times the slowdown that is left."""
 
 
 def inputs_of_resolve(config: ReleaseConfig, stages: Path) -> dict[str, Any]:
-    """Of resolve, which writes below `stages`. Every file of a local source is read for its hash."""
+    """Inputs of resolve, which writes below `stages`. Every file of a local source is read for its hash."""
     return {"source": config.source, "files": stamp(config.source), "place": str(stages)}
 
 
 def inputs_of_capture(config: ReleaseConfig, source: ResolvedSource, device: torch.device) -> dict[str, Any]:
-    """Of capture on `device`."""
+    """Inputs of capture on `device`."""
     return {
         "source": source,
         "texts": text_hashes(config.calibration.texts),
@@ -104,7 +107,7 @@ def inputs_of_capture(config: ReleaseConfig, source: ResolvedSource, device: tor
 def inputs_of_calibrate(
     config: ReleaseConfig, source: ResolvedSource, ranges: CapturedRanges, device: torch.device
 ) -> dict[str, Any]:
-    """Of calibrate on `device`."""
+    """Inputs of calibrate on `device`."""
     return {
         "source": source,
         "ranges": ranges,
@@ -122,7 +125,7 @@ def inputs_of_transfer(
     latency: LatencyRecord,
     devices: Sequence[torch.device],
 ) -> dict[str, Any]:
-    """Of transfer to `devices`, that of the calibration first: the plan, not how it was found."""
+    """Inputs of transfer to `devices`, the one of the calibration first: the plan, not how it was found."""
     chosen_by = {"target_slowdown", "tolerance", "max_trials", "columns", "compiled"}
     return {
         "source": source,
@@ -139,7 +142,7 @@ def inputs_of_transfer(
 def inputs_of_convert(
     config: ReleaseConfig, source: ResolvedSource, ranges: CapturedRanges, latency: LatencyRecord
 ) -> dict[str, Any]:
-    """Of convert: the plan, not how it was found. Each kind of processor may round in its own way."""
+    """Inputs of convert: the plan, not how it was found, and the processor, as each kind may round in its own way."""
     return {
         "source": source,
         "ranges": ranges,
@@ -152,7 +155,7 @@ def inputs_of_convert(
 def inputs_of_mark(
     config: ReleaseConfig, ranges: CapturedRanges, converted: ConvertedModel, copy: Copy
 ) -> dict[str, Any]:
-    """Of mark, which writes `copy`."""
+    """Inputs of mark, which writes `copy`."""
     margin = config.conversion.range_margin
     return {"converted": converted, "ranges": ranges, "range_margin": margin, "copy": copy.identity()}
 
@@ -165,7 +168,7 @@ def inputs_of_validate(
     copy: Copy | None,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Of validate on `device`."""
+    """Inputs of validate on `device`."""
     return {
         "source": source,
         "converted": converted,
@@ -181,7 +184,7 @@ def inputs_of_validate(
 def inputs_of_audit(
     config: ReleaseConfig, source: ResolvedSource, converted: ConvertedModel, copy: Copy | None, device: torch.device
 ) -> dict[str, Any]:
-    """Of audit on `device`: what the attacks find, not how it is judged."""
+    """Inputs of audit on `device`. They decide what the attacks find, not how it is judged."""
     texts = texts_read(config.audit, config.exactness)
     return {
         "source": source,
@@ -199,21 +202,21 @@ def inputs_of_audit(
 def inputs_of_approve(
     config: ReleaseConfig, findings: Findings, document: Mapping[str, Any], signer: str | None
 ) -> dict[str, Any]:
-    """Of approve: everything that the bundle will state. document: the config as it is stated."""
+    """Inputs of approve: everything that the bundle will state. `document` is the config as the bundle states it."""
     return {"findings": findings, "signer": signer, "config": document, "template": card_template(config.card)}
 
 
 def inputs_of_assemble(
     config: ReleaseConfig, findings: Findings, document: Mapping[str, Any], signer: str | None
 ) -> dict[str, Any]:
-    """Of assemble. document: the config as it is stated."""
+    """Inputs of assemble. `document` is the config as the bundle states it."""
     return {"findings": findings, "config": document, "template": card_template(config.card), "key": str(signer)}
 
 
 def inputs_of_leaks(
     source: ResolvedSource, converted: ConvertedModel, bundle: BundleRecord, machine: Machine, public: Sequence[str]
 ) -> dict[str, Any]:
-    """Of leaks. public: texts that may stand in the bundle, whatever they name."""
+    """Inputs of leaks. `public` are texts that the bundle may contain, whatever they name."""
     return {
         "source": source,
         "converted": converted,
@@ -224,5 +227,5 @@ def inputs_of_leaks(
 
 
 def inputs_of_verify(bundle: BundleRecord, published: Published) -> dict[str, Any]:
-    """Of verify, which looks where the bundle was published."""
+    """Inputs of verify, which reads the bundle from where it was published."""
     return {"bundle": bundle, "place": published.path, "commit": published.commit}

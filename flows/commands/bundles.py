@@ -17,9 +17,11 @@ from taylor_ops.progress import silent
 def verify(
     bundle: Annotated[str, typer.Argument(help="Folder, or OWNER/NAME@TAG on the Hub.", show_default=False)],
     public_key: Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed it.")] = None,
-    identity: Annotated[str | None, typer.Option(help="Who must have signed it by Sigstore.")] = None,
-    issuer: Annotated[str | None, typer.Option(help="Who vouches for that identity.")] = None,
-    tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
+    identity: Annotated[str | None, typer.Option(help="Sigstore identity that must have signed it.")] = None,
+    issuer: Annotated[str | None, typer.Option(help="Issuer that must vouch for this identity.")] = None,
+    tokens: Annotated[
+        bool, typer.Option("--tokens/--no-tokens", help="Generate the recorded continuations again.")
+    ] = True,
 ) -> None:
     """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process."""
     quiet_tools()
@@ -32,8 +34,8 @@ def verify(
     with fetched(place) if place else nullcontext(Path(bundle)) as folder:
         verified = verify_bundle(folder, signer, tokens)
     signed = f"signed by {verified.signed_by}; " if verified.signed_by else ""
-    said = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
-    typer.echo(f"{bundle}: {signed}{verified.files} files as listed{said}")
+    continued = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
+    typer.echo(f"{bundle}: {signed}{verified.files} files as listed{continued}")
 
 
 def audit(
@@ -68,9 +70,11 @@ def calibrate(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)],
     original: Annotated[Path, typer.Option(help="Folder of the original model, to compare with.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    max_pairs: Annotated[int | None, typer.Option(min=11, help="Most pairs to take, as many as a release.")] = None,
+    max_pairs: Annotated[
+        int | None, typer.Option(min=11, help="Most pairs to take, by default as many as `latency.max_pairs`.")
+    ] = None,
 ) -> None:
-    """Measure the slowdown of a bundle again, on this machine; 1 where it is not as stated for the device."""
+    """Measure the slowdown of a bundle again on this machine. Exits with 1 if it is not as stated for the device."""
     quiet_tools()
     from flows.commands.tables import remeasured_table
     from taylor_ops.machine.devices import device_named
@@ -89,10 +93,10 @@ def calibrate(
 def yank(
     repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hub.", show_default=False)],
     version: Annotated[str, typer.Argument(help="Version to withdraw, such as 1.0.0.", show_default=False)],
-    why: Annotated[str, typer.Option(help="What readers have to know; stands on the card.", show_default=False)],
-    rollback: Annotated[bool, typer.Option("--rollback", help="Show the version before on main again.")] = False,
+    why: Annotated[str, typer.Option(help="What readers have to know. The card says it.", show_default=False)],
+    rollback: Annotated[bool, typer.Option("--rollback", help="Show the previous version on main again.")] = False,
 ) -> None:
-    """Withdraw a published version from the Hub: its tag goes, its card and manifest say so."""
+    """Withdraw a published version from the Hub: remove its tag and say so on its card and in its manifest."""
     quiet_tools()
     from taylor_ops.publishing.hub_fetch import reference
     from taylor_ops.publishing.withdraw import yank as withdraw
@@ -102,5 +106,5 @@ def yank(
     done = withdraw(repo, version.removeprefix("v"), why, rollback)
     shows = f"main shows {done.main_shows or 'no release'}"
     if done.main_shows == done.version:
-        shows = "main shows it still, with a notice"
+        shows = "main still shows it, with a notice"
     typer.echo(f"{repo} {done.version} {'was withdrawn before' if done.unchanged else 'is withdrawn'}; {shows}")

@@ -1,4 +1,4 @@
-"""Commands about marked copies: mark one for a further recipient, trace whose copy weights stem from."""
+"""Commands about marked copies: mark one for a further recipient, trace whose copy weights come from."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ def mark(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle that is not marked.", show_default=False)],
     recipient: Annotated[str, typer.Option(help="Who receives the copy.", show_default=False)],
     key: KeyPlace,
-    to: Annotated[Path, typer.Option(help="Folder of the copy; must not be there yet.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="Folder of the copy, which must not exist yet.", show_default=False)],
     strength: Annotated[
-        float | None, typer.Option(help="Relative change of a marked weight, in place of the default of a config.")
+        float | None, typer.Option(help="Relative change of a marked weight, if not the default of a config.")
     ] = None,
     sign_with: Annotated[Path | None, typer.Option(help="PEM file of the key that signs the copy.")] = None,
-    tokens: Annotated[bool, typer.Option("--tokens/--no-tokens", help="Make the recorded continuations again.")] = True,
+    tokens: Annotated[
+        bool, typer.Option("--tokens/--no-tokens", help="Generate the recorded continuations again.")
+    ] = True,
 ) -> None:
     """Mark one recipient's copy of a bundle, and verify it. Needs neither the original nor another conversion."""
     from taylor_ops.bundle.marked_copy import mark_bundle
@@ -44,11 +46,11 @@ def mark(
         with console.status("verifying the copy"):
             verified = verify(to, tokens=tokens)
     except BaseException:
-        # Also one that is stopped by hand: what was not verified must not look finished.
+        # Also if it is stopped by hand, because an unverified copy must not look finished.
         shutil.rmtree(to, ignore_errors=True)
         raise
-    said = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
-    typer.echo(f"{to}: copy of {recipient}, {verified.files} files as listed{said}")
+    continued = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
+    typer.echo(f"{to}: copy of {recipient}, {verified.files} files as listed{continued}")
 
 
 def trace(
@@ -58,10 +60,10 @@ def trace(
     original: Annotated[Path, typer.Option(help="Folder of the original model.", show_default=False)],
     key: KeyPlace,
     recipients: Annotated[Path, typer.Option(help="File with NAME VERSION on each line.", show_default=False)],
-    version: Annotated[str | None, typer.Option(help="Version of the lines that name none.")] = None,
+    version: Annotated[str | None, typer.Option(help="Version for the lines that name none.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:
-    """Say whose copy weights stem from, with a p-value, or that there is no evidence."""
+    """Say whose copy weights come from, with a p-value, or that there is no evidence."""
     from taylor_ops.evidence.key import read_key
     from taylor_ops.evidence.recipients import read_recipients
     from taylor_ops.evidence.trace import in_words
@@ -69,7 +71,7 @@ def trace(
 
     if not original.is_dir():
         raise BadInput(f"the original {original} does not exist", "correct `--original`")
-    secret, asked = read_key(key), read_recipients(recipients, version)
+    secret, candidates = read_key(key), read_recipients(recipients, version)
     with Console(stderr=True).status("tracing"):
-        found = look(weights, original, secret, asked, silent)
+        found = look(weights, original, secret, candidates, silent)
     typer.echo(found.model_dump_json(indent=2) if as_json else in_words(found))

@@ -51,19 +51,20 @@ def diff(
     from taylor_ops.releases.comparison import compare
     from taylor_ops.releases.index import run_of
 
-    one, two = (run_of(artifacts, name, version).record() for version in (first, second))
-    found = compare(one, two)
+    found = compare(*(run_of(artifacts, name, version).record() for version in (first, second)))
     lines = [difference.plain() | {"same": difference.same} for difference in found]
     print_result(lines, as_json, lambda: difference_table(name, first, second, found))
 
 
 def clean(
-    keep: Annotated[int, typer.Option(min=0, help="How many unpublished runs of each release, and caches, stay.")] = 3,
+    keep: Annotated[
+        int, typer.Option(min=0, help="How many unpublished runs of each release, and how many caches, stay.")
+    ] = 3,
     artifacts: Artifacts = ARTIFACTS,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be removed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old runs that were never published, and old caches; never what a run is at work on."""
+    """Remove old runs that were never published, and old caches, but nothing that a run still needs."""
     from taylor_ops.releases.index import release_folders
     from taylor_ops.releases.retention import clean as remove_old
     from taylor_ops.releases.waiting import waiting

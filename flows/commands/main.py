@@ -1,15 +1,18 @@
 """The command line `taylor-release`: which commands it has, and how it ends.
 
-Exit status: 0 done, 1 a gate or the work failed, 2 bad input. Errors go to standard error as one line of cause and one
-of remedy; a traceback is shown only with --debug.
+The exit status is 0 if the command succeeds, 1 if a gate rejects or the work fails, and 2 for bad input. Errors go to
+standard error, as one line of cause and one of remedy. A traceback is shown only with --debug.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shlex
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -21,6 +24,9 @@ from flows.commands.options import quiet_tools
 from flows.commands.releasing import changed, check, plan, run, schema
 from flows.commands.server import approve, deploy, reject, submit
 from taylor_ops.errors import ReleaseError
+
+# The status that typer makes of Ctrl-C.
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="taylor-release",
@@ -65,28 +71,50 @@ def main() -> None:
     """Entry point: run a command and turn every expected error into two lines and an exit status."""
     quiet_tools()
     try:
-        # Without standalone mode click hands the status of `typer.Exit` back instead of leaving with it.
-        sys.exit(app(standalone_mode=False) or 0)
+        with _signals_as_ctrl_c():
+            # Without standalone mode click returns the status of `typer.Exit` instead of exiting with it.
+            status = app(standalone_mode=False) or 0
+        if status == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(status)
     except ReleaseError as error:
-        _say(error.cause, error.remedy)
+        _print_error(error.cause, error.remedy)
         sys.exit(error.exit_status)
     except typer.TyperException as error:
         if not str(error):
             sys.exit(2)
-        _say(str(error), "taylor-release --help lists the commands, taylor-release COMMAND --help their options")
+        _print_error(
+            str(error), "taylor-release --help lists the commands, taylor-release COMMAND --help their options"
+        )
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("stopped; finished stages are kept and reused by the next run", err=True)
+        typer.echo("stopped: every stage that was finished is kept, and so are the parts of the one at work", err=True)
+        typer.echo(f"to go on: {shlex.join(['taylor-release', *sys.argv[1:]])}", err=True)
         sys.exit(1)
     except Exception as error:  # noqa: BLE001
-        _say(
+        _print_error(
             f"unexpected {type(error).__name__}: {error}",
             "run again with --debug before the command; finished stages are reused",
         )
         sys.exit(1)
 
 
-def _say(cause: str, remedy: str) -> None:
+@contextmanager
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM, and SIGHUP of a closed terminal, end a command as Ctrl-C does, so that it cleans up."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    usual = {ending: signal.signal(ending, stop) for ending in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for ending, handler in usual.items():
+            signal.signal(ending, handler)
+
+
+def _print_error(cause: str, remedy: str) -> None:
     if os.environ.get("TAYLOR_RELEASE_TRACEBACKS") == "show":
         logging.exception("stopped")
     typer.echo(f"error: {cause}\nremedy: {remedy}", err=True)

@@ -19,21 +19,21 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be repeated.")
 ]
 SummaryFile = Annotated[
-    Path | None, typer.Option("--summary", help="Append the result in Markdown to this file, as job summaries are.")
+    Path | None, typer.Option("--summary", help="Append the result in Markdown to this file, such as a job summary.")
 ]
 Configs = Annotated[Path, typer.Option(help="Folder of the release configs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
 Name = Annotated[str, typer.Argument(help="Name of the release.", show_default=False)]
 Version = Annotated[str, typer.Argument(help="Version of the release.", show_default=False)]
 RunId = Annotated[UUID, typer.Argument(help="Id of the suspended flow run.", show_default=False)]
-By = Annotated[str, typer.Option(help="Who decides; stands in the manifest.", show_default=False)]
-Comment = Annotated[str, typer.Option(help="Why; stands in the manifest.", show_default=False)]
+By = Annotated[str, typer.Option(help="Who decides. The manifest says it.", show_default=False)]
+Comment = Annotated[str, typer.Option(help="Why. The manifest says it.", show_default=False)]
 
 ARTIFACTS, CONFIGS = Path("artifacts"), Path("release_configs")
 
 
 def quiet_tools() -> None:
-    """Settings that keep an embedded Prefect server offline and patient, and libraries from drawing over the log."""
+    """Keep an embedded Prefect server offline and patient, and keep libraries from drawing over the log."""
     for name, value in {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
@@ -50,7 +50,7 @@ def quiet_tools() -> None:
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:
-    """`--set` arguments as keys and values; `BadInput` for one without `=`."""
+    """`--set` arguments as keys and values. Raises `BadInput` for an argument without `=` or without a key."""
     pairs = [setting.partition("=") for setting in settings]
     wrong = next((key for key, equals, _ in pairs if not equals or not key), None)
     if wrong is not None:
@@ -61,7 +61,7 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
 
 
 def append(path: Path | None, text: str) -> None:
-    """Append text to a file, where one is named."""
+    """Append text to a file, if one is named."""
     if path is not None:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(text)

@@ -1,4 +1,4 @@
-"""Tables of the terminal about releases that are there: the list of them, two beside each other, what was removed."""
+"""Terminal tables of the releases in the artifacts folder: the list, one in detail, two side by side."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from taylor_ops.storage.files import size
 
 
 def overview(run: Run) -> dict[str, str | None]:
-    """One line of the list, as JSON has it: what is not known is None, and `problem` says why."""
+    """One line of the list, as JSON prints it. An unknown value is None, and `problem` says why."""
     line: dict[str, str | None] = {
         "name": run.name,
         "version": run.version,
@@ -32,27 +32,28 @@ def overview(run: Run) -> dict[str, str | None]:
             | dict.fromkeys(("when", "source", "slowdown", "withheld", "bundle", "approval"))
             | {"problem": error.cause}
         )
-    said, coverage = dict(facts(record)), record.coverage
+    fact, coverage = dict(facts(record)), record.coverage
     return line | {
         "published": "yes" if record.published.pull_request is None else "in review",
-        "when": said["when"],
+        "when": fact["when"],
         "source": record.source.origin,
         "slowdown": fixed(record.slowdown.achieved, 2),
         "withheld": percent(coverage.neurons_protected / coverage.neurons_total),
         "bundle": size(record.bundle.bytes),
-        "approval": said["approval"],
+        "approval": fact["approval"],
         "problem": None,
     }
 
 
 def list_table(lines: Sequence[dict[str, str | None]]) -> Table | Text:
-    """The list; says so where nothing was released."""
+    """The list as a table, or a line that says that nothing was released."""
     if not lines:
         return Text("nothing was released here yet")
-    headings = ["name", "version", "when", "source", "slowdown", "withheld", "bundle", "approval"]
-    table = _table("Releases", headings)
+    keys = ["name", "version", "when", "source", "slowdown", "withheld", "bundle", "approval"]
+    # Scripts rely on the key, people read the heading.
+    table = _table("Releases", ["protected" if key == "withheld" else key for key in keys])
     for line in lines:
-        cells = [line[heading] or "" for heading in headings]
+        cells = [line[key] or "" for key in keys]
         if line["problem"]:
             cells[2] = line["problem"] if line["published"] == "yes" else "not finished"
         table.add_row(*map(Text, cells))
@@ -72,17 +73,17 @@ def details(record: ReleaseRecord, found: Sequence[Gate]) -> Group:
 
 
 def difference_table(name: str, first: str, second: str, differences: Sequence[Difference]) -> Table:
-    """Two releases beside each other; lines in which they differ are bold and marked."""
+    """Two releases side by side. Lines in which they differ are bold and marked."""
     table = _table(name, ["", first, second, "differs"])
-    for one in differences:
-        style = "" if one.same else "bold"
-        cells = [one.what, one.first, one.second, "" if one.same else "yes"]
+    for line in differences:
+        style = "" if line.same else "bold"
+        cells = [line.what, line.first, line.second, "" if line.same else "yes"]
         table.add_row(*[Text(cell, style=style) for cell in cells])
     return table
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
-    # As Text: names come from outside, and square brackets in a string are markup to rich.
+    # As Text, because names come from outside and rich takes square brackets in a string for markup.
     table = Table(title=Text(title), title_justify="left", title_style="bold")
     for heading in headings:
         table.add_column(heading)

@@ -26,7 +26,7 @@ from taylor_ops.progress import silent
 
 
 def check(configs: Annotated[list[Path], typer.Argument(help="YAML release configs.", show_default=False)]) -> None:
-    """Validate configs; prints every error at once, with file and line."""
+    """Validate configs and print every error at once, with file and line."""
     from taylor_ops.config_file.read import ConfigErrors, read
 
     lines: list[str] = []
@@ -42,7 +42,9 @@ def check(configs: Annotated[list[Path], typer.Argument(help="YAML release confi
 
 
 def schema(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Every key, in words, in place of it.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a description of every key in Markdown instead.")
+    ] = False,
 ) -> None:
     """Print the JSON Schema of the release config."""
     from taylor_ops.config_file.reference import reference
@@ -52,7 +54,7 @@ def schema(
 
 
 def plan(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Path("artifacts")) -> None:
-    """Probe the source and estimate what the release takes and reaches; writes nothing."""
+    """Probe the source and estimate what the release takes and reaches. Writes nothing."""
     quiet_tools()
     from flows.commands.tables import preflight_table
     from taylor_ops.config_file.read import read
@@ -77,13 +79,15 @@ def run(
 
     overrides = parse_settings(settings or [])
     read(config, overrides)
-    # Loaded now: who has mistaken a key need not wait for it.
+    # Loaded only now, so that the error of a mistyped key appears without delay.
     from flows.commands.tables import summary
     from flows.release import release
+    from flows.run.temporary_server import temporary_server
     from taylor_ops.releases.markdown import release_in_markdown
 
     try:
-        record = release(str(config), overrides, str(artifacts))
+        with temporary_server():
+            record = release(str(config), overrides, str(artifacts))
     except ReleaseError as error:
         append(markdown, f"**{error.cause}**\n\n{error.remedy}\n")
         raise

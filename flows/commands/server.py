@@ -1,4 +1,4 @@
-"""Commands that ask something of a Prefect server: deploy, submit, approve, reject."""
+"""Commands that use a Prefect server: deploy, submit, approve, reject."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ from taylor_ops.errors import BadInput
 
 def deploy(
     configs: Configs = CONFIGS,
-    pool: Annotated[str, typer.Option(help="Work pool; made as one of processes where it is not there.")] = "local",
-    gpu_slots: Annotated[int, typer.Option(min=1, help="Stages that may use a GPU at once, where not set.")] = 1,
-    folder: Annotated[str | None, typer.Option(help="Folder of code and configs for workers, where not this.")] = None,
+    pool: Annotated[str, typer.Option(help="Work pool. If it is missing, it is created with type process.")] = "local",
+    gpu_slots: Annotated[
+        int, typer.Option(min=1, help="Stages that may use a GPU at once, if no limit is set yet.")
+    ] = 1,
+    folder: Annotated[
+        str | None, typer.Option(help="Folder with code and configs on the workers, if not the current one.")
+    ] = None,
     image: Annotated[str | None, typer.Option(help="Image, for a pool that starts containers.")] = None,
 ) -> None:
     """Set up what the server lacks: pool, limit `gpu`, automation, a deployment for each config. Can be repeated.
 
-    A deployment names its config, which the worker reads; `submit` has a run refuse any other than it has checked.
+    A deployment names its config, which the worker reads. A run from `submit` refuses any other than the checked one.
     """
     found = sorted(configs.glob("*.yaml"))
     if not found:
@@ -43,12 +47,16 @@ def deploy(
 def submit(
     config: ConfigFile,
     settings: Settings = None,
-    artifacts: Annotated[str | None, typer.Option(help="Folder on the worker, where not that of the flow.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Wait for the end; 1 where it is not a release.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be released.")] = False,
+    artifacts: Annotated[
+        str | None, typer.Option(help="Artifacts folder on the worker, if not the default of the flow.")
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Wait for the end. Exits with 1 if nothing was released.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be released.")] = False,
     markdown: SummaryFile = None,
 ) -> None:
-    """Check a config and run its deployment on the server; a worker whose config is another one refuses the run."""
+    """Check a config and run its deployment on the server. A worker with a different config refuses the run."""
     from taylor_ops.config_file.changed import release_preview
     from taylor_ops.config_file.read import read
 
@@ -59,9 +67,9 @@ def submit(
         append(markdown, text)
         typer.echo(text, nl=False)
         return
-    from flows.server.submit import submit as run_there
+    from flows.server.submit import submit as run_on_the_server
 
-    ended = run_there(config, overrides, artifacts, watch, typer.echo)
+    ended = run_on_the_server(config, overrides, artifacts, watch, typer.echo)
     append(markdown, ended.text)
     if not watch:
         typer.echo(f"run {ended.run}: {ended.state}")
@@ -70,7 +78,7 @@ def submit(
 
 
 def approve(run: RunId, by: By, comment: Comment) -> None:
-    """Approve a release whose run waits for it."""
+    """Approve a release whose run waits for approval."""
     from flows.server.decision import decide
 
     decide(run, "approve", by, comment)
@@ -78,7 +86,7 @@ def approve(run: RunId, by: By, comment: Comment) -> None:
 
 
 def reject(run: RunId, by: By, comment: Comment) -> None:
-    """Reject a release whose run waits for approval: it ends, and nothing is published."""
+    """Reject a release whose run waits for approval. The run ends and publishes nothing."""
     from flows.server.decision import decide
 
     decide(run, "reject", by, comment)

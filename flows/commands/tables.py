@@ -1,4 +1,4 @@
-"""The tables of the terminal: what a release is expected to take, what was released, how proven, at what cost."""
+"""Terminal tables: the estimate of a release, and what was released, how it was proven and what it cost."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def summary(record: ReleaseRecord) -> Group:
 def _result(record: ReleaseRecord) -> Table:
     coverage, slowdown, bundle, published = record.coverage, record.slowdown, record.bundle, record.published
     share = percent(coverage.neurons_protected / coverage.neurons_total)
-    already = ", there already with the same bytes" if published.unchanged else ""
+    already = ", already there with the same bytes" if published.unchanged else ""
     table = _table(f"{record.name} {record.version}", ["", ""])
     for name, value in (
-        ("neurons withheld", f"{count(coverage.neurons_protected)} of {count(coverage.neurons_total)} ({share})"),
+        ("neurons protected", f"{count(coverage.neurons_protected)} of {count(coverage.neurons_total)} ({share})"),
         ("mean order", fixed(coverage.mean_order, 2)),
         ("slowdown", f"{fixed(slowdown.achieved, 2)} (95 % interval {_interval(slowdown.ci95)})"),
         ("target", f"{figure(slowdown.target, 3)} within {percent(slowdown.tolerance)}"),
@@ -56,7 +56,7 @@ def _exactness(record: ReleaseRecord) -> Table:
 
 
 def audit_table(attacks: Mapping[str, AttackResult]) -> Group | Text:
-    """What the attacks recovered and what was rebuilt with it; says so when none was run."""
+    """What the attacks recovered and what was rebuilt from it, or a line that says that no attack was run."""
     if not attacks:
         return Text("Audit skipped: no attack was run against this release", style="bold")
     table = _table("Audit", ["attack", "recovered to 1 %", "to 0.1 %", "cosine, median", "worst", "seconds"], names=1)
@@ -75,7 +75,7 @@ def audit_table(attacks: Mapping[str, AttackResult]) -> Group | Text:
 
 
 def _rebuilt(rebuilt: Rebuilt) -> list[str]:
-    """What a rebuilt model says and how much slower than the original it is."""
+    """How well a rebuilt model agrees with the original, and how much slower it is."""
     left = "not timed"
     if rebuilt.residual is not None:
         left = f"{fixed(rebuilt.residual.slowdown, 2)} (95 % interval {_interval(rebuilt.residual.ci95)})"
@@ -92,7 +92,7 @@ def _stages(record: ReleaseRecord) -> Table:
 
 
 def preflight_table(estimate: Preflight) -> Group:
-    """What a release is expected to take and reach, and what that rests on."""
+    """What a release is expected to take and reach, and what the estimate rests on."""
     fetch = f", {size(estimate.to_fetch)} still to be fetched" if estimate.to_fetch else ""
     differ = "" if estimate.source_license == estimate.card_license else f"; on the card: {estimate.card_license}"
     least = f"{size(estimate.least_bytes)} with layers read from disk"
@@ -101,7 +101,7 @@ def preflight_table(estimate: Preflight) -> Group:
         ("source", f"{estimate.origin}{fetch}"),
         ("access", estimate.access),
         ("licence of the source", estimate.source_license + differ),
-        ("neurons to withhold", _withheld(estimate)),
+        ("neurons to protect", _neurons_to_protect(estimate)),
         ("orders from", _rests_on(estimate)),
         ("slowdowns from", _timed_on(estimate)),
         ("slowdowns within reach", _within_reach(estimate)),
@@ -145,9 +145,9 @@ def _timed_on(estimate: Preflight) -> str:
     return timed + ("; the machine is too busy to time them well" if sample.busy else "")
 
 
-def _withheld(estimate: Preflight) -> str:
+def _neurons_to_protect(estimate: Preflight) -> str:
     every = f"{count(estimate.neurons)} in {count(estimate.layers)} layers"
-    return every if estimate.protected == 1 else f"about {percent(estimate.protected)} of {every}; the rest in clear"
+    return every if estimate.protected == 1 else f"about {percent(estimate.protected)} of {every}; the rest unprotected"
 
 
 def _within_reach(estimate: Preflight) -> str:
@@ -162,13 +162,13 @@ def _protected(share: float) -> str:
 
 def _cheapest(estimate: Preflight) -> str:
     if estimate.cheapest is None:
-        return "not known before the weights are here"
+        return "not known until the weights are fetched"
     return f"mean order about {fixed(estimate.cheapest, 1)}, slowdown about {fixed(estimate.cheapest_slowdown, 2)}"
 
 
 def remeasured_table(found: Remeasured) -> Table:
-    """A slowdown that was measured again, beside what the manifest states."""
-    as_stated = "nothing is stated for the device here"
+    """A slowdown that was measured again, with the one that the manifest states."""
+    as_stated = "nothing is stated for this device"
     if found.as_stated is not None:
         as_stated = "yes" if found.as_stated else "no"
     noisy = "" if found.settled else "; the machine is too noisy to tell it better"
@@ -190,7 +190,7 @@ def _interval(ends: tuple[float, float]) -> str:
 
 
 def _table(title: str, headings: Iterable[str], names: int = 2) -> Table:
-    """A table whose first `names` columns hold words, the others figures."""
+    """A table whose first `names` columns hold words, and whose other columns hold figures."""
     table = Table(title=Text(title), title_justify="left", title_style="bold")
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="left" if index < names else "right")
@@ -198,5 +198,5 @@ def _table(title: str, headings: Iterable[str], names: int = 2) -> Table:
 
 
 def _row(table: Table, cells: Iterable[str]) -> None:
-    # As Text: names come from outside, and square brackets in a string are markup to rich.
+    # As Text, because names come from outside and rich takes square brackets in a string for markup.
     table.add_row(*[Text(cell) for cell in cells])

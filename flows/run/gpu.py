@@ -1,4 +1,4 @@
-"""The slot of the concurrency limit `gpu`: a stage that computes on a GPU holds one while it works, and no longer."""
+"""The concurrency limit `gpu`: a stage that computes on a GPU holds a slot of it only while it works."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LIMIT = "gpu"
 
 @contextmanager
 def gpu_slot(device: torch.device | None) -> Iterator[None]:
-    """Wait for a slot and hold it; nothing is held for work on no GPU.
+    """Wait for a slot and hold it for the block. Work that uses no GPU needs no slot.
 
-    The memory that torch keeps of the GPU for later goes back with it: the next holder may be another process. A server
-    without the limit lets every run in. A slot whose holder was killed is free again when its lease of five minutes is
-    over.
+    The GPU memory that torch has cached is freed with the slot, because the next holder may be another process. A
+    server without the limit lets every run in. If its holder is killed, a slot is free again after its lease of five
+    minutes.
     """
     if device is None or device.type != "cuda":
         yield
@@ -31,7 +31,7 @@ def gpu_slot(device: torch.device | None) -> Iterator[None]:
             yield
         finally:
             gc.collect()
-            # Who holds a slot has imported torch; who only reads the name of the limit need not.
+            # Imported here, because a command that only reads the name of the limit must not load torch.
             import torch
 
             torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Keep tracebacks of expected errors out of Prefect's logs: what a person can act on is said in two lines."""
+"""Keep tracebacks of expected errors out of Prefect's logs, because two lines say what a person can do."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from taylor_ops.errors import ReleaseError
 
 
 class _TwoLines(logging.Filter):
-    """Strips tracebacks from log records: those of a `ReleaseError`, or all of them where a person watches."""
+    """Strips the traceback of a `ReleaseError` from a log record, or any traceback if a person watches the log.
+
+    For a person it also leaves out that a run crashed, which Prefect says of every run that is stopped by hand.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         watched = os.environ.get(TRACEBACKS) == "hide"
         if record.exc_info and (watched or isinstance(record.exc_info[1], ReleaseError)):
             record.exc_info = None
             record.exc_text = None
-        return True
+        # Whoever stopped the run by hand reads at its end what is kept.
+        return not (watched and record.getMessage().startswith("Crash detected!"))
 
 
 TRACEBACKS = "TAYLOR_RELEASE_TRACEBACKS"
@@ -26,7 +30,7 @@ _FILTER = _TwoLines()
 
 
 def without_tracebacks() -> None:
-    """Attach the filter to every handler of Prefect's loggers; calling it again changes nothing."""
+    """Attach the filter to every handler of Prefect's loggers. Another call changes nothing."""
     names = ["prefect", *(name for name in logging.root.manager.loggerDict if name.startswith("prefect"))]
     for name in names:
         for handler in logging.getLogger(name).handlers:

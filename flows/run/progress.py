@@ -1,4 +1,4 @@
-"""The progress of a stage: now and then in the log, and as a progress artifact on the server."""
+"""Show the progress of a stage, from time to time in the log and as a progress artifact on the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS_BETWEEN_REPORTS = 5.0
 
 
 class StageProgress:
-    """Called with how much is done, of how much. A stage that ends within seconds leaves no artifact."""
+    """Reports the work done and the total work. A stage that ends within seconds leaves no artifact."""
 
     def __init__(self, stage: str, label: str, key: str) -> None:
         self._stage, self._label, self._key = stage, label, key
@@ -29,7 +29,7 @@ class StageProgress:
         self._show(100 * done / max(total, 1))
 
     def finish(self) -> None:
-        """Show the stage as done, where it was shown at all."""
+        """Show the stage as done, if it was shown at all."""
         if self._artifact is not None:
             self._show(100)
 
@@ -37,10 +37,10 @@ class StageProgress:
         try:
             if self._artifact is None:
                 created = create_progress_artifact(percent, self._key, f"{self._stage} {self._label}")
-                assert isinstance(created, UUID)  # a coroutine where the caller is one
+                assert isinstance(created, UUID)  # it would be a coroutine in an asynchronous caller
                 self._artifact = created
             else:
                 update_progress_artifact(self._artifact, percent)
         except httpx.HTTPError as error:
-            # Hours of work must not end because a server that is being restarted cannot be told how far they are.
+            # Hours of work must not fail because a restarting server cannot receive their progress.
             self._logger.warning("the progress of %s cannot be shown: %s", self._stage, error)

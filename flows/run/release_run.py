@@ -1,4 +1,4 @@
-"""One run of the release flow: its config, where it writes, and how it performs a stage or reuses it."""
+"""One run of the release flow: its config, its folders, and how it performs a stage or reuses its result."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Work = Callable[[Path, Progress], R]
 
 @dataclass
 class ReleaseRun:
-    """One run of the release flow: its config, where it writes, and what its stages have cost so far."""
+    """One run of the release flow: its config, its folders, and the costs of its stages so far."""
 
     loaded: LoadedConfig
     artifacts: Artifacts
@@ -56,12 +56,12 @@ class ReleaseRun:
 
     @property
     def label(self) -> str:
-        """Name and version, as runs and tasks are called after."""
+        """Name and version, after which runs and tasks are called."""
         return f"{self.config.name} {self.config.version}"
 
     @property
     def place(self) -> ReleaseFolder:
-        """The folder of this release: its stages, which its versions share."""
+        """The folder of this release, whose stages all its versions share."""
         return self.artifacts.release(self.config.name)
 
     @property
@@ -71,28 +71,28 @@ class ReleaseRun:
 
     @property
     def model_folder(self) -> Path:
-        """The folder of the model that is released: converted, and marked if the config names a recipient."""
+        """The folder of the released model: the marked one if the config names a recipient, else the converted one."""
         return self.place.stage((CONVERT if self.config.evidence is None else MARK).name)
 
     @cached_property
     def device(self) -> torch.device:
-        """What the stages compute on; `BadInput` if it is not here."""
+        """The device on which the stages compute. Raises `BadInput` if this machine lacks it."""
         return device_named(self.config.device)
 
     @cached_property
     def copy(self) -> Copy | None:
-        """The copy that the config asks for, None if it names no recipient; `BadInput` if its key cannot be read."""
+        """The copy that the config asks for, None without a recipient. Raises `BadInput` if its key cannot be read."""
         marking = self.config.evidence
         return None if marking is None else copy_under(marking, self.config.version)
 
     @cached_property
     def signer(self) -> Signer | None:
-        """Who signs, None if nobody does; `BadInput` if a key should and cannot."""
+        """Who signs, or None if nobody does. Raises `BadInput` if the configured signer cannot sign."""
         signing = self.config.publish.signing
         return None if signing is None else signer_of(signing)
 
     def ranges_file(self, ranges: CapturedRanges) -> Path:
-        """The file with the ranges that were captured."""
+        """The file with the captured ranges."""
         return self.place.stage(CAPTURE.name) / ranges.file
 
     def subject(self, source: ResolvedSource, ranges: CapturedRanges) -> Subject:
@@ -115,9 +115,16 @@ class ReleaseRun:
     ) -> R:
         """Run `work` into the stage's folder, or reuse what an earlier run made of the same inputs and code.
 
-        device: what the work computes on. A slot of a GPU is held for the work alone; waiting for it is no cost. still:
-        whether what lies elsewhere, and the record speaks of, is there as it was. less: what to do where the device has
-        too little memory.
+        A GPU slot is held only for the work. Waiting for it does not count as cost.
+
+        Args:
+            stage: The stage.
+            inputs: The inputs that decide its result.
+            work: Takes the folder and the progress, and returns the record.
+            folder: Folder into which the work writes, if not the folder of the stage.
+            device: Device on which the work computes; None for work that uses no device.
+            still: Whether files outside the folder that a record refers to are unchanged.
+            less: Remedy for a device with too little memory.
         """
         folder = folder or self.place.stage(stage.name)
         memory = self.place.memory(stage.name)
@@ -140,12 +147,12 @@ class ReleaseRun:
         return record
 
     def forget(self, stage: Stage[R]) -> None:
-        """Have a stage performed again, whatever an earlier run made."""
+        """Have a stage performed again, even if an earlier run has made its result."""
         self.place.memory(stage.name).unlink(missing_ok=True)
 
     @contextmanager
     def measured(self, stage: str) -> Iterator[list[str]]:
-        """Measure a stage and note its cost; the block puts something into the list when it reused earlier work."""
+        """Measure a stage and note its cost. The block adds an item to the list if it reused earlier work."""
         reused: list[str] = []
         with measured() as cost, disk_errors_explained(self.place.stages):
             yield reused
@@ -157,5 +164,5 @@ class ReleaseRun:
 
 
 def open_release(config: str, overrides: Mapping[str, str], artifacts: str) -> ReleaseRun:
-    """Read the config of a release; raises `BadInput` with every mistake of it."""
+    """Read the config of a release. Raises `BadInput`, which lists every mistake in it."""
     return ReleaseRun(read(Path(config), overrides), Artifacts(Path(artifacts).absolute()))

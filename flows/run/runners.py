@@ -1,4 +1,4 @@
-"""Which Prefect task runner carries the parts of a conversion to which workers."""
+"""Convert the parts of a model on the workers of a Prefect task runner."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}
 
 
 def require_installed(execution: Execution) -> None:
-    """Raise `BadInput` where the runner of a config needs an extra that is not there."""
+    """Raise `BadInput` if the runner of a config needs an extra that is not installed."""
     module = _EXTRAS.get(execution.runner)
     if module is not None and find_spec(module) is None:
         raise BadInput(
@@ -39,13 +39,13 @@ def require_installed(execution: Execution) -> None:
 
 
 def carried_by(execution: Execution) -> Carry | None:
-    """Who converts the parts: the workers that a config asks for, or None for this process, in order."""
+    """What carries the parts to the workers of a config, or None if this process converts them in order."""
     return None if execution.runner == "sequential" else partial(_carry, execution)
 
 
 @task(task_run_name="convert part {job.folder.name}")
 def convert_part(job: Job, threads: int) -> None:
-    """Convert one part, in whichever process the runner starts this."""
+    """Convert one part, in the process that the runner chose."""
     without_tracebacks()
     keep_freed_memory()
     use_threads(threads)
@@ -53,12 +53,12 @@ def convert_part(job: Job, threads: int) -> None:
 
 
 def _carry(execution: Execution, jobs: Sequence[Job], report: Callable[[int], None]) -> None:
-    """Convert every job on the workers of a runner; the error of a part is raised as the part raised it."""
+    """Convert every job on the workers of a runner. An error of a part is raised unchanged."""
     runner, deaths = _RUNNERS[execution.runner](execution)
     failures: tuple[type[Exception], ...] = (ImportError, *deaths)
     with get_client(sync_client=True) as client:
         server = {PREFECT_API_URL: str(client.api_url)}
-    # Without its address every worker would start a server of its own, where this process has started a temporary one.
+    # Without this address every worker would start a server of its own if this process uses a temporary one.
     with ExitStack() as stack:
         stack.enter_context(threads_restored())
         stack.enter_context(temporary_settings(server))
@@ -81,33 +81,33 @@ def _carry(execution: Execution, jobs: Sequence[Job], report: Callable[[int], No
 
 
 def _of_a_worker(runner: str, error: Exception) -> WorkFailed:
-    """What a person is told of a worker that could not begin a part or died of it."""
-    said = " ".join(str(error).split())
-    # Ray tells of a module that a machine lacks as an error of its system.
-    if isinstance(error, ImportError) or "No module named" in said:
+    """The error of a worker that could not begin a part or died from it."""
+    reason = " ".join(str(error).split())
+    # Ray reports a missing module as an error of its own system.
+    if isinstance(error, ImportError) or "No module named" in reason:
         return WorkFailed(
-            f"a worker of runner `{runner}` cannot load what a part needs: {said}",
+            f"a worker of runner `{runner}` cannot load what a part needs: {reason}",
             "install this version of taylor-release on every machine of the cluster, then run again: finished parts "
             "are kept",
         )
     return WorkFailed(
-        f"a worker of runner `{runner}` died, or its cluster did: {said}",
-        "the usual cause is too little memory for a part a worker: lower `execution.workers`, then run again: finished "
-        "parts are kept",
+        f"a worker of runner `{runner}` died, or its cluster did: {reason}",
+        "the usual cause is too little memory for one part per worker: lower `execution.workers`, then run again: "
+        "finished parts are kept",
     )
 
 
 def _threads(execution: Execution) -> int:
-    """Threads of torch a worker: its share of the cores, or 1 where workers share a process, or may.
+    """Number of torch threads per worker: its share of the cores, or 1 if workers may share a process.
 
-    The setting is one of the whole process, and workers that change it there under each other would change bytes.
+    The number applies to a whole process. Workers that share it and change the number at once would change bytes.
     """
     alone = execution.runner != "threads" and execution.address is None
     return max(1, (os.cpu_count() or 1) // execution.workers) if alone else 1
 
 
 _Chosen = tuple[Any, tuple[type[Exception], ...]]
-"""A task runner, and what it raises when a worker died."""
+"""A task runner, and the errors that it raises when a worker dies."""
 
 
 def _threads_of_this_process(execution: Execution) -> _Chosen:
@@ -124,32 +124,32 @@ def _dask(execution: Execution) -> _Chosen:
     from distributed.client import FutureCancelledError
     from prefect_dask import DaskTaskRunner
 
-    # Dask would kill a worker for taking more than its share of the memory, however much is free.
+    # Dask would kill a worker that takes more than its share of the memory, even if memory is free.
     local = {
         "n_workers": execution.workers,
         "threads_per_worker": 1,
         "memory_limit": None,
         "dashboard_address": "127.0.0.1:0",
     }
-    there = {"address": execution.address} if execution.address else {"cluster_kwargs": local}
-    return DaskTaskRunner(**there), (KilledWorker, FutureCancelledError)
+    cluster = {"address": execution.address} if execution.address else {"cluster_kwargs": local}
+    return DaskTaskRunner(**cluster), (KilledWorker, FutureCancelledError)
 
 
 def _ray(execution: Execution) -> _Chosen:
     from prefect_ray import RayTaskRunner
 
-    # Not `from ray.exceptions`: prefect_ray imports ray lazily, and its modules would be loaded a second time.
+    # Not `from ray.exceptions`, because prefect_ray imports ray lazily and its modules would be loaded a second time.
     from ray import exceptions
 
-    # Without `local` Ray would look for a cluster on this machine, to which no number of workers can be given.
+    # Without `local` Ray would look for a running cluster on this machine, whose number of workers cannot be set.
     local = {
         "address": "local",
         "num_cpus": execution.workers,
         "include_dashboard": False,
         "logging_level": "warning",
     }
-    there = {"address": execution.address} if execution.address else {"init_kwargs": local}
-    # Not their base class, of which the error that a part raised by itself is one too.
+    cluster = {"address": execution.address} if execution.address else {"init_kwargs": local}
+    # Not their base class, which also covers errors that a part itself raised.
     deaths = (
         exceptions.WorkerCrashedError,
         exceptions.NodeDiedError,
@@ -158,7 +158,7 @@ def _ray(execution: Execution) -> _Chosen:
         exceptions.ObjectLostError,
         exceptions.RaySystemError,
     )
-    return RayTaskRunner(**there), deaths
+    return RayTaskRunner(**cluster), deaths
 
 
 _RUNNERS: dict[str, Callable[[Execution], _Chosen]] = {
@@ -170,7 +170,7 @@ _RUNNERS: dict[str, Callable[[Execution], _Chosen]] = {
 
 
 def _end_with_the_parent() -> None:
-    """End this worker when its parent is killed: the pool itself would leave it waiting, and at work, for ever."""
+    """End this worker when its parent is killed, because the pool would leave it running for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

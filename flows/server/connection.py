@@ -1,4 +1,4 @@
-"""The Prefect server as commands see it: one that does not answer is two lines for a person, not a traceback."""
+"""The connection to a Prefect server, whose failures a person sees as two lines and not as a traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taylor_ops.errors import BadInput, WorkFailed
 
 @contextmanager
 def server_asked() -> Iterator[None]:
-    """Raise `BadInput` where no server answers to what the block asks, `WorkFailed` where one answers with an error."""
+    """Raise `BadInput` if no server answers the requests of the block, `WorkFailed` if it answers with an error."""
     try:
         yield
     except httpx.TransportError as error:
@@ -20,12 +20,12 @@ def server_asked() -> Iterator[None]:
     except httpx.HTTPStatusError as error:
         raise WorkFailed(
             f"the Prefect server answers with status {error.response.status_code}: {reason(error)}",
-            "see the log of the server, and PREFECT_API_KEY or PREFECT_API_AUTH_STRING where it asks who you are",
+            "see the log of the server, and PREFECT_API_KEY or PREFECT_API_AUTH_STRING if it requires a login",
         ) from error
 
 
 def reason(error: httpx.HTTPStatusError) -> str:
-    """What a server gives as the reason of its answer, on one line."""
+    """The reason that a server gives for its answer, on one line."""
     try:
         return " ".join(str(error.response.json()["detail"]).split())
     except (ValueError, KeyError, TypeError):

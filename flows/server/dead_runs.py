@@ -1,7 +1,7 @@
-"""The automations of the server that mark a run as crashed when its process is heard of no more.
+"""Server automations that mark a run as crashed when its process sends no more heartbeats.
 
-A worker marks a run whose process died. Where the worker, or the whole machine, died with it, nobody is left to do so,
-and the run would stay `Running` for ever, or `Pending` where its process had not begun.
+A worker marks a run whose process died. If the worker or the whole machine died too, nobody is left to do so. The run
+would stay `Running` for ever, or `Pending` if its process had not begun.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
 HEARTBEATS = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
-"""Environment in which a run says every 30 seconds that it is there."""
+"""Environment in which a run sends a heartbeat every 30 seconds."""
 
 NAME = "crashed releases"
 SILENCE = timedelta(seconds=90)
@@ -27,18 +27,18 @@ _ENDS = tuple(f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Canc
 
 
 def automations() -> tuple[AutomationCore, ...]:
-    """All that a server needs, with a name of its own each."""
+    """All automations that a server needs, each with a name of its own."""
     return automation(), never_began()
 
 
 def automation(silence: timedelta = SILENCE) -> AutomationCore:
-    """Mark a release as crashed that began, then was not heard of for `silence`, and that came to no end."""
-    # Its first heartbeat comes late: one may die before.
+    """Mark a release as crashed if it began, then sent nothing for `silence`, and did not end."""
+    # `Running` counts too, because a run may die before its first heartbeat.
     return _crashed(NAME, {_RUNNING, _HEARTBEAT}, {_HEARTBEAT, *_ENDS}, silence)
 
 
 def never_began(patience: timedelta = PATIENCE) -> AutomationCore:
-    """Mark a release as crashed that a worker has taken and that neither began nor ended within `patience`."""
+    """Mark a release as crashed if a worker took it and it neither began nor ended within `patience`."""
     return _crashed(NEVER_BEGAN, {"prefect.flow-run.Pending"}, {_RUNNING, _HEARTBEAT, *_ENDS}, patience)
 
 

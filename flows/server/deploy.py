@@ -1,4 +1,4 @@
-"""Set up what a Prefect server lacks for releases: work pool, limit, automation, one deployment for each config."""
+"""Set up what a Prefect server lacks for releases: work pool, limit, automations, a deployment for each config."""
 
 from __future__ import annotations
 
@@ -27,23 +27,33 @@ ENTRYPOINT = "flows/release.py:release"
 def deploy(
     configs: Sequence[Path], pool: str, gpu_slots: int, folder: str | None = None, image: str | None = None
 ) -> list[str]:
-    """Make what is missing and bring deployments up to date; returns a line for each thing that was done or found.
+    """Create what is missing and update deployments. An existing pool, limit or automation keeps its settings.
 
-    folder: where workers find code and configs, that of this command unless given. image: of the containers of a pool
-    that starts some. A pool, a limit and an automation that are there keep their settings. Raises `ConfigErrors` with
-    every mistake of every config before anything is made, `BadInput` where no server answers.
+    Args:
+        configs: The release configs.
+        pool: Name of the work pool.
+        gpu_slots: How many stages may use a GPU at once.
+        folder: Folder in which workers find code and configs, if not the current one.
+        image: Image for a pool that starts containers.
+
+    Returns:
+        A line for each thing that was created, updated or found.
+
+    Raises:
+        ConfigErrors: With every mistake in every config, before anything is created.
+        BadInput: If no server answers.
     """
     described = _described(configs)
     code = Path(ENTRYPOINT.partition(":")[0])
     if folder is None and not code.is_file():
         raise BadInput(
             f"{code} is not in the current folder, from which workers would take the code",
-            "run the command in a checkout, or name one on the workers by --folder",
+            "run the command in a checkout, or give the folder of a checkout on the workers as --folder",
         )
     with server_asked(), get_client(sync_client=True) as client:
         done = [_work_pool(client, pool), _limit(client, gpu_slots)]
         done += [_automation(client, wanted) for wanted in dead_runs.automations()]
-        # The flow itself would load torch and transformers, for its parameters alone.
+        # Importing the flow itself would load torch and transformers, only to get its parameters.
         form = Flow(release_form, name="release", version=version("taylor-release"))
         for path, description in described.items():
             made = RunnerDeployment.from_flow(

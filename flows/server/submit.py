@@ -1,4 +1,4 @@
-"""Submit a release to a Prefect server and wait for its end: what a workflow or a script does in place of clicking."""
+"""Submit a release to a Prefect server and wait for its end, so that workflows and scripts can start releases."""
 
 from __future__ import annotations
 
@@ -22,14 +22,21 @@ from taylor_ops.config_file.read import LoadedConfig, read
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.presentation.wording import markdown_table
 
-# Not taken from the flow itself: that imports all that a release computes with.
+# Not taken from the flow itself, which imports all code that computes a release.
 _FLOW = "release"
 _SECONDS_BETWEEN_LOOKS = 3.0
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A run that was submitted. state: in words; text: its table of gates, or why there is none, in Markdown."""
+    """A run that was submitted.
+
+    Attributes:
+        run: Id of the run.
+        state: Its state, in words.
+        completed: Whether it ended with a release.
+        text: Its state and, if it has one, its table of gates, in Markdown.
+    """
 
     run: str
     state: str
@@ -38,14 +45,23 @@ class Submitted:
 
 
 def submit(
-    config: Path, overrides: Mapping[str, str], artifacts: str | None, wait: bool, told: Callable[[str], None]
+    config: Path, overrides: Mapping[str, str], artifacts: str | None, wait: bool, report: Callable[[str], None]
 ) -> Submitted:
-    """Check the config with its overrides, run its deployment, and wait for the end of the run where `wait` is set.
+    """Check the config with its overrides and run its deployment.
 
-    The run is told what was checked here and refuses to release anything else. One that is suspended for an approval is
-    waited for too. told: is called with the state of the run whenever that changes. Raises `BadInput` before a run is
-    created: for a config or override that is wrong, for a deployment that is not there, for a server that refuses the
-    parameters or does not answer.
+    The run gets the hash of the checked config and refuses to release any other.
+
+    Args:
+        config: Path of the config. Its file name names the deployment.
+        overrides: Dotted keys of the config and their YAML values.
+        artifacts: Artifacts folder on the worker, if not the default of the flow.
+        wait: Wait for the end of the run, even while it is suspended for an approval.
+        report: Called with the state of the run whenever it changes.
+
+    Raises:
+        BadInput: Before a run is created, if the config or an override is wrong, the deployment does not exist, or the
+            server refuses the parameters or does not answer.
+        WorkFailed: If the server answers with an error, or the run is deleted while it is watched.
     """
     name = f"{_FLOW}/{config.stem}"
     loaded = read(config, overrides)
@@ -68,49 +84,49 @@ def submit(
             raise BadInput(f"the server refuses the run: {reason(error)}", "correct the parameters") from error
         assert isinstance(run, FlowRun)
         if wait:
-            run = _end_of(run, told)
-        return Submitted(str(run.id), _said(run), bool(run.state and run.state.is_completed()), _text(run))
+            run = _end_of(run, report)
+        return Submitted(str(run.id), _state_of(run), bool(run.state and run.state.is_completed()), _text(run))
 
 
 def _typed(loaded: LoadedConfig, overrides: Mapping[str, str]) -> dict[str, Any]:
-    """Overrides as the flow takes them, and as the server judges them."""
+    """Overrides as the flow takes them and as the server validates them."""
     typed = as_overrides(overrides, loaded.document)
     if read(loaded.path, as_settings(typed)).document != loaded.document:
-        whole = ", ".join(key for key in overrides if "." not in key)
+        sections = ", ".join(key for key in overrides if "." not in key)
         raise BadInput(
-            f"--set {whole}: a whole section cannot be replaced in a run on a server, only keys of it",
-            "set these one by one, as in --set latency.target_slowdown=4",
+            f"--set {sections}: a whole section cannot be replaced in a run on a server, only keys of it",
+            "set its keys one by one, as in --set latency.target_slowdown=4",
         )
     return typed
 
 
-def _end_of(run: FlowRun, told: Callable[[str], None]) -> FlowRun:
-    """The run when it has ended. A server that is away meanwhile is waited for: the run itself may well go on."""
+def _end_of(run: FlowRun, report: Callable[[str], None]) -> FlowRun:
+    """Wait for the end of a run. If the server is away meanwhile, keep waiting, because the run may well go on."""
     last = ""
     with get_client(sync_client=True) as client:
         while True:
             try:
                 run = client.read_flow_run(run.id)
-                now = _said(run)
+                state = _state_of(run)
             except ObjectNotFound as error:
                 raise WorkFailed(
                     f"run {run.id} was deleted while it was watched", "submit it again, or look on the server"
                 ) from error
             except httpx.TransportError as error:
-                now = f"the server does not answer: {error}"
+                state = f"the server does not answer: {error}"
             except httpx.HTTPStatusError as error:
                 if error.response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
                     raise
-                now = f"the server answers with status {error.response.status_code}"
-            if now != last:
-                told(f"run {run.id}: {now}")
-                last = now
+                state = f"the server answers with status {error.response.status_code}"
+            if state != last:
+                report(f"run {run.id}: {state}")
+                last = state
             if run.state is not None and run.state.is_final():
                 return run
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _said(run: FlowRun) -> str:
+def _state_of(run: FlowRun) -> str:
     state = run.state
     return ": ".join(part for part in (state.name, state.message) if part) if state else "unknown"
 
@@ -119,7 +135,7 @@ def _text(run: FlowRun) -> str:
     with get_client(sync_client=True) as client:
         of_this_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
         tables = [found for found in client.read_artifacts(artifact_filter=of_this_run) if found.type == "table"]
-    head = f"## {run.name}\n\n{_said(run)}\n"
+    head = f"## {run.name}\n\n{_state_of(run)}\n"
     if not tables:
         return head
     rows = tables[0].data

@@ -1,4 +1,4 @@
-"""Runs that waited for an approval and ended without one: cancelled, or deleted, they take no note away themselves."""
+"""Remove the notes of runs that were cancelled or deleted while they waited for an approval."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from taylor_ops.storage.artifacts import ReleaseFolder
 
 
 def this_server() -> str:
-    """What tells the server that is set from others: a hash of its address, which may hold a password."""
+    """A hash that identifies the server in use. Its address itself may contain a password."""
     return hashlib.sha256(str(PREFECT_API_URL.value()).encode()).hexdigest()
 
 
 def forget_ended(place: ReleaseFolder) -> None:
-    """Take away the notes of runs that have ended, or that were deleted; those of others stay.
+    """Remove the notes of runs that have ended or were deleted.
 
-    All stay where no server is set: a temporary one knows nothing. Those stay that the server does not know and that
-    were made under another address, where they may well wait. Raises `BadInput` where the one that is set does not
-    answer.
+    All notes stay if no server is set, because a temporary server knows no runs. The note of a run that this server
+    does not know stays if it was written under another address, as the run may well wait there.
+
+    Raises:
+        BadInput: If the server does not answer.
     """
     if PREFECT_API_URL.value() is None:
         return

@@ -1,4 +1,4 @@
-"""What a person sees of a release on the server: artifacts of the finished one, and events for automations."""
+"""What a person sees of a release on the server: artifacts of a finished release, and events for automations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PUBLISHED, REJECTED, UNVERIFIED = "release.published", "release.rejected", "rele
 
 
 def show(run: ReleaseRun, record: ReleaseRecord, plots: Sequence[Plot]) -> None:
-    """Leave the report, the gates, links and the plots of a finished release as artifacts."""
+    """Create artifacts with the report, the gates, the links and the plots of a finished release."""
     label = run.label
     bundle, card = _links(run, record)
     create_markdown_artifact(release_in_markdown(record), key=run.key("report"), description=f"report of {label}")
@@ -43,7 +43,7 @@ def show(run: ReleaseRun, record: ReleaseRecord, plots: Sequence[Plot]) -> None:
 
 
 def _links(run: ReleaseRun, record: ReleaseRecord) -> tuple[str, str]:
-    """Where bundle and card are: in a folder two places, on the Hub one page."""
+    """The addresses of bundle and card: two paths in a folder, one page on the Hub."""
     path = record.published.path
     if "://" in path:
         return path, path
@@ -52,14 +52,14 @@ def _links(run: ReleaseRun, record: ReleaseRecord) -> tuple[str, str]:
 
 
 def publication_told(run: ReleaseRun, published: Published) -> None:
-    """Emit `release.published` where readers see the release from now on, whatever becomes of the run."""
+    """Emit `release.published` if readers can see the release from now on, even if the run fails later."""
     if published.pull_request is None:
         _tell(run, PUBLISHED, {"published": published.plain()})
 
 
 @contextmanager
 def failed_verification_told(run: ReleaseRun, published: Published) -> Iterator[None]:
-    """Emit `release.unverified` where what was published is not as it was sent: no rejection, for it is out."""
+    """Emit `release.unverified` if the published files are not as they were sent. It is too late for a rejection."""
     try:
         yield
     except GateRejected as error:
@@ -74,7 +74,7 @@ def failed_verification_told(run: ReleaseRun, published: Published) -> Iterator[
 
 @contextmanager
 def rejection_told(run: ReleaseRun) -> Iterator[None]:
-    """Emit `release.rejected` where a gate, or a person, ends the release."""
+    """Emit `release.rejected` if a gate or a person rejects the release."""
     try:
         yield
     except GateRejected as error:

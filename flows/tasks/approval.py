@@ -1,4 +1,4 @@
-"""The approval of a release: the run is suspended, nothing of it stays in memory, until a person has decided."""
+"""The approval of a release, during which the run is suspended and takes no memory until a person decides."""
 
 from __future__ import annotations
 
@@ -27,51 +27,54 @@ class Decision(RunInput):
     """The form that a person fills in."""
 
     decision: Literal["approve", "reject"] = Field(description="Whether this release may be published.")
-    by: str = Field(min_length=1, max_length=_LETTERS, description="Who decides; stands in the manifest.")
-    comment: str = Field(min_length=1, max_length=_LETTERS, description="Why; stands in the manifest.")
+    by: str = Field(min_length=1, max_length=_LETTERS, description="Who decides. The manifest says it.")
+    comment: str = Field(min_length=1, max_length=_LETTERS, description="Why. The manifest says it.")
 
 
 def require_suspendable(run: ReleaseRun) -> None:
-    """Raise `BadInput`, before any work, where approval is asked of a run that cannot be suspended."""
+    """Raise `BadInput`, before any work, if the config asks for an approval and the run cannot be suspended."""
     if run.config.publish.approval and deployment.id is None:
         raise BadInput(
-            "`publish.approval` needs a run of a deployment: one in this process cannot be suspended and go on later",
+            "`publish.approval` needs a run of a deployment, because a run in this process cannot be suspended and "
+            "resumed",
             "taylor-release submit CONFIG, or publish without approval by --set publish.approval=false, which the "
             "manifest states",
         )
 
 
 def approve(run: ReleaseRun, findings: Findings) -> Approval | None:
-    """Ask a person, where the config says so; None where it does not.
+    """Ask a person for approval. Returns None if the config asks for none.
 
-    The first call ends this run, which the server starts again when there is an answer; the call then gives it back.
-    What was approved once is not asked about again while everything that the bundle states stays the same; but a run
-    that has asked goes on with the answer to itself, whatever was said to another meanwhile. Raises `GateRejected` with
-    who rejected it and why.
+    The first call suspends this run. The server starts the run again when there is an answer, which the call then
+    returns. A release that was approved once is not asked about again while everything that the bundle states stays
+    the same. A run that has asked, however, uses its own answer, even if another run got one meanwhile.
+
+    Raises:
+        GateRejected: If the person rejects the release. Its cause says who rejected it and why.
     """
     if not run.config.publish.approval:
         return None
     signer = None if run.signer is None else str(run.signer)
     decides = inputs_of_approve(run.config, findings, stated(run.loaded.document), signer)
-    known = gates_before_publication(findings.latency, findings.exactness, findings.audit, run.config.audit)
-    shown = f"## {run.label}\n\n" + gates_in_markdown(known)
+    checked = gates_before_publication(findings.latency, findings.exactness, findings.audit, run.config.audit)
+    shown = f"## {run.label}\n\n" + gates_in_markdown(checked)
 
     def ask() -> Approval:
         forget_ended(run.place)
         note_that_it_waits(run.place, str(flow_run.id), this_server())
         create_markdown_artifact(shown, run.key("approval"), f"what is to be approved of {run.label}")
-        # The pause is named after what is shown: an answer holds for that, and for nothing that is made later. A retry
-        # asks anew: the server has no answer to what was cancelled, and keeps a rejection.
+        # The key of the pause follows from what is shown, so that an answer holds for nothing that is made later. The
+        # count makes a retry ask anew, because the server has no answer for a cancelled run and keeps a rejection.
         form = Decision.with_initial_data(description=shown)
         key = f"{APPROVE.key(decides)[:16]}-{flow_run.run_count}"
-        given = suspend_flow_run(form, key=key)
+        answer = suspend_flow_run(form, key=key)
         note_that_it_goes_on(run.place, str(flow_run.id))
-        if given.decision == "reject":
+        if answer.decision == "reject":
             raise GateRejected(
-                f"{run.label} was rejected by {given.by}: {given.comment}",
-                "nothing was published; change what was objected to and release again",
+                f"{run.label} was rejected by {answer.by}: {answer.comment}",
+                "nothing was published: resolve the objection and release again",
             )
-        return Approval(by=given.by, comment=given.comment)
+        return Approval(by=answer.by, comment=answer.comment)
 
     if str(flow_run.id) in waiting(run.place):
         run.forget(APPROVE)

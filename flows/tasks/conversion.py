@@ -33,13 +33,13 @@ def convert(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, lat
             device,
         ),
         device=device,
-        less="lower `execution.workers`, or set `device: cpu`, with which the release is captured and calibrated anew",
+        less="lower `execution.workers`, or set `device: cpu`, which captures and calibrates the release anew",
     )
 
 
 @task(task_run_name="mark {run.label}")
 def mark(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, converted: ConvertedModel) -> ConvertedModel:
-    """Mark the converted model as the copy of the recipient that the config names; without one it stays as it is."""
+    """Mark the converted model as the copy of the recipient in the config. Without a recipient it stays unmarked."""
     copy, margin = run.copy, run.config.conversion.range_margin
     if copy is None:
         return converted

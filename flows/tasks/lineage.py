@@ -13,12 +13,12 @@ from taylor_ops.source.resolve import origin_of
 
 
 def note(config: ReleaseConfig, published: Published) -> None:
-    """Note that a release was published: an asset of the repository, and where it comes from."""
+    """Note that a release was published, as an asset for the repository with its source upstream."""
     publication_of(config, published)(published)
 
 
 def publication_of(config: ReleaseConfig, published: Published) -> MaterializingTask[[Published], None]:
-    """The task that notes it."""
+    """The task that notes a publication."""
     repository = Asset(
         key=f"hf://{published.repo_id}",
         properties=AssetProperties(
@@ -39,7 +39,7 @@ def publication_of(config: ReleaseConfig, published: Published) -> Materializing
 
 
 def key_of_source(config: ReleaseConfig) -> str:
-    """The address of the source: of a repository on the Hub that, of a local one its name without its place."""
+    """The key of the source: the address of a repository on the Hub, or the name of a local source without its path."""
     if config.source.kind == "hub":
         return f"hf://{config.source.repo_id}"
     return f"local://{re.sub('[^A-Za-z0-9._-]+', '-', origin_of(config.source))}"

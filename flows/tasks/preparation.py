@@ -1,4 +1,4 @@
-"""The stages resolve and capture as Prefect tasks, and what is checked before any long work."""
+"""The stages resolve and capture as Prefect tasks, and the checks before any long work."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def require_equipped(run: ReleaseRun) -> None:
     require_installed(run.config.execution)
     require_devices(run.config.latency)
     require_signer(run.config.publish.signing)
-    # Reads the key of the mark.
+    # To read the key of the mark.
     _copy = run.copy
 
 

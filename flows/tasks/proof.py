@@ -29,7 +29,7 @@ from taylor_ops.storage.stage_cache import kept_under_key
 def validate(
     run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, converted: ConvertedModel
 ) -> ExactnessRecord:
-    """Check what was stored, compare tokens with the original on held-out prompts, and judge; three gates."""
+    """Check the stored tensors, then judge tokens and errors against the original on held-out prompts: three gates."""
     config, device, copy = run.config, run.device, run.copy
 
     def compare(folder: Path, progress: Progress) -> ExactnessRecord:
@@ -59,10 +59,10 @@ def validate(
 
 @task(task_run_name="audit {run.label}")
 def audit(run: ReleaseRun, source: ResolvedSource, converted: ConvertedModel) -> AuditRecord:
-    """Attack the converted model, record what the attacks recover, and judge where the config asks for it."""
+    """Attack the converted model, record what the attacks recover, and judge it if the config asks for that."""
     config, device, copy = run.config, run.device, run.copy
 
-    def attacked(folder: Path, progress: Progress) -> AuditRecord:
+    def run_attacks(folder: Path, progress: Progress) -> AuditRecord:
         conditions = Conditions(
             config.exactness.prompts,
             config.latency,
@@ -76,7 +76,7 @@ def audit(run: ReleaseRun, source: ResolvedSource, converted: ConvertedModel) ->
     record = run.perform(
         AUDIT,
         inputs_of_audit(config, source, converted, copy, device),
-        attacked,
+        run_attacks,
         device=device,
     )
     require_allowed(record, config.audit)

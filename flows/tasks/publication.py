@@ -59,13 +59,13 @@ def refuse_leaks(
     bundle: BundleRecord,
     approval: Approval | None,
 ) -> NoLeak:
-    """Look for withheld weights, and for what tells of this machine, in the files that are to go up."""
-    said = [approval.by, approval.comment] if approval else []
+    """Search the files to publish for protected weights, secrets and traces of this machine."""
+    statements = [approval.by, approval.comment] if approval else []
     copy, secrets = run.copy, secrets_here(run.config.publish)
     if copy is not None:
         secrets = (*secrets, copy.key.text)
     machine = this_machine(run.artifacts.root, source.folder, secrets=secrets)
-    public = public_texts(run.config) + said
+    public = public_texts(run.config) + statements
     return run.perform(
         LEAKS,
         inputs_of_leaks(source, converted, bundle, machine, public),
@@ -84,7 +84,7 @@ def refuse_leaks(
 
 @task(task_run_name="publish {run.label}")
 def publish(run: ReleaseRun, bundle: BundleRecord) -> Published:
-    """Publish the bundle, whole or not at all."""
+    """Publish the whole bundle or nothing of it."""
     progress = StageProgress("publish", run.label, run.key("publish"))
     with run.measured("publish") as reused:
         published = publishing.publish(
@@ -108,7 +108,7 @@ def publish(run: ReleaseRun, bundle: BundleRecord) -> Published:
 
 @task(task_run_name="verify {run.label}")
 def verify(run: ReleaseRun, bundle: BundleRecord, published: Published) -> Verified:
-    """Verify what was published, where it was published; of a Hub, what a reader is given there."""
+    """Verify the publication in its place. From the Hub, verify the files that a reader gets."""
 
     def check(folder: Path, _progress: Progress) -> Verified:
         if published.commit is None:

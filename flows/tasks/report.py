@@ -17,7 +17,7 @@ from taylor_ops.releases.report import write_report
 
 @task(task_run_name="report {run.label}")
 def report(run: ReleaseRun, ranges: CapturedRanges, findings: Findings, publication: Publication) -> ReleaseRecord:
-    """Write release.json and report.html, show them on the server, and log where everything is."""
+    """Write release.json and report.html, show them on the server, and log the place of the publication."""
     results, published = run.results, publication.published
     publication = publication.model_copy(update={"published_at": published_at(results.path)})
     record = release_record(run.config, ranges, findings, publication, run.costs)

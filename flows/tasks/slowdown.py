@@ -30,7 +30,7 @@ def calibrate(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges) -
 
 @task(task_run_name="transfer {run.label}")
 def transfer(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, latency: LatencyRecord) -> LatencyRecord:
-    """Time the chosen plan at other sizes and on other devices, and judge those that have targets of their own."""
+    """Time the chosen plan at other sizes and on other devices, and judge the devices against their targets."""
     config, device = run.config, run.device
     others = [device_named(target.device) for target in config.latency.devices]
     found = run.perform(
@@ -39,7 +39,7 @@ def transfer(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, la
         lambda _folder, progress: transfers.transfer(
             run.subject(source, ranges), latency, config.latency, device, config.seed, progress, run.place.stages
         ),
-        device=next((one for one in (device, *others) if one.type == "cuda"), device),
+        device=next((used for used in (device, *others) if used.type == "cuda"), device),
     )
     transfers.require_targets_met(found)
     return latency.model_copy(update={"shapes": found.shapes, "devices": found.devices})

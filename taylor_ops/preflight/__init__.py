@@ -1,10 +1,9 @@
 """The command `plan`: what a release takes and reaches, before it is run.
 
-known_source   What of a source is on this machine before it is resolved, and what is known of all of it: sizes, access,
+known_source   What is known about a source before it is resolved: what is on disk already, its size, access and
                licence.
-preflight      Say what a release will take and reach before hours of work, and refuse what cannot come off.
-probe          A quick probe of an original that is here: orders and times from a little text and a few decode steps,
-               scaled up.
-record         What the command `plan` finds: its record.
-stage_seconds  About how long each stage of a release takes, going by what the probe timed.
+preflight      Estimate what a release will take and reach, and reject one that cannot succeed, before hours of work.
+probe          A quick probe of a local original: orders and times from a little text and a few decode steps, scaled up.
+record         The record of what the command `plan` finds.
+stage_seconds  Estimated seconds of each stage of a release, based on what the probe timed.
 """

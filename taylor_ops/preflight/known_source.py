@@ -1,4 +1,4 @@
-"""What of a source is on this machine before it is resolved, and what is known of all of it: sizes, access, licence."""
+"""What is known about a source before it is resolved: what is on disk already, its size, access and licence."""
 
 from __future__ import annotations
 
@@ -38,12 +38,18 @@ _READINGS = 2
 
 @dataclass(frozen=True)
 class KnownSource:
-    """A source as far as it is on this machine.
+    """A source, as far as it is known before it is resolved.
 
-    original: while weights are still to come from the Hub a `ModelShape`, which its config alone tells. read_bytes: of
-    its weights as they lie there. to_fetch: bytes that are still to come from the Hub. to_write: bytes that resolving
-    it will write into the artifacts. access, licence: in words. ranges: file of those that an earlier run has captured
-    from it, under this config, over `tokens` tokens. seconds: estimate for resolving it, without any download.
+    Attributes:
+        original: The original. While its weights are still on the Hub, the `ModelShape` that its config gives.
+        access: Who may read the source, in words.
+        licence: The licence that the source states, in words.
+        read_bytes: Size of the weights as the source stores them.
+        to_fetch: Bytes that are still to be fetched from the Hub.
+        to_write: Bytes that resolving the source will write into the artifacts folder.
+        ranges: File of the ranges that an earlier run captured from this source under this config, if there is one.
+        tokens: Number of tokens over which those ranges were captured.
+        seconds: Estimated time for resolving the source, without any download.
     """
 
     original: ModelShape | Original
@@ -58,10 +64,18 @@ class KnownSource:
 
 
 def known_source(config: ReleaseConfig, artifacts: Path, device: torch.device, scratch: Path) -> KnownSource:
-    """Find the source of a release, from what an earlier run in `artifacts` left, or in its own place.
+    """Find the source of a release in the artifacts folder, if an earlier run resolved it, else in its own place.
 
-    Of a folder and of a Hub source the headers are read; no weight is fetched. A GGUF file is dequantised into
-    `scratch`. Raises `BadInput` for a source that cannot be read or has no room.
+    Only the headers of a folder or of a Hub source are read, and no weights are fetched.
+
+    Args:
+        config: The config of the release.
+        artifacts: The artifacts folder.
+        device: The device on which ranges are captured.
+        scratch: Folder for a dequantised GGUF file, or for the config of a source on the Hub.
+
+    Raises:
+        BadInput: If the source cannot be read, or if there is no room to fetch it.
     """
     source, place = config.source, Artifacts(artifacts.absolute()).release(config.name)
     start = time.monotonic()
@@ -72,7 +86,7 @@ def known_source(config: ReleaseConfig, artifacts: Path, device: torch.device, s
         return found if captured is None else replace(found, ranges=captured[0], tokens=captured[1])
     if isinstance(source, HubSource):
         cached = in_the_cache(source)
-        if cached is None or not _whole(cached):
+        if cached is None or not _is_complete(cached):
             return _on_the_hub(source, scratch)
     folder = brought_here(source, scratch)
     dequantised = time.monotonic() - start
@@ -83,7 +97,7 @@ def known_source(config: ReleaseConfig, artifacts: Path, device: torch.device, s
 
 def _resolved_before(config: ReleaseConfig, place: ReleaseFolder) -> ResolvedSource | None:
     memory = place.memory(RESOLVE.name)
-    # The hashes of a large source take long: only where there may be something to reuse.
+    # Hashing a large source takes long, so hash it only if there may be something to reuse.
     if not memory.exists():
         return None
     key = RESOLVE.key(inputs_of_resolve(config, place.stages))
@@ -106,7 +120,7 @@ def _in_folder(config: ReleaseConfig, folder: Path) -> KnownSource:
     return KnownSource(readable(folder, config.source), access, licence, read)
 
 
-def _whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     try:
         return not Original(folder).unfit()
     except BadInput:
@@ -121,17 +135,17 @@ def _on_the_hub(source: HubSource, scratch: Path) -> KnownSource:
     if not weights:
         raise BadInput(f"{source.repo_id} at {source.revision[:12]} holds no safetensors file", "correct `source`")
     cache = Path(constants.HF_HUB_CACHE)
-    # Files that an earlier fetch left whole are not fetched again; what is missing may be no file of these.
+    # Complete files in the cache are not fetched again. What is missing may be none of these files, hence at least 1.
     needed = max(1, sum(length for name, length in sizes.items() if not _is_cached(source, name)))
     free = shutil.disk_usage(next(place for place in (cache, *cache.parents) if place.is_dir())).free
     if free < needed:
         raise BadInput(
-            f"fetching the source needs {size(needed)}, the cache of the Hub in {cache} has {size(free)} free",
+            f"fetching the source needs {size(needed)}, but the Hub cache in {cache} has only {size(free)} free",
             "free space there, or set HF_HUB_CACHE to a folder with more",
         )
     original = ModelShape(scratch)
     require_known(original, source.recognise_architecture)
-    return KnownSource(original, *_told(info), sum(weights.values()), to_fetch=needed)
+    return KnownSource(original, *_stated_by_the_hub(info), sum(weights.values()), to_fetch=needed)
 
 
 def _is_cached(source: HubSource, name: str) -> bool:
@@ -139,13 +153,13 @@ def _is_cached(source: HubSource, name: str) -> bool:
 
 
 def _access_and_licence(config: ReleaseConfig, folder: Path) -> tuple[str, str]:
-    """Who may read a source that is here, and the licence that it states."""
+    """Who may read a source whose files are on this machine, and the licence that it states."""
     source = config.source
     if isinstance(source, HubSource):
         try:
-            return _told(told_by_the_hub(source))
+            return _stated_by_the_hub(told_by_the_hub(source))
         except BadInput:
-            return "fetched before; the Hub does not answer for it now", "not known"
+            return "fetched before; the Hub does not answer now", "not known"
     if isinstance(source, GgufSource):
         field = GGUFReader(gguf_file(source)).get_field("general.license")
         return "local file", str(field.contents()) if field else _NONE_STATED
@@ -157,7 +171,7 @@ def _access_and_licence(config: ReleaseConfig, folder: Path) -> tuple[str, str]:
     return "local files", str((metadata or {}).get("license", _NONE_STATED))
 
 
-def _told(info: ModelInfo) -> tuple[str, str]:
+def _stated_by_the_hub(info: ModelInfo) -> tuple[str, str]:
     access = "private" if info.private else "gated, open to this account" if info.gated else "public"
     return access, str((info.card_data or {}).get("license", _NONE_STATED))
 
@@ -166,6 +180,6 @@ def _bytes_hashed_per_second(folder: Path) -> float:
     file = max(folder.glob("*.safetensors"), key=lambda path: path.stat().st_size)
     start = time.monotonic()
     with file.open("rb") as stream:
-        held = stream.read(_SAMPLE_BYTES)
-        hashlib.sha256(held).digest()
-    return len(held) / max(time.monotonic() - start, 1e-9)
+        sample = stream.read(_SAMPLE_BYTES)
+        hashlib.sha256(sample).digest()
+    return len(sample) / max(time.monotonic() - start, 1e-9)

@@ -1,6 +1,7 @@
-"""Say what a release will take and reach before hours of work, and refuse what cannot come off.
+"""Estimate what a release will take and reach, and reject one that cannot succeed, before hours of work.
 
-Sizes follow from the headers of the source; orders, slowdown and times from a quick probe of it. They are estimates.
+Sizes follow from the headers of the source. Orders, slowdowns and times follow from a quick probe of it. All of them
+are estimates.
 """
 
 from __future__ import annotations
@@ -32,32 +33,34 @@ from taylor_ops.source.resolve import origin_of
 from taylor_ops.storage.files import disk_errors_explained, size
 from taylor_ops.texts.readable import require_readable
 
-# What a bundle costs is this uncertain: a target just outside of what that gives may still be met.
+# The cost of a bundle is this uncertain, so a target just outside the estimated range may still be met.
 _DOUBT = 0.2
 
 
 def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Preflight:
-    """Look at the source of a release, probe it where its weights are here, and estimate.
+    """Read the headers of a source, probe it if its weights are on this machine, and estimate.
 
-    Nothing is written but a temporary folder beside `artifacts`, which is gone in the end. Raises `BadInput` for a
-    source or a text that cannot be read, a target that cannot be reached, and a disk or memory that is too small.
+    Nothing is written except a temporary folder beside `artifacts`, which is removed at the end.
+
+    Raises:
+        BadInput: If the source or a text cannot be read, the target cannot be reached, or disk or memory is too small.
     """
     device = device_named(config.device)
     require_devices(config.latency)
-    # Before the probe: what it loads and writes is gone again when the release begins.
+    # Before the probe, because everything that it loads and writes is freed before the release begins.
     place = _existing(artifacts.absolute())
     free = _Free(free_memory(device), shutil.disk_usage(place).free)
     with ExitStack() as stack:
-        # Where the release writes too: a GGUF file is dequantised there.
+        # On the disk of the artifacts, because a GGUF file is dequantised there.
         with disk_errors_explained(place / ".taylor-plan"):
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".taylor-plan-", dir=place)))
-        here = known_source(config, artifacts, device, scratch / "source")
-        original = here.original
+        source = known_source(config, artifacts, device, scratch / "source")
+        original = source.original
         if not isinstance(original, Original):
-            return _judged(config, artifacts, here, free, None, None)
+            return _judged(config, artifacts, source, free, None, None)
         require_readable(config, original, load_tokenizer(original.folder))
-        orders = orders_of(config, original, here, scratch, progress)
-        return _judged(config, artifacts, here, free, orders, times_of(config, original, orders))
+        orders = orders_of(config, original, source, scratch, progress)
+        return _judged(config, artifacts, source, free, orders, times_of(config, original, orders))
 
 
 class _Free(NamedTuple):
@@ -68,18 +71,18 @@ class _Free(NamedTuple):
 
 
 def _judged(
-    config: ReleaseConfig, artifacts: Path, here: KnownSource, free: _Free, orders: Orders | None, times: Times | None
+    config: ReleaseConfig, artifacts: Path, source: KnownSource, free: _Free, orders: Orders | None, times: Times | None
 ) -> Preflight:
-    """The estimate, if nothing in it forbids the release."""
-    original, dtype, device = here.original, DTYPES[config.conversion.dtype], device_named(config.device)
+    """The estimate. Raises `BadInput` if the release cannot succeed."""
+    original, dtype, device = source.original, DTYPES[config.conversion.dtype], device_named(config.device)
     hidden, layers = int(original.config.hidden_size), int(original.config.num_hidden_layers)
     neurons = sum(original.down_values(mlp) for mlp in original.mlps) // hidden
     by_bytes = cost_of_a_column(original, dtype, device)
     cost = times.cost if times else Cost(by_bytes)
-    # Untimed, a bundle may cost what its bytes do where all are read equally fast, and what launching kernels takes.
+    # Without times, a bundle may also cost what its bytes do if all are read equally fast, plus launches of kernels.
     bounds = times.bounds if times else (cost, Cost(bytes_of_a_column(original, dtype), MOST_FIXED))
     lowest, highest = _orders_by_config(config, original)
-    whole = orders.columns if orders else (1.0 + lowest) * neurons
+    all_protected = orders.columns if orders else (1.0 + lowest) * neurons
     fewest = orders.least_columns if orders else (1.0 + lowest * config.conversion.min_protected) * neurons
     most = orders.most_columns if orders else (1.0 + highest) * neurons
     pinned = config.latency.columns
@@ -89,43 +92,43 @@ def _judged(
     low = min(bound.slowdown(least - neurons) for bound in bounds)
     high = max(bound.slowdown(most - neurons) for bound in bounds)
     doubted = 1 + (low - 1) * (1 - _DOUBT), 1 + (high - 1) * (1 + _DOUBT)
-    _require_reachable(config, original, reachable, doubted, by_bytes=here.to_fetch > 0)
+    _require_reachable(config, original, reachable, doubted, by_bytes=source.to_fetch > 0)
     target = config.latency.target_slowdown
     columns = min(max(neurons + cost.extra(target), least), most)
     protected = config.conversion.min_protected
-    if columns >= whole:
+    if columns >= all_protected:
         protected = 1.0
-    elif whole > fewest:
-        # Neurons left in clear are those with the longest series; a straight line errs to the side of fewer.
-        protected += (1 - protected) * max(0.0, columns - fewest) / (whole - fewest)
+    elif all_protected > fewest:
+        # Unprotected neurons are those with the longest series, so a straight line underestimates the protected share.
+        protected += (1 - protected) * max(0.0, columns - fewest) / (all_protected - fewest)
     added = dtype.itemsize * hidden
     bundle = original.bytes(dtype) + added * int(columns - neurons)
-    # The dearest candidate for which calibration makes room, by its own first guess.
+    # The dearest candidate for which calibration makes room, as its own first estimate has it.
     roomy = min(max(neurons + (most_expected(target) - 1) / by_bytes, least), most)
     estimate = Preflight(
         origin=origin_of(config.source),
-        access=here.access,
-        source_license=here.licence,
+        access=source.access,
+        source_license=source.licence,
         card_license=config.card.license,
         neurons=neurons,
         layers=layers,
-        sample=_sample(orders, times, here),
+        sample=_sample(orders, times, source),
         target=target,
         reachable=reachable,
         cheapest=orders.columns / neurons - 1 if orders else None,
-        cheapest_slowdown=cost.slowdown(whole - neurons),
+        cheapest_slowdown=cost.slowdown(all_protected - neurons),
         least_protected=config.conversion.min_protected,
         protected=protected,
-        mean_order=max(columns, whole) / neurons - 1,
-        read_bytes=here.read_bytes,
-        to_fetch=here.to_fetch,
+        mean_order=max(columns, all_protected) / neurons - 1,
+        read_bytes=source.read_bytes,
+        to_fetch=source.to_fetch,
         bundle_bytes=bundle,
-        disk_needed=_disk(config, here, bundle, free.memory) + here.to_write,
+        disk_needed=_disk(config, source, bundle, free.memory) + source.to_write,
         disk_free=free.disk,
         peak_bytes=original.bytes(dtype) + bundle,
         least_bytes=bytes_side_by_side(original, roomy, dtype, original.period),
         memory_free=free.memory,
-        seconds=seconds_by_stage(config, here, orders, times, bundle) if orders and times else {},
+        seconds=seconds_by_stage(config, source, orders, times, bundle) if orders and times else {},
         pinned=pinned is not None,
     )
     _require_room(estimate, artifacts)
@@ -133,37 +136,37 @@ def _judged(
 
 
 def _orders_by_config(config: ReleaseConfig, original: ModelShape) -> tuple[int, int]:
-    """The lowest and the highest order of any plan, as far as the config and the activation alone tell."""
+    """The lowest and the highest order of any plan that the config and the activation allow."""
     degree, conversion = original.activation.degree, config.conversion
     return (degree, degree) if degree is not None else (conversion.order or 1, conversion.max_order)
 
 
-def _sample(orders: Orders | None, times: Times | None, here: KnownSource) -> ProbeSample | None:
+def _sample(orders: Orders | None, times: Times | None, source: KnownSource) -> ProbeSample | None:
     if orders is None or times is None:
         return None
     return ProbeSample(
         layers=orders.layers,
         tokens=orders.tokens,
         total_tokens=orders.total_tokens,
-        captured=here.ranges is not None,
+        captured=source.ranges is not None,
         layers_timed=times.layers,
         pairs=times.pairs,
         busy=times.busy,
     )
 
 
-def _disk(config: ReleaseConfig, here: KnownSource, bundle: int, memory: int) -> int:
-    """Bytes that a release writes: what batches bring from layer to layer, the model converted, marked and published.
+def _disk(config: ReleaseConfig, source: KnownSource, bundle: int, memory: int) -> int:
+    """Bytes that a release writes: hidden states between layers, and the converted, marked and published model.
 
-    The bundle before the last of those is made of links. Before it is published, attacks rebuild the original, and
-    experts are saved again where `memory` does not hold original and rebuilt model. Validation saves them too, which
-    takes no more than the bundle that comes later.
+    The assembled bundle takes none, because it consists of links. Before it is published, attacks rebuild the original,
+    and experts are saved again if `memory` does not hold both the original and the rebuilt model. Validation saves
+    experts too, but takes no more than the published bundle does later.
     """
-    original, dtype = here.original, DTYPES[config.conversion.dtype]
+    original, dtype = source.original, DTYPES[config.conversion.dtype]
     states = states_bytes(original, config.calibration.tokens, config.conversion.dtype)
     models = 2 if config.evidence is None else 3
     rebuilt = original.bytes(dtype) if {*config.audit.rebuild} & {*config.audit.attacks} else 0
-    # Whether the files have experts one by one is known once they are here.
+    # Only fetched files tell whether they store experts one by one.
     if rebuilt and 2 * rebuilt > room_in(memory) and isinstance(original, Original):
         rebuilt += original.saved_again(dtype)
     return states + max(models * bundle, (models - 1) * bundle + rebuilt)
@@ -176,7 +179,15 @@ def _require_reachable(
     doubted: tuple[float, float],
     by_bytes: bool,
 ) -> None:
-    """reachable: slowdowns as they are estimated. doubted: a target is refused whose band lies outside of these."""
+    """Raise the error of an unreachable target if its band lies outside `doubted`.
+
+    Args:
+        config: The config of the release.
+        original: The original, of which only the activation counts here.
+        reachable: The lowest and the highest estimated slowdown.
+        doubted: The same, widened by the uncertainty of the estimate.
+        by_bytes: Whether the estimate rests on bytes alone.
+    """
     low, high = (config.latency.target_slowdown * (1 + side * config.latency.tolerance) for side in (-1, 1))
     if high < doubted[0] or doubted[1] < low:
         raise out_of_reach(config.latency, reachable, config.conversion, original.activation, by_bytes)
@@ -192,12 +203,12 @@ def _require_room(estimate: Preflight, artifacts: Path) -> None:
     room = room_in(estimate.memory_free)
     if room < estimate.least_bytes:
         raise BadInput(
-            f"the release needs at least about {size(estimate.least_bytes)} of memory for weights, {size(room)} of the "
-            f"{size(estimate.memory_free)} that are free may be taken for that",
-            "end other programs, or run where there is more memory",
+            f"the release needs at least about {size(estimate.least_bytes)} of memory for weights, but it may take "
+            f"only {size(room)} of the {size(estimate.memory_free)} that are free",
+            "end other programs, or run on a machine with more memory",
         )
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """The folder, or the nearest folder above it that exists."""
     return next(place for place in (folder, *folder.absolute().parents) if place.is_dir())

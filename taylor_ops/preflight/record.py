@@ -1,4 +1,4 @@
-"""What the command `plan` finds: its record."""
+"""The record of what the command `plan` finds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from taylor_ops.storage.record import Record
 class ProbeSample(Record):
     """What the estimates of orders and slowdowns rest on.
 
-    layers, tokens: on which ranges were seen. captured: whether those are the release's own, of an earlier run.
-    layers_timed, pairs: of decode steps. busy: whether the machine was too busy to time them well.
+    Attributes:
+        layers: Number of layers whose ranges were seen.
+        tokens: Number of calibration tokens over which they were seen.
+        total_tokens: Number of tokens of the whole calibration text.
+        captured: Whether an earlier run captured the ranges for this release.
+        layers_timed: Number of layers whose decode steps were timed.
+        pairs: Number of timed pairs of decode steps.
+        busy: Whether the machine was too busy to time them well.
     """
 
     layers: int
@@ -24,14 +30,22 @@ class ProbeSample(Record):
 class Preflight(Record):
     """What a release is expected to take and reach.
 
-    sample: None where the weights are still on the Hub: then `reachable` goes from order 1 for all neurons by the bytes
-    alone, and what depends on orders is not known. reachable: slowdowns of the cheapest and of the dearest plan.
-    cheapest: mean order of the cheapest that protects every neuron, cheapest_slowdown: what that costs. protected:
-    about what share of neurons the plan for the target protects, least_protected: what share the config asks for.
-    mean_order, bundle_bytes: of the plan for the target. to_fetch, read_bytes: of the source. peak_bytes: of memory
-    where that is free; with less, layers are read from disk. least_bytes: of the layers of both models that calibration
-    cannot do without. seconds: by stage, without any download. pinned: whether `latency.columns` names the plan, which
-    alone is within reach then.
+    Attributes:
+        sample: What the estimates rest on. None while the weights are still on the Hub: `reachable` then rests on
+            bytes alone and begins at order 1 for all neurons, and nothing that depends on orders is known.
+        reachable: Slowdowns of the cheapest and of the dearest plan.
+        cheapest: Mean order of the cheapest plan that protects every neuron.
+        cheapest_slowdown: Slowdown of that plan.
+        least_protected: The share of neurons that the config asks to protect.
+        protected: About the share of neurons that the plan for the target protects.
+        mean_order: Mean order of the plan for the target.
+        read_bytes: Size of the weights as the source stores them.
+        to_fetch: Bytes of the source that are still to be fetched.
+        bundle_bytes: Size of the bundle with the plan for the target.
+        peak_bytes: Memory that both models take. With less free memory, layers are read from disk.
+        least_bytes: Memory for the layers of both models that calibration cannot do without.
+        seconds: Estimated time of each stage, without any download.
+        pinned: Whether `latency.columns` names the plan. No other plan is within reach then.
     """
 
     origin: str

@@ -1,4 +1,4 @@
-"""About how long each stage of a release takes, going by what the probe timed."""
+"""Estimated seconds of each stage of a release, based on what the probe timed."""
 
 from __future__ import annotations
 
@@ -6,26 +6,34 @@ from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.preflight.known_source import KnownSource
 from taylor_ops.preflight.probe import Orders, Times
 
-# The first guess comes near, and what it misses by leads to the one that meets the target.
+# The first candidate comes near the target, and the amount by which it misses leads to the one that meets it.
 _MISSED = 1
 _PAIRS_TO_MEET = 11
-# Each is read, copied or hashed once: assemble, leaks, publish and verify.
+# The stages assemble, leaks, publish and verify each read, copy or hash the bundle once.
 _READINGS = 4
-# As the audit compares a rebuilt model, and trains a copy.
+# The batch with which the audit compares a rebuilt model, and the rows with which it trains a copy.
 _REBUILT_BATCH, _TRAINED_ROWS = 12, 256
 
 
 def seconds_by_stage(
-    config: ReleaseConfig, here: KnownSource, orders: Orders, times: Times, bundle: int
+    config: ReleaseConfig, source: KnownSource, orders: Orders, times: Times, bundle: int
 ) -> dict[str, float]:
-    """Seconds by stage. bundle: bytes that it will have. What `torch.compile` takes to compile is left out."""
+    """Seconds by stage, without the time that `torch.compile` takes to compile.
+
+    Args:
+        config: The config of the release.
+        source: What is known about its source.
+        orders: The orders that the probe found.
+        times: The times that the probe took.
+        bundle: Expected size of the bundle in bytes.
+    """
     latency, exactness, target = config.latency, config.exactness, config.latency.target_slowdown
     prompts = sum(text.limit or 100 for text in exactness.prompts)
     steps = exactness.new_tokens * -(-prompts // exactness.batch_size)
     made = bundle / times.converted_bytes_per_second
 
     def timed(number: int, slowdown: float, batch_size: int, prompt_tokens: int) -> float:
-        """So many pairs and the warm-up, behind a prompt that both models read once."""
+        """Seconds of `number` pairs and the warm-up, after a prompt that both models read once."""
         decoded = (number + latency.warmup) * latency.new_tokens * times.forward(batch_size)
         return (1 + slowdown) * (times.forward(batch_size * prompt_tokens) + decoded)
 
@@ -34,14 +42,14 @@ def seconds_by_stage(
 
     missed = 0 if latency.columns is not None else _MISSED
     calibrated = orders.ladder_seconds + missed * (made + promised(target, latency.pairs)) + made + promised(target)
-    shapes = [timed(latency.also_pairs, target, at.batch_size, at.prompt_tokens) for at in latency.also]
-    devices = [made + promised(there.target_slowdown) for there in latency.devices]
-    attacks = [_attack_seconds(name, config, here, times, made) for name in config.audit.attacks]
+    shapes = [timed(latency.also_pairs, target, shape.batch_size, shape.prompt_tokens) for shape in latency.also]
+    devices = [made + promised(device.target_slowdown) for device in latency.devices]
+    attacks = [_attack_seconds(name, config, source, times, made) for name in config.audit.attacks]
     batches = -(-min(prompts, config.audit.prompts) // _REBUILT_BATCH)
     compared = 2 * batches * config.audit.new_tokens * times.forward(_REBUILT_BATCH) + promised(1.0)
     rebuilt = len({*config.audit.rebuild} & {*config.audit.attacks})
     return {
-        "resolve": here.seconds,
+        "resolve": source.seconds,
         "capture": orders.capture_seconds,
         "calibrate": calibrated,
         "transfer": (made if shapes else 0.0) + sum(shapes) + sum(devices),
@@ -53,21 +61,22 @@ def seconds_by_stage(
     }
 
 
-def _attack_seconds(name: str, config: ReleaseConfig, here: KnownSource, times: Times, made: float) -> float:
-    """Of one attack on all layers: one that trains or solves by its arithmetic, any other as one pass over the terms.
+def _attack_seconds(name: str, config: ReleaseConfig, source: KnownSource, times: Times, made: float) -> float:
+    """Seconds of one attack on all layers.
 
-    A token through the model is about three products of a layer's F neurons with its H outputs.
+    An attack that trains or solves is estimated by its arithmetic, any other one as one pass over the terms. A token
+    through the model costs about three products of a layer's F neurons with its H outputs.
     """
-    samples, original = config.audit.samples, here.original
+    samples, original = config.audit.samples, source.original
     hidden = int(original.config.hidden_size)
     neurons = original.down_values(original.mlps[0]) / hidden
     if name in ("distillation", "warm_distillation"):
         return made + times.forward(config.audit.steps * _TRAINED_ROWS + samples)
     if name in ("fine_tuning", "lora"):
-        # Forwards, and backwards at twice their price.
+        # A backward pass costs twice as much as a forward pass.
         return made + 3 * times.forward(config.audit.tuning_steps * _TRAINED_ROWS)
     if name == "least_squares":
-        # In float64: features, their products with one another, and the eigenvectors of those.
+        # In float64: the features, their products with one another, and the eigenvectors of these products.
         solved = (samples * neurons + 9 * neurons**2) / (3 * hidden)
         return made + 2 * times.forward(samples + int(solved))
     return made

@@ -10,7 +10,13 @@ ABSENT = "none"
 
 
 class Difference(Record):
-    """What two releases say to one question. same: both say the same."""
+    """How two releases answer one question.
+
+    Attributes:
+        what: The question: the name of a fact or of a gate.
+        first: The answer of the first release.
+        second: The answer of the second release.
+    """
 
     what: str
     first: str
@@ -18,20 +24,21 @@ class Difference(Record):
 
     @property
     def same(self) -> bool:
-        """Whether both say the same."""
+        """Whether both answers are the same."""
         return self.first == self.second
 
 
 def compare(first: ReleaseRecord, second: ReleaseRecord) -> tuple[Difference, ...]:
-    """Facts, then what every gate required and found; a gate that only one of them has is `none` in the other."""
-    one, two = _said(first), _said(second)
+    """Compare facts, then what every gate required and found. A gate that one release lacks is `none` there."""
+    firsts, seconds = _answers_of(first), _answers_of(second)
     return tuple(
-        Difference(what=what, first=one.get(what, ABSENT), second=two.get(what, ABSENT)) for what in {**one, **two}
+        Difference(what=what, first=firsts.get(what, ABSENT), second=seconds.get(what, ABSENT))
+        for what in {**firsts, **seconds}
     )
 
 
-def _said(record: ReleaseRecord) -> dict[str, str]:
-    said = dict(facts(record))
+def _answers_of(record: ReleaseRecord) -> dict[str, str]:
+    answers = dict(facts(record))
     for gate in gates(record):
-        said |= {gate.gate: gate.found, f"{gate.gate}, required": gate.required}
-    return said
+        answers |= {gate.gate: gate.found, f"{gate.gate}, required": gate.required}
+    return answers

@@ -1,4 +1,4 @@
-"""The gates of a release beside each other: what was promised, what was found; for tables that a person decides by."""
+"""The gates of a release side by side: what each one required and found, for tables that help a person decide."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 class Gate(Record):
-    """One promise of a release. required: what the gate asks for; found: what was measured."""
+    """One promise of a release.
+
+    Attributes:
+        gate: The name of the gate.
+        found: What was measured.
+        required: What the gate asks for.
+    """
 
     gate: str
     found: str
@@ -49,7 +55,7 @@ def gates(record: ReleaseRecord) -> tuple[Gate, ...]:
 def gates_before_publication(
     latency: LatencyRecord, exactness: ExactnessRecord, attacks: AuditRecord, audit: Audit
 ) -> tuple[Gate, ...]:
-    """The gates that are known before anything is published, and the one to come: what an approval goes by."""
+    """The gates on which a person approves: those known before publication, and the leak gate, still to come."""
     achieved = latency.achieved
     return (
         _slowdown(latency.target, latency.tolerance, achieved.slowdown, achieved.ci95),
@@ -61,24 +67,26 @@ def gates_before_publication(
 
 
 def gates_in_markdown(found: Iterable[Gate]) -> str:
-    """Gates as a table in Markdown: what was found first, for the form of an approval shows two columns."""
-    return markdown_table(["gate", "found", "required"], [(one.gate, one.found, one.required) for one in found])
+    """Gates as a Markdown table. `found` precedes `required`, because the form of an approval shows two columns."""
+    return markdown_table(["gate", "found", "required"], [(gate.gate, gate.found, gate.required) for gate in found])
 
 
 def _protected(protected: int, total: int) -> Gate:
     share = percent(protected / total)
-    return Gate(gate="neurons withheld", required="as planned", found=f"{count(protected)} of {count(total)} ({share})")
+    return Gate(
+        gate="neurons protected", required="as planned", found=f"{count(protected)} of {count(total)} ({share})"
+    )
 
 
 def _devices(devices: Sequence[DeviceSlowdown]) -> list[Gate]:
     seen: Counter[str] = Counter()
     found = []
-    for there in devices:
-        seen[there.device] += 1
-        # Two GPUs of one kind have one description, and gates of a release are told apart by their names.
-        number = "" if seen[there.device] == 1 else f" ({seen[there.device]})"
-        name = f"slowdown, {there.device}{number}"
-        found.append(_slowdown(there.target, there.tolerance, there.slowdown, there.ci95, name))
+    for result in devices:
+        seen[result.device] += 1
+        # Two GPUs of one kind have the same description, but each gate of a release needs a name of its own.
+        number = "" if seen[result.device] == 1 else f" ({seen[result.device]})"
+        name = f"slowdown, {result.device}{number}"
+        found.append(_slowdown(result.target, result.tolerance, result.slowdown, result.ci95, name))
     return found
 
 
@@ -113,8 +121,8 @@ def _layers(errors: Sequence[LayerError], bounds: Sequence[float]) -> list[Gate]
     return [
         Gate(
             gate="error of every MLP",
-            required=f"within its bound, {figure(bound)} where it comes nearest",
-            found=f"{figure(error)} there",
+            required=f"within its bound, {figure(bound)} for the MLP nearest to it",
+            found=f"{figure(error)} for that MLP",
         )
     ]
 
@@ -144,16 +152,16 @@ def _allowed(policy: str, threshold: float | None) -> str:
 def _leaks(found: NoLeak | None) -> Gate:
     return Gate(
         gate="leaks",
-        required="no withheld weights, secrets or places of the machine in what goes up",
-        found="looked for once the bundle is put together, before anything goes up"
+        required="no protected weights, secrets, or paths and names of the machine in the files to publish",
+        found="checked once the bundle is assembled, before anything is published"
         if found is None
         else f"none in {count(found.files)} files and {count(found.tensors)} tensors, "
-        f"in which {count(found.lines)} withheld rows and columns were looked for",
+        f"which were searched for {count(found.lines)} protected rows and columns",
     )
 
 
 def facts(record: ReleaseRecord) -> list[tuple[str, str]]:
-    """From what, to where, when, and by which approval; each with its name."""
+    """Name and value of each fact: what was released, to where, when, by which approval, and the size of the bundle."""
     published, approval = record.published, record.approval
     when = record.published_at.strftime("%Y-%m-%d %H:%M UTC") if record.published_at else "not recorded"
     place = f"{published.repo_id} {published.version} in {published.path}"

@@ -1,4 +1,4 @@
-"""What the artifacts folder knows of releases: which runs are there, which are published, when, with which record."""
+"""What the artifacts folder holds of releases: all runs, which of them are published, when, and their records."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Run:
 
     @property
     def published(self) -> bool:
-        """Whether anything says that this version went out: its record, its note, or a copy where it belongs."""
+        """Whether this version was published, as its record, its note or its published copy shows."""
         noted = self._files.record.is_file() or self._files.published_note.is_file()
-        return noted or self._copy_is_there()
+        return noted or self._has_published_copy()
 
     @property
     def _files(self) -> VersionFolder:
         return VersionFolder(self.folder)
 
-    def _copy_is_there(self) -> bool:
+    def _has_published_copy(self) -> bool:
         try:
             repo_id = read_json(self._files.bundle / MANIFEST)["config"]["publish"]["repo_id"]
             return Artifacts(self.folder.parents[1]).publication(str(repo_id), self.version).exists()
@@ -52,7 +52,11 @@ class Run:
             return False
 
     def record(self) -> ReleaseRecord:
-        """The record of a finished release; raises `BadInput` where there is none, or one of other software."""
+        """The record of a finished release.
+
+        Raises:
+            BadInput: If there is no record, or if another version of this software wrote it.
+        """
         path = self._files.record
         try:
             return ReleaseRecord.read(path)
@@ -63,32 +67,34 @@ class Run:
             ) from error
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
+            key = ".".join(map(str, first["loc"]))
             raise BadInput(
-                f"{path} was written by another version of taylor-release: {where}: {first['msg']}",
+                f"{path} was written by another version of taylor-release: {key}: {first['msg']}",
                 "read it with that version, or run the release again: finished stages are reused",
             ) from error
 
 
 def runs(artifacts: Path) -> list[Run]:
-    """Every run below `artifacts`, by name and then by version; an empty list where there is no such folder."""
+    """Every run below `artifacts`, by name and then by version; an empty list if there is no such folder."""
     found = [Run(folder.parent.name, folder.name, folder) for folder in _version_folders(artifacts)]
     return sorted(found, key=lambda run: (run.name, _order(run.version)))
 
 
 def run_of(artifacts: Path, name: str, version: str) -> Run:
-    """The run of one version; raises `BadInput` with those that there are."""
-    there = runs(artifacts)
-    found = next((run for run in there if (run.name, run.version) == (name, version)), None)
+    """The run of one version. Raises `BadInput` if there is none, and lists the versions that exist."""
+    existing = runs(artifacts)
+    found = next((run for run in existing if (run.name, run.version) == (name, version)), None)
     if found is None:
-        versions = ", ".join(run.version for run in there if run.name == name)
-        known = f"of {name} there is {versions}" if versions else f"there is no {name} in {artifacts}"
-        raise BadInput(f"{name} {version} was not released here: {known}", "`taylor-release list` shows what was")
+        versions = ", ".join(run.version for run in existing if run.name == name)
+        reason = f"of {name} there is {versions}" if versions else f"there is no {name} in {artifacts}"
+        raise BadInput(
+            f"{name} {version} was not released here: {reason}", "`taylor-release list` shows what was released"
+        )
     return found
 
 
 def note_published(folder: Path, published: Published) -> None:
-    """Note in the run's folder that its bundle is out, and since when; a publication that was there keeps its time."""
+    """Note in the run's folder that its bundle was published, and when. An unchanged publication keeps its time."""
     earlier = _publication(folder)
     if earlier is None or not published.unchanged:
         note = _Publication(published=published, at=datetime.now(UTC).replace(microsecond=0))
@@ -96,7 +102,7 @@ def note_published(folder: Path, published: Published) -> None:
 
 
 def published_at(folder: Path) -> datetime | None:
-    """When the bundle of a run's folder was published, as `note_published` knows it."""
+    """When the bundle of a run's folder was published, as `note_published` noted it; None without a note."""
     noted = _publication(folder)
     return noted.at if noted else None
 

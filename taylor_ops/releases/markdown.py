@@ -1,4 +1,4 @@
-"""A release in Markdown: what a job summary and the Prefect UI show of it."""
+"""A release in Markdown, as job summaries and the Prefect UI show it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from taylor_ops.releases.record import ReleaseRecord
 
 
 def release_in_markdown(record: ReleaseRecord) -> str:
-    """What was released, its gates, and what its stages cost, with a final newline."""
+    """What was released, its gates and the costs of its stages, with a final newline."""
     stages = [
         [name, fixed(stage.seconds, 1), count(round(stage.peak_rss_bytes / 1e6)), "reused" if stage.cached else "made"]
         for name, stage in record.stages.items()

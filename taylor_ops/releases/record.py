@@ -18,7 +18,13 @@ from taylor_ops.verification.record import Verified
 
 
 class StageCost(Record):
-    """What a stage cost in this run. cached: its result was made by an earlier run and reused."""
+    """What a stage cost in this run.
+
+    Attributes:
+        seconds: Wall-clock time.
+        peak_rss_bytes: Peak resident memory, with child processes.
+        cached: Whether an earlier run made the result and this run reused it.
+    """
 
     seconds: float
     peak_rss_bytes: int
@@ -38,8 +44,10 @@ class Coverage(Record):
 class Slowdown(Record):
     """Target and achieved slowdown with the 95 % interval of the chosen plan, and every trial on the way.
 
-    disturbed: pairs of the trials that were timed again because other programs had the processor.
-    shapes, devices: what the same plan gives at other batch sizes and prompt lengths, and on other devices.
+    Attributes:
+        disturbed: Number of pairs, in all trials, that were timed again because other programs used the processor.
+        shapes: Slowdowns of the same plan at other batch sizes and prompt lengths.
+        devices: Slowdowns of the same plan on other devices.
     """
 
     target: float
@@ -60,9 +68,11 @@ class Slowdown(Record):
 
 
 class IntrinsicShare(Record):
-    """What is left of the slowdown for who does not run the bundle as it is; None for what was not measured.
+    """The slowdown that is left for a user who does not run the bundle as it is.
 
-    compiled: for a user who compiles the bundle. rebuilt: with the model that an attack makes of it.
+    Attributes:
+        compiled: For a user who compiles the bundle. None if it was not measured.
+        rebuilt: For the model that an attack rebuilds from the bundle. None if it was not measured.
     """
 
     compiled: Compiled | None
@@ -70,7 +80,7 @@ class IntrinsicShare(Record):
 
     @property
     def rows(self) -> list[tuple[str, str, Timed | None]]:
-        """What is run, what it is timed beside, and the result."""
+        """What is run, what it is compared with, and the result."""
         alone, both = (self.compiled.alone, self.compiled.both) if self.compiled else (None, None)
         return [
             ("the bundle, compiled", "the original", alone),
@@ -80,7 +90,7 @@ class IntrinsicShare(Record):
 
 
 class BundlePlace(Record):
-    """Where the bundle is, below the run's folder, and its size."""
+    """The place of the bundle below the run's folder, and its size."""
 
     path: str
     bytes: int
@@ -97,11 +107,13 @@ class SourcePlace(Record):
 
 
 class ReleaseRecord(Record):
-    """Everything about one release: `release.json`. published_at: when its bytes were first published, in UTC.
+    """Everything about one release: `release.json`.
 
-    audit_thresholds: share that each attack may recover, which binds where `audit_policy` is `block`. leaks: what the
-    leak gate looked through; None in records from before it was kept. evidence: whose copy it is, None where it is
-    nobody's.
+    Attributes:
+        audit_thresholds: The share that each attack may recover. It binds if `audit_policy` is `block`.
+        leaks: What the leak gate searched. None in older records, which did not keep it.
+        published_at: When the bytes of this release were first published, in UTC.
+        evidence: The recipient's mark. None if the release is nobody's copy.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Put the record of a release together from what its stages left."""
+"""Put the record of a release together from the records of its stages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from taylor_ops.verification.record import Verified
 
 
 class Publication(Record):
-    """A bundle on its way out: as it was assembled, looked through for leaks, published and verified."""
+    """The records of one publication: the bundle as it was assembled, searched for leaks, published and verified."""
 
     bundle: BundleRecord
     leaks: NoLeak | None

@@ -1,4 +1,4 @@
-"""The report of a release: one HTML file that needs nothing else, with the plots inside.
+"""The report of a release: one self-contained HTML file with its plots.
 
 Equal records give equal bytes: plots carry no date, and the identifiers inside them come from their content.
 """
@@ -36,7 +36,7 @@ from taylor_ops.storage.files import write_text
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot as an SVG element, and what it shows in words."""
+    """A plot as an SVG element, with a title and a caption in words."""
 
     title: str
     caption: str
@@ -44,7 +44,7 @@ class Plot:
 
 
 def write_report(record: ReleaseRecord, path: Path) -> list[Plot]:
-    """Write the report of a release to `path`, where it appears whole, and give its plots."""
+    """Write the report of a release to `path` as a whole, and return its plots."""
     drawn = plots(record)
     templates = environment(autoescape=True)
     templates.filters |= {"duration": duration, "percent": _percent, "with_links": _with_links}
@@ -60,7 +60,7 @@ def write_report(record: ReleaseRecord, path: Path) -> list[Plot]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit that reads best."""
+    """Seconds as text, in the unit that reads best."""
     if not math.isfinite(seconds):
         return figure(seconds)
     if seconds < 1:
@@ -72,7 +72,7 @@ def duration(seconds: float) -> str:
 
 
 def _percent(share: float) -> str:
-    # The sign must not begin a line.
+    # A line must not begin with the percent sign.
     return percent(share).replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -86,7 +86,7 @@ def _conclusion(attacks: Iterable[AttackResult]) -> str:
 
 
 def _with_links(text: str) -> Markup:
-    """Text with its arXiv numbers made links."""
+    """Text in which every arXiv number is a link."""
     link = Markup('<a href="https://arxiv.org/abs/{0}">arXiv {0}</a>')
     parts = re.split(r"arXiv (\d{4}\.\d{5})", text)
     return Markup("").join(link.format(part) if index % 2 else part for index, part in enumerate(parts))
@@ -128,7 +128,7 @@ def _bounds(coverage: Coverage, measured: Sequence[LayerError]) -> Plot:
     canvas, axes = _canvas(2.6)
     curves = (
         ("bound", _TARGET, [layer.bound for layer in coverage.layers]),
-        ("of it rounding", _GREY, [layer.rounding for layer in coverage.layers]),
+        ("rounding part", _GREY, [layer.rounding for layer in coverage.layers]),
         ("measured", _BUNDLE, [layer.largest for layer in measured]),
     )
     edge = _log_axis(axes, "y", [value for _, _, values in curves for value in values])
@@ -162,7 +162,9 @@ def _calibration(slowdown: Slowdown) -> Plot:
 
 def _time_per_token(slowdown: Slowdown) -> Plot:
     chosen = slowdown.trials[-1]
-    again = f" Pairs timed again, of all candidates: {count(slowdown.disturbed)}; other programs had the processor."
+    again = (
+        f" Pairs timed again, of all candidates: {count(slowdown.disturbed)}. Other programs had used the processor."
+    )
     return Plot(
         title="Time per token",
         caption="Every sample of the released candidate, first at the top, and the medians: "
@@ -215,7 +217,7 @@ def _divergence(data_sets: Sequence[DataSetExactness]) -> Plot:
 
 
 def _runs(data_sets: Sequence[DataSetExactness]) -> list[tuple[str, str, float, list[Comparison]]]:
-    """Label, colour, place above its row and comparisons of the two runs that are held against the original."""
+    """Label, colour, place above its row and comparisons of the two runs that are compared with the original."""
     return [
         ("bundle", _BUNDLE, 0.18, [data_set.bundle for data_set in data_sets]),
         ("noise floor", _ORIGINAL, -0.18, [data_set.floor for data_set in data_sets]),
@@ -228,9 +230,9 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
 
 
 def _log_axis(axes: Axes, direction: str, values: Iterable[float]) -> float:
-    """Make one axis logarithmic and wide enough for all positive values; returns its edge, where zeros go."""
+    """Make one axis logarithmic and wide enough for all positive values. Returns its edge, where zeros are drawn."""
     positive = [value for value in values if 0 < value < math.inf] or [1.0]
-    # The smallest positive floats have nothing below them that an axis could start at.
+    # Below the smallest positive floats there is no number at which an axis could start.
     edge = max(min(positive) / 8, 1e-300)
     axes.set(**{f"{direction}scale": "log", f"{direction}lim": (edge, max(positive) * 5)})
     axis = getattr(axes, f"{direction}axis")
@@ -244,5 +246,5 @@ def _svg(canvas: Figure) -> Markup:
     text = svg(canvas)
     text = text[text.index("<svg") :]
     text = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
-    # Numbered names are the same in every figure, and on one page an id must be one element's.
+    # Every figure numbers its ids from the same start, but an id must be unique on a page.
     return Markup(re.sub(r' id="[\w.]+_\d+"', "", text))

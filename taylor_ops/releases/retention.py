@@ -1,4 +1,4 @@
-"""Old runs and caches: what may go from the artifacts folder. Never what was published, or what a run still needs."""
+"""Remove old runs and caches from the artifacts folder, but nothing that was published or that a run still needs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from taylor_ops.storage.record import Record
 
 
 class Cleaned(Record):
-    """What was removed, or would be. removed: paths below the artifacts folder; bytes: theirs; busy: releases that a
-    run is at work on, or that wait for approval, which were left alone."""
+    """What was removed, or would be.
+
+    Attributes:
+        removed: Paths below the artifacts folder.
+        bytes: Size of all of them.
+        busy: Releases that were left alone, because a run is at work on them or waits for approval.
+    """
 
     removed: tuple[str, ...]
     bytes: int
@@ -24,10 +29,14 @@ class Cleaned(Record):
 
 
 def clean(artifacts: Path, keep: int, only_say: bool = False) -> Cleaned:
-    """Remove runs that were never published, but the `keep` newest of each release, and the caches of all releases but
-    the `keep` that were worked on last.
+    """Remove unpublished runs and the caches of releases, except for the newest ones.
 
-    A release whose folder is locked by a run, or that waits for an approval, is left alone. only_say: remove nothing.
+    A release is left alone if a run has locked its folder or waits for an approval.
+
+    Args:
+        artifacts: The artifacts folder.
+        keep: How many unpublished runs stay of each release. The caches of as many releases stay, those used last.
+        only_say: Remove nothing, and only return what would be removed.
     """
     found = runs(artifacts)
     named = {run.name for run in found}
@@ -57,7 +66,7 @@ def clean(artifacts: Path, keep: int, only_say: bool = False) -> Cleaned:
 
 
 def _unpublished(of_one_release: list[Run]) -> list[Path]:
-    """Folders of runs that never came to be published, newest first."""
+    """Folders of the runs that were never published, newest first."""
     folders = [run.folder for run in of_one_release if not run.published]
     return sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)
 

@@ -1,4 +1,4 @@
-"""Notes of runs that wait for approval: what they will go on with must stay."""
+"""Notes of runs that wait for approval, which keep the stages that these runs will need."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from taylor_ops.storage.files import write_text
 
 
 def note_that_it_waits(place: ReleaseFolder, run: str, server: str) -> None:
-    """Note that the run `run` of a `server` waits for an answer; what it will go on with must stay."""
+    """Note that the run `run` on `server` waits for an answer, so that the stages that it will need stay."""
     write_text(place.waiting_note(run), server)
 
 
 def note_that_it_goes_on(place: ReleaseFolder, run: str) -> None:
-    """Take the note of this run away; those of others stay."""
+    """Remove the note of this run. The notes of other runs stay."""
     place.waiting_note(run).unlink(missing_ok=True)
 
 
 def waits_on(place: ReleaseFolder, run: str) -> str:
-    """The server that its note names."""
+    """The server on which a run waits, as its note names it."""
     return place.waiting_note(run).read_text(encoding="utf-8")
 
 

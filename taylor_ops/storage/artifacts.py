@@ -1,4 +1,4 @@
-"""The layout of the artifacts folder: every name in it stands here alone. And its locks."""
+"""The layout of the artifacts folder, whose names only this module spells out, and its locks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Artifacts:
 
     @property
     def hub(self) -> Path:
-        """Below it, by repository and version, lies what was published into a folder."""
+        """The folder into which releases are published, by repository and version."""
         return self.root / "hub"
 
     def publication(self, repo_id: str, version: str) -> Path:
-        """Where a version is published."""
+        """The folder into which a version is published."""
         return self.hub / repo_id / version
 
     def release(self, name: str) -> ReleaseFolder:
@@ -35,7 +35,7 @@ class Artifacts:
 
 @dataclass(frozen=True)
 class ReleaseFolder:
-    """The folder of one release: its stages, which versions share, and a folder for each version."""
+    """The folder of one release: its stages, which all versions share, and a folder for each version."""
 
     path: Path
 
@@ -46,15 +46,15 @@ class ReleaseFolder:
 
     @property
     def stages(self) -> Path:
-        """Where the stages work."""
+        """The folder in which the stages work."""
         return self.path / "stages"
 
     def stage(self, name: str) -> Path:
-        """What one stage writes."""
+        """The folder that one stage writes."""
         return self.stages / name
 
     def memory(self, name: str) -> Path:
-        """What is remembered of one finished stage."""
+        """The memory file of one finished stage."""
         return self.stages / f"{name}.json"
 
     def waiting_note(self, run: str) -> Path:
@@ -67,24 +67,24 @@ class ReleaseFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the lock of this release: two runs of it in one place would undo each other's work.
+        """Hold the lock of this release, because two runs of it in one folder would undo each other's work.
 
         Raises `WorkFailed` at once if another run holds it.
         """
         try:
-            held = _acquired(self.path / ".lock", wait=False)
+            file_lock = _acquired(self.path / ".lock", wait=False)
         except Timeout:
             raise WorkFailed(
                 f"another run of {self.name} is at work in {self.path}",
                 "wait for it to end, or give this run another --artifacts folder",
             ) from None
-        with held:
+        with file_lock:
             yield
 
 
 @dataclass(frozen=True)
 class VersionFolder:
-    """The folder of one version: its bundle, and what is known of it."""
+    """The folder of one version: its bundle, records and report."""
 
     path: Path
 
@@ -115,14 +115,14 @@ class VersionFolder:
 
 @contextmanager
 def one_publisher(place: Path) -> Iterator[None]:
-    """Hold the lock of a publication, so that two runs never publish into it at once; the second one waits."""
+    """Hold the lock of a publication, so that two runs never publish to one place at once. The second run waits."""
     with _acquired(place.with_name(f".{place.name}.lock"), wait=True):
         yield
 
 
 def _acquired(file: Path, wait: bool) -> AbstractContextManager[object]:
-    """Acquire a lock, which its process holds until the context ends; raises `Timeout` if it would have to wait."""
+    """Hold a lock until the context ends. If it is taken, wait for it or, without `wait`, raise `Timeout`."""
     with disk_errors_explained(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-        # A lock that is the mere existence of a file would outlive a process that was killed.
+        # A lock that only consists of the existence of a file would outlive a killed process.
         return FileLock(file, fallback_to_soft=False).acquire(blocking=wait)

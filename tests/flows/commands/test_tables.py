@@ -30,7 +30,7 @@ def row(text: str, *cells: str) -> list[str]:
 
 def test_it_shows_what_was_released_and_where_it_is() -> None:
     text = shown()
-    assert row(text, "neurons withheld") == ["18,432 of 18,432 (100 %)"]
+    assert row(text, "neurons protected") == ["18,432 of 18,432 (100 %)"]
     assert row(text, "slowdown") == ["2.97 (95 % interval 2.92 to 3.05)"]
     assert row(text, "target") == ["3 within 10 %"]
     assert row(text, "bundle") == ["bundle/, 1.45 GB (original 538.1 MB)"]
@@ -73,7 +73,7 @@ def test_a_skipped_audit_is_said() -> None:
 
 def test_an_unchanged_publication_is_said() -> None:
     published = example.record().published.model_copy(update={"unchanged": True})
-    assert "there already with the same bytes" in shown(published=published)
+    assert "already there with the same bytes" in shown(published=published)
 
 
 @pytest.mark.parametrize("name", ["[red]a[/red]", "[/]", "a[b"])

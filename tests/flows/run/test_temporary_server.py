@@ -53,3 +53,33 @@ def test_a_run_with_another_server_starts_none() -> None:
         [sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert "started None" in done.stdout, done.stderr
+
+
+def test_a_release_that_is_ended_leaves_no_process_and_says_how_to_go_on(
+    tiny_config: Path, prefect_database: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(prefect_database, tmp_path / "prefect.db")
+    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    environment |= {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
+    arguments = ["run", str(tiny_config), "--artifacts", str(tmp_path / "artifacts")]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "flows.commands", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert run.stdout is not None
+    next(line for line in run.stdout if "resolve: done" in line)
+    started = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+    assert len(started) > 1
+    run.send_signal(signal.SIGTERM)
+    lines = run.stdout.read().splitlines()
+    assert run.wait() == 1
+    _gone, alive = psutil.wait_procs(started, timeout=60)
+    assert alive == []
+    assert not [line for line in lines if "Crash detected" in line or "Traceback" in line]
+    kept, remedy = (index for index, line in enumerate(lines) if line.startswith(("stopped: ", "to go on: ")))
+    assert remedy == kept + 1
+    assert lines[remedy] == f"to go on: taylor-release {' '.join(arguments)}"

@@ -79,7 +79,7 @@ def test_a_target_below_what_protecting_all_costs_is_within_reach_where_neurons_
     found = preflight.preflight(config_of(llama, conversion=half.model_dump(), latency=settings), tmp_path, silent)
     assert found.reachable[0] < target < found.cheapest_slowdown == pytest.approx(every.reachable[0], rel=0.01)
     assert 0.5 < found.protected < 1
-    assert "% of 96 in 2 layers; the rest in clear" in shown(found)
+    assert "% of 96 in 2 layers; the rest unprotected" in shown(found)
     assert "at least 50 % of neurons protected" in shown(found)
     tiny = {"target_slowdown": 1.01, "prompt_tokens": 4}
     config = config_of(llama, conversion=half.model_dump(), latency=tiny)
@@ -334,7 +334,7 @@ def test_of_a_source_on_the_hub_no_weight_is_fetched_and_what_bytes_tell_is_told
     text = shown(found)
     assert "gated, open to this account" in text
     assert "still to be fetched" in text
-    assert "not known before the weights are here" in text
+    assert "not known until the weights are fetched" in text
 
 
 def test_of_a_source_on_the_hub_what_the_cache_has_is_not_fetched_again(
@@ -395,5 +395,5 @@ def test_a_source_for_which_the_cache_of_the_hub_has_no_room_is_refused(
 ) -> None:
     Hub(monkeypatch, llama.original)
     monkeypatch.setattr(shutil, "disk_usage", lambda _place: Usage())
-    with pytest.raises(BadInput, match="the cache of the Hub"):
+    with pytest.raises(BadInput, match="the Hub cache"):
         preflight.preflight(on_the_hub(llama, 6.0), tmp_path, silent)

@@ -101,7 +101,7 @@ def test_one_release_is_shown_with_every_gate(tmp_path: Path) -> None:
     text = said("show", "tiny-taylor", "1.2.0", "--artifacts", tmp_path)
     assert row(text, "slowdown") == ["3 within 10 %", "2.97 (95 % interval 2.92 to 3.05)"]
     assert row(text, "exactness, gsm8k")[1] == "23 of 24 prompts equal, KL 2.3e-8"
-    assert row(text, "neurons withheld")[1] == "18,432 of 18,432 (100 %)"
+    assert row(text, "neurons protected")[1] == "18,432 of 18,432 (100 %)"
     assert row(text, "audit, rank_one") == [
         "reported; policy `block` would allow 1 %",
         "over 99.99 % recovered to 1 %",
@@ -155,7 +155,7 @@ def test_what_is_to_be_approved_has_the_gates_known_by_then() -> None:
         "leaks",
     ]
     assert set(known[:-1]) <= set(of_all)
-    assert "before anything goes up" in known[-1].found
+    assert "before anything is published" in known[-1].found
 
 
 def test_each_device_with_a_target_of_its_own_is_a_gate_of_its_own() -> None:
@@ -187,7 +187,9 @@ def test_what_is_to_be_approved_has_the_share_that_an_attack_may_recover() -> No
 def test_the_leak_gate_of_a_finished_release_says_what_it_looked_through() -> None:
     record = example.record(leaks=NoLeak(files=14, tensors=273, lines=66_240))
     (gate,) = (gate for gate in gates(record) if gate.gate == "leaks")
-    assert gate.found.startswith("none in 14 files and 273 tensors, in which 66,240 withheld rows and columns")
+    assert gate.found.startswith(
+        "none in 14 files and 273 tensors, which were searched for 66,240 protected rows and columns"
+    )
     assert "leaks" not in [gate.gate for gate in gates(example.record())]
 
 
@@ -205,7 +207,7 @@ def test_the_gate_of_the_layers_shows_the_one_nearest_its_bound() -> None:
     ]
     nearest = record.coverage.layers[shares.index(max(shares))]
     (gate,) = (gate for gate in gates(record) if gate.gate == "error of every MLP")
-    assert gate.required == f"within its bound, {figure(nearest.bound)} where it comes nearest"
+    assert gate.required == f"within its bound, {figure(nearest.bound)} for the MLP nearest to it"
 
 
 def test_markdown_holds_what_would_end_a_cell_or_begin_an_element() -> None:

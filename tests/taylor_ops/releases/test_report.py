@@ -108,7 +108,7 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"latency": example.latency(example.trial(300_000, 3.0, 2.83))}, "2.83 times as long per token"),
-        ({"latency": example.latency().model_copy(update={"disturbed": 7})}, "timed again, of all candidates: 7;"),
+        ({"latency": example.latency().model_copy(update={"disturbed": 7})}, "timed again, of all candidates: 7."),
         ({"latency": example.latency().model_copy(update={"reachable": (3.1, 3.1)})}, "predicted a slowdown of 3.10"),
         ({"audit": example.audit(example.attack(recovered_1pct=0.4321))}, "recovered 43.21 % of the protected"),
         ({"audit": example.audit(skipped=True)}, "The audit was skipped: no attack was tried."),

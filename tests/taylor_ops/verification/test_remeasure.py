@@ -79,7 +79,7 @@ def test_a_device_for_which_nothing_is_stated_is_held_to_nothing(
     assert (found.as_stated, found.settled, found.stated_for) == (None, settled, "Example GPU")
     assert len(found.seconds_bundle) == (7 if settled else 141)
     cells = [str(cell) for column in remeasured_table(found).columns for cell in column.cells]
-    assert "nothing is stated for the device here" in cells
+    assert "nothing is stated for this device" in cells
     assert any("too noisy" in cell for cell in cells) != settled
 
 
