@@ -30,9 +30,9 @@ _FILTER = _TwoLines()
 
 
 def without_tracebacks() -> None:
-    """Attach the filter to every handler of Prefect's loggers. Another call changes nothing."""
+    """Attach the filter to every handler of Prefect, that of the terminal at the root included. Can be repeated."""
     names = ["prefect", *(name for name in logging.root.manager.loggerDict if name.startswith("prefect"))]
-    for name in names:
-        for handler in logging.getLogger(name).handlers:
-            if _FILTER not in handler.filters:
+    for logger in (logging.root, *map(logging.getLogger, names)):
+        for handler in logger.handlers:
+            if type(handler).__module__.startswith("prefect") and _FILTER not in handler.filters:
                 handler.addFilter(_FILTER)
