@@ -6,7 +6,6 @@ standard error, as one line of cause and one of remedy. A traceback is shown onl
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import signal
@@ -116,5 +115,8 @@ def _signals_as_ctrl_c() -> Iterator[None]:
 
 def _print_error(cause: str, remedy: str) -> None:
     if os.environ.get("TAYLOR_RELEASE_TRACEBACKS") == "show":
+        # Loaded only for this: the start of every command would wait for it.
+        import logging
+
         logging.exception("stopped")
     typer.echo(f"error: {cause}\nremedy: {remedy}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,10 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
             f"{path} has format {manifest.get('format')!r}; this version reads format 1", "use a newer taylor-release"
         )
     return manifest
+
+
+def below_the_metadata(card: str, notice: str) -> str:
+    """A card with a notice before its text, behind its metadata if it has some."""
+    metadata = re.match(r"\A---\n.*?\n---\n", card, re.DOTALL)
+    start = metadata.end() if metadata else 0
+    return f"{card[:start]}\n{notice}\n\n{card[start:].lstrip()}"

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from taylor_ops.bundle.manifest import CARD, IN_WORDS, MANIFEST, marked_statement, read_manifest
+from taylor_ops.bundle.manifest import CARD, IN_WORDS, MANIFEST, below_the_metadata, marked_statement, read_manifest
 from taylor_ops.config.evidence import LEAST_STRENGTH, MOST_STRENGTH, RECIPIENT
 from taylor_ops.errors import BadInput
 from taylor_ops.evidence.key import Key
@@ -14,8 +14,6 @@ from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.progress import Progress
 from taylor_ops.signing.keys import SIGNATURE, name_of_key, public_key_of, sign
 from taylor_ops.storage.files import canonical_json, folder_that_appears_whole, require_free, sha256_of, write_text
-
-_METADATA = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
 def mark_bundle(
@@ -84,7 +82,4 @@ def _listed(files: dict[str, Any], renewed: dict[str, str]) -> dict[str, Any]:
 
 
 def _card(bundle: Path) -> str:
-    card = (bundle / CARD).read_text(encoding="utf-8")
-    metadata = _METADATA.match(card)
-    start = metadata.end() if metadata else 0
-    return f"{card[:start]}\n> {IN_WORDS}\n\n{card[start:].lstrip()}"
+    return below_the_metadata((bundle / CARD).read_text(encoding="utf-8"), f"> {IN_WORDS}")

@@ -8,7 +8,6 @@ others made stay.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOpera
 from huggingface_hub.errors import HfHubHTTPError, RevisionNotFoundError
 from pydantic import SecretStr
 
-from taylor_ops.bundle.manifest import CARD, MANIFEST
+from taylor_ops.bundle.manifest import CARD, MANIFEST, below_the_metadata
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.publishing.hub import manifest_on, tag_of, text_of, withdrawn_branch
 from taylor_ops.publishing.hub_repository import (
@@ -33,7 +32,6 @@ from taylor_ops.storage.files import canonical_json
 from taylor_ops.storage.record import Record
 
 _MAIN = "main"
-_METADATA = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
 class Yanked(Record):
@@ -123,11 +121,8 @@ def _mark(repository: Repository, place: str, version: str, why: str, keep_all: 
         _require_shown(repository, place, manifest, version)
         if "yanked" in manifest:
             return False
-        card = text_of(repository, head, CARD)
-        metadata = _METADATA.match(card)
-        start = metadata.end() if metadata else 0
-        notice = f"\n> **Version {manifest['version']} was withdrawn.** {why}\n\n"
-        new_card = (card[:start] + notice + card[start:].lstrip("\n")).encode()
+        notice = f"> **Version {manifest['version']} was withdrawn.** {why}"
+        new_card = below_the_metadata(text_of(repository, head, CARD), notice).encode()
         listed = manifest["files"] | {CARD: hashlib.sha256(new_card).hexdigest()}
         statements = {key: value for key, value in manifest.items() if key != "signature"}
         new_manifest = canonical_json(statements | {"files": listed, "yanked": {"why": why}}).encode()

@@ -15,8 +15,6 @@ from typing import Any
 
 from taylor_ops.errors import WorkFailed
 
-_CHUNK_BYTES = 8 << 20
-
 FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a disk that accepts no more data."""
 
@@ -25,11 +23,8 @@ _MAKE_ROOM = "free some space or point --artifacts at another disk, then run aga
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_of_tree(folder: Path) -> dict[str, str]:
