@@ -45,6 +45,8 @@ def quiet_tools() -> None:
         "TQDM_DISABLE": "1",
         "DASK_LOGGING__DISTRIBUTED": "error",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Looking for plugins in every installed package takes as long as drawing a table.
+        "PYDANTIC_DISABLE_PLUGINS": "__all__",
     }.items():
         os.environ.setdefault(name, value)
 

@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from taylor_ops.errors import WorkFailed
 from taylor_ops.storage.files import disk_errors_explained
 
@@ -71,13 +69,12 @@ class ReleaseFolder:
 
         Raises `WorkFailed` at once if another run holds it.
         """
-        try:
-            file_lock = _acquired(self.path / ".lock", wait=False)
-        except Timeout:
+        file_lock = _acquired(self.path / ".lock", wait=False)
+        if file_lock is None:
             raise WorkFailed(
                 f"another run of {self.name} is at work in {self.path}",
                 "wait for it to end, or give this run another --artifacts folder",
-            ) from None
+            )
         with file_lock:
             yield
 
@@ -116,13 +113,21 @@ class VersionFolder:
 @contextmanager
 def one_publisher(place: Path) -> Iterator[None]:
     """Hold the lock of a publication, so that two runs never publish to one place at once. The second run waits."""
-    with _acquired(place.with_name(f".{place.name}.lock"), wait=True):
+    file_lock = _acquired(place.with_name(f".{place.name}.lock"), wait=True)
+    assert file_lock is not None
+    with file_lock:
         yield
 
 
-def _acquired(file: Path, wait: bool) -> AbstractContextManager[object]:
-    """Hold a lock until the context ends. If it is taken, wait for it or, without `wait`, raise `Timeout`."""
+def _acquired(file: Path, wait: bool) -> AbstractContextManager[object] | None:
+    """Hold a lock until the context ends. If it is taken, wait for it or, without `wait`, return None."""
+    # Whoever only reads the layout need not wait for it.
+    from filelock import FileLock, Timeout
+
     with disk_errors_explained(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
         # A lock that only consists of the existence of a file would outlive a killed process.
-        return FileLock(file, fallback_to_soft=False).acquire(blocking=wait)
+        try:
+            return FileLock(file, fallback_to_soft=False).acquire(blocking=wait)
+        except Timeout:
+            return None
