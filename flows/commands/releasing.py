@@ -82,12 +82,12 @@ def run(
     # Loaded only now, so that the error of a mistyped key appears without delay.
     from flows.commands.tables import summary
     from flows.release import release
-    from flows.run.temporary_server import temporary_server
+    from flows.run.temporary_server import start_temporary_server
     from taylor_ops.releases.markdown import release_in_markdown
 
     try:
-        with temporary_server():
-            record = release(str(config), overrides, str(artifacts))
+        start_temporary_server()
+        record = release(str(config), overrides, str(artifacts))
     except ReleaseError as error:
         append(markdown, f"**{error.cause}**\n\n{error.remedy}\n")
         raise

@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[3]
 RUN = """
 import signal
 from prefect.server.api.server import SubprocessASGIServer
-from flows.run.temporary_server import temporary_server
-with temporary_server():
-    print("started", SubprocessASGIServer().server_process.pid, flush=True)
-    signal.pause()
+from flows.run.temporary_server import start_temporary_server
+start_temporary_server()
+print("started", SubprocessASGIServer().server_process.pid, flush=True)
+signal.pause()
 """
 
 
@@ -83,3 +83,26 @@ def test_a_release_that_is_ended_leaves_no_process_and_says_how_to_go_on(
     kept, remedy = (index for index, line in enumerate(lines) if line.startswith(("stopped: ", "to go on: ")))
     assert remedy == kept + 1
     assert lines[remedy] == f"to go on: taylor-release {' '.join(arguments)}"
+
+
+def test_a_release_that_fails_has_logged_everything_before_its_server_ends(
+    tiny_config: Path, prefect_database: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(prefect_database, tmp_path / "prefect.db")
+    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    environment |= {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
+    arguments = ["run", str(tiny_config), "--artifacts", str(tmp_path / "artifacts"), "--set", "source.path=nowhere"]
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.commands", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert [line[:7] for line in done.stderr.splitlines() if line[:7] in ("error: ", "remedy:")] == [
+        "error: ",
+        "remedy:",
+    ]
+    assert "Error logging to API" not in done.stdout + done.stderr
