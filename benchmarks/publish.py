@@ -26,6 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from taylor_ops.progress import silent
 from taylor_ops.storage.files import canonical_json, sha256_of_tree, size, write_text
 
 RESULT = Path(__file__).parent / "results" / "publish.json"
@@ -101,7 +102,7 @@ def _publish(bundle: Path, files: dict[str, str], repo_id: str) -> None:
     from taylor_ops.publishing.hub import publish_to_hub
 
     where = Publish(target="hub", repo_id=repo_id)
-    publish_to_hub(where, bundle, files, "1.0.0", None, lambda _done, _total: None)
+    publish_to_hub(where, bundle, files, "1.0.0", None, silent)
 
 
 def _upload(bundle: Path, _files: dict[str, str], repo_id: str) -> None:

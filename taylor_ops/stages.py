@@ -22,6 +22,7 @@ from taylor_ops.capture.capture import capture
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.conversion.convert import convert
+from taylor_ops.conversion.integrity import require_as_planned
 from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.evidence.mark import mark
 from taylor_ops.evidence.marking import Copy
@@ -55,15 +56,21 @@ class Stage(Generic[R]):
         work: The function that does the work. Its module, with all that it imports, is the code that decides the
             result.
         record: The type of the record that the stage leaves.
+        checks: Functions that the stage calls before its work. Their code counts too.
     """
 
     name: str
     work: Callable[..., R]
     record: type[R]
+    checks: tuple[Callable[..., None], ...] = ()
 
     def key(self, inputs: Mapping[str, Any]) -> str:
         """The key of this stage for `inputs`: a hash of all that decides the result."""
-        return stage_key(self.work.__module__, inputs)
+        return stage_key(self.modules(), inputs)
+
+    def modules(self) -> list[str]:
+        """The modules of the functions of this stage."""
+        return [function.__module__ for function in (self.work, *self.checks)]
 
 
 RESOLVE = Stage("resolve", resolve, ResolvedSource)
@@ -72,7 +79,7 @@ CALIBRATE = Stage("calibrate", calibrate, LatencyRecord)
 TRANSFER = Stage("transfer", transfer, Transfer)
 CONVERT = Stage("convert", convert, ConvertedModel)
 MARK = Stage("mark", mark, ConvertedModel)
-VALIDATE = Stage("validate", validate, ExactnessRecord)
+VALIDATE = Stage("validate", validate, ExactnessRecord, (require_as_planned,))
 AUDIT = Stage("audit", audit, AuditRecord)
 # A change of code must not ask a person again, so the code of this stage is only the module of its record.
 APPROVE = Stage("approve", Approval, Approval)

@@ -11,7 +11,7 @@ import numpy as np
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import WorkFailed
 from taylor_ops.latency.intervals import ends, looks, median_rank, ranks_of_looks, ratio_interval, walsh_averages
-from taylor_ops.progress import Progress
+from taylor_ops.progress import Progress, silent
 
 Sample = Callable[[], tuple[float, float]]
 Verdict = Literal["met", "missed", "edge", "noisy"]
@@ -31,7 +31,7 @@ _HOPELESS = 1.25
 def judged_pairs(
     sample: Sample,
     settings: Latency,
-    progress: Progress = lambda _done, _total: None,
+    progress: Progress = silent,
     another: Callable[[float], bool] = lambda _slowdown: False,
 ) -> tuple[list[float], list[float], Verdict]:
     """Take as many pairs as decide whether the slowdown meets the target.
@@ -104,7 +104,7 @@ def steady_pairs(sample: Sample, settings: Latency, progress: Progress) -> tuple
 
 
 def timed_pairs(
-    sample: Sample, settings: Latency, progress: Progress = lambda _done, _total: None
+    sample: Sample, settings: Latency, progress: Progress = silent
 ) -> tuple[list[float], list[float], bool]:
     """Take pairs as `steady_pairs` does, for figures that promise nothing. Also returns whether they settle it."""
     original: list[float] = []

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import importlib.util
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -39,17 +39,17 @@ class _Memory(Record):
     files: dict[str, str]
 
 
-def stage_key(module: str, inputs: Mapping[str, Any]) -> str:
+def stage_key(modules: Sequence[str], inputs: Mapping[str, Any]) -> str:
     """A hash of all that decides the result of a stage: its inputs, its code, and the versions of the tools.
 
     Args:
-        module: The module of the stage. Its code counts together with the code of all that it imports.
+        modules: The modules of the stage. Their code counts together with the code of all that they import.
         inputs: The inputs by name. A record counts by its `identity`, a config section by its values, plain JSON values
             as they are, and anything else by its text.
     """
     described = {name: _described(value) for name, value in inputs.items()}
     tools = {tool: version(tool) for tool in _TOOLS}
-    text = canonical_json({"code": code_of(module), "inputs": described, "tools": tools})
+    text = canonical_json({"code": code_of(*modules), "inputs": described, "tools": tools})
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -62,21 +62,21 @@ def _described(value: Any) -> Any:
 
 
 @cache
-def code_of(module: str) -> str:
-    """Hash of the source of a module of taylor_ops and of every module of taylor_ops that it imports, at any depth.
+def code_of(*modules: str) -> str:
+    """Hash of the source of modules of taylor_ops and of every module of taylor_ops that they import, at any depth.
 
     Raises `LookupError` if one of them does not exist.
     """
-    return hashlib.sha256(canonical_json(sources_of(module)).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(sources_of(*modules)).encode()).hexdigest()
 
 
-def sources_of(module: str) -> dict[str, str]:
-    """The source of a module of taylor_ops and of every module of taylor_ops that it imports, by name.
+def sources_of(*modules: str) -> dict[str, str]:
+    """The source of modules of taylor_ops and of every module of taylor_ops that they import, by name.
 
     Raises `LookupError` if one of them does not exist.
     """
     sources: dict[str, str] = {}
-    waiting = [module]
+    waiting = [*modules]
     while waiting:
         name = waiting.pop()
         if name in sources:

@@ -24,17 +24,19 @@ signal.pause()
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_a_server_ends_with_a_run_that_is_ended_from_outside(
-    prefect_database: Path, tmp_path: Path, how: signal.Signals
-) -> None:
+@pytest.fixture
+def without_a_server(prefect_database: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of a run that finds Prefect's database in its home, and no server."""
     shutil.copyfile(prefect_database, tmp_path / "prefect.db")
     environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
-    environment |= {
-        "PREFECT_HOME": str(tmp_path),
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-        "PYTHONPATH": str(ROOT),
-    }
+    return environment | {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_server_ends_with_a_run_that_is_ended_from_outside(
+    without_a_server: dict[str, str], how: signal.Signals
+) -> None:
+    environment = without_a_server | {"PYTHONPATH": str(ROOT)}
     run = subprocess.Popen([sys.executable, "-c", RUN], env=environment, stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
     server = psutil.Process(next(int(line.split()[1]) for line in run.stdout if line.startswith("started")))
@@ -56,16 +58,13 @@ def test_a_run_with_another_server_starts_none() -> None:
 
 
 def test_a_release_that_is_ended_leaves_no_process_and_says_how_to_go_on(
-    tiny_config: Path, prefect_database: Path, tmp_path: Path
+    tiny_config: Path, without_a_server: dict[str, str], tmp_path: Path
 ) -> None:
-    shutil.copyfile(prefect_database, tmp_path / "prefect.db")
-    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
-    environment |= {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
     arguments = ["run", str(tiny_config), "--artifacts", str(tmp_path / "artifacts")]
     run = subprocess.Popen(
         [sys.executable, "-m", "flows.commands", *arguments],
         cwd=ROOT,
-        env=environment,
+        env=without_a_server,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -86,16 +85,13 @@ def test_a_release_that_is_ended_leaves_no_process_and_says_how_to_go_on(
 
 
 def test_a_release_that_fails_has_logged_everything_before_its_server_ends(
-    tiny_config: Path, prefect_database: Path, tmp_path: Path
+    tiny_config: Path, without_a_server: dict[str, str], tmp_path: Path
 ) -> None:
-    shutil.copyfile(prefect_database, tmp_path / "prefect.db")
-    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
-    environment |= {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
     arguments = ["run", str(tiny_config), "--artifacts", str(tmp_path / "artifacts"), "--set", "source.path=nowhere"]
     done = subprocess.run(
         [sys.executable, "-m", "flows.commands", *arguments],
         cwd=ROOT,
-        env=environment,
+        env=without_a_server,
         capture_output=True,
         text=True,
         check=False,

@@ -73,7 +73,7 @@ def source(**changes: Any) -> ResolvedSource:
 
 
 def key(**inputs: Any) -> str:
-    return stage_key("taylor_ops.storage.files", inputs)
+    return stage_key(["taylor_ops.storage.files"], inputs)
 
 
 # Inputs
@@ -120,7 +120,7 @@ def test_what_the_identity_of_a_record_leaves_out_is_no_difference() -> None:
     other=st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=3),
 )
 def test_keys_are_equal_exactly_where_inputs_are(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert (stage_key("taylor_ops.errors", one) == stage_key("taylor_ops.errors", other)) == (one == other)
+    assert (stage_key(["taylor_ops.errors"], one) == stage_key(["taylor_ops.errors"], other)) == (one == other)
 
 
 def test_another_version_of_a_tool_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_another_version_of_a_tool_is_another_key(monkeypatch: pytest.MonkeyPatc
 
 
 def test_another_module_is_another_key() -> None:
-    assert stage_key("taylor_ops.storage.files", {}) != stage_key("taylor_ops.texts.prompts", {})
+    assert stage_key(["taylor_ops.storage.files"], {}) != stage_key(["taylor_ops.texts.prompts"], {})
 
 
 @pytest.mark.parametrize(
