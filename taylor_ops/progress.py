@@ -1,4 +1,4 @@
-"""Progress of long work: the function that reports it, and one that ignores it."""
+"""Progress of long work: the function that reports it, one that ignores it, and a count for it."""
 
 from __future__ import annotations
 
@@ -10,3 +10,14 @@ Progress = Callable[[int, int], None]
 
 def silent(_done: int, _total: int) -> None:
     """Ignore the progress."""
+
+
+class Done:
+    """Counts the work that is done, for a `Progress` that is told the sum."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, more: int) -> None:
+        self._done += more
+        self._progress(self._done, self._total)

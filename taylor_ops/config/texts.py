@@ -118,6 +118,8 @@ class TextSource(Section):
     """Put each text into one user turn of the model's chat template."""
     limit: int | None = Field(default=None, ge=1)
     """Take only this many texts, from the start."""
+    per_kind: int | None = Field(default=None, ge=1)
+    """Take at most this many prompts of each kind. A record states its kind in the field `kind`."""
     seed: int | None = Field(default=None, ge=0, le=2**32 - 1)
     """Shuffle the records with this seed before `limit` applies. Without it, they keep their order."""
 

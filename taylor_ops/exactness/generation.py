@@ -1,27 +1,34 @@
-"""Greedy continuations in padded batches, with the logits of every step."""
+"""Greedy continuations in padded batches, and what a model would say at each step of a text that is given.
+
+The most probable token of each step is taken, whatever the generation config of a model says about penalties or
+sampling. The end-of-text tokens are suppressed, so that every prompt is compared over the same length.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from taylor_ops.texts.prompts import Prompt
 
 _BATCH_TOKENS = 4096
+_MUCH_LONGER = 2
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """The continuation of one prompt by a model.
+    """What a model says after a prompt.
 
     Attributes:
         prompt: The prompt.
-        tokens: [n] int64, on the CPU.
-        logits: [n, V] float32 before any processor, on the CPU.
+        tokens: [n] int64, the most probable token of each step.
+        logits: [n, V] in the dtype of the model, with nothing suppressed.
     """
 
     prompt: Prompt
@@ -30,11 +37,20 @@ class Continuation:
 
 
 def batches(prompts: Sequence[Prompt], batch_size: int) -> list[list[Prompt]]:
-    """Put prompts of similar length together, at most `batch_size` and about 4096 padded tokens in each batch."""
+    """Put prompts of similar length together: at most `batch_size` and about 4096 padded tokens in each batch.
+
+    A prompt that is more than twice as long as another one is in another batch, as most of what the short one costs
+    there would be padding.
+    """
     result: list[list[Prompt]] = []
     for prompt in sorted(prompts, key=lambda prompt: len(prompt.tokens)):
-        padded = len(prompt.tokens) * (len(result[-1]) + 1) if result else 0
-        if not result or len(result[-1]) == batch_size or padded > _BATCH_TOKENS:
+        length = len(prompt.tokens)
+        if (
+            not result
+            or len(result[-1]) == batch_size
+            or length * (len(result[-1]) + 1) > _BATCH_TOKENS
+            or length > _MUCH_LONGER * len(result[-1][0].tokens)
+        ):
             result.append([])
         result[-1].append(prompt)
     return result
@@ -45,34 +61,73 @@ def continue_greedily(
 ) -> Iterator[Continuation]:
     """Greedy continuations of exactly `new_tokens` tokens, in the order of `batches(prompts, batch_size)`.
 
-    The end-of-text token is suppressed, so that every prompt is compared over the same length.
+    The model decodes step by step, as for any of its users.
     """
     for batch in batches(prompts, batch_size):
-        ids, mask = padded_left(batch, pad_token, model.device)
-        with torch.inference_mode():
+        ids, mask = _padded([prompt.tokens for prompt in batch], pad_token, model.device, left=True)
+        with torch.inference_mode(), _greedy(model):
             output = model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 min_new_tokens=new_tokens,
                 max_new_tokens=new_tokens,
-                do_sample=False,
-                num_beams=1,
                 pad_token_id=pad_token,
                 output_logits=True,
                 return_dict_in_generate=True,
             )
-        logits = torch.stack([step.float().cpu() for step in output.logits], dim=1)
-        tokens = output.sequences[:, ids.shape[1] :].cpu()
+        logits = torch.stack(output.logits, dim=1)
+        tokens = output.sequences[:, ids.shape[1] :]
         for row, prompt in enumerate(batch):
             yield Continuation(prompt, tokens[row], logits[row])
 
 
-def padded_left(batch: Sequence[Prompt], pad_token: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and attention mask [B, L] of a batch, padded on the left."""
-    length = max(len(prompt.tokens) for prompt in batch)
-    ids = torch.full((len(batch), length), pad_token)
-    mask = torch.zeros((len(batch), length), dtype=torch.int64)
-    for row, prompt in enumerate(batch):
-        ids[row, length - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
-        mask[row, length - len(prompt.tokens) :] = 1
+def continued_along(model: Any, texts: Sequence[Continuation], pad_token: int) -> list[Continuation]:
+    """What `model` says at each step of these texts, from one forward pass over all of them (teacher forcing).
+
+    Args:
+        model: The model.
+        texts: Prompts and the tokens that follow them. All have the same number of new tokens.
+        pad_token: Token of the padding, which is on the right, where no token of a text sees it.
+    """
+    lengths = [len(text.prompt.tokens) for text in texts]
+    read = [(*text.prompt.tokens, *text.tokens[:-1].tolist()) for text in texts]
+    ids, mask = _padded(read, pad_token, model.device, left=False)
+    first = min(lengths) - 1
+    with torch.inference_mode():
+        state = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=ids.shape[1] - first)
+        result = []
+        for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
+            start = length - 1 - first
+            logits = state.logits[row, start : start + len(text.tokens)]
+            result.append(Continuation(text.prompt, _most_probable(model, logits), logits))
+    return result
+
+
+def _most_probable(model: Any, logits: Tensor) -> Tensor:
+    """The most probable token [n] of each step, of those that do not end a text."""
+    ends = model.generation_config.eos_token_id
+    suppressed = torch.tensor([ends] if isinstance(ends, int) else ends or [], dtype=torch.int64, device=logits.device)
+    return logits.index_fill(-1, suppressed, -torch.inf).argmax(-1)
+
+
+@contextmanager
+def _greedy(model: Any) -> Iterator[None]:
+    """While open, `model` generates greedily, without the penalties that its own generation config may have."""
+    usual = model.generation_config
+    model.generation_config = GenerationConfig(do_sample=False, num_beams=1, eos_token_id=usual.eos_token_id)
+    try:
+        yield
+    finally:
+        model.generation_config = usual
+
+
+def _padded(texts: Sequence[Sequence[int]], pad_token: int, device: torch.device, left: bool) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask [B, L] of a batch, padded on the left or on the right."""
+    length = max(map(len, texts))
+    ids = torch.full((len(texts), length), pad_token)
+    mask = torch.zeros((len(texts), length), dtype=torch.int64)
+    for row, text in enumerate(texts):
+        place = slice(length - len(text), length) if left else slice(0, len(text))
+        ids[row, place] = torch.tensor(text)
+        mask[row, place] = 1
     return ids.to(device), mask.to(device)

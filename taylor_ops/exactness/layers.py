@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +17,13 @@ from taylor_ops.model.mlp_hooks import Role, watched
 from taylor_ops.series.ranges import LayerRange, widened
 
 _TOKENS = 1024
+_TOKENS_BETWEEN_SINGLE_ONES = 64
 _ARITHMETIC = 8
 
 
 @dataclass(frozen=True)
-class _Limits:
-    """The captured and the widened ranges of one MLP on a device, each [F]. `factor` is widened."""
+class Limits:
+    """The captured and the widened ranges of one MLP on a device, each float32 [F]. `factor` is widened."""
 
     low: Tensor
     high: Tensor
@@ -32,32 +32,91 @@ class _Limits:
     factor: Tensor
 
     @classmethod
-    def of(cls, captured: LayerRange, margin: float, device: torch.device) -> _Limits:
+    def of(cls, captured: LayerRange, margin: float, device: torch.device) -> Limits:
+        """The limits of one MLP on a device."""
         low, high, factor = widened(captured, margin)
         parts = captured.low, captured.high, low, high, factor
         return cls(*(part.float().to(device) for part in parts))
 
 
-@contextmanager
-def range_use(
-    model: Any, mlps: Sequence[Mlp], captured: Mapping[str, LayerRange], margin: float
-) -> Iterator[list[RangeUse]]:
-    """Count over all forward passes of an original while open. The list holds the result after the block."""
-    limits = {path: _Limits.of(ranges, margin, model.device) for path, ranges in captured.items()}
-    total = outside_captured = outside_widened = 0
-    result: list[RangeUse] = []
+def limits_of(captured: Mapping[str, LayerRange], margin: float, device: torch.device) -> dict[str, Limits]:
+    """The limits of each MLP by its path. `margin` is how far the ranges are widened, as a share of the range."""
+    return {path: Limits.of(ranges, margin, device) for path, ranges in captured.items()}
 
-    def see(path: str, role: Role, z: Tensor) -> None:
-        nonlocal total, outside_captured, outside_widened
+
+class RangeCounts:
+    """Counts the pre-activations of an original that lie outside of its ranges.
+
+    `see` is for `mlp_hooks.watched`. The counts stay on the device until `use` is asked for.
+    """
+
+    def __init__(self, limits: Mapping[str, Limits]) -> None:
+        self._limits = limits
+        self._total = 0
+        self._outside: list[Tensor] = []
+
+    def see(self, path: str, role: Role, z: Tensor) -> None:
+        """Take the values [T, F] of one role of an MLP at T tokens."""
         if role == "pre_activation":
-            limit = limits[path]
-            total += z.numel()
-            outside_captured += int(((z < limit.low) | (z > limit.high)).sum())
-            outside_widened += int(((z < limit.widened_low) | (z > limit.widened_high)).sum())
+            limit = self._limits[path]
+            captured = ((z < limit.low) | (z > limit.high)).sum()
+            widened = ((z < limit.widened_low) | (z > limit.widened_high)).sum()
+            self._total += z.numel()
+            self._outside.append(torch.stack([captured, widened]))
 
-    with watched(model, mlps, see):
-        yield result
-    result.append(RangeUse(activations=total, outside_captured=outside_captured, outside_widened=outside_widened))
+    def use(self) -> RangeUse:
+        """All that was counted."""
+        captured, widened = torch.stack(self._outside).sum(0).tolist() if self._outside else (0, 0)
+        return RangeUse(activations=self._total, outside_captured=captured, outside_widened=widened)
+
+
+class LayerErrors:
+    """Measures the error of each MLP of a bundle on the inputs that the MLPs of the original get.
+
+    `see` is for `mlp_hooks.watched` around passes of the original. Each MLP is measured at about the first 1024 tokens
+    that it sees. It gets every 64th of them, from the last one of a pass backwards, a second time on its own: a decode
+    step may take another way through the layer. The larger error counts.
+
+    Args:
+        bundle: The bundle, loaded.
+        captured: The captured ranges by the path of the MLP.
+        limits: The limits of the same ranges.
+        paths: Paths of the MLPs.
+    """
+
+    def __init__(
+        self, bundle: Any, captured: Mapping[str, LayerRange], limits: Mapping[str, Limits], paths: Sequence[str]
+    ) -> None:
+        self._bundle, self._captured, self._limits = bundle, captured, limits
+        self._left = dict.fromkeys(paths, _TOKENS)
+        self._inputs: dict[str, Tensor] = {}
+        self._inside: dict[str, Tensor] = {}
+        self._measured: dict[str, list[tuple[Tensor, Tensor]]] = {path: [] for path in paths}
+
+    def see(self, path: str, role: Role, values: Tensor) -> None:
+        """Take the values [T, H] or [T, F] of one role of an MLP at T tokens."""
+        limit, values = self._limits[path], values[: self._left[path]]
+        if not len(values):
+            return
+        if role == "input":
+            self._inputs[path] = values
+            self._inside[path] = torch.ones(len(values), dtype=torch.bool, device=values.device)
+        elif role == "pre_activation":
+            self._inside[path] &= ((values >= limit.widened_low) & (values <= limit.widened_high)).all(-1)
+        elif role == "factor":
+            self._inside[path] &= (values.abs() <= limit.factor).all(-1)
+        else:
+            hidden, mlp = self._inputs.pop(path), self._bundle.get_submodule(path)
+            error = _distances(mlp(hidden), values)
+            for token in range(len(values) - 1, -1, -_TOKENS_BETWEEN_SINGLE_ONES):
+                alone = slice(token, token + 1)
+                error[alone] = torch.maximum(error[alone], _distances(mlp(hidden[alone]), values[alone]))
+            self._measured[path].append((error / self._captured[path].output_norm, self._inside.pop(path)))
+            self._left[path] -= len(values)
+
+    def errors(self) -> tuple[LayerError, ...]:
+        """The errors of all MLPs, in the order of their paths."""
+        return tuple(_layer_error(path, pairs) for path, pairs in self._measured.items())
 
 
 def layer_errors(
@@ -68,10 +127,7 @@ def layer_errors(
     margin: float,
     prompts: Sequence[Sequence[int]],
 ) -> tuple[LayerError, ...]:
-    """Measure the error of each MLP of the bundle on the inputs that the MLPs of the original get.
-
-    The original reads about 1024 tokens of `prompts`. Each MLP of the bundle gets the last token of every prompt a
-    second time, on its own. The larger error counts.
+    """The `LayerErrors` of a bundle while the original reads about 1024 tokens of `prompts`, one by one.
 
     Args:
         original: The original, loaded.
@@ -81,35 +137,17 @@ def layer_errors(
         margin: How far the ranges are widened, as a share of the range.
         prompts: The tokens of held-out prompts.
     """
-    limits = {path: _Limits.of(ranges, margin, original.device) for path, ranges in captured.items()}
-    inputs: dict[str, Tensor] = {}
-    inside: dict[str, Tensor] = {}
-    measured: dict[str, list[tuple[Tensor, Tensor]]] = {mlp.path: [] for mlp in mlps}
-
-    def see(path: str, role: Role, values: Tensor) -> None:
-        limit = limits[path]
-        if role == "input":
-            inputs[path], inside[path] = values, torch.ones(len(values), dtype=torch.bool, device=values.device)
-        elif role == "pre_activation":
-            inside[path] &= ((values >= limit.widened_low) & (values <= limit.widened_high)).all(-1)
-        elif role == "factor":
-            inside[path] &= (values.abs() <= limit.factor).all(-1)
-        else:
-            hidden, mlp = inputs.pop(path), bundle.get_submodule(path)
-            error = _distances(mlp(hidden), values)
-            # The last token is also measured on its own: a decode step may take another way through the layer.
-            error[-1:] = torch.maximum(error[-1:], _distances(mlp(hidden[-1:]), values[-1:]))
-            measured[path].append((error / captured[path].output_norm, inside.pop(path)))
-
+    limits = limits_of(captured, margin, original.device)
+    measured = LayerErrors(bundle, captured, limits, [mlp.path for mlp in mlps])
     tokens_left = _TOKENS
-    with watched(original, mlps, see), torch.inference_mode():
+    with watched(original, mlps, measured.see), torch.inference_mode():
         for tokens in prompts:
             if tokens_left <= 0:
                 break
             ids = torch.tensor([tokens[:tokens_left]], device=original.device)
             original(input_ids=ids, use_cache=False, logits_to_keep=1)
             tokens_left -= ids.shape[1]
-    return tuple(_layer_error(path, *map(torch.cat, zip(*pairs, strict=True))) for path, pairs in measured.items())
+    return measured.errors()
 
 
 def _distances(output: Tensor, expected: Tensor) -> Tensor:
@@ -118,7 +156,11 @@ def _distances(output: Tensor, expected: Tensor) -> Tensor:
     return norms
 
 
-def _layer_error(path: str, error: Tensor, inside: Tensor) -> LayerError:
+def _layer_error(path: str, pairs: Sequence[tuple[Tensor, Tensor]]) -> LayerError:
+    """The error of one MLP from the errors [T] of its tokens and whether these are inside of the ranges [T]."""
+    if not pairs:
+        return LayerError(path=path, tokens=0, tokens_inside=0, largest=0.0, inside=None)
+    error, inside = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     within = error[inside]
     return LayerError(
         path=path,

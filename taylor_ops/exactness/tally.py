@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from taylor_ops.exactness.generation import Continuation
 from taylor_ops.exactness.record import Comparison, Divergence
@@ -34,25 +36,33 @@ class Tally:
 
     def add(self, original: Continuation, other: Continuation) -> bool:
         """Compare one prompt. Returns whether all tokens are equal."""
-        differing = torch.nonzero(original.tokens != other.tokens).flatten()
-        shared = int(differing[0]) + 1 if len(differing) else len(original.tokens)
-        p = original.logits[:shared].double().log_softmax(-1)
-        q = other.logits[:shared].double().log_softmax(-1)
-        gap = p - q
-        kl = (p.exp() * gap).sum(-1).clamp_min(0)
-        self.prompts += 1
-        self.tokens += shared
-        self.agreed += int((p.argmax(-1) == q.argmax(-1)).sum())
-        self.kl_sum += float(kl.sum())
-        # max(nan, x) would forget the nan that a broken model makes.
-        self.kl_max = _larger(self.kl_max, float(kl.max()))
-        self.difference = _larger(self.difference, float(gap.abs_().max()))
-        if len(differing):
-            own, rival = p[shared - 1, [original.tokens[shared - 1], other.tokens[shared - 1]]].tolist()
-            self.diverged.append((original.prompt.id, shared - 1, own - rival))
-        else:
-            self.equal += 1
-        return not len(differing)
+        return self.add_all([(original, other)])[0]
+
+    def add_all(self, pairs: Iterable[tuple[Continuation, Continuation]]) -> list[bool]:
+        """Compare prompts, each by the continuations of the original and of the other model.
+
+        The logits stay on their device, from which the figures of all prompts come in one transfer.
+
+        Returns:
+            For each prompt, whether all tokens are equal.
+        """
+        compared = list(pairs)
+        figures = torch.stack([_agreement(original, other) for original, other in compared]).tolist()
+        for (original, _), (differs, shared, agreed, kl_sum, kl_max, difference, margin) in zip(
+            compared, figures, strict=True
+        ):
+            self.prompts += 1
+            self.tokens += int(shared)
+            self.agreed += int(agreed)
+            self.kl_sum += kl_sum
+            # max(nan, x) would forget the nan that a broken model makes.
+            self.kl_max = _larger(self.kl_max, kl_max)
+            self.difference = _larger(self.difference, difference)
+            if differs:
+                self.diverged.append((original.prompt.id, int(shared) - 1, margin))
+            else:
+                self.equal += 1
+        return [not differs for differs, *_ in figures]
 
     def comparison(self, tie_margin: float) -> Comparison:
         """The totals. A divergence with a margin (nats) up to `tie_margin` is a tie."""
@@ -70,6 +80,27 @@ class Tally:
             log_prob_difference_max=self.difference,
             top1_agreement=self.agreed / self.tokens,
         )
+
+
+def _agreement(original: Continuation, other: Continuation) -> Tensor:
+    """How far two continuations agree up to their first divergence, as float64 [7] on their device.
+
+    The numbers are: whether they diverge, the compared tokens, those with the same most probable token, the sum and
+    the largest of the KL, the largest log-prob difference, and the margin of the divergence.
+    """
+    differing = original.tokens != other.tokens
+    first = differing.long().argmax()
+    shared = torch.where(differing.any(), first + 1, len(differing))
+    compared = torch.arange(len(differing), device=differing.device) < shared
+    p = original.logits.double().log_softmax(-1)
+    q = other.logits.double().log_softmax(-1)
+    gap = p - q
+    kl = torch.where(compared, (p.exp() * gap).sum(-1).clamp_min(0), 0)
+    agreed = compared & (p.argmax(-1) == q.argmax(-1))
+    margin = p[first, original.tokens[first]] - p[first, other.tokens[first]]
+    difference = torch.where(compared, gap.abs_().amax(-1), 0).max()
+    figures = differing.any(), shared, agreed.sum(), kl.sum(), kl.max(), difference, margin
+    return torch.stack([figure.double() for figure in figures])
 
 
 def _larger(a: float, b: float) -> float:

@@ -1,39 +1,40 @@
 """Compare the tokens of original and bundle, against the original's own noise floor.
 
-Three runs continue every prompt greedily: the original, the bundle, and the original in another legitimate execution
-with smaller batches and plain attention (the noise floor). Up to the first divergence two runs have read the same
-tokens, so the logits of their steps are teacher-forced on one another. KL, log-prob differences and top-1 agreement are
-taken up to this position.
+The original continues every prompt greedily. Then each text, prompt and continuation, runs once through the bundle, and
+once through the original in another legitimate execution: in one pass, in other batches and with plain attention (the
+noise floor). Given the same text up to a step, a model decodes the token that is most probable at this step. KL,
+log-prob differences and top-1 agreement are taken up to the first divergence.
+
+A pass over many tokens does not use the kernels of a decode step. The bundle therefore decodes one prompt of every kind
+alone and step by step, as its users do, and its MLPs get single tokens of the original on their own (`LayerErrors`).
 """
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from taylor_ops.config.exactness import Exactness
-from taylor_ops.config.texts import TextSource
 from taylor_ops.conversion.terms import Subject
-from taylor_ops.exactness.generation import Continuation, batches, continue_greedily
-from taylor_ops.exactness.layers import layer_errors, range_use
+from taylor_ops.exactness.generation import Continuation, batches, continue_greedily, continued_along
+from taylor_ops.exactness.layers import LayerErrors, RangeCounts, limits_of
+from taylor_ops.exactness.perplexity import perplexities
 from taylor_ops.exactness.record import (
     DataSetExactness,
     ExactnessRecord,
-    Perplexity,
     RangeUse,
     RecordedContinuation,
 )
 from taylor_ops.exactness.tally import Tally
 from taylor_ops.model.loading import load_both, load_tokenizer
-from taylor_ops.progress import Progress
+from taylor_ops.model.mlp_hooks import Role, watched
+from taylor_ops.progress import Done, Progress
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.texts.prompts import SEQUENCE_TOKENS, Prompt, prompts, sequences
 
@@ -61,7 +62,7 @@ def validate(
         bundle: Folder of the converted model.
         settings: The prompts, the texts and the batch sizes.
         device: Device that holds both models.
-        progress: Receives the number of finished batches and the number of all.
+        progress: Receives the number of texts that a model has finished, and the number of all.
         scratch: Folder in which `load_both` may put what memory does not hold. The caller removes it. None: a temporary
             folder.
     """
@@ -73,85 +74,119 @@ def validate(
 
 def _compared(subject: Subject, models: tuple[Any, Any], settings: Exactness, progress: Progress) -> ExactnessRecord:
     """The record that `validate` makes of the loaded models, original and bundle."""
-    (first, second), conversion = models, subject.conversion
     tokenizer = load_tokenizer(subject.original.folder)
     data_sets = {source.name: prompts(source, tokenizer) for source in settings.prompts}
-    mlps, captured = subject.original.mlps, read_ranges(subject.ranges_file)
-    rounds = sum(len(batches(held_out, settings.batch_size)) for held_out in data_sets.values())
-    done = 0
-    tallies: dict[str, tuple[Tally, Tally]] = {}
-    uses: dict[str, RangeUse] = {}
-    recorded: list[Continuation] = []
-    for name, held_out in data_sets.items():
-        against_bundle, against_floor = tallies.setdefault(name, (Tally(), Tally()))
-        uses[name] = RangeUse(activations=0, outside_captured=0, outside_widened=0)
-        for batch in batches(held_out, settings.batch_size):
-            ties: set[str] = set()
-            with range_use(first, mlps, captured, conversion.range_margin) as used:
-                run = _run(first, batch, settings.new_tokens, settings.batch_size, tokenizer)
-            of_original = {continuation.prompt.id: continuation for continuation in run}
-            uses[name] += used[0]
-            for tally, run_again in (
-                (against_floor, partial(_floor_run, first, batch, settings, tokenizer)),
-                (against_bundle, partial(_run, second, batch, settings.new_tokens, settings.batch_size, tokenizer)),
-            ):
-                for other in run_again():
-                    # A recorded continuation must hold in another execution too, and a numerical tie would not.
-                    if not tally.add(of_original[other.prompt.id], other):
-                        ties.add(other.prompt.id)
-            equal = [continuation for prompt, continuation in of_original.items() if prompt not in ties]
-            recorded.extend(equal[: _RECORDED_CONTINUATIONS - len(recorded)])
-            done += 1
-            progress(done, rounds)
-    tie_margin = 2 * max(floor.difference for _, floor in tallies.values())
+    running = {
+        source.name: sequences((source,), tokenizer, settings.running_tokens, SEQUENCE_TOKENS)
+        for source in settings.running_text
+    }
+    done = Done(progress, 3 * sum(map(len, data_sets.values())) + 2 * sum(map(len, running.values())))
+    compared = _Compared(subject, models, settings, tokenizer.pad_token_id, done)
+    found = {name: compared.on(held_out) for name, held_out in data_sets.items()}
+    tie_margin = 2 * max(one.floor.difference for one in found.values())
+    equal = [continuation for one in found.values() for continuation in one.equal]
     return ExactnessRecord(
-        dtype=conversion.dtype,
+        dtype=subject.conversion.dtype,
         new_tokens=settings.new_tokens,
         batch_size=settings.batch_size,
         floor_batch_size=settings.floor_batch_size,
         data_sets=tuple(
             DataSetExactness(
                 name=name,
-                bundle=of_bundle.comparison(tie_margin),
-                floor=floor.comparison(tie_margin),
-                ranges=uses[name],
+                bundle=one.bundle.comparison(tie_margin),
+                floor=one.floor.comparison(tie_margin),
+                ranges=one.ranges,
             )
-            for name, (of_bundle, floor) in tallies.items()
+            for name, one in found.items()
         ),
-        layers=layer_errors(
-            first,
-            second,
-            mlps,
-            captured,
-            conversion.range_margin,
-            [prompt.tokens for held_out in data_sets.values() for prompt in held_out],
-        ),
-        perplexity=tuple(
-            _perplexities(source, first, second, tokenizer, settings.running_tokens) for source in settings.running_text
-        ),
+        layers=compared.errors.errors(),
+        perplexity=tuple(perplexities(name, texts, models, done) for name, texts in running.items()),
         tie_margin=tie_margin,
         tie_rule=TIE_RULE,
-        continuations=tuple(
-            RecordedContinuation(
-                prompt=continuation.prompt.id,
-                prompt_tokens=continuation.prompt.tokens,
-                new_tokens=tuple(continuation.tokens.tolist()),
-            )
-            for continuation in recorded
-        ),
+        continuations=tuple(equal[:_RECORDED_CONTINUATIONS]),
     )
 
 
-def _run(model: Any, batch: Sequence[Prompt], new_tokens: int, batch_size: int, tokenizer: Any) -> list[Continuation]:
-    return list(continue_greedily(model, batch, new_tokens, batch_size, tokenizer.pad_token_id))
+class _DataSet(NamedTuple):
+    """What was found on one data set: two tallies against the original, the ranges, and what all three said."""
+
+    bundle: Tally
+    floor: Tally
+    ranges: RangeUse
+    equal: list[RecordedContinuation]
 
 
-def _floor_run(model: Any, batch: Sequence[Prompt], settings: Exactness, tokenizer: Any) -> list[Continuation]:
-    """Run the original in other batches and with plain attention. A single prompt runs beside a copy of itself."""
-    with _plain_attention(model):
-        if len(batch) == 1:
-            return _run(model, [*batch, *batch], settings.new_tokens, 2, tokenizer)[:1]
-        return _run(model, batch, settings.new_tokens, min(settings.floor_batch_size, len(batch) - 1), tokenizer)
+class _Compared:
+    """Original and bundle side by side.
+
+    Attributes:
+        errors: The errors of the bundle's MLPs, on all data sets so far.
+    """
+
+    def __init__(
+        self, subject: Subject, models: tuple[Any, Any], settings: Exactness, pad_token: int, done: Done
+    ) -> None:
+        (self._original, self._bundle), self._mlps = models, subject.original.mlps
+        self._settings, self._pad, self._done = settings, pad_token, done
+        captured = read_ranges(subject.ranges_file)
+        self._limits = limits_of(captured, subject.conversion.range_margin, self._original.device)
+        self.errors = LayerErrors(self._bundle, captured, self._limits, [mlp.path for mlp in self._mlps])
+
+    def on(self, held_out: Sequence[Prompt]) -> _DataSet:
+        """Compare the models on one data set."""
+        settings, counts = self._settings, RangeCounts(self._limits)
+        bundle, floor, recorded = Tally(), Tally(), []
+        decoded = _shortest_of_every_kind(held_out)
+
+        def see(path: str, role: Role, values: Tensor) -> None:
+            counts.see(path, role, values)
+            self.errors.see(path, role, values)
+
+        for batch in batches(held_out, settings.batch_size):
+            texts = [*continue_greedily(self._original, batch, settings.new_tokens, settings.batch_size, self._pad)]
+            self._done(len(texts))
+            with _plain_attention(self._original), watched(self._original, self._mlps, see):
+                equal_to_floor = floor.add_all(zip(texts, self._along(self._original, texts), strict=True))
+            equal_to_bundle = bundle.add_all(zip(texts, self._of_the_bundle(texts, decoded), strict=True))
+            for text, *equal in zip(texts, equal_to_floor, equal_to_bundle, strict=True):
+                # A recorded continuation must hold in another execution too, and a numerical tie would not.
+                if all(equal):
+                    new = tuple(text.tokens.tolist())
+                    recorded.append(
+                        RecordedContinuation(prompt=text.prompt.id, prompt_tokens=text.prompt.tokens, new_tokens=new)
+                    )
+        return _DataSet(bundle, floor, counts.use(), recorded)
+
+    def _along(self, model: Any, texts: Sequence[Continuation]) -> list[Continuation]:
+        """What `model` says along these texts, a few texts a pass."""
+        result: list[Continuation] = []
+        size = self._settings.floor_batch_size
+        for start in range(0, len(texts), size):
+            result += continued_along(model, texts[start : start + size], self._pad)
+            self._done(len(result) - start)
+        return result
+
+    def _of_the_bundle(self, texts: Sequence[Continuation], decoded: set[str]) -> list[Continuation]:
+        """What the bundle says along these texts, in their order. It decodes the prompts in `decoded` alone."""
+        found = {}
+        for text in texts:
+            if text.prompt.id in decoded:
+                (alone,) = continue_greedily(self._bundle, [text.prompt], len(text.tokens), 1, self._pad)
+                found[text.prompt.id] = alone
+                self._done(1)
+        others = [text for text in texts if text.prompt.id not in found]
+        found |= {other.prompt.id: other for other in self._along(self._bundle, others)}
+        return [found[text.prompt.id] for text in texts]
+
+
+def _shortest_of_every_kind(held_out: Sequence[Prompt]) -> set[str]:
+    """The id of the shortest prompt of each kind."""
+    shortest: dict[str, Prompt] = {}
+    for prompt in held_out:
+        usual = shortest.setdefault(prompt.kind, prompt)
+        if len(prompt.tokens) < len(usual.tokens):
+            shortest[prompt.kind] = prompt
+    return {prompt.id for prompt in shortest.values()}
 
 
 @contextmanager
@@ -163,23 +198,3 @@ def _plain_attention(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(usual)
-
-
-def _perplexities(source: TextSource, original: Any, bundle: Any, tokenizer: Any, tokens: int) -> Perplexity:
-    texts = sequences((source,), tokenizer, tokens, SEQUENCE_TOKENS)
-    total = sum(len(text) - 1 for text in texts)
-    losses = [sum(float(_loss(model, text)) for text in texts) / total for model in (original, bundle)]
-    return Perplexity(name=source.name, tokens=total, original=_perplexity(losses[0]), bundle=_perplexity(losses[1]))
-
-
-def _perplexity(loss: float) -> float:
-    # A broken model may have a loss whose exponential is too large for a float.
-    return math.exp(loss) if loss < 700 else math.inf
-
-
-def _loss(model: Any, text: tuple[int, ...]) -> Tensor:
-    """Summed negative log-likelihood in nats of all tokens of a text but the first."""
-    ids = torch.tensor([text], device=model.device)
-    with torch.inference_mode():
-        logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-    return torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum")

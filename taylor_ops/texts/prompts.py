@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -53,7 +54,11 @@ def prompts(source: TextSource, tokenizer: Any) -> list[Prompt]:
     """
     result: list[Prompt] = []
     ids: set[str] = set()
+    kinds: Counter[str] = Counter()
     for record in records(source):
+        kind = record.kind or source.name
+        if source.per_kind is not None and kinds[kind] == source.per_kind:
+            continue
         tokens = _tokens(_text_or_chat(record, source), source.chat_template, tokenizer)
         if tokens:
             if record.id in ids:
@@ -62,7 +67,8 @@ def prompts(source: TextSource, tokenizer: Any) -> list[Prompt]:
                     "give every line a different id, or none",
                 )
             ids.add(record.id)
-            result.append(Prompt(record.id, record.kind or source.name, tokens))
+            result.append(Prompt(record.id, kind, tokens))
+            kinds[kind] += 1
         if source.limit and len(result) == source.limit:
             break
     if not result:

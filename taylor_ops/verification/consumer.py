@@ -21,10 +21,12 @@ def main() -> None:
 def continued(bundle: str, prompts: list[list[int]], new: int) -> list[list[int]]:
     """Load the bundle and continue all prompts greedily by `new` tokens, as one batch padded on the left."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     tokenizer = AutoTokenizer.from_pretrained(bundle, trust_remote_code=True)
     model = AutoModelForCausalLM.from_pretrained(bundle, trust_remote_code=True, dtype="auto").eval()
+    # The recorded tokens are greedy by the logits alone, whatever penalties the config of the bundle adds to them.
+    model.generation_config = GenerationConfig(do_sample=False, eos_token_id=model.generation_config.eos_token_id)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     length = max(map(len, prompts))
     ids = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts])
@@ -35,7 +37,6 @@ def continued(bundle: str, prompts: list[list[int]], new: int) -> list[list[int]
             attention_mask=mask,
             min_new_tokens=new,
             max_new_tokens=new,
-            do_sample=False,
             pad_token_id=pad,
         )
     tokens: list[list[int]] = output[:, length:].tolist()

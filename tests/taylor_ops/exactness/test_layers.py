@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from taylor_ops.errors import GateRejected
-from taylor_ops.exactness.layers import layer_errors, range_use, require_within_bounds
+from taylor_ops.exactness.layers import RangeCounts, layer_errors, limits_of, require_within_bounds
 from taylor_ops.exactness.record import LayerError, RangeUse
 from taylor_ops.model.loading import load_bundle, load_original
+from taylor_ops.model.mlp_hooks import watched
 from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import LayerRange, read_ranges
 from tests.taylor_ops.conftest import CPU, Sample
@@ -99,10 +100,10 @@ def used(
     sample: Sample, ranges: dict[str, LayerRange], margin: float, ids: torch.Tensor, **more: torch.Tensor
 ) -> RangeUse:
     model = load_original(sample.original, "float32", CPU)
-    with range_use(model, Original(sample.original).mlps, ranges, margin) as found, torch.inference_mode():
+    counts = RangeCounts(limits_of(ranges, margin, CPU))
+    with watched(model, Original(sample.original).mlps, counts.see), torch.inference_mode():
         model(input_ids=ids, **more)
-    (use,) = found
-    return use
+    return counts.use()
 
 
 def test_activations_outside_are_counted_one_by_one(llama: Sample) -> None:

@@ -15,17 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import GenerationConfig
 
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import validate as exactness
 from taylor_ops.exactness.gate import chance_of_so_many, require_exact
-from taylor_ops.exactness.generation import Continuation
+from taylor_ops.exactness.generation import Continuation, batches, continue_greedily, continued_along
+from taylor_ops.exactness.layers import require_within_bounds
 from taylor_ops.exactness.record import Comparison, DataSetExactness, Divergence, ExactnessRecord, RangeUse
 from taylor_ops.exactness.tally import Tally
 from taylor_ops.exactness.validate import TIE_RULE, validate
+from taylor_ops.model.loading import load_original
 from taylor_ops.texts.prompts import Prompt
+from tests.support.tiny_models import save_tiny_model
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 TIE_MARGIN = 1e-3
@@ -329,23 +333,108 @@ def test_a_converted_model_is_exact_on_held_out_prompts(gated_or_plain: Sample, 
     assert perplexity.bundle == pytest.approx(perplexity.original, rel=1e-3)
     assert len(found.continuations) == 8
     assert all(len(continuation.new_tokens) == 8 for continuation in found.continuations)
-    assert told[-1] == (3, 3)
+    assert told[-1] == (3 * 8 + 2, 3 * 8 + 2)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
-def test_the_floor_is_the_original_in_smaller_batches_and_with_plain_attention(
+def test_the_floor_is_the_original_in_one_pass_in_smaller_batches_and_with_plain_attention(
     llama: Sample, prompts: Exactness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs: list[tuple[str, str, int]] = []
-    usual = exactness.continue_greedily
+    passes: list[tuple[str, str, int]] = []
+    usual = exactness.continued_along
 
-    def watched(model: Any, batch: Sequence[Prompt], new_tokens: int, size: int, pad: int) -> Iterator[Continuation]:
-        runs.append((model.config.model_type, model.config._attn_implementation, size))
-        return usual(model, batch, new_tokens, size, pad)
+    def watched(model: Any, texts: Sequence[Continuation], pad: int) -> list[Continuation]:
+        passes.append((model.config.model_type, model.config._attn_implementation, len(texts)))
+        return usual(model, texts, pad)
 
-    monkeypatch.setattr(exactness, "continue_greedily", watched)
+    monkeypatch.setattr(exactness, "continued_along", watched)
     validated(llama, prompts)
-    round_of_three = [("llama", "sdpa", 4), ("llama", "eager", 1), ("taylor_llama", "sdpa", 4)]
-    assert runs == 3 * round_of_three
+    assert {run for run in passes if run[0] == "llama"} == {("llama", "eager", 1)}
+    assert {run for run in passes if run[0] == "taylor_llama"} == {("taylor_llama", "sdpa", 1)}
+
+
+def test_every_text_runs_once_through_each_model_and_one_of_a_kind_is_decoded(
+    llama: Sample, prompts: Exactness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[tuple[str, str, str]] = []
+    along, greedily = exactness.continued_along, exactness.continue_greedily
+
+    def in_one_pass(model: Any, texts: Sequence[Continuation], pad: int) -> list[Continuation]:
+        runs.extend((model.config.model_type, "along", text.prompt.id) for text in texts)
+        return along(model, texts, pad)
+
+    def decoded(model: Any, batch: Sequence[Prompt], new_tokens: int, size: int, pad: int) -> Iterator[Continuation]:
+        runs.extend((model.config.model_type, "decodes", prompt.id) for prompt in batch)
+        return greedily(model, batch, new_tokens, size, pad)
+
+    monkeypatch.setattr(exactness, "continued_along", in_one_pass)
+    monkeypatch.setattr(exactness, "continue_greedily", decoded)
+    validated(llama, prompts.model_copy(update={"prompts": prompts.prompts[:1]}))
+    shortest = "5"
+    expected = {("llama", way, str(line)) for way in ("decodes", "along") for line in range(1, 7)}
+    expected |= {("taylor_llama", "along", str(line)) for line in range(1, 7)}
+    expected = (expected - {("taylor_llama", "along", shortest)}) | {("taylor_llama", "decodes", shortest)}
+    assert sorted(runs) == sorted(expected)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "gemma2", "falcon", "mixtral", "qwen3_5_text"])
+def test_one_pass_along_a_text_says_what_decoding_it_says(family: str, tmp_path: Path) -> None:
+    model = load_original(save_tiny_model(tmp_path, family), "float32", CPU)
+    asked = [Prompt(f"p{length}", "kind", tuple(range(40, 40 + length))) for length in (1, 5, 9)]
+    texts = list(continue_greedily(model, asked, 6, 3, 0))
+    for text, again in zip(texts, continued_along(model, texts, 0), strict=True):
+        assert text.prompt == again.prompt
+        assert torch.equal(text.tokens, again.tokens)
+        assert torch.allclose(text.logits, again.logits, atol=1e-4)
+
+
+def test_a_generation_config_with_penalties_changes_no_token(llama: Sample) -> None:
+    model = load_original(llama.original, "float32", CPU)
+    asked = [Prompt("p", "kind", (40, 41, 42))]
+    (plain,) = continue_greedily(model, asked, 8, 1, 0)
+    penalties = GenerationConfig(repetition_penalty=5.0, suppress_tokens=plain.tokens.tolist(), do_sample=True)
+    penalties.eos_token_id = model.generation_config.eos_token_id
+    model.generation_config = penalties
+    (again,) = continue_greedily(model, asked, 8, 1, 0)
+    assert torch.equal(plain.tokens, again.tokens)
+    assert model.generation_config is penalties
+
+
+def test_a_token_that_ends_the_text_is_suppressed_both_ways(llama: Sample) -> None:
+    model = load_original(llama.original, "float32", CPU)
+    asked = [Prompt("p", "kind", (40, 41, 42))]
+    (free,) = continue_greedily(model, asked, 8, 1, 0)
+    model.generation_config.eos_token_id = [int(free.tokens[0]), int(free.tokens[3])]
+    (text,) = continue_greedily(model, asked, 8, 1, 0)
+    (again,) = continued_along(model, [text], 0)
+    assert not set(model.generation_config.eos_token_id) & set(text.tokens.tolist())
+    assert torch.equal(text.tokens, again.tokens)
+
+
+def test_a_prompt_that_is_much_longer_than_the_others_has_its_own_batch() -> None:
+    asked = [Prompt(str(length), "kind", (1,) * length) for length in (600, 10, 20, 21, 15, 2000, 1900, 40)]
+    lengths = [[len(prompt.tokens) for prompt in batch] for batch in batches(asked, 3)]
+    assert lengths == [[10, 15, 20], [21, 40], [600], [1900, 2000]]
+
+
+def test_a_bundle_that_is_wrong_about_single_tokens_alone_is_rejected(
+    llama: Sample, prompts: Exactness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = exactness.load_both
+
+    def wrong(*arguments: Any) -> tuple[Any, Any]:
+        original, bundle = usual(*arguments)
+        bundle.model.layers[1].mlp.register_forward_hook(
+            lambda _mlp, given, output: -output if given[0].shape[:-1].numel() == 1 else output
+        )
+        return original, bundle
+
+    monkeypatch.setattr(exactness, "load_both", wrong)
+    found = validated(llama, prompts)
+    with pytest.raises(GateRejected, match="differs at new token"):
+        require_exact(found)
+    with pytest.raises(GateRejected, match=r"model\.layers\.1\.mlp: its output is wrong"):
+        require_within_bounds(found.layers, llama.record.layers)
 
 
 def test_two_validations_give_the_same_record(llama: Sample, prompts: Exactness) -> None:

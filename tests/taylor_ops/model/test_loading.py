@@ -17,12 +17,13 @@ from transformers.integrations import accelerate as offloading
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.exactness.layers import layer_errors, range_use
+from taylor_ops.exactness.layers import RangeCounts, layer_errors, limits_of
 from taylor_ops.exactness.record import ExactnessRecord
 from taylor_ops.exactness.validate import validate
 from taylor_ops.machine import devices
 from taylor_ops.machine.devices import device_named, free_memory
 from taylor_ops.model.loading import is_partly_on_disk, load_both, load_bundle, load_in_memory, load_original
+from taylor_ops.model.mlp_hooks import watched
 from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import read_ranges
 from tests.taylor_ops.conftest import CPU, Sample, converted, sample, silent
@@ -94,11 +95,12 @@ def test_layers_on_the_disk_show_what_those_in_memory_show(
         little_memory(monkeypatch, any_kind, share)
         first, second = load_both(any_kind.original, any_kind.converted, "float32", CPU, tmp_path)
         # Ranges without any margin, so that some activations leave them.
-        with range_use(first, mlps, ranges, 0.0) as used, torch.inference_mode():
+        counts = RangeCounts(limits_of(ranges, 0.0, CPU))
+        with watched(first, mlps, counts.see), torch.inference_mode():
             first(input_ids=ids)
-        seen.append((used, layer_errors(first, second, mlps, ranges, 0.5, ids.tolist())))
+        seen.append((counts.use(), layer_errors(first, second, mlps, ranges, 0.5, ids.tolist())))
     (used, errors), (used_from_disk, errors_from_disk) = seen
-    assert used[0].activations > used[0].outside_widened > 0
+    assert used.activations > used.outside_widened > 0
     assert used_from_disk == used
     for found, expected in zip(errors_from_disk, errors, strict=True):
         assert (found.path, found.tokens) == (expected.path, expected.tokens)

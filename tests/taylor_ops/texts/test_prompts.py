@@ -83,6 +83,13 @@ def test_a_record_without_text_is_left_out_and_does_not_count(tmp_path: Path) ->
     assert said(path, limit=1) == ["a"]
 
 
+def test_so_many_of_every_kind_are_taken_and_empty_ones_do_not_count(tmp_path: Path) -> None:
+    of_kinds = [{"text": text, "kind": kind} for text, kind in ("ax", "bx", ("", "x"), "cy", "dx", "ey")]
+    path = jsonl(tmp_path / "p.jsonl", *of_kinds, {"text": "f"}, {"text": "g", "kind": "y"}, {"text": "h"})
+    assert said(path, per_kind=2) == ["a", "b", "c", "e", "f", "h"]
+    assert said(path, per_kind=2, limit=4) == ["a", "b", "c", "e"]
+
+
 def test_a_mistake_behind_the_limit_is_not_looked_at(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text('{"text": "a"}\nnot JSON\n', encoding="utf-8")
