@@ -21,3 +21,13 @@ class Done:
     def __call__(self, more: int) -> None:
         self._done += more
         self._progress(self._done, self._total)
+
+    def within(self, share: int) -> Progress:
+        """A progress for a part of the work that counts as `share` of the total, whatever it turns out to be."""
+        before = self._done
+
+        def part(done: int, total: int) -> None:
+            self._done = before + share * done // max(total, 1)
+            self._progress(self._done, self._total)
+
+        return part

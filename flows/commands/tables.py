@@ -96,9 +96,11 @@ def preflight_table(estimate: Preflight) -> Group:
     fetch = f", {size(estimate.to_fetch)} still to be fetched" if estimate.to_fetch else ""
     differ = "" if estimate.source_license == estimate.card_license else f"; on the card: {estimate.card_license}"
     least = f"{size(estimate.least_bytes)} with layers read from disk"
+    ratio = estimate.bundle_bytes / estimate.original_bytes
     table = _table("Estimate", ["", ""])
     for name, value in (
         ("source", f"{estimate.origin}{fetch}"),
+        ("bundle", f"about {size(estimate.bundle_bytes)}, {fixed(ratio, 1)} times the original in the same data type"),
         ("access", estimate.access),
         ("licence of the source", estimate.source_license + differ),
         ("neurons to protect", _neurons_to_protect(estimate)),
@@ -107,10 +109,7 @@ def preflight_table(estimate: Preflight) -> Group:
         ("slowdowns within reach", _within_reach(estimate)),
         ("cheapest plan", _cheapest(estimate)),
         ("target", f"{figure(estimate.target, 3)}, at a mean order of about {fixed(estimate.mean_order, 1)}"),
-        (
-            "to read, to write",
-            f"{size(estimate.read_bytes)}, a bundle of about {size(estimate.bundle_bytes)}",
-        ),
+        ("to read", size(estimate.read_bytes)),
         ("disk", f"about {size(estimate.disk_needed)} needed, {size(estimate.disk_free)} free"),
         (
             "memory",

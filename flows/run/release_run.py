@@ -21,6 +21,7 @@ from taylor_ops.config_file.read import LoadedConfig, read
 from taylor_ops.conversion.terms import Subject
 from taylor_ops.evidence.mark import copy_under
 from taylor_ops.evidence.marking import Copy
+from taylor_ops.latency.candidates import Bench
 from taylor_ops.machine.device_errors import device_errors_explained
 from taylor_ops.machine.devices import device_named
 from taylor_ops.machine.usage import Usage, measured
@@ -43,11 +44,12 @@ Work = Callable[[Path, Progress], R]
 
 @dataclass
 class ReleaseRun:
-    """One run of the release flow: its config, its folders, and the costs of its stages so far."""
+    """One run of the release flow: its config, its folders, the costs of its stages so far, and what is in memory."""
 
     loaded: LoadedConfig
     artifacts: Artifacts
     costs: dict[str, StageCost] = field(default_factory=dict)
+    bench: Bench = field(default_factory=Bench)
 
     @property
     def config(self) -> ReleaseConfig:

@@ -22,7 +22,7 @@ def calibrate(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges) -
         CALIBRATE,
         inputs_of_calibrate(config, source, ranges, device),
         lambda _folder, progress: latencies.calibrate(
-            run.subject(source, ranges), config.latency, device, config.seed, progress, run.place.stages
+            run.subject(source, ranges), config.latency, device, config.seed, progress, run.place.stages, run.bench
         ),
         device=device,
     )
@@ -37,9 +37,17 @@ def transfer(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, la
         TRANSFER,
         inputs_of_transfer(config, source, ranges, latency, [device, *others]),
         lambda _folder, progress: transfers.transfer(
-            run.subject(source, ranges), latency, config.latency, device, config.seed, progress, run.place.stages
+            run.subject(source, ranges),
+            latency,
+            config.latency,
+            device,
+            config.seed,
+            progress,
+            run.place.stages,
+            run.bench,
         ),
         device=next((used for used in (device, *others) if used.type == "cuda"), device),
     )
+    run.bench.clear()
     transfers.require_targets_met(found)
     return latency.model_copy(update={"shapes": found.shapes, "devices": found.devices})

@@ -41,16 +41,19 @@ class Latency(Section):
     """Number of sequences that are decoded at once. The target holds for this number."""
     prompt_tokens: int = Field(default=64, ge=1)
     """Length of the prompt before each sequence, in tokens."""
-    new_tokens: int = Field(default=24, ge=4)
-    """Number of tokens that both models have to generate in each sample."""
+    new_tokens: int = Field(default=4, ge=4)
+    """Number of tokens that both models have to generate in each sample. Short samples lose little when other programs
+    disturb one, and the measurement ends as soon as it is decided."""
     pairs: int = Field(default=7, ge=7)
     """Smallest number of pairs for a candidate. Seven pairs can show that it misses the target, eleven that it meets
     the target."""
-    max_pairs: int = Field(default=141, ge=11, validate_default=True)
+    max_pairs: int = Field(default=600, ge=11, validate_default=True)
     """Largest number of pairs for a candidate. If they do not suffice on a noisy machine, the release ends and says
     what to do about it."""
-    min_seconds: float = Field(default=2.0, ge=0, le=3600)
-    """Time in seconds that the samples of a candidate must take in total before it can meet the target."""
+    min_seconds: float | None = Field(default=None, ge=0, le=3600)
+    """Time in seconds that the samples of a candidate must take in total before it can meet the target. Without this
+    key, it is one second divided by `tolerance`: a machine may be a little slower for seconds at a time, which matters
+    more the narrower the tolerance is."""
     disturbance: float = Field(default=0.15, ge=0, le=1)
     """Largest share of a pair's time that a thread may wait for a processor that other programs use. A pair with a
     larger share is timed again. A Prefect server on the same machine takes a part of this share. 1 accepts every pair,
@@ -73,6 +76,11 @@ class Latency(Section):
     compiled: bool = False
     """Also measure the slowdown that is left when both models are compiled with `torch.compile`. The audit does this.
     It takes minutes and needs a C++ compiler."""
+
+    @property
+    def least_seconds(self) -> float:
+        """Seconds that the samples of a candidate must take in total before it can meet the target."""
+        return 1 / self.tolerance if self.min_seconds is None else self.min_seconds
 
     @field_validator("max_pairs")
     @classmethod

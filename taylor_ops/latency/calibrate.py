@@ -3,6 +3,9 @@
 A slowdown is measured in pairs. After a warm-up and the same prompt, original and bundle decode the same forced number
 of tokens, one token each in turn (A B A B). The slowdown is the median of the paired ratios, with a bootstrap interval.
 
+A plan that meets the target is measured once more after both models are loaded anew: where a model lies in memory
+differs from loading to loading, and so may its speed. The interval holds the samples of either loading.
+
 A turn is one token long because other users of a machine slow it down for seconds at a time. Turns that are
 milliseconds apart meet the same machine. Weights larger than the caches are read anew at every step, in either order.
 """
@@ -17,7 +20,7 @@ import torch
 from taylor_ops.config.latency import Latency
 from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import BadInput
-from taylor_ops.latency.candidates import Candidates, layers_that_fit
+from taylor_ops.latency.candidates import Bench, Candidates, layers_that_fit
 from taylor_ops.latency.column_cost import cost_of_a_column
 from taylor_ops.latency.judging import Sample
 from taylor_ops.latency.out_of_reach import out_of_reach, remedy_out_of_reach
@@ -40,17 +43,19 @@ def calibrate(
     seed: int,
     progress: Progress,
     scratch: Path | None = None,
+    bench: Bench | None = None,
 ) -> LatencyRecord:
-    """Choose the plan whose measured slowdown meets the target. Nothing stays written.
+    """Choose the plan whose measured slowdown meets the target in two loadings. Nothing stays written.
 
     Args:
         subject: The original, the file of its captured ranges, and how it is converted.
         settings: The target slowdown and how it is measured.
         device: Device to measure on.
         seed: Seed of the random choices.
-        progress: Receives the number of finished trials and the most that may be made.
+        progress: Receives the number of pairs so far, and how many the running trial is expected to end with.
         scratch: Folder on a disk that has room for a bundle. No other process may use it meanwhile: what a killed
             process left of a candidate there is removed. None: the system's folder for temporary files.
+        bench: Receives the models in memory, for `transfer`.
 
     Raises:
         BadInput: No plan of the config meets the target, or memory does not hold what must be timed.
@@ -74,18 +79,23 @@ def calibrate(
     measured = layers_that_fit(source, dearest, dtype, room)
     candidates = Candidates(source, expansions, conversion.dtype, device, measured, seed, scratch)
 
-    def trial(plan: Plan) -> Sample:
+    def trial(plan: Plan, anew: bool = False) -> Sample:
         if plan.columns > dearest.columns and layers_that_fit(source, plan, dtype, room) < measured:
             raise BadInput(
                 f"memory holds {measured} decoder layers of original and bundle with up to {dearest.columns:,} "
                 f"columns; slowdown {settings.target_slowdown:g} needs about {plan.columns:,}",
                 "end other programs, calibrate where there is more memory, or lower `latency.target_slowdown`",
             )
-        candidates.take(plan)
+        if anew:
+            candidates.again()
+        else:
+            candidates.take(plan)
         return candidates.sample(settings)
 
     remedy = remedy_out_of_reach(conversion, source.activation)
     plan, trials = search(ladder, predict, trial, settings, seed, progress, remedy)
+    if bench is not None:
+        bench.keep(candidates)
     return LatencyRecord(
         plan=plan,
         target=settings.target_slowdown,

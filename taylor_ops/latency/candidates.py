@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,6 +34,8 @@ class Candidates:
 
     Attributes:
         layers: Number of decoder layers in memory.
+        device: Device that holds them.
+        plan: Plan of the candidate, None before the first.
     """
 
     def __init__(
@@ -51,21 +54,39 @@ class Candidates:
         self._expansions, self._scratch = expansions, scratch or Path(tempfile.gettempdir())
         for leftover in scratch.glob(f"{_CANDIDATE}*") if scratch else ():
             shutil.rmtree(leftover, ignore_errors=True)
-        self._timed: list[Undisturbed] = []
+        self._disturbed = 0
+        self._timed: Undisturbed | None = None
+        self._dtype, self.device = dtype, device
+        self.plan: Plan | None = None
         expansions.keep(mlp.path for mlp in self._source.mlps)
+        self._load()
+
+    def _load(self) -> None:
+        """Load the original twice. One of the two becomes the candidate."""
+        # Memory need not hold the models of two loadings.
+        self._original: Any = None
+        self._bundle: Any = None
+        self._disturbed, self._timed = self.disturbed, None
         self._original, self._bundle = (
-            load_original(source.folder, dtype, device, self._source.config) for _ in range(2)
+            load_original(self._source.folder, self._dtype, self.device, self._source.config) for _ in range(2)
         )
+
+    def again(self) -> None:
+        """Load both models anew, with the candidate of the same plan."""
+        assert self.plan is not None
+        self._load()
+        self.take(self.plan)
 
     @property
     def disturbed(self) -> int:
         """How many pairs were timed again so far because other programs had the processor."""
-        return sum(sample.disturbed for sample in self._timed)
+        return self._disturbed + (self._timed.disturbed if self._timed else 0)
 
     def take(self, plan: Plan) -> None:
         """Replace the previous candidate by the candidate of `plan`."""
+        self.plan = plan
         arguments = self._bundle, self._source, self._expansions, plan
-        if self._bundle.device.type != "cpu":
+        if self.device.type != "cpu":
             convert_in_memory(*arguments)
             return
         with (
@@ -77,8 +98,32 @@ class Candidates:
     def sample(self, settings: Latency) -> Sample:
         """A function that times pairs of original and candidate under `settings`, scaled to all layers."""
         sample = pairs_of(self._original, self._bundle, settings, self._seed)
-        self._timed.append(sample)
+        self._disturbed, self._timed = self.disturbed, sample
         return sample if self._times == 1 else scaled(sample, self._original, settings, self._times)
+
+
+class Bench:
+    """Keeps the candidates of a calibration for the transfer of its plan on the same device.
+
+    Only in the memory of the CPU: a GPU is given back between the stages of a release.
+    """
+
+    def __init__(self) -> None:
+        self._candidates: Candidates | None = None
+
+    def keep(self, candidates: Candidates) -> None:
+        """Keep these candidates if they are on the CPU."""
+        self._candidates = candidates if candidates.device.type == "cpu" else None
+
+    def clear(self) -> None:
+        """Keep nothing any longer."""
+        self._candidates = None
+
+    def handed_over(self, plan: Plan, device: torch.device, layers: int) -> Candidates | None:
+        """The candidates that were kept, if they are of this plan, device and number of layers."""
+        found, self._candidates = self._candidates, None
+        same = found is not None and (found.plan, found.device, found.layers) == (plan, device, layers)
+        return found if same else None
 
 
 def bytes_side_by_side(source: ModelShape, columns: float, dtype: torch.dtype, layers: int) -> int:

@@ -3,6 +3,9 @@
 They use Wilcoxon's signed ranks: the ends of an interval are two of the sorted means of pairs of samples (Walsh
 averages). They are exact if the noise is independent from pair to pair and as likely to lengthen either model's time.
 The logarithms of the ratios then lie symmetrically about the logarithm of the slowdown.
+
+A machine may be slow for seconds at a time, and samples that follow one another are then alike. An interval is widened
+by what this takes from the number of samples (`widening`).
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from numpy.typing import NDArray
 
 _LEAST_MORE = 4
 _SHARE_MORE = 3
+_FAR_OUT = 3.0
+_DEVIATIONS_OF_A_NORMAL = 1.4826
 
 
 def looks(first: int, most: int) -> tuple[int, ...]:
@@ -43,6 +48,26 @@ def ranks_of_looks(first: int, most: int, error: float) -> tuple[int, ...]:
     return tuple(ranks)
 
 
+def widening(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """By how much an interval for the centre of `values` [n] is too narrow if it takes them for independent.
+
+    The factor is at least 1. Its square is the sum of the autocorrelations at all lags, of which pairs of neighbouring
+    lags are taken until a pair sums to less than 0 (initial positive sequence, Geyer, Statistical Science 7, 1992).
+    Values far from the median count as if they were nearer, because a single one could hide what the others share.
+    """
+    samples = np.asarray(values, dtype=np.float64)
+    apart = samples - np.median(samples)
+    far = _FAR_OUT * _DEVIATIONS_OF_A_NORMAL * float(np.median(np.abs(apart)))
+    apart = np.clip(apart, -far, far)
+    apart -= apart.mean()
+    whole = np.correlate(apart, apart, mode="full")[len(apart) - 1 :]
+    if whole[0] <= 0:
+        return 1.0
+    lags = whole[: len(whole) // 2 * 2].reshape(-1, 2).sum(1) / whole[0]
+    positive = lags[: int(np.argmax(lags <= 0))] if (lags <= 0).any() else lags
+    return math.sqrt(max(1.0, 2 * float(positive.sum()) - 1))
+
+
 def walsh_averages(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     """Sorted means of every sample with every other and with itself: [n (n + 1) / 2]."""
     samples = np.asarray(values, dtype=np.float64)
@@ -50,15 +75,28 @@ def walsh_averages(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.
     return np.sort((samples[left] + samples[right]) / 2)
 
 
-def ends(averages: NDArray[np.float64], rank: int) -> tuple[float, float]:
-    """The `rank`-th smallest and the `rank`-th largest average. Rank 0 gives the whole line."""
-    return (float(averages[rank - 1]), float(averages[-rank])) if rank else (-np.inf, np.inf)
+def ends(averages: NDArray[np.float64], rank: int, wider: float = 1.0) -> tuple[float, float]:
+    """The `rank`-th smallest and the `rank`-th largest average, `wider` times as far from the median of all of them.
+
+    Rank 0 gives the whole line.
+    """
+    if not rank:
+        return -np.inf, np.inf
+    low, middle, high = float(averages[rank - 1]), float(np.median(averages)), float(averages[-rank])
+    # At the very edge of a band, a rounding would decide.
+    if wider == 1:
+        return low, high
+    return middle - wider * (middle - low), middle + wider * (high - middle)
 
 
 def ratio_interval(ratios: Sequence[float] | NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """Interval for the centre of the distribution of `ratios` [n], for a single look."""
-    rank = int(np.searchsorted(_chances(len(ratios)), (1 - confidence) / 2, side="right"))
-    low, high = np.exp(ends(walsh_averages(np.log(ratios)), rank))
+    """Interval for the centre of the distribution of `ratios` [n], in the order in which they were taken.
+
+    It is for a single look.
+    """
+    logs = np.log(ratios)
+    rank = int(np.searchsorted(_chances(len(logs)), (1 - confidence) / 2, side="right"))
+    low, high = np.exp(ends(walsh_averages(logs), rank, widening(logs)))
     return float(low), float(high)
 
 

@@ -7,10 +7,19 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import WorkFailed
-from taylor_ops.latency.intervals import ends, looks, median_rank, ranks_of_looks, ratio_interval, walsh_averages
+from taylor_ops.latency.intervals import (
+    ends,
+    looks,
+    median_rank,
+    ranks_of_looks,
+    ratio_interval,
+    walsh_averages,
+    widening,
+)
 from taylor_ops.progress import Progress, silent
 
 Sample = Callable[[], tuple[float, float]]
@@ -21,9 +30,11 @@ _FEW = 15
 # Over all looks. A false success would be repeated to users, a false miss costs one more candidate.
 _FALSELY_MET = 0.001
 _FALSELY_MISSED = 0.05
+# In a second loading, of a candidate that has met the target in the first.
+_FALSELY_CONFIRMED = 0.025
 _CONFIDENCE = 0.95
 _LOOKS_BEFORE_ANOTHER = 4
-_LOOKS_BEFORE_HOPELESS = 8
+_LOOKS_BEFORE_HOPELESS = 10
 # If an interval is predicted to be this many times too wide after the most pairs, it will not become narrow enough.
 _HOPELESS = 1.25
 
@@ -33,6 +44,7 @@ def judged_pairs(
     settings: Latency,
     progress: Progress = silent,
     another: Callable[[float], bool] = lambda _slowdown: False,
+    confirming: bool = False,
 ) -> tuple[list[float], list[float], Verdict]:
     """Take as many pairs as decide whether the slowdown meets the target.
 
@@ -47,32 +59,38 @@ def judged_pairs(
     Args:
         sample: Times one pair: seconds of the original and of the candidate.
         settings: The target, its tolerance and the numbers of pairs.
-        progress: Receives the number of pairs so far and the most that may be taken.
+        progress: Receives the number of pairs so far, and how many are expected to decide.
         another: Whether a plan nearer to the target is left to try if this candidate has the given slowdown.
+        confirming: Whether the candidate has met the target in another loading. It is then met as surely as a 95 %
+            interval says.
 
     Returns:
         The seconds of the original, the seconds of the candidate, and the verdict.
     """
     low, target, high = (math.log(settings.target_slowdown * (1 + side * settings.tolerance)) for side in (-1, 0, 1))
+    falsely_met = _FALSELY_CONFIRMED if confirming else _FALSELY_MET
     met_ranks, missed_ranks = (
-        ranks_of_looks(settings.pairs, settings.max_pairs, error) for error in (_FALSELY_MET, _FALSELY_MISSED / 2)
+        ranks_of_looks(settings.pairs, settings.max_pairs, error) for error in (falsely_met, _FALSELY_MISSED / 2)
     )
     original: list[float] = []
     bundle: list[float] = []
+    expected = settings.pairs
     for number, samples in enumerate(looks(settings.pairs, settings.max_pairs)):
         while len(original) < samples:
             first, second = sample()
             original.append(first)
             bundle.append(second)
-            progress(len(original), settings.max_pairs)
+            progress(len(original), max(expected, len(original)))
         ratios = np.asarray(bundle) / np.asarray(original)
-        averages = walsh_averages(np.log(ratios))
+        averages, wider = walsh_averages(np.log(ratios)), widening(np.log(ratios))
         slowdown = math.log(float(np.median(ratios)))
-        least, most = ends(averages, met_ranks[number])
-        enough = samples == settings.max_pairs or sum(original) + sum(bundle) >= settings.min_seconds
+        least, most = ends(averages, met_ranks[number], wider)
+        lasted = sum(original) + sum(bundle)
+        enough = samples == settings.max_pairs or lasted >= settings.least_seconds
         if enough and low <= least and most <= high and low <= slowdown <= high:
             return original, bundle, "met"
-        least, most = ends(averages, missed_ranks[number])
+        expected = _expected(samples, (least, most), (low, slowdown, high), settings, lasted)
+        least, most = ends(averages, missed_ranks[number], wider)
         if (most < low and slowdown < low) or (high < least and high < slowdown):
             return original, bundle, "missed"
         least, most = ratio_interval(ratios, _CONFIDENCE)
@@ -86,6 +104,17 @@ def judged_pairs(
     # A narrow interval at the edge of the band needs a candidate nearer to the middle, not more pairs.
     narrow = math.log(most / least) <= (high - low) / 2
     return original, bundle, "edge" if narrow else "noisy"
+
+
+def _expected(
+    samples: int, interval: tuple[float, float], band: tuple[float, float, float], settings: Latency, lasted: float
+) -> int:
+    """How many pairs are likely to decide, from so many of them, their interval, and where the slowdown lies."""
+    (least, most), (low, slowdown, high) = interval, band
+    room = 2 * max(min(high - slowdown, slowdown - low), (high - low) / 8)
+    by_width = samples * ((most - least) / room) ** 2 if math.isfinite(most - least) else 2 * samples
+    by_time = samples * settings.least_seconds / lasted if lasted > 0 else 0.0
+    return int(min(settings.max_pairs, max(by_width, by_time, samples + 1)))
 
 
 def steady_pairs(sample: Sample, settings: Latency, progress: Progress) -> tuple[list[float], list[float]]:
@@ -123,18 +152,39 @@ def timed_pairs(
     return original, bundle, False
 
 
-def slowdown_of(original: Sequence[float], bundle: Sequence[float], seed: int) -> tuple[float, tuple[float, float]]:
+def slowdown_of(
+    original: Sequence[float], bundle: Sequence[float], seed: int, loadings: Sequence[int] = ()
+) -> tuple[float, tuple[float, float]]:
     """Median of the paired ratios bundle / original, and its bootstrap 95 % interval (percentile method).
 
     A bootstrap interval of few pairs is too narrow: with 7 it holds the median in 87.5 % of cases. Fewer than 15 pairs
     therefore get the interval of the sign test. Fewer than 6 pairs have no such interval at 95 %. They get the interval
-    from the smallest to the largest ratio.
+    from the smallest to the largest ratio. Pairs that are like their neighbours widen any of these (`widening`).
+
+    Args:
+        original: Seconds of the original, in the order in which they were taken.
+        bundle: Seconds of the bundle.
+        seed: Seed of the bootstrap.
+        loadings: How many of the pairs each loading of the models gave. The interval then reaches from the lowest to
+            the highest end that a loading has on its own, so that it also holds what differs from loading to loading.
     """
-    ratios = np.sort(np.asarray(bundle) / np.asarray(original))
+    taken = np.asarray(bundle) / np.asarray(original)
+    if len(loadings) > 1:
+        own = [_interval(part, seed) for part in np.split(taken, np.cumsum(loadings)[:-1])]
+        return float(np.median(taken)), (min(low for low, _ in own), max(high for _, high in own))
+    return float(np.median(taken)), _interval(taken, seed)
+
+
+def _interval(taken: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """The 95 % interval of the median of ratios from one loading."""
+    ratios = np.sort(taken)
     if len(ratios) < _FEW:
         rank = max(1, median_rank(len(ratios), _CONFIDENCE))
         low, high = ratios[rank - 1], ratios[-rank]
     else:
         draws = np.random.default_rng(seed).choice(ratios, size=(_RESAMPLES, len(ratios)))
         low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return float(np.median(ratios)), (float(low), float(high))
+    wider, middle = widening(np.log(taken)), float(np.median(ratios))
+    if wider > 1:
+        low, high = (middle * (end / middle) ** wider for end in (low, high))
+    return float(low), float(high)

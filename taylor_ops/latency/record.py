@@ -13,12 +13,15 @@ class Pairs(Record):
         slowdown: Median of the paired ratios.
         ci95: Its 95 % interval.
         seconds_original, seconds_bundle: Raw samples, one a pair, each for the forced number of new tokens.
+        loadings: How many of them each loading of the models gave, in their order. Empty if the models were loaded
+            once.
     """
 
     slowdown: float
     ci95: tuple[float, float]
     seconds_original: tuple[float, ...]
     seconds_bundle: tuple[float, ...]
+    loadings: tuple[int, ...] = ()
 
 
 class Trial(Pairs):

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
-from taylor_ops.latency.judging import Sample, judged_pairs, slowdown_of
+from taylor_ops.latency.judging import Sample, Verdict, judged_pairs, slowdown_of
 from taylor_ops.latency.record import Trial
 from taylor_ops.progress import Progress
 from taylor_ops.series.plan import Plan
@@ -33,9 +33,12 @@ _LEAST_RISE = 0.1
 
 
 class Measure(Protocol):
-    """Makes one candidate ready. Returns a function that times one pair of original and candidate, in seconds."""
+    """Makes one candidate ready. Returns a function that times one pair of original and candidate, in seconds.
 
-    def __call__(self, plan: Plan) -> Sample: ...
+    With `anew`, it loads both models again.
+    """
+
+    def __call__(self, plan: Plan, anew: bool = False) -> Sample: ...
 
 
 def search(
@@ -47,7 +50,9 @@ def search(
     progress: Progress,
     remedy: str,
 ) -> tuple[Plan, list[Trial]]:
-    """Measure plans of the ladder until one meets the target.
+    """Measure plans of the ladder until one meets the target, in two loadings of the models.
+
+    A plan that meets the target in one loading alone counts as missed, with the slowdown of both together.
 
     The first guess comes from `predict`. If it misses, the next guess lies on the line from (no extra columns, slowdown
     1) to the measured slowdown. Later guesses lie on the secant through the last trial and the trial whose slowdown is
@@ -59,7 +64,7 @@ def search(
         measure: Makes the candidate of a plan ready.
         settings: The target, its tolerance and the numbers of pairs and trials.
         seed: Seed of the bootstrap intervals.
-        progress: Receives the number of finished trials and the most that may be made.
+        progress: Receives the number of pairs so far, and how many the running trial is expected to end with.
         remedy: What to do if the target cannot be reached, for the error.
 
     Returns:
@@ -89,8 +94,16 @@ def search(
             better = nearest(_corrected([*measured, (plan, slowdown)]))
             return not last and better != plan and better not in (trial.plan for trial in trials)
 
-        original, bundle, verdict = judged_pairs(measure(plan), settings, another=another)
-        slowdown, interval = slowdown_of(original, bundle, seed)
+        def report(taken: int, expected: int, before: int = sum(len(trial.seconds_bundle) for trial in trials)) -> None:
+            progress(before + taken, before + expected)
+
+        original, bundle, verdict = judged_pairs(measure(plan), settings, report, another)
+        loadings: tuple[int, ...] = (len(original),)
+        if verdict == "met":
+            of_another, of_its_bundle, verdict = _confirmed(measure(plan, anew=True), settings, report, len(original))
+            loadings = (*loadings, len(of_another))
+            original, bundle = original + of_another, bundle + of_its_bundle
+        slowdown, interval = slowdown_of(original, bundle, seed, loadings)
         trials.append(
             Trial(
                 plan=plan,
@@ -99,20 +112,29 @@ def search(
                 ci95=interval,
                 seconds_original=tuple(original),
                 seconds_bundle=tuple(bundle),
+                loadings=loadings,
             )
         )
-        progress(number + 1, most)
         if verdict == "met":
             return plan, trials
         if verdict == "noisy":
             raise _noisy(trials[-1], settings)
         if again:
             set_aside.remove(plan)
-        elif verdict == "edge" and len(bundle) < settings.max_pairs:
+        elif verdict == "edge" and len(loadings) == 1 and len(bundle) < settings.max_pairs:
             set_aside.append(plan)
         measured.append((plan, slowdown))
         estimate = _corrected(measured)
     raise _refusal(ladder, estimate, trials, settings, remedy)
+
+
+def _confirmed(
+    sample: Sample, settings: Latency, report: Progress, before: int
+) -> tuple[list[float], list[float], Verdict]:
+    """Judge a candidate in another loading, after `before` pairs in the first."""
+    return judged_pairs(
+        sample, settings, lambda taken, expected: report(before + taken, before + expected), confirming=True
+    )
 
 
 def _corrected(measured: Sequence[tuple[Plan, float]]) -> Callable[[Plan], float]:

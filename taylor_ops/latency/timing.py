@@ -19,7 +19,7 @@ from taylor_ops.latency.judging import Sample
 # A machine is too noisy if this many more pairs were disturbed than not, and if these took this many seconds. Shorter
 # disturbances are waited out.
 _TOO_MANY = 15
-_TOO_LONG = 60.0
+_TOO_LONG = 30.0
 
 
 def waited() -> dict[str, float]:

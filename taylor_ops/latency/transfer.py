@@ -9,12 +9,12 @@ import torch
 from taylor_ops.config.latency import DeviceTarget, Latency, Shape
 from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import GateRejected, WorkFailed
-from taylor_ops.latency.candidates import Candidates, layers_that_fit
+from taylor_ops.latency.candidates import Bench, Candidates, layers_that_fit
 from taylor_ops.latency.judging import judged_pairs, slowdown_of
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Transfer
 from taylor_ops.machine.devices import DTYPES, device_description, device_named, room_for_weights
 from taylor_ops.machine.threads import threads_restored, use_threads
-from taylor_ops.progress import Progress
+from taylor_ops.progress import Done, Progress
 
 
 def require_devices(settings: Latency) -> None:
@@ -31,6 +31,7 @@ def transfer(
     seed: int,
     progress: Progress,
     scratch: Path | None = None,
+    bench: Bench | None = None,
 ) -> Transfer:
     """Time the plan of `latency` at other shapes on the device on which it was chosen, then on other devices.
 
@@ -42,8 +43,9 @@ def transfer(
         settings: The other shapes and devices, and how the slowdown is measured.
         device: Device on which the plan was chosen.
         seed: Seed of the random choices.
-        progress: Receives the number of finished shapes and devices, and the number of all.
+        progress: Receives the number of pairs so far, and the number of all that are expected.
         scratch: As in `calibrate`.
+        bench: What `calibrate` may have kept in memory.
 
     Raises:
         BadInput: This machine lacks a device, or memory does not hold what must be timed.
@@ -51,7 +53,7 @@ def transfer(
     """
     require_devices(settings)
     source, conversion, expansions = subject.original, subject.conversion, subject.expansions()
-    steps = len(settings.also) + len(settings.devices)
+    done = Done(progress, len(settings.also) * settings.also_pairs + len(settings.devices) * settings.pairs)
 
     def candidates_on(place: torch.device, most: int) -> Candidates:
         fit = layers_that_fit(source, latency.plan, DTYPES[conversion.dtype], room_for_weights(place))
@@ -62,11 +64,11 @@ def transfer(
     shapes: list[ShapeSlowdown] = []
     if settings.also:
         # As many layers as the trials timed, because the card states one number for both.
-        candidates = candidates_on(device, latency.layers_measured)
+        kept = bench and bench.handed_over(latency.plan, device, latency.layers_measured)
+        candidates = kept or candidates_on(device, latency.layers_measured)
         for shape in settings.also:
-            shapes.append(_at_shape(candidates, settings, shape, seed))
-            progress(len(shapes), steps)
-        del candidates
+            shapes.append(_at_shape(candidates, settings, shape, seed, done))
+        del candidates, kept
     devices: list[DeviceSlowdown] = []
     for target in settings.devices:
         with threads_restored():
@@ -74,9 +76,8 @@ def transfer(
                 use_threads(target.threads)
             place = device_named(target.device)
             candidates = candidates_on(place, latency.layers)
-            devices.append(_on_device(candidates, settings, target, device_description(place), seed))
+            devices.append(_on_device(candidates, settings, target, device_description(place), seed, done))
             del candidates
-        progress(len(shapes) + len(devices), steps)
     return Transfer(shapes=tuple(shapes), devices=tuple(devices))
 
 
@@ -92,11 +93,14 @@ def require_targets_met(found: Transfer) -> None:
             )
 
 
-def _at_shape(candidates: Candidates, settings: Latency, shape: Shape, seed: int) -> ShapeSlowdown:
+def _at_shape(candidates: Candidates, settings: Latency, shape: Shape, seed: int, done: Done) -> ShapeSlowdown:
     sizes = {"batch_size": shape.batch_size, "prompt_tokens": shape.prompt_tokens}
     # No promise rests on this slowdown: a busy machine is no reason to end a release that has met its target.
     sample = candidates.sample(settings.model_copy(update={**sizes, "disturbance": 1.0}))
-    pairs = [sample() for _ in range(settings.also_pairs)]
+    pairs = []
+    for _ in range(settings.also_pairs):
+        pairs.append(sample())
+        done(1)
     original, bundle = zip(*pairs, strict=True)
     slowdown, ci95 = slowdown_of(original, bundle, seed)
     return ShapeSlowdown(
@@ -109,10 +113,12 @@ def _at_shape(candidates: Candidates, settings: Latency, shape: Shape, seed: int
     )
 
 
-def _on_device(candidates: Candidates, settings: Latency, target: DeviceTarget, name: str, seed: int) -> DeviceSlowdown:
+def _on_device(
+    candidates: Candidates, settings: Latency, target: DeviceTarget, name: str, seed: int, done: Done
+) -> DeviceSlowdown:
     """Raises `WorkFailed` if the device is too noisy to tell whether the slowdown meets the target."""
     own = settings.model_copy(update={"target_slowdown": target.target_slowdown, "tolerance": target.tolerance})
-    original, bundle, verdict = judged_pairs(candidates.sample(own), own)
+    original, bundle, verdict = judged_pairs(candidates.sample(own), own, done.within(settings.pairs))
     slowdown, ci95 = slowdown_of(original, bundle, seed)
     if verdict == "noisy":
         raise WorkFailed(

@@ -123,6 +123,7 @@ def _judged(
         read_bytes=source.read_bytes,
         to_fetch=source.to_fetch,
         bundle_bytes=bundle,
+        original_bytes=original.bytes(dtype),
         disk_needed=_disk(config, source, bundle, free.memory) + source.to_write,
         disk_free=free.disk,
         peak_bytes=original.bytes(dtype) + bundle,

@@ -42,6 +42,7 @@ class Preflight(Record):
         read_bytes: Size of the weights as the source stores them.
         to_fetch: Bytes of the source that are still to be fetched.
         bundle_bytes: Size of the bundle with the plan for the target.
+        original_bytes: Size of the original in the data type of the bundle.
         peak_bytes: Memory that both models take. With less free memory, layers are read from disk.
         least_bytes: Memory for the layers of both models that calibration cannot do without.
         seconds: Estimated time of each stage, without any download.
@@ -65,6 +66,7 @@ class Preflight(Record):
     read_bytes: int
     to_fetch: int
     bundle_bytes: int
+    original_bytes: int
     disk_needed: int
     disk_free: int
     peak_bytes: int

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 from taylor_ops.config.release import ReleaseConfig
+from taylor_ops.config.texts import TextSource
 from taylor_ops.preflight.known_source import KnownSource
 from taylor_ops.preflight.probe import Orders, Times
 
 # The first candidate comes near the target, and the amount by which it misses leads to the one that meets it.
 _MISSED = 1
 _PAIRS_TO_MEET = 11
+# A plan that meets the target is confirmed after both models are loaded anew.
+_LOADINGS = 2
+# The number of prompts of a text is not known before it is read. The project's own prompts are of five kinds.
+_PROMPTS, _KINDS = 100, 5
 # The stages assemble, leaks, publish and verify each read, copy or hash the bundle once.
 _READINGS = 4
 # The batch with which the audit compares a rebuilt model, and the rows with which it trains a copy.
@@ -28,7 +35,7 @@ def seconds_by_stage(
         bundle: Expected size of the bundle in bytes.
     """
     latency, exactness, target = config.latency, config.exactness, config.latency.target_slowdown
-    prompts = sum(text.limit or 100 for text in exactness.prompts)
+    prompts = sum(_number_of_prompts(text) for text in exactness.prompts)
     steps = exactness.new_tokens * -(-prompts // exactness.batch_size)
     made = bundle / times.converted_bytes_per_second
 
@@ -37,28 +44,36 @@ def seconds_by_stage(
         decoded = (number + latency.warmup) * latency.new_tokens * times.forward(batch_size)
         return (1 + slowdown) * (times.forward(batch_size * prompt_tokens) + decoded)
 
-    def promised(slowdown: float, number: int = max(_PAIRS_TO_MEET, latency.pairs)) -> float:
+    def promised(slowdown: float, least: float = latency.least_seconds) -> float:
+        """Seconds until a promise is decided in one loading, or the `least` seconds of samples."""
+        a_pair = (1 + slowdown) * latency.new_tokens * times.forward(latency.batch_size)
+        number = max(_PAIRS_TO_MEET, latency.pairs, math.ceil(least / a_pair))
         return timed(number, slowdown, latency.batch_size, latency.prompt_tokens)
 
     missed = 0 if latency.columns is not None else _MISSED
-    calibrated = orders.ladder_seconds + missed * (made + promised(target, latency.pairs)) + made + promised(target)
+    calibrated = orders.ladder_seconds + missed * (made + promised(target, 0.0)) + _LOADINGS * (made + promised(target))
     shapes = [timed(latency.also_pairs, target, shape.batch_size, shape.prompt_tokens) for shape in latency.also]
     devices = [made + promised(device.target_slowdown) for device in latency.devices]
     attacks = [_attack_seconds(name, config, source, times, made) for name in config.audit.attacks]
     batches = -(-min(prompts, config.audit.prompts) // _REBUILT_BATCH)
-    compared = 2 * batches * config.audit.new_tokens * times.forward(_REBUILT_BATCH) + promised(1.0)
+    compared = 2 * batches * config.audit.new_tokens * times.forward(_REBUILT_BATCH) + promised(1.0, 0.0)
     rebuilt = len({*config.audit.rebuild} & {*config.audit.attacks})
     return {
         "resolve": source.seconds,
         "capture": orders.capture_seconds,
         "calibrate": calibrated,
-        "transfer": (made if shapes else 0.0) + sum(shapes) + sum(devices),
+        "transfer": sum(shapes) + sum(devices),
         "convert": made,
         **({} if config.evidence is None else {"mark": made}),
         "validate": made + steps * times.batch_seconds * (2 + target),
         "audit": sum(attacks) + rebuilt * compared + 2 * latency.compiled * promised(target),
         "publish, verify": _READINGS * made,
     }
+
+
+def _number_of_prompts(text: TextSource) -> int:
+    by_kind = text.per_kind * _KINDS if text.per_kind else _PROMPTS
+    return min(text.limit or _PROMPTS, by_kind)
 
 
 def _attack_seconds(name: str, config: ReleaseConfig, source: KnownSource, times: Times, made: float) -> float:

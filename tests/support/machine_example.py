@@ -37,8 +37,9 @@ class Machine:
         self.slowdown = slowdown
         self.asked: list[Plan] = []
 
-    def __call__(self, plan: Plan) -> Sample:
-        self.asked.append(plan)
+    def __call__(self, plan: Plan, anew: bool = False) -> Sample:
+        if not anew:
+            self.asked.append(plan)
         slowdown, numbers = self.slowdown(plan), itertools.count()
 
         def pair() -> tuple[float, float]:
@@ -52,4 +53,5 @@ def find(
     target: float, machine: Machine, guess: Slowdown, ladder: Sequence[Plan] = LADDER, **more: Any
 ) -> tuple[Plan, list[Trial]]:
     """The search of a calibration to `target` with a first guess; more: other settings of `latency`."""
-    return search(ladder, guess, machine, Latency(target_slowdown=target, **more), 0, silent, REMEDY)
+    settings = Latency(**{"target_slowdown": target, "min_seconds": 0.0} | more)
+    return search(ladder, guess, machine, settings, 0, silent, REMEDY)

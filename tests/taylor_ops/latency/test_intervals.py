@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 import statistics
 from collections.abc import Iterable
 
@@ -14,7 +15,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from taylor_ops.config.latency import Latency
-from taylor_ops.latency.intervals import ends, looks, median_rank, ranks_of_looks, ratio_interval, walsh_averages
+from taylor_ops.latency.intervals import (
+    ends,
+    looks,
+    median_rank,
+    ranks_of_looks,
+    ratio_interval,
+    walsh_averages,
+    widening,
+)
 from taylor_ops.latency.judging import Sample, judged_pairs
 from tests.support.clocks import restless
 
@@ -86,7 +95,7 @@ def test_an_interval_is_the_same_for_either_model_over_the_other_and_in_any_unit
     logs: list[float], confidence: float, times: float
 ) -> None:
     low, high = ratio_interval(np.exp(logs), confidence)
-    assert min(logs) - 1e-9 <= math.log(low) <= math.log(high) <= max(logs) + 1e-9
+    assert low <= high
     turned = ratio_interval(np.exp(-np.asarray(logs)), confidence)
     assert list(turned) == pytest.approx([1 / high, 1 / low])
     assert list(ratio_interval(times * np.exp(logs), confidence)) == pytest.approx([times * low, times * high])
@@ -94,8 +103,9 @@ def test_an_interval_is_the_same_for_either_model_over_the_other_and_in_any_unit
 
 def test_an_interval_is_that_of_the_tables_of_the_signed_rank_test() -> None:
     # Of ten samples two-sided at 5 %: critical value 8, so that the ninth mean from either side is an end.
-    averages = walsh_averages(np.arange(10.0) ** 2)
-    low, high = ratio_interval(np.exp(np.arange(10.0) ** 2), 0.95)
+    values = np.array([0.0, 5.0, 1.0, 6.0, 2.0, 7.0, 3.0, 8.0, 4.0, 9.0]) ** 2
+    averages = walsh_averages(values)
+    low, high = ratio_interval(np.exp(values), 0.95)
     assert [math.log(low), math.log(high)] == pytest.approx([averages[8], averages[-9]])
     assert ratio_interval([1.0, 2.0, 3.0], 0.95) == (0.0, math.inf)
 
@@ -148,8 +158,8 @@ def test_off_the_middle_another_plan_is_tried_where_one_is_nearer() -> None:
 
 def test_a_target_is_not_met_before_the_samples_have_lasted_as_long_as_is_asked_for() -> None:
     # A pair at the target lasts 1 + 4 seconds: 100 seconds are 20 pairs, one a look, the next of which is at 26.
-    for least, pairs in ((0, 11), (55, 11), (56, 15), (101, 26), (3600, 141)):
-        settings = BAND.model_copy(update={"min_seconds": float(least)})
+    for least, pairs in ((0, 11), (55, 11), (56, 15), (101, 26), (None, 11), (3600, 600)):
+        settings = BAND.model_copy(update={"min_seconds": least})
         _, bundle, verdict = judged_pairs(of(itertools.repeat(INSIDE)), settings)
         assert (len(bundle), verdict) == (pairs, "met")
         # That it is missed may be said at once.
@@ -159,4 +169,27 @@ def test_a_target_is_not_met_before_the_samples_have_lasted_as_long_as_is_asked_
 def test_progress_is_told_of_every_pair() -> None:
     told: list[tuple[int, int]] = []
     judged_pairs(of(itertools.repeat(INSIDE)), BAND, lambda *step: told.append(step))
-    assert told == [(number, BAND.max_pairs) for number in range(1, 12)]
+    assert [taken for taken, _ in told] == list(range(1, 12))
+    assert told[0][1] == BAND.pairs
+    assert all(taken <= expected <= BAND.max_pairs for taken, expected in told)
+    assert told[-1][0] == 11
+
+
+def test_the_number_of_pairs_that_is_expected_comes_near_to_the_one_that_decides() -> None:
+    told: list[tuple[int, int]] = []
+    _, bundle, verdict = judged_pairs(of(restless(INSIDE, 0.06)), BAND, lambda *step: told.append(step))
+    assert verdict == "met"
+    halfway = next(expected for taken, expected in told if 2 * taken >= len(bundle))
+    assert len(bundle) / 2 <= halfway <= 2 * len(bundle)
+
+
+def test_a_shared_mood_of_neighbouring_samples_needs_more_of_them() -> None:
+    chance, shared, logs = random.Random(3), 0.0, []
+    for _ in range(600):
+        shared = 0.9 * shared + chance.gauss(0, 0.01)
+        logs.append(shared)
+    alike = [INSIDE * math.exp(value) for value in logs]
+    chance.shuffle(logs)
+    shuffled = [INSIDE * math.exp(value) for value in logs]
+    assert len(judged_pairs(of(alike), BAND)[1]) > 2 * len(judged_pairs(of(shuffled), BAND)[1])
+    assert widening(np.log(alike)) > 2 > 1.3 > widening(np.log(shuffled)) >= 1

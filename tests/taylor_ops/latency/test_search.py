@@ -141,16 +141,14 @@ def test_a_trial_keeps_its_raw_samples_and_what_was_predicted() -> None:
     assert [trial.predicted for trial in trials] == [pytest.approx(4.0), pytest.approx(4.0)]
     assert [trial.plan.columns for trial in trials] == [3100, 1600]
     for trial in trials:
-        pair = machine(trial.plan)
-        assert list(zip(trial.seconds_original, trial.seconds_bundle, strict=True)) == [
-            pair() for _ in trial.seconds_bundle
-        ]
+        expected = [pair() for number in trial.loadings for pair in number * [machine(trial.plan)]]
+        assert list(zip(trial.seconds_original, trial.seconds_bundle, strict=True)) == expected
         assert trial.ci95[0] <= trial.slowdown <= trial.ci95[1]
 
 
-def test_progress_is_told_of_every_trial() -> None:
-    told = []
-    search(
+def test_progress_is_told_of_every_pair_of_both_loadings_and_goes_on_from_trial_to_trial() -> None:
+    told: list[tuple[int, int]] = []
+    _, trials = search(
         LADDER,
         line(1e-3),
         Machine(line(2e-3)),
@@ -159,7 +157,46 @@ def test_progress_is_told_of_every_trial() -> None:
         lambda *step: told.append(step),
         REMEDY,
     )
-    assert told == [(1, 3), (2, 3)]
+    assert [taken for taken, _ in told] == list(range(1, sum(len(trial.seconds_bundle) for trial in trials) + 1))
+    assert all(taken <= expected for taken, expected in told)
+
+
+class Restarted(Machine):
+    """A machine on which a plan in a second loading takes other times than in the first."""
+
+    def __init__(self, slowdown: Slowdown, in_the_second: float) -> None:
+        super().__init__(slowdown)
+        self.loaded_anew: list[Plan] = []
+        self._in_the_second = in_the_second
+
+    def __call__(self, plan: Plan, anew: bool = False) -> Sample:
+        usual = super().__call__(plan, anew)
+        if not anew:
+            return usual
+        self.loaded_anew.append(plan)
+
+        def pair() -> tuple[float, float]:
+            original, bundle = usual()
+            return original, bundle * self._in_the_second
+
+        return pair
+
+
+def test_a_plan_that_meets_the_target_is_confirmed_in_a_second_loading() -> None:
+    machine = Restarted(line(1e-3), 1.01)
+    chosen, (trial,) = find(3.0, machine, line(1e-3))
+    assert machine.loaded_anew == [chosen]
+    assert trial.loadings == (11, 7)
+    assert len(trial.seconds_bundle) == 18
+    assert trial.ci95 == (pytest.approx(3.0), pytest.approx(3.03))
+
+
+def test_a_plan_that_a_second_loading_does_not_confirm_is_missed() -> None:
+    machine = Restarted(line(1e-3), 1.5)
+    refusal = refusal_of(lambda: find(3.0, machine, line(1e-3), max_trials=1))
+    assert refusal is not None
+    assert "3" in refusal
+    assert machine.loaded_anew == machine.asked[:1]
 
 
 @given(slope=st.floats(1e-4, 1e-2), guess=st.floats(0.5, 2.0), above=st.booleans(), far=st.floats(1.25, 4))
@@ -239,8 +276,9 @@ def test_a_ladder_of_one_plan_is_measured_once() -> None:
 class Uneven(Machine):
     """A machine on which the ratios of a measurement lie about its slowdown, to either side in turn."""
 
-    def __call__(self, plan: Plan) -> Sample:
-        self.asked.append(plan)
+    def __call__(self, plan: Plan, anew: bool = False) -> Sample:
+        if not anew:
+            self.asked.append(plan)
         slowdown, about = self.slowdown(plan), itertools.cycle([-0.015, 0.015])
         return lambda: (1.0, slowdown * (1 + next(about)))
 

@@ -15,23 +15,39 @@ from tests.support.machine_example import LADDER, NEURONS, Machine, find, line
 
 
 class Neighbour:
-    """Another user of a machine who comes for some pairs and goes for many, and slows one of the models down more."""
+    """Another user of a machine who comes for some seconds in a few minutes, and slows one model down more."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance, self._here = chance, False
         both, more = chance.uniform(1.05, 1.5), chance.uniform(1.0, 1.03)
         self._slower = chance.choice([(both * more, both), (both, both * more)])
 
-    def slower(self) -> tuple[float, float]:
-        """How many times as long original and bundle take in the next pair."""
-        self._here = self._chance.random() < (0.65 if self._here else 0.02)
+    def slower(self, seconds: float) -> tuple[float, float]:
+        """How many times as long original and bundle take in the next pair, which lasts so many seconds."""
+        stays, comes = math.exp(-seconds / 8), 1 - math.exp(-seconds / 150)
+        self._here = self._chance.random() < (stays if self._here else comes)
         return self._slower if self._here else (1.0, 1.0)
+
+
+class Mood:
+    """What slows one model down more than the other for half a second to eight seconds at a time."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance, self._lasts, self._size = chance, 10 ** chance.uniform(-0.3, 0.9), chance.uniform(0, 0.02)
+        self._now = chance.gauss(0, self._size)
+
+    def after(self, seconds: float) -> float:
+        """The logarithm of the ratio that it adds, so many seconds later (a process of Ornstein and Uhlenbeck)."""
+        left = math.exp(-seconds / self._lasts)
+        self._now = self._now * left + self._chance.gauss(0, self._size * math.sqrt(1 - left**2))
+        return self._now
 
 
 class Simulated(Machine):
     """A machine with random true costs, on which samples are noisy, drift, and are now and then far too long.
 
-    That happens to the bundle alone, which takes longer; a neighbour comes and goes.
+    That happens to the bundle alone, which takes longer. A neighbour comes and goes, what samples share lasts for
+    seconds, and each loading of the models is a little slower or faster than another.
     """
 
     def __init__(self, seed: int) -> None:
@@ -45,24 +61,28 @@ class Simulated(Machine):
 
         super().__init__(true)
         self.target = chance.uniform(max(1.1, true(LADDER[8])), true(LADDER[-9]))
+        self.tolerance = chance.choice([0.03, 0.05, 0.1])
         self.guess = line(slope * chance.uniform(0.6, 1.6))
-        self.noise, self.drift = 10 ** chance.uniform(-3, -1.5), chance.uniform(-0.3, 0.3) / 200
+        self.noise, self.drift = 10 ** chance.uniform(-2.6, -1.1), chance.uniform(-0.3, 0.3) / 200
         self.outliers = chance.choice([0.0, 0.02, 0.1])
-        self.chance, self.samples, self.neighbour = chance, 0, Neighbour(chance)
+        self.chance, self.seconds, self.lasts = chance, 0.0, 10 ** chance.uniform(-1, 0.3)
+        self.neighbour, self.mood = Neighbour(chance), Mood(chance)
 
-    def __call__(self, plan: Plan) -> Sample:
-        self.asked.append(plan)
+    def __call__(self, plan: Plan, anew: bool = False) -> Sample:
+        if not anew:
+            self.asked.append(plan)
+        loading = self.chance.gauss(0, 0.003)
 
         def pair() -> tuple[float, float]:
-            original, bundle = self.neighbour.slower()
+            self.seconds += self.lasts
+            original, bundle = self.neighbour.slower(self.lasts)
             late = self.chance.uniform(1.5, 4) if self.chance.random() < self.outliers else 1.0
-            return self._seconds(original), self._seconds(bundle * late * self.slowdown(plan))
+            noise = self.chance.gauss(0, self.noise) + self.mood.after(self.lasts) + loading
+            slowdown, drifted = self.slowdown(plan), math.exp(self.drift * self.seconds)
+            seconds = drifted * self.lasts / (1 + slowdown)
+            return seconds * original, seconds * bundle * slowdown * math.exp(noise) * late
 
         return pair
-
-    def _seconds(self, true: float) -> float:
-        self.samples += 1
-        return true * math.exp(self.chance.gauss(0, self.noise) + self.drift * self.samples)
 
 
 def test_of_a_thousand_calibrations_on_a_simulated_machine_none_succeeds_falsely() -> None:
@@ -70,21 +90,22 @@ def test_of_a_thousand_calibrations_on_a_simulated_machine_none_succeeds_falsely
     for seed in range(1000):
         machine = Simulated(seed)
         try:
-            plan, trials = find(machine.target, machine, machine.guess)
+            plan, trials = find(machine.target, machine, machine.guess, tolerance=machine.tolerance, min_seconds=None)
         except ReleaseError as refused:
             ended["noisy" if isinstance(refused, WorkFailed) and "too noisy" in refused.cause else "other"] += 1
         else:
-            met = abs(machine.slowdown(plan) / machine.target - 1) <= Latency().tolerance
+            met = abs(machine.slowdown(plan) / machine.target - 1) <= machine.tolerance
             ended[("met" if len(trials) <= 4 else "late") if met else "false"] += 1
             assert len(trials) <= Latency().max_trials
     assert ended["false"] == 0, ended
     assert ended["other"] == 0, ended
-    assert ended["met"] >= 980, ended
+    assert ended["met"] + ended["late"] >= 980, ended
+    assert ended["met"] >= 940, ended
 
 
 def test_a_machine_too_noisy_to_tell_is_named_as_such_with_the_remedy() -> None:
     machine = Simulated(0)
     machine.noise = 0.8
-    with pytest.raises(WorkFailed, match="too noisy to calibrate: after 60 pairs") as caught:
+    with pytest.raises(WorkFailed, match="too noisy to calibrate: after 106 pairs") as caught:
         find(machine.target, machine, machine.guess)
     assert "latency.max_pairs" in caught.value.remedy

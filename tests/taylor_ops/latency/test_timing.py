@@ -35,7 +35,7 @@ def test_a_pair_in_which_a_thread_waits_too_long_is_timed_again(monkeypatch: pyt
     assert sample.disturbed == 2
 
 
-@pytest.mark.parametrize(("lasts", "pairs"), [(10.0, 16), (1.0, 61)])
+@pytest.mark.parametrize(("lasts", "pairs"), [(10.0, 16), (1.0, 31)])
 def test_a_machine_on_which_most_pairs_are_disturbed_for_long_is_too_noisy(
     monkeypatch: pytest.MonkeyPatch, lasts: float, pairs: int
 ) -> None:
