@@ -10,3 +10,15 @@ Progress = Callable[[int, int], None]
 
 def silent(_done: int, _total: int) -> None:
     """Ignore the progress."""
+
+
+def part_of(progress: Progress, before: int, share: int, total: int) -> Progress:
+    """The progress of a part of the work, which reports to the progress of the whole.
+
+    Args:
+        progress: The progress of the whole, of `total`.
+        before: What is done of the whole before the part begins.
+        share: What the part is of the whole.
+        total: The whole.
+    """
+    return lambda done, of: progress(before + share * done // max(of, 1), total)
