@@ -50,7 +50,8 @@ def _leading(layer: ProtectedLayer) -> Tensor:
 
 
 def _of_unit_size(columns: Tensor) -> Tensor:
-    return columns / columns.norm(dim=0).clamp_min(torch.finfo(columns.dtype).tiny)
+    size: Tensor = columns.norm(dim=0)
+    return columns / size.clamp_min(torch.finfo(columns.dtype).tiny)
 
 
 RANK_ONE = Attack(

@@ -84,9 +84,9 @@ def audit(
     conditions = conditions or Conditions()
     truth, done = Original(original), 0
     layers = len(truth.mlps)
-    trainings = [name for name in settings.attacks if name in TRAININGS]
-    rebuilt = [name for name in settings.attacks if name in settings.rebuild]
-    total = layers * (len(settings.attacks) + _TRAINING * len(trainings) + _REBUILDING * len(rebuilt))
+    trainings = sum(name in TRAININGS for name in settings.attacks)
+    rebuilt = set(settings.attacks) & set(settings.rebuild)
+    total = layers * (len(settings.attacks) + _TRAINING * trainings + _REBUILDING * len(rebuilt))
 
     def part(share: int) -> Progress:
         nonlocal done
@@ -98,7 +98,7 @@ def audit(
         with scratch_beside(conditions.work) as scratch:
             target = Target(bundle, Path(scratch) / "target", conditions.device)
             runs = {name: _run(name, target, truth, settings, conditions, part) for name in names}
-            found = {name: Found(Path(scratch) / name) for name in names if name in rebuilt}
+            found: dict[str, Found] = {name: Found(Path(scratch) / name) for name in names if name in rebuilt}
             _attack_layers(runs, target, truth, found, part(len(names)))
             models = {
                 name: rebuilt_from(weights, bundle, original, settings, conditions, part(_REBUILDING))

@@ -48,7 +48,8 @@ class Found:
 
     def weights(self, layer: ProtectedLayer) -> Tensor:
         """The weights [H, P] of a layer."""
-        return load_file(self._file(layer))[_WEIGHTS]
+        weights: Tensor = load_file(self._file(layer))[_WEIGHTS]
+        return weights
 
     def _file(self, layer: ProtectedLayer) -> Path:
         return self._folder / f"{layer.mlp.path}.safetensors"
