@@ -14,8 +14,7 @@ from torch import Tensor
 
 from taylor_ops.attacks.intervals import intervals_of
 from taylor_ops.attacks.protected_layer import ProtectedLayer
-from taylor_ops.attacks.rank_one import neurons_of_equal_order
-from taylor_ops.attacks.ratios import divided, observed
+from taylor_ops.attacks.ratios import divided
 from taylor_ops.modeling.taylor_mlp import basis_features
 from taylor_ops.series.expansion import coefficients, evaluate, fit
 
@@ -43,7 +42,14 @@ class Groups:
 
 def groups_of(layer: ProtectedLayer) -> list[Groups]:
     """The neurons of a layer, put together by their order."""
-    return [Groups(*group) for group in neurons_of_equal_order(layer.widths)]
+    starts = [sum(layer.widths[:n]) for n in range(len(layer.widths))]
+    groups = []
+    for n, last in enumerate(layer.widths):
+        first = layer.widths[n + 1] if n + 1 < len(layer.widths) else 0
+        if first < last:
+            columns = [starts[m] + place for m in range(n + 1) for place in range(first, last)]
+            groups.append(Groups(first, last, columns))
+    return groups
 
 
 def with_terms(layer: ProtectedLayer, theta: Tensor) -> ProtectedLayer:
@@ -95,7 +101,7 @@ def recovered_without_order_0(layer: ProtectedLayer) -> Tensor:
 
 def recovered_without_intervals(layer: ProtectedLayer) -> tuple[Tensor, float]:
     """Weights [H, P] from the terms alone, NaN if no interval follows, and the share of intervals that was found."""
-    center, radius = intervals_of(observed(layer), layer.orders, layer.basis, layer.activation)
+    center, radius = intervals_of(layer.observed, layer.orders, layer.basis, layer.activation)
     told = ~center.isnan()
     near = (center - layer.center).abs() <= 0.01 * layer.radius
     near &= (radius - layer.radius).abs() <= 0.01 * layer.radius

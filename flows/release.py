@@ -50,7 +50,7 @@ def release(
         latency = transfer(run, source, ranges, chosen)
         converted = mark(run, source, ranges, convert(run, source, ranges, latency))
         exactness = validate(run, source, ranges, converted)
-        attacks = audit(run, source, converted)
+        attacks = audit(run, source, converted, exactness)
         findings = Findings(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
         findings = findings.model_copy(update={"approval": approve(run, findings)})
         bundle = assemble(run, findings)

@@ -1,4 +1,4 @@
-"""Progress of long work: the function that reports it, one that ignores it, and a count for it."""
+"""Progress of long work: the function that reports it, one that ignores it, and those for parts of the work."""
 
 from __future__ import annotations
 
@@ -31,3 +31,15 @@ class Done:
             self._progress(self._done, self._total)
 
         return part
+
+
+def part_of(progress: Progress, before: int, share: int, total: int) -> Progress:
+    """The progress of a part of the work, which reports to the progress of the whole.
+
+    Args:
+        progress: The progress of the whole, of `total`.
+        before: What is done of the whole before the part begins.
+        share: What the part is of the whole.
+        total: The whole.
+    """
+    return lambda done, of: progress(before + share * done // max(of, 1), total)

@@ -189,13 +189,19 @@ def inputs_of_validate(
 
 
 def inputs_of_audit(
-    config: ReleaseConfig, source: ResolvedSource, converted: ConvertedModel, copy: Copy | None, device: torch.device
+    config: ReleaseConfig,
+    source: ResolvedSource,
+    converted: ConvertedModel,
+    exactness: ExactnessRecord,
+    copy: Copy | None,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Inputs of audit on `device`. They decide what the attacks find, not how it is judged."""
     texts = texts_read(config.audit, config.exactness)
     return {
         "source": source,
         "converted": converted,
+        "said": [continuation.identity() for continuation in exactness.continuations],
         "copy": copy and copy.identity(),
         "texts": text_hashes(texts),
         "read": [text.model_dump(mode="json", exclude={"file"}) for text in texts],

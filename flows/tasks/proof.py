@@ -58,7 +58,9 @@ def validate(
 
 
 @task(task_run_name="audit {run.label}")
-def audit(run: ReleaseRun, source: ResolvedSource, converted: ConvertedModel) -> AuditRecord:
+def audit(
+    run: ReleaseRun, source: ResolvedSource, converted: ConvertedModel, exactness: ExactnessRecord
+) -> AuditRecord:
     """Attack the converted model, record what the attacks recover, and judge it if the config asks for that."""
     config, device, copy = run.config, run.device, run.copy
 
@@ -70,12 +72,13 @@ def audit(run: ReleaseRun, source: ResolvedSource, converted: ConvertedModel) ->
             config.seed,
             kept_under_key(folder) / "rebuilt",
             config.exactness.running_text,
+            {one.prompt_tokens: one.new_tokens for one in exactness.continuations},
         )
         return attack(source.folder, run.model_folder, config.audit, progress, conditions)
 
     record = run.perform(
         AUDIT,
-        inputs_of_audit(config, source, converted, copy, device),
+        inputs_of_audit(config, source, converted, exactness, copy, device),
         run_attacks,
         device=device,
     )

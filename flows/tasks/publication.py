@@ -110,12 +110,12 @@ def publish(run: ReleaseRun, bundle: BundleRecord) -> Published:
 def verify(run: ReleaseRun, bundle: BundleRecord, published: Published) -> Verified:
     """Verify the publication in its place. From the Hub, verify the files that a reader gets."""
 
-    def check(folder: Path, _progress: Progress) -> Verified:
+    def check(folder: Path, progress: Progress) -> Verified:
         if published.commit is None:
-            return verification.verify(run.artifacts.root / published.path, run.signer)
+            return verification.verify(run.artifacts.root / published.path, run.signer, progress=progress)
         place, fetched = Reference(published.repo_id, published.commit), kept_beside(folder) / "fetched"
         fetch(place, fetched, token_of(run.config.publish))
-        return verification.verify(fetched, run.signer)
+        return verification.verify(fetched, run.signer, progress=progress)
 
     with failed_verification_told(run, published):
         return run.perform(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class Conditions:
         seed: Seed of the timings and of their intervals.
         work: Path beside which a rebuilt model, as large as the original, is kept for a while.
         task: Text for the attacks that train.
+        said: The original's own greedy tokens after prompts, both as tokens, as far as an earlier stage has found them.
     """
 
     sources: Sequence[TextSource] = Exactness().prompts
@@ -33,3 +34,4 @@ class Conditions:
     seed: int = 0
     work: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "taylor-audit")
     task: Sequence[TextSource] = Exactness().running_text
+    said: Mapping[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)

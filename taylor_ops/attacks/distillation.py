@@ -42,16 +42,18 @@ def trained(features: Tensor, outputs: Tensor, steps: int, start: Tensor | None 
         start: Weights [H, F] to begin with. Random weights by default.
     """
     wide, high = (part.square().mean(0).sqrt().clamp_min(1e-12) for part in (features, outputs))
+    inputs, goals = features / wide, outputs / high
     generator = torch.Generator().manual_seed(_SEED)
     if start is None:
-        student = torch.randn(outputs.shape[1], features.shape[1], generator=generator) / math.sqrt(features.shape[1])
+        random = torch.randn(outputs.shape[1], features.shape[1], generator=generator) / math.sqrt(features.shape[1])
+        student = random.to(features)
     else:
         student = start * wide / high[:, None]
     student.requires_grad_()
     optimizer = torch.optim.Adam([student], lr=_RATE)
-    for step in range(steps):
-        rows = torch.randint(len(features), (_BATCH,), generator=generator)
-        loss = ((features[rows] / wide) @ student.T - outputs[rows] / high).square().mean()
+    batches = torch.randint(len(features), (steps, _BATCH), generator=generator).to(features.device)
+    for step, rows in enumerate(batches):
+        loss = (inputs[rows] @ student.T - goals[rows]).square().mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.param_groups[0]["lr"] = _RATE * (1 + math.cos(math.pi * step / steps)) / 2

@@ -36,7 +36,7 @@ def intervals_of(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activ
     """
     center, radius, misfit = _searched(ratios, orders, basis, activation)
     if basis == "taylor":
-        rewritten = _as_released(torch.from_numpy(_chebyshev_of_powers(len(ratios) - 1)) @ ratios)
+        rewritten = _as_released(torch.from_numpy(_chebyshev_of_powers(len(ratios) - 1)).to(ratios) @ ratios)
         other_center, other_radius, other = _searched(rewritten, orders, "chebyshev", activation)
         nearer = other < misfit
         center, radius = torch.where(nearer, other_center, center), torch.where(nearer, other_radius, radius)
@@ -46,7 +46,7 @@ def intervals_of(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activ
 
 def _searched(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activation) -> tuple[Tensor, Tensor, Tensor]:
     """Centres, radii, and the squared part of the first coefficients, of norm 1, that they do not explain; all [F]."""
-    used = torch.arange(min(_TERMS, len(ratios)))[:, None] <= orders
+    used = torch.arange(min(_TERMS, len(ratios)), device=orders.device)[:, None] <= orders
     seen = torch.where(used, ratios[: len(used)], 0.0)
     seen = seen / seen.norm(dim=0).clamp_min(torch.finfo(torch.float64).tiny)
     center, log_radius = _best_of_grid(seen, used, basis, activation)
@@ -69,18 +69,20 @@ def _searched(ratios: Tensor, orders: Tensor, basis: Basis, activation: Activati
 
 def _leading(center: Tensor, radius: Tensor, terms: int, basis: Basis, activation: Activation) -> Tensor:
     """The first `terms` coefficients [terms, F] of phi, as `expansion.coefficients` gives them for orders from 4 on."""
+    degrees = torch.arange(terms, device=center.device)[:, None]
     if basis == "taylor":
-        return activation.taylor(center, terms - 1) * radius ** torch.arange(terms)[:, None]
-    angles = (torch.arange(_NODES, dtype=torch.float64) + 0.5) * (torch.pi / _NODES)
-    transform = torch.cos(torch.arange(terms)[:, None] * angles) * (2 / _NODES)
+        # Its recurrences run on the CPU.
+        return activation.taylor(center.cpu(), terms - 1).to(center) * radius**degrees
+    angles = (torch.arange(_NODES, dtype=torch.float64, device=center.device) + 0.5) * (torch.pi / _NODES)
+    transform = torch.cos(degrees * angles) * (2 / _NODES)
     transform[0] /= 2
     return _as_released(transform @ activation.right(center + radius * torch.cos(angles)[:, None]))
 
 
 def _as_released(chebyshev: Tensor) -> Tensor:
     """Give coefficients [N, F] of the plain T_n the signs and offsets of the form that is evaluated."""
-    series = chebyshev * signs(len(chebyshev))[:, None]
-    series[0] += offsets(len(series)) @ series
+    series = chebyshev * signs(len(chebyshev)).to(chebyshev)[:, None]
+    series[0] += offsets(len(series)).to(series) @ series
     return series
 
 
@@ -94,7 +96,7 @@ def _chebyshev_of_powers(highest: int) -> np.ndarray[tuple[int, int], np.dtype[n
 
 
 def _best_of_grid(seen: Tensor, used: Tensor, basis: Basis, activation: Activation) -> tuple[Tensor, Tensor]:
-    center, radius = (grid.flatten() for grid in torch.meshgrid(_CENTERS, _RADII, indexing="ij"))
+    center, radius = (grid.flatten().to(seen) for grid in torch.meshgrid(_CENTERS, _RADII, indexing="ij"))
     expected = _leading(center, radius, len(seen), basis, activation)
     likeness = (expected.T @ seen).square() / (expected.square().T @ used.double()).clamp_min(1e-300)
     best = likeness.argmax(0)

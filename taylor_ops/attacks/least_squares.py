@@ -21,7 +21,7 @@ def recover(layer: ProtectedLayer, settings: Audit) -> Recovered:
     """Recover output weights of one layer from `settings.samples` random inputs; NaN if they are not determined."""
     samples, width = settings.samples, layer.protected
     if samples < width:
-        nothing = torch.full((layer.theta.shape[0], width), torch.nan)
+        nothing = torch.full((len(layer.theta), width), torch.nan, device=layer.device)
         return Recovered(nothing, f"{samples} samples for {width} unknowns a row in {layer.mlp.path}")
     found, left_open = solved(*sampled(layer, samples))
     found[:, left_open] = torch.nan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -23,7 +23,8 @@ INPUTS = ("gate.weight", "gate.bias", "up.weight", "up.bias")
 class ProtectedLayer:
     """One MLP of a bundle, with P protected neurons and the unprotected neurons after them.
 
-    Tensors are read on each access, the stacked terms only once.
+    Each tensor is read once, for all attacks, and stays on the device as long as the layer. No attack may change one in
+    place.
 
     Attributes:
         released: The tensors of the bundle.
@@ -31,6 +32,7 @@ class ProtectedLayer:
         widths: For each order n, how many neurons have a term of order n. All P have order 0.
         basis: The functions of the series.
         activation: The activation that the series expand.
+        device: Device on which the attacks compute.
     """
 
     released: Checkpoint
@@ -38,14 +40,18 @@ class ProtectedLayer:
     widths: list[int]
     basis: Basis
     activation: Activation
+    device: torch.device
+    _read: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def has(self, name: str) -> bool:
         """Whether the layer has a tensor of this name."""
         return f"{self.mlp.path}.{name}" in self.released
 
     def tensor(self, name: str) -> Tensor:
-        """One tensor of the layer as it is stored, by its name in a Taylor MLP."""
-        return self.released.tensor(f"{self.mlp.path}.{name}")
+        """One tensor of the layer in its stored dtype, on the device, by its name in a Taylor MLP."""
+        if name not in self._read:
+            self._read[name] = self.released.tensor(f"{self.mlp.path}.{name}").to(self.device)
+        return self._read[name]
 
     @property
     def protected(self) -> int:
@@ -53,18 +59,14 @@ class ProtectedLayer:
         return self.widths[0]
 
     @cached_property
-    def _columns(self) -> Tensor:
-        return self.tensor("terms.weight")
-
-    @cached_property
     def theta(self) -> Tensor:
         """The stacked terms [H, sum(widths)] in float32."""
-        return self._columns[:, : sum(self.widths)].float()
+        return self.tensor("terms.weight")[:, : sum(self.widths)].float()
 
     @property
     def unprotected(self) -> Tensor:
         """The output weights [H, F - P] of the unprotected neurons, as the bundle stores them."""
-        return self._columns[:, sum(self.widths) :]
+        return self.tensor("terms.weight")[:, sum(self.widths) :]
 
     @property
     def center(self) -> Tensor:
@@ -79,12 +81,40 @@ class ProtectedLayer:
     @property
     def orders(self) -> Tensor:
         """Highest order [P] of each protected neuron, int64, in falling order."""
-        places = torch.arange(self.protected)
-        return (places < torch.tensor(self.widths)[:, None]).sum(0) - 1
+        places = torch.arange(self.protected, device=self.device)
+        return (places < torch.tensor(self.widths, device=self.device)[:, None]).sum(0) - 1
 
     def by_order(self) -> Iterator[tuple[int, Tensor]]:
         """Yield each order n with its terms [H, widths[n]] float32."""
         yield from enumerate(torch.split_with_sizes(self.theta, self.widths, dim=1))
+
+    def along(self, columns: Tensor) -> Tensor:
+        """The parts [N + 1, P] float64 of all terms along `columns` [H, P] float32, zero above each neuron's order."""
+        parts = torch.zeros(len(self.widths), self.protected, dtype=torch.float64, device=self.device)
+        for order, terms in self.by_order():
+            width = terms.shape[1]
+            parts[order, :width] = (terms * columns[:, :width]).sum(0)
+        return parts
+
+    def combined(self, factors: Tensor) -> Tensor:
+        """The sum [H, P] float32 of the terms of each neuron times `factors` [N + 1, P]."""
+        factors = factors.float()
+        total = torch.zeros(len(self.theta), self.protected, device=self.device)
+        for order, terms in self.by_order():
+            width = terms.shape[1]
+            total[:, :width].addcmul_(terms, factors[order, :width])
+        return total
+
+    @cached_property
+    def observed(self) -> Tensor:
+        """Coefficients [N + 1, P] float64 of the series up to one factor a neuron.
+
+        The terms of a neuron are multiples of one column, so that each coefficient is the part of a term along the
+        larger of the first two.
+        """
+        first, second = (terms for (_, terms), _ in zip(self.by_order(), range(2), strict=False))
+        columns = torch.where(first.norm(dim=0) >= second.norm(dim=0), first, second)
+        return self.along(columns / columns.norm(dim=0).clamp_min(torch.finfo(torch.float32).tiny))
 
 
 @dataclass(frozen=True)
@@ -134,7 +164,7 @@ def sampled(layer: ProtectedLayer, samples: int) -> tuple[Tensor, Tensor]:
     box, gate = black_box(layer), layer.tensor("gate.weight").float()
     generator = torch.Generator().manual_seed(_SEED)
     scale = float(layer.radius.median()) / float(gate.norm(dim=1).median().clamp_min(1e-12))
-    inputs = (scale * torch.randn(samples, gate.shape[1], generator=generator)).to(box.terms.weight.dtype)
+    inputs = (scale * torch.randn(samples, gate.shape[1], generator=generator)).to(box.terms.weight)
     with torch.no_grad():
         outputs = box(inputs).double()
     if layer.has("terms.bias"):
@@ -150,7 +180,7 @@ def black_box(layer: ProtectedLayer) -> TaylorMLP:
     biases = [name.removesuffix(".bias") for name in tensors if name.endswith(".bias")]
     with torch.device("meta"):
         box = TaylorMLP(
-            layer.theta.shape[0],
+            len(layer.theta),
             layer.basis,
             layer.widths,
             layer.activation.name,

@@ -6,8 +6,6 @@ arXiv 2506.19874.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -16,6 +14,9 @@ from taylor_ops.config.audit import Audit
 from taylor_ops.series.expansion import evaluate
 
 _POINTS = 65
+# One step suffices where rounding is all that the terms of a neuron have beside one column.
+_MOST_STEPS = 64
+_SETTLED = 1e-6
 
 
 def recover(layer: ProtectedLayer, _settings: Audit) -> Recovered:
@@ -24,33 +25,33 @@ def recover(layer: ProtectedLayer, _settings: Audit) -> Recovered:
     The terms of a neuron are w c^T up to rounding. Their leading singular vectors give w and c up to one factor. It is
     the factor with which the series with coefficients c equals the activation on the neuron's interval.
     """
-    theta, center, radius = layer.theta, layer.center, layer.radius
-    t = torch.linspace(-1, 1, _POINTS, dtype=torch.float64)[:, None]
-    recovered = torch.empty(theta.shape[0], layer.protected)
-    for first, last, columns in neurons_of_equal_order(layer.widths):
-        stacked = theta[:, columns].reshape(theta.shape[0], len(columns) // (last - first), last - first)
-        coefficients = _leading(stacked)
-        series = evaluate(layer.basis, coefficients, t)
-        target = layer.activation.right(center[first:last] + radius[first:last] * t)
-        factor = (series * target).sum(0) / series.square().sum(0)
-        recovered[:, first:last] = torch.einsum("hnf,nf->hf", stacked, (coefficients / factor).float())
-    return Recovered(recovered)
+    leading = _leading(layer)
+    t = torch.linspace(-1, 1, _POINTS, dtype=torch.float64, device=layer.device)[:, None]
+    series = evaluate(layer.basis, leading, t)
+    target = layer.activation.right(layer.center + layer.radius * t)
+    size = series.square().sum(0)
+    # A neuron whose terms are all zero has a column of zeros, whatever the factor.
+    factor = torch.where(size > 0, (series * target).sum(0) / size, 1.0)
+    return Recovered(layer.combined(leading / factor))
 
 
-def _leading(stacked: Tensor) -> Tensor:
-    """Leading right singular vector [N + 1, F] float64 of the terms [H, N + 1, F] of each neuron, with either sign."""
-    gram = torch.einsum("hnf,hmf->fnm", stacked, stacked).double()
-    vectors: Tensor = torch.linalg.eigh(gram).eigenvectors
-    return vectors[:, :, -1].T
+def _leading(layer: ProtectedLayer) -> Tensor:
+    """Leading right singular vectors [N + 1, P] float64 of the terms of each neuron, of either sign.
+
+    It is a power iteration, as the other singular values are as small as rounding.
+    """
+    leading = _of_unit_size(layer.observed)
+    for _ in range(_MOST_STEPS):
+        before = leading
+        leading = _of_unit_size(layer.along(layer.combined(before)))
+        if bool((leading - before).abs().max() <= _SETTLED):
+            break
+    return leading
 
 
-def neurons_of_equal_order(widths: list[int]) -> Iterator[tuple[int, int, list[int]]]:
-    """Yield each run `first` to `last` of places with the same order, and the columns of their terms, by order."""
-    starts = [sum(widths[:n]) for n in range(len(widths))]
-    for n, width in enumerate(widths):
-        first, last = (widths[n + 1] if n + 1 < len(widths) else 0), width
-        if first < last:
-            yield first, last, [starts[m] + place for m in range(n + 1) for place in range(first, last)]
+def _of_unit_size(columns: Tensor) -> Tensor:
+    size: Tensor = columns.norm(dim=0)
+    return columns / size.clamp_min(torch.finfo(columns.dtype).tiny)
 
 
 RANK_ONE = Attack(

@@ -23,40 +23,24 @@ def recover(layer: ProtectedLayer, _settings: Audit) -> Recovered:
 
     The weights are the terms divided by the coefficients of phi.
     """
-    center, radius = layer.center, layer.radius
-    divisors = coefficients(fit(layer.activation, center, radius, layer.basis), layer.orders)
-    return Recovered(divided(layer, divisors), intervals=_intervals_found(layer, center, radius))
+    # An expansion is fitted on the CPU, where a conversion fits it.
+    center, radius, orders = layer.center.cpu(), layer.radius.cpu(), layer.orders.cpu()
+    divisors = coefficients(fit(layer.activation, center, radius, layer.basis), orders)
+    return Recovered(divided(layer, divisors.to(layer.device)), intervals=_intervals_found(layer))
 
 
 def divided(layer: ProtectedLayer, divisors: Tensor) -> Tensor:
-    """Weights [H, F] float32 nearest to W with Theta_n = W c_n, for coefficients c [N + 1, F] float64."""
-    share = (divisors / divisors.square().sum(0).clamp_min(torch.finfo(torch.float64).tiny)).float()
-    weights = torch.zeros(layer.theta.shape[0], layer.protected)
-    for order, terms in layer.by_order():
-        width = terms.shape[1]
-        weights[:, :width].addcmul_(terms, share[order, :width])
-    return weights
+    """Weights [H, P] float32 nearest to W with Theta_n = W c_n, for coefficients c [N + 1, P] float64."""
+    return layer.combined(divisors / divisors.square().sum(0).clamp_min(torch.finfo(torch.float64).tiny))
 
 
-def _intervals_found(layer: ProtectedLayer, center: Tensor, radius: Tensor) -> tuple[int, int]:
+def _intervals_found(layer: ProtectedLayer) -> tuple[int, int]:
     """For how many neurons the attack finds both ends of the interval, and for how many it can."""
-    found_center, found_radius = intervals_of(observed(layer), layer.orders, layer.basis, layer.activation)
-    near = (found_center - center).abs() <= _NEAR * radius
-    found = near & ((found_radius - radius).abs() <= _NEAR * radius)
-    return int(found.sum()), int((~found_center.isnan()).sum())
-
-
-def observed(layer: ProtectedLayer) -> Tensor:
-    """Coefficients [N + 1, F] float64 up to one factor a neuron: its terms along the larger of its first two."""
-    _, first = next(layer.by_order())
-    second = layer.theta[:, layer.protected : 2 * layer.protected]
-    along = torch.where(first.norm(dim=0) >= second.norm(dim=0), first, second)
-    along = along / along.norm(dim=0).clamp_min(torch.finfo(torch.float32).tiny)
-    seen = torch.zeros(len(layer.widths), layer.protected, dtype=torch.float64)
-    for order, terms in layer.by_order():
-        width = terms.shape[1]
-        seen[order, :width] = (terms * along[:, :width]).sum(0).double()
-    return seen
+    found_center, found_radius = intervals_of(layer.observed, layer.orders, layer.basis, layer.activation)
+    near = (found_center - layer.center).abs() <= _NEAR * layer.radius
+    found = near & ((found_radius - layer.radius).abs() <= _NEAR * layer.radius)
+    found_count, asked = torch.stack([found.sum(), (~found_center.isnan()).sum()]).tolist()
+    return found_count, asked
 
 
 RATIOS = Attack(

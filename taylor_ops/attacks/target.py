@@ -26,6 +26,7 @@ from taylor_ops.storage.files import (
 )
 
 _SHARD_BYTES = 500_000_000
+_CPU = torch.device("cpu")
 _BUNDLE_KEYS = ("architectures", "auto_map", "taylor_mlp")
 
 
@@ -35,15 +36,16 @@ class Target:
     Args:
         bundle: Folder of the bundle.
         scratch: Folder that receives the rebuilt model.
+        device: Device on which the layers are attacked.
 
     Attributes:
         dtype: Name of the dtype of the bundle.
         dense: The dense model in `scratch`, which has no weights before `rebuild`.
     """
 
-    def __init__(self, bundle: Path, scratch: Path) -> None:
+    def __init__(self, bundle: Path, scratch: Path, device: torch.device = _CPU) -> None:
         config = read_json(bundle / "config.json")
-        self._bundle, self._scratch = bundle, scratch
+        self._bundle, self._scratch, self._device = bundle, scratch, device
         self._released, self._taylor = Checkpoint(bundle), config["taylor_mlp"]
         dense = {key: value for key, value in config.items() if key not in _BUNDLE_KEYS}
         dense["model_type"] = dense["model_type"].removeprefix("taylor_")
@@ -57,8 +59,8 @@ class Target:
         yield from map(self._layer, self.dense.mlps)
 
     def _layer(self, mlp: Mlp) -> ProtectedLayer:
-        taylor = self._taylor
-        return ProtectedLayer(self._released, mlp, taylor["layers"][mlp.path], taylor["basis"], self.dense.activation)
+        widths, basis = self._taylor["layers"][mlp.path], self._taylor["basis"]
+        return ProtectedLayer(self._released, mlp, widths, basis, self.dense.activation, self._device)
 
     def rebuild(self, weights_of: Callable[[ProtectedLayer], Tensor]) -> Path:
         """Write the dense model with the output weights [H, P] from `weights_of` in place of the terms.
@@ -97,7 +99,7 @@ def _dense(layer: ProtectedLayer, weights: Tensor) -> dict[str, Tensor]:
     """The tensors of one dense MLP, by their names below its module."""
     kind, unprotected = layer.mlp.kind, layer.unprotected
     inputs = {name: layer.tensor(name) for name in INPUTS if layer.has(name)}
-    down: dict[str, Tensor] = {f"{kind.down}.weight": torch.cat([weights.to(unprotected.dtype), unprotected], dim=1)}
+    down: dict[str, Tensor] = {f"{kind.down}.weight": torch.cat([weights.to(unprotected), unprotected], dim=1)}
     if layer.has("terms.bias"):
         down[f"{kind.down}.bias"] = layer.tensor("terms.bias")
     made: dict[str, Tensor] = {}

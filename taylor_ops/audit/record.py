@@ -68,8 +68,9 @@ class AttackResult(Record):
             intervals.
         task: What training for a task did, for an attack that trains.
         rebuilt: How the rebuilt model compares. None if the config does not ask for it.
-        seconds: Time of the attack alone, without scoring.
-        peak_rss_bytes: Peak memory of this process during the attack.
+        seconds: Time of the attack alone, without scoring. What several attacks need of a layer is read or computed
+            once, in the time of the first of them.
+        peak_rss_bytes: Peak memory of this process while the attack was at work on a layer, or in training.
     """
 
     attack: str

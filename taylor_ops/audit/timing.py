@@ -14,6 +14,7 @@ from taylor_ops.latency.judging import slowdown_of, timed_pairs
 from taylor_ops.latency.timing import pairs_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import is_partly_on_disk, load_in_memory
+from taylor_ops.progress import Progress, silent
 from taylor_ops.storage.files import read_json
 
 # This is one figure among others. To settle it as finely as the promised slowdown would take minutes.
@@ -22,8 +23,8 @@ _MOST_PAIRS = 33
 _REASON_LETTERS = 200
 
 
-def timed(first: Any, second: Any, conditions: Conditions) -> Timed | None:
-    """Time `second` against the original `first`, at the batch size and lengths of the release.
+def timed(first: Any, second: Any, conditions: Conditions, progress: Progress = silent) -> Timed | None:
+    """Time `second` against the original `first`, at the batch size and prompt length of the release, in short pairs.
 
     Returns None if layers are on the disk, because the disk would be timed then. On a noisy machine the interval stays
     wide. This does not end a release, because no promise rests on the interval.
@@ -32,9 +33,14 @@ def timed(first: Any, second: Any, conditions: Conditions) -> Timed | None:
         return None
     latency, seed = conditions.latency, conditions.seed
     most = max(latency.pairs, min(latency.max_pairs, _MOST_PAIRS))
-    lenient = {"tolerance": max(latency.tolerance, _TOLERANCE), "max_pairs": most, "disturbance": 1.0}
-    settings = latency.model_copy(update=lenient)
-    original, other, settled = timed_pairs(pairs_of(first, second, settings, seed), settings)
+    settings = latency.model_copy(
+        update={
+            "tolerance": max(latency.tolerance, _TOLERANCE),
+            "max_pairs": most,
+            "disturbance": 1.0,
+        }
+    )
+    original, other, settled = timed_pairs(pairs_of(first, second, settings, seed), settings, progress)
     slowdown, interval = slowdown_of(original, other, seed)
     return Timed(
         slowdown=slowdown,

@@ -8,16 +8,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from taylor_ops.errors import WorkFailed
+from taylor_ops.progress import Progress, silent
 
 FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a disk that accepts no more data."""
 
+_MOST_READERS = 8
 _MAKE_ROOM = "free some space or point --artifacts at another disk, then run again: finished stages are reused"
 
 
@@ -32,8 +35,40 @@ def sha256_of_tree(folder: Path) -> dict[str, str]:
 
     A link that leads to no file is listed too, with `not a file` as its hash.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
-    return {path.relative_to(folder).as_posix(): sha256_of(path) if path.is_file() else "not a file" for path in paths}
+    paths = files_below(folder)
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    return dict(zip(names, sha256_of_all(paths), strict=True))
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file below `folder`, and every link that leads to no file, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+
+
+def sha256_of_all(paths: Sequence[Path], progress: Progress = silent) -> list[str]:
+    """SHA-256 of each file, with `not a file` for what is none. Several files are read at once.
+
+    Args:
+        paths: The files.
+        progress: Receives the bytes that were read and the bytes of all files.
+    """
+    sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
+    read = 0
+    with ThreadPoolExecutor(max_workers=min(_MOST_READERS, os.cpu_count() or 1)) as readers:
+        hashes = {readers.submit(_sha256_or_none, path): size for path, size in zip(paths, sizes, strict=True)}
+        try:
+            for hashed in as_completed(hashes):
+                hashed.result()
+                read += hashes[hashed]
+                progress(read, sum(sizes))
+        except BaseException:
+            readers.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [hashed.result() for hashed in hashes]
+
+
+def _sha256_or_none(path: Path) -> str:
+    return sha256_of(path) if path.is_file() else "not a file"
 
 
 def canonical_json(value: Any) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -16,50 +18,111 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from taylor_ops.errors import GateRejected
+from taylor_ops.progress import Progress, silent
 from taylor_ops.verification import consumer
 
 _ROOTS = ("torch", "transformers")
 _INHERITED = ("PATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+_STEP = re.compile(r'\{"step": (\d{1,9})\}')
 
 
-def continuations_of(bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-    """Greedy continuations of token prompts by the bundle in a clean process, loaded as any consumer loads it.
+class CleanProcess:
+    """A clean process that waits for a bundle. Until it gets one it imports torch and transformers, and runs no code
+    of any bundle.
 
-    The process has an empty home and no access to the Hub. Its path holds the standard library, torch, transformers and
-    the packages that they require.
-
-    Raises:
-        GateRejected: The process failed. The message ends with the last line of its error output.
+    Args:
+        process: The process.
+        errors: File that receives its error output.
     """
-    with tempfile.TemporaryDirectory(prefix="taylor-consumer-") as scratch:
-        packages = Path(scratch) / "packages"
-        link_packages(packages)
+
+    def __init__(self, process: subprocess.Popen[str], errors: Path) -> None:
+        self._process, self._errors = process, errors
+
+    def continuations_of(
+        self, bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int, progress: Progress = silent
+    ) -> list[list[int]]:
+        """Greedy continuations of token prompts by the bundle, loaded as any consumer loads it. A process answers once.
+
+        Args:
+            bundle: Folder of the bundle. Its code runs now.
+            prompts: The prompts.
+            new_tokens: Number of tokens that continue each prompt.
+            progress: Receives the number of tokens of each continuation so far and of all.
+
+        Raises:
+            GateRejected: The process failed. The message ends with the last line of its error output.
+        """
+        tokens: list[list[int]] = self.answer(bundle, prompts, new_tokens, progress)["tokens"]
+        return tokens
+
+    def answer(
+        self, bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int, progress: Progress
+    ) -> dict[str, Any]:
+        """The whole answer of the process, as `consumer.py` describes it. Takes and raises what the above does."""
         request = {
-            "packages": str(packages),
             "bundle": str(bundle.absolute()),
             "prompts": [list(prompt) for prompt in prompts],
             "new_tokens": new_tokens,
         }
+        process, last = self._process, ""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        # A process that has failed early reads nothing. Its error output says why it failed.
+        with suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(json.dumps(request) + "\n")
+        for line in process.stdout:
+            step = _STEP.fullmatch(line.strip())
+            if step is not None:
+                progress(int(step[1]), new_tokens)
+            last = line
+        answer = _object(last)
+        if process.wait() != 0 or "tokens" not in answer:
+            lines = self._errors.read_text(encoding="utf-8", errors="replace").splitlines()
+            reason = next((line for line in reversed(lines) if line.strip()), "no output")
+            raise GateRejected(
+                f"{bundle} does not run in a process with only torch and transformers: {reason.strip()}",
+                "this is a defect of the bundle's modeling code or of its files; do not hand it out",
+            )
+        return answer
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The object of a line of JSON. An empty one if the line is anything else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+@contextmanager
+def clean_process() -> Iterator[CleanProcess]:
+    """Start a clean process. It is ended with the block.
+
+    It has an empty home and no access to the Hub. Its path holds the standard library, torch, transformers and the
+    packages that they require.
+    """
+    with tempfile.TemporaryDirectory(prefix="taylor-consumer-") as scratch:
+        packages, errors = Path(scratch) / "packages", Path(scratch) / "errors"
+        link_packages(packages)
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         environment |= {"HOME": scratch, "HF_HOME": scratch, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-B", consumer.__file__],
-            input=json.dumps(request),
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd=scratch,
-            check=False,
-        )
-    if done.returncode != 0:
-        reason = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no output")
-        raise GateRejected(
-            f"{bundle} does not run in a process with only torch and transformers: {reason.strip()}",
-            "this is a defect of the bundle's modeling code or of its files; do not hand it out",
-        )
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    tokens: list[list[int]] = answer["tokens"]
-    return tokens
+        with (
+            errors.open("w", encoding="utf-8") as stderr,
+            subprocess.Popen(
+                [sys.executable, "-I", "-S", "-B", consumer.__file__, str(packages)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=environment,
+                cwd=scratch,
+            ) as process,
+        ):
+            try:
+                yield CleanProcess(process, errors)
+            finally:
+                process.kill()
 
 
 def link_packages(folder: Path) -> None:

@@ -1,25 +1,61 @@
 """Load a bundle as a consumer does, with plain transformers on torch; a clean process runs this file by its path.
 
-It reads one JSON request from standard input, `{"packages": folder, "bundle": folder, "prompts": [[token, ...], ...],
-"new_tokens": n}`, and writes `{"tokens": [[token, ...], ...], "modules": [...]}` as the last line of standard output.
+Its argument is the folder of the packages that it may import. It reads one JSON request in one line from standard
+input, `{"bundle": folder, "prompts": [[token, ...], ...], "new_tokens": n}`. Before this line it imports torch and
+transformers, and nothing of any bundle. On standard output it writes a line `{"step": k}` for each new token, and
+`{"tokens": [[token, ...], ...], "modules": [...]}` as the last line.
 """
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 
 def main() -> None:
-    """Answer the request. The path holds the packages that it names and no others."""
-    request: dict[str, Any] = json.load(sys.stdin)
-    sys.path.append(request["packages"])
-    tokens = continued(request["bundle"], request["prompts"], request["new_tokens"])
+    """Answer the request, if one comes. The path holds the packages of the argument and no others."""
+    sys.path.append(sys.argv[1])
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+    line = sys.stdin.readline()
+    if not line:
+        return
+    request: dict[str, Any] = json.loads(line)
+
+    def tell(step: int) -> None:
+        print(json.dumps({"step": step}), flush=True)
+
+    tokens = continued(request["bundle"], request["prompts"], request["new_tokens"], tell)
     modules = sorted({name.partition(".")[0] for name in sys.modules})
     print(json.dumps({"tokens": tokens, "modules": modules}))
 
 
-def continued(bundle: str, prompts: list[list[int]], new: int) -> list[list[int]]:
-    """Load the bundle and continue all prompts greedily by `new` tokens, as one batch padded on the left."""
+class Steps:
+    """Counts the tokens that a model generates, in the way in which `generate` tells a streamer of them.
+
+    Args:
+        tell: Receives the number of new tokens so far.
+    """
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell, self._told = tell, 0
+
+    def put(self, _tokens: Any) -> None:
+        """Take note of the prompt, which comes first, or of one more token."""
+        self._tell(self._told)
+        self._told += 1
+
+    def end(self) -> None:
+        """The end of the text."""
+
+
+def continued(
+    bundle: str, prompts: list[list[int]], new: int, tell: Callable[[int], None] = lambda _step: None
+) -> list[list[int]]:
+    """Load the bundle and continue all prompts greedily by `new` tokens, as one batch padded on the left.
+
+    `tell` receives the number of new tokens so far.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
@@ -38,6 +74,7 @@ def continued(bundle: str, prompts: list[list[int]], new: int) -> list[list[int]
             min_new_tokens=new,
             max_new_tokens=new,
             pad_token_id=pad,
+            streamer=Steps(tell),
         )
     tokens: list[list[int]] = output[:, length:].tolist()
     return tokens

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from taylor_ops.bundle.manifest import MANIFEST, NO_BUNDLE, read_manifest
 from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.progress import Progress, part_of, silent
 from taylor_ops.signing.keys import NOT_THIS_COPY, SIGNATURE
 from taylor_ops.signing.signers import Signer, name_of, require_signed_by
-from taylor_ops.storage.files import sha256_of_tree
-from taylor_ops.verification.clean_process import continuations_of
+from taylor_ops.storage.files import files_below, sha256_of_all
+from taylor_ops.verification.clean_process import CleanProcess, clean_process
 from taylor_ops.verification.record import Verified
 
 _Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
@@ -46,13 +48,22 @@ class _Manifest(_Part):
     yanked: _Withdrawn | None = None
 
 
-def verify(bundle: Path, signer: Signer | None = None, tokens: bool = True) -> Verified:
+# What is read in less time than a process takes to start.
+_SMALL = 16 * 2**20
+# The share of the hashes in the progress, in percent. The rest are the tokens.
+_HASHING = 20
+
+
+def verify(bundle: Path, signer: Signer | None = None, tokens: bool = True, progress: Progress = silent) -> Verified:
     """Check the signature and the hashes, then load the bundle in a clean process and compare its tokens.
+
+    The process starts while large files are read. No code of the bundle runs before every hash is checked.
 
     Args:
         bundle: Folder of the bundle.
         signer: Who must have signed it, by key or identity. Without a signer, no signature is checked.
         tokens: Whether to compare continuations of the recorded prompts.
+        progress: Receives what is done, of 100.
 
     Raises:
         BadInput: The folder is not a bundle.
@@ -65,10 +76,15 @@ def verify(bundle: Path, signer: Signer | None = None, tokens: bool = True) -> V
     if signer is not None:
         require_signed_by(bundle, signer)
     signed_by = None if signer is None else name_of(signer)
-    _require_files(bundle, manifest)
     recorded = manifest.exactness.continuations if tokens else []
     length = min((len(continuation.new_tokens) for continuation in recorded), default=0)
-    _require_tokens(bundle, recorded, length)
+    hashing = part_of(progress, 0, _HASHING if recorded else 100, 100)
+    large = _require_small_files(bundle, manifest)
+    with clean_process() if recorded else nullcontext() as process:
+        _require_hashes(bundle, manifest, large, hashing)
+        if process is not None:
+            continuing = part_of(progress, _HASHING, 100 - _HASHING, 100)
+            _require_tokens(bundle, recorded, length, process, continuing)
     return Verified(
         files=len(manifest.files), prompts=len(recorded), tokens=length * len(recorded), signed_by=signed_by
     )
@@ -83,8 +99,12 @@ def _whole(path: Path, document: Mapping[str, Any]) -> _Manifest:
         raise BadInput(f"{path} is not a whole manifest: {where}: {first['msg']}", NO_BUNDLE) from error
 
 
-def _require_files(bundle: Path, manifest: _Manifest) -> None:
-    expected, found = manifest.files, sha256_of_tree(bundle)
+def _require_small_files(bundle: Path, manifest: _Manifest) -> list[str]:
+    """Check that the bundle has the files of its manifest and no others, and the hashes of the small ones.
+
+    Returns the names of the large files.
+    """
+    expected, found = manifest.files, {path.relative_to(bundle).as_posix(): path for path in files_below(bundle)}
     found.pop(MANIFEST)
     if manifest.signature is not None and found.pop(SIGNATURE, None) is None:
         raise GateRejected(
@@ -95,14 +115,23 @@ def _require_files(bundle: Path, manifest: _Manifest) -> None:
             raise GateRejected(f"{bundle / name} is missing; the manifest lists it", NOT_THIS_COPY)
         if name not in expected:
             raise GateRejected(f"{bundle / name} is not in the manifest", NOT_THIS_COPY)
-        if found[name] != expected[name]:
+    large = [name for name in sorted(found) if found[name].is_file() and found[name].stat().st_size > _SMALL]
+    _require_hashes(bundle, manifest, sorted(found.keys() - set(large)), silent)
+    return large
+
+
+def _require_hashes(bundle: Path, manifest: _Manifest, names: Sequence[str], progress: Progress) -> None:
+    hashes = sha256_of_all([bundle / name for name in names], progress)
+    for name, sha256 in zip(names, hashes, strict=True):
+        if sha256 != manifest.files[name]:
             raise GateRejected(f"{bundle / name} does not have the bytes that the manifest lists", NOT_THIS_COPY)
 
 
-def _require_tokens(bundle: Path, recorded: list[_Continuation], length: int) -> None:
-    if not recorded:
-        return
-    continued = continuations_of(bundle, [continuation.prompt_tokens for continuation in recorded], length)
+def _require_tokens(
+    bundle: Path, recorded: list[_Continuation], length: int, process: CleanProcess, progress: Progress
+) -> None:
+    prompts = [continuation.prompt_tokens for continuation in recorded]
+    continued = process.continuations_of(bundle, prompts, length, progress)
     for continuation, new in zip(recorded, continued, strict=True):
         expected = continuation.new_tokens[:length]
         if new != expected:

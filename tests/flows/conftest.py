@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from taylor_ops.latency import timing
+from taylor_ops.progress import Progress
 from taylor_ops.verification import consumer, verify
 from tests.support.clocks import of_each
 from tests.support.prefect_database import temporary_server
@@ -70,10 +72,13 @@ def simulated_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def consumer_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bundles say their tokens here, in place of a process of their own: to start one takes longer than a release."""
 
-    def continuations_of(bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-        return consumer.continued(str(bundle), [list(prompt) for prompt in prompts], new_tokens)
+    class InThisProcess:
+        def continuations_of(
+            self, bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int, _progress: Progress
+        ) -> list[list[int]]:
+            return consumer.continued(str(bundle), [list(prompt) for prompt in prompts], new_tokens)
 
-    monkeypatch.setattr(verify, "continuations_of", continuations_of)
+    monkeypatch.setattr(verify, "clean_process", lambda: nullcontext(InThisProcess()))
 
 
 @pytest.fixture

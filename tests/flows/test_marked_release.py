@@ -83,7 +83,8 @@ def test_another_version_or_recipient_is_judged_anew(tiny_config: Path, tmp_path
     def keys(**changed: str) -> list[str]:
         settings = {"evidence": f"{{recipient: acme, key: {key}}}"} | changed
         loaded, found = read(tiny_config, settings), (example.source(), example.captured(), example.converted())
-        return [key_of(proof.validate, loaded, *found), key_of(proof.audit, loaded, found[0], found[2])]
+        audited = key_of(proof.audit, loaded, found[0], found[2], example.exactness())
+        return [key_of(proof.validate, loaded, *found), audited]
 
     assert keys() == keys()
     for changed in ({"version": "1.1.0"}, {"evidence": f"{{recipient: beta, key: {key}}}"}):

@@ -286,10 +286,25 @@ def test_the_audit_is_another_where_other_records_of_the_same_file_are_read(
         (tmp_path / file).write_text('{"text": "one"}\n{"text": "two"}\n{"text": "three"}\n')
         prompts = f"[{{name: mine, file: {tmp_path / file}, {how}}}]"
         loaded = read(tiny_config, {"exactness.prompts": prompts})
-        return key_of(proof.audit, loaded, example.source(), example.converted())
+        return key_of(proof.audit, loaded, example.source(), example.converted(), example.exactness())
 
     assert key("limit: 2") == key("limit: 2", "elsewhere.jsonl")
     assert key("limit: 2") != key(read_as)
+
+
+def test_the_audit_is_another_where_the_original_said_something_else_and_not_where_it_was_measured_again(
+    tiny_config: Path,
+) -> None:
+    found = example.exactness()
+    spoken = found.continuations[0]
+    other = spoken.model_copy(update={"new_tokens": (*spoken.new_tokens[:-1], spoken.new_tokens[-1] + 1)})
+
+    def key(**changed: Any) -> str:
+        exactness = found.model_copy(update=changed)
+        return key_of(proof.audit, read(tiny_config, {}), example.source(), example.converted(), exactness)
+
+    assert key() == key(tie_margin=2 * found.tie_margin)
+    assert key() != key(continuations=(other, *found.continuations[1:]))
 
 
 def test_a_source_of_the_hub_whose_cache_is_gone_is_fetched_again(

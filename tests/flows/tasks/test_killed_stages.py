@@ -44,10 +44,11 @@ def test_what_a_killed_validation_or_audit_leaves_is_removed_with_what_the_stage
 
     one = Unmeasured(read(tiny_config, {}), Artifacts(tmp_path / "a"))
     source, ranges, converted = example.source(), example.captured(), example.converted()
+    known = (source, converted, example.exactness())
     monkeypatch.setattr(proof, "require_as_planned", lambda *_given: None)
     monkeypatch.setattr(proof.exact, "validate", lambda *given: killed(given[-1]))
     monkeypatch.setattr(proof, "attack", lambda *given: killed(given[-1].work))
-    for stage, found in ((proof.validate, (source, ranges, converted)), (proof.audit, (source, converted))):
+    for stage, found in ((proof.validate, (source, ranges, converted)), (proof.audit, known)):
         with pytest.raises(Killed):
             stage.fn(one, *found)
     for stage in ("validate", "audit"):

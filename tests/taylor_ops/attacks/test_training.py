@@ -145,5 +145,17 @@ def test_distillation_from_terms_of_the_wrong_neurons_fails_the_same_test(
         require_directions(distilled(llama, "warm_distillation", 1))
 
 
+def test_trainings_and_attacks_are_told_in_the_order_in_which_they_were_named(llama: Sample, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    names = ("rank_one", "lora", "collapse")
+    settings = Audit.model_validate({"attacks": names, "rebuild": (), "tuning_steps": 2})
+    conditions = Conditions((), Latency(), CPU, 0, tmp_path / "audit", TEXT)
+    record = audit(llama.original, llama.converted, settings, lambda *step: told.append(step), conditions)
+    assert tuple(result.attack for result in record.attacks) == names
+    assert [result.task is not None for result in record.attacks] == [False, True, False]
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1]
+
+
 def test_trainings_and_attacks_have_names_of_their_own() -> None:
     assert not ATTACKS.keys() & TRAININGS.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +19,7 @@ from taylor_ops.audit.audit import ATTACKS, TRAININGS, audit, named
 from taylor_ops.audit.record import AttackResult
 from taylor_ops.config.audit import AttackName, Audit, Thresholds
 from taylor_ops.errors import BadInput
+from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.model.loading import load_original
 from taylor_ops.series.activations import activation_named
 from taylor_ops.series.expansion import coefficients, evaluate, fit, orders_for
@@ -270,6 +272,84 @@ def test_neurons_with_equal_gates_are_told_apart(llama: Sample, tmp_path: Path) 
         shutil.copyfile(path, tmp_path / "pruned" / path.name)
     ranges = captured(tmp_path / "pruned", tmp_path / "ranges")
     require_recovered(attacked(converted(tmp_path / "pruned", ranges, llama.conversion, tmp_path / "released")))
+
+
+# What is shared
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[Path, str]]:
+    """How often each tensor of each folder was read."""
+    counted: Counter[tuple[Path, str]] = Counter()
+    read = Checkpoint.tensor
+
+    def counting(checkpoint: Checkpoint, name: str) -> Tensor:
+        counted[checkpoint.folder, name] += 1
+        return read(checkpoint, name)
+
+    monkeypatch.setattr(Checkpoint, "tensor", counting)
+    return counted
+
+
+def test_a_tensor_is_read_once_for_all_attacks_that_run_layer_by_layer(
+    gated_or_plain: Sample, reads: Counter[tuple[Path, str]]
+) -> None:
+    settings = Audit(attacks=EVERY, rebuild=(), samples=SAMPLES)
+    audit(gated_or_plain.original, gated_or_plain.converted, settings, silent)
+    terms = [name for folder, name in reads if folder == gated_or_plain.converted and name.endswith("terms.weight")]
+    assert len(terms) == 2
+    assert set(reads.values()) == {1}
+
+
+def test_no_attack_changes_what_the_others_read(gated_or_plain: Sample, tmp_path: Path) -> None:
+    stored = Checkpoint(gated_or_plain.converted)
+    for layer in Target(gated_or_plain.converted, tmp_path / "target").layers():
+        for name in EVERY:
+            ATTACKS[name].recover(layer, Audit(samples=SAMPLES))
+        seen = {f"{layer.mlp.path}.{name}": tensor for name, tensor in layer._read.items()}
+        assert f"{layer.mlp.path}.terms.weight" in seen
+        assert all(torch.equal(tensor, stored.tensor(name)) for name, tensor in seen.items())
+
+
+def test_attacks_that_share_their_layers_get_what_each_gets_alone(gated_or_plain: Sample) -> None:
+    settings = Audit(attacks=EVERY, rebuild=(), samples=SAMPLES)
+    together = audit(gated_or_plain.original, gated_or_plain.converted, settings, silent)
+    for result in together.attacks:
+        alone = attacked(gated_or_plain, result.attack)
+        times = {"seconds", "peak_rss_bytes"}
+        assert result.model_dump(exclude=times) == alone.model_dump(exclude=times)
+
+
+def test_rank_one_gets_the_leading_singular_vectors(gated_or_plain: Sample, tmp_path: Path) -> None:
+    layer = next(Target(gated_or_plain.converted, tmp_path / "target").layers())
+    leading = rank_one._leading(layer)
+    for neuron in range(layer.protected):
+        terms = torch.stack([of_order[:, neuron] for _, of_order in layer.by_order() if of_order.shape[1] > neuron])
+        expected = torch.linalg.svd(terms.double()).U[:, 0]
+        assert abs(float(expected @ leading[: len(terms), neuron])) == pytest.approx(1, abs=1e-9)
+        assert not leading[len(terms) :, neuron].any()
+
+
+def test_rank_one_of_terms_that_are_all_zero_is_a_column_of_zeros(gated_or_plain: Sample, tmp_path: Path) -> None:
+    layer = next(Target(gated_or_plain.converted, tmp_path / "target").layers())
+    layer.__dict__["theta"] = layer.theta.clone()
+    for _, terms in layer.by_order():
+        terms[:, :1] = 0
+    found = rank_one.recover(layer, Audit()).weights
+    assert not found[:, 0].any()
+    assert found[:, 1:].isfinite().all()
+
+
+@pytest.mark.parametrize("other", ["phi", "one weight"])
+def test_an_original_that_the_bundle_was_not_made_of_is_refused(
+    llama: Sample, phi: Sample, tmp_path: Path, other: str
+) -> None:
+    changed = load_original(llama.original, "float32", CPU)
+    changed.model.layers[1].mlp.up_proj.weight.data[5, 7] += 1e-6
+    changed.save_pretrained(tmp_path / "changed")
+    with pytest.raises(BadInput, match="does not have the neurons that the bundle has there") as caught:
+        audit(phi.original if other == "phi" else tmp_path / "changed", llama.converted, Audit(rebuild=()), silent)
+    assert "the original that the bundle was made of" in caught.value.remedy
 
 
 # The registry

@@ -13,17 +13,21 @@ from taylor_ops.attacks import collapse, training
 from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.attacks.protected_layer import ProtectedLayer
 from taylor_ops.attacks.target import Target
+from taylor_ops.audit import rebuilt as rebuilt_room
 from taylor_ops.audit import timing
 from taylor_ops.audit.audit import TRAININGS, audit
+from taylor_ops.audit.rebuilt import continued_along, held_out
 from taylor_ops.audit.record import AttackResult
 from taylor_ops.audit.timing import timed_compiled
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.latency import Latency
 from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import WorkFailed
+from taylor_ops.exactness.generation import continue_greedily
 from taylor_ops.latency import timing as timing_room
 from taylor_ops.machine import devices
 from taylor_ops.model import loading
+from taylor_ops.texts.prompts import Prompt
 from tests.support.clocks import of_each, restless
 from tests.taylor_ops.conftest import CPU, Sample, sample, silent
 
@@ -76,6 +80,79 @@ def test_a_rebuilt_model_with_weights_that_are_wrong_says_other_tokens(
     assert rebuilt is not None
     assert rebuilt.prompts_equal < 6
     assert rebuilt.kl_mean > 1e-3
+
+
+def said_by(original: Path, new_tokens: int) -> dict[tuple[int, ...], tuple[int, ...]]:
+    """What an original says after its held-out prompts."""
+    model, asked = loading.load_original(original, "float32", CPU), held_out(original, conditions(original).sources, 6)
+    said = continue_greedily(model, asked, new_tokens, 6, loading.load_tokenizer(original).pad_token_id)
+    return {one.prompt.tokens: tuple(one.tokens.tolist()) for one in said}
+
+
+@pytest.mark.parametrize(("known", "decoded"), [(8, 0), (12, 0), (7, 6)], ids=["all", "longer", "too short"])
+def test_what_an_earlier_stage_heard_of_the_original_is_not_decoded_again(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: int, decoded: int
+) -> None:
+    asked: list[Prompt] = []
+
+    def watched(model: Any, batch: list[Prompt], *more: Any) -> Any:
+        asked.extend(batch)
+        return continue_greedily(model, batch, *more)
+
+    monkeypatch.setattr(rebuilt_room, "continue_greedily", watched)
+    given = dataclasses.replace(conditions(tmp_path), said=said_by(llama.original, known))
+    again = audit(llama.original, llama.converted, SETTINGS, silent, given).attacks[0].rebuilt
+    assert len(asked) == decoded
+    anew = collapsed(llama, tmp_path).rebuilt
+    assert again is not None
+    assert anew is not None
+    same = {"prompts", "prompts_equal", "tokens_compared", "top1_agreement"}
+    assert again.model_dump(include=same) == anew.model_dump(include=same)
+    assert again.kl_max < 1e-8
+
+
+def test_tokens_that_the_original_is_said_to_say_are_compared_as_they_are(llama: Sample, tmp_path: Path) -> None:
+    said = said_by(llama.original, 8)
+    first = next(iter(said))
+    said[first] = (*said[first][:5], (said[first][5] + 1) % 256, *said[first][6:])
+    given = dataclasses.replace(conditions(tmp_path), said=said)
+    found = audit(llama.original, llama.converted, SETTINGS, silent, given).attacks[0].rebuilt
+    assert found is not None
+    assert (found.prompts_equal, found.tokens_compared) == (5, 46)
+
+
+def test_one_pass_along_a_text_gives_what_decoding_gives_up_to_the_first_other_token(llama: Sample) -> None:
+    original, bundle = (
+        load(place)
+        for load, place in (
+            (lambda place: loading.load_original(place, "float32", CPU), llama.original),
+            (lambda place: loading.load_bundle(place, CPU), llama.converted),
+        )
+    )
+    # A model that says other things after a while.
+    bundle.model.layers[0].mlp.terms.weight.data.mul_(1.02)
+    asked = held_out(llama.original, conditions(llama.original).sources, 6)
+    pad = loading.load_tokenizer(llama.original).pad_token_id
+    own = list(continue_greedily(original, asked, 24, 6, pad))
+    decoded = {one.prompt.id: one for one in continue_greedily(bundle, asked, 24, 6, pad)}
+    diverged = 0
+    for text, along in zip(own, continued_along(bundle, own, pad), strict=True):
+        other = decoded[text.prompt.id]
+        differs = (text.tokens != other.tokens).nonzero().flatten().tolist()
+        shared = differs[0] + 1 if differs else 24
+        diverged += bool(differs)
+        assert torch.equal(along.tokens[:shared], other.tokens[:shared])
+        assert torch.allclose(along.logits[:shared], other.logits[:shared], atol=1e-4)
+    assert diverged > 0
+
+
+def test_a_rebuilt_model_tells_its_progress_to_the_end(llama: Sample, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    audit(llama.original, llama.converted, SETTINGS, lambda *step: told.append(step), conditions(tmp_path))
+    assert told == sorted(told)
+    assert {total for _, total in told} == {2 * (1 + 3)}
+    # The layers, the files, the tokens, and the first of the pairs of which few are needed.
+    assert {done for done, _ in told} >= {1, 2, 3, 4, 6}
 
 
 def test_a_rebuilt_model_is_made_of_the_bundle_alone(llama: Sample, tmp_path: Path) -> None:

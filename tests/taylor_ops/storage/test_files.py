@@ -25,6 +25,7 @@ from taylor_ops.storage.files import (
     read_json,
     require_free,
     sha256_of,
+    sha256_of_all,
     sha256_of_tree,
     write_text,
 )
@@ -104,6 +105,21 @@ def test_a_tree_is_hashed_by_relative_posix_path_with_hidden_files(tmp_path: Pat
         write_text(tmp_path / name, name)
     (tmp_path / "empty").mkdir()
     assert sha256_of_tree(tmp_path) == {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
+
+
+def test_hashes_come_in_the_order_of_their_files_whichever_was_read_first(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    paths = [tmp_path / str(number) for number in range(20)]
+    for number, path in enumerate(paths):
+        path.write_bytes(b"x" * (1 << (20 - number)))
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    found = sha256_of_all([*paths, tmp_path / "broken"], lambda *step: told.append(step))
+    assert found == [*map(sha256_of, paths), "not a file"]
+    whole = sum(path.stat().st_size for path in paths)
+    assert told == sorted(told)
+    assert len(told) == 21
+    assert told[-1] == (whole, whole)
+    assert sha256_of_all([]) == []
 
 
 # JSON

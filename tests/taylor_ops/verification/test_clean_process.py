@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from taylor_ops.errors import GateRejected
 from taylor_ops.model.loading import load_original
-from taylor_ops.verification import clean_process
-from taylor_ops.verification.clean_process import continuations_of, link_packages
+from taylor_ops.verification import clean_process as room
+from taylor_ops.verification.clean_process import clean_process, link_packages
 from tests.taylor_ops.conftest import CPU, Sample
 
 NOT_FOR_CONSUMERS = ("taylor_ops", "flows", "tests", "prefect", "pydantic_settings", "pytest", "hypothesis", "gguf")
@@ -160,25 +160,18 @@ def test_every_link_leads_to_an_installed_package(packages: Path) -> None:
     assert {"torch", "transformers"} < {link.name for link in links}
 
 
-def test_the_consumer_says_what_the_original_says_and_loads_nothing_of_this_project(
-    llama: Sample, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers: list[subprocess.CompletedProcess[str]] = []
-    run = subprocess.run
-
-    def recorded(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
-        answers.append(run(*arguments, **options))
-        return answers[-1]
-
-    monkeypatch.setattr(clean_process.subprocess, "run", recorded)
-    said = continuations_of(llama.converted, PROMPTS, 6)
+def test_the_consumer_says_what_the_original_says_and_loads_nothing_of_this_project(llama: Sample) -> None:
+    told: list[tuple[int, int]] = []
+    with clean_process() as process:
+        answer = process.answer(llama.converted, PROMPTS, 6, lambda *step: told.append(step))
     original = load_original(llama.original, "float32", CPU)
     expected = [
         original.generate(input_ids=torch.tensor([prompt]), min_new_tokens=6, max_new_tokens=6, do_sample=False)
         for prompt in PROMPTS
     ]
-    assert said == [tokens[0, -6:].tolist() for tokens in expected]
-    modules = set(json.loads(answers[0].stdout.splitlines()[-1])["modules"])
+    assert answer["tokens"] == [tokens[0, -6:].tolist() for tokens in expected]
+    assert told == [(step, 6) for step in range(7)]
+    modules = set(answer["modules"])
     assert {"torch", "transformers", "transformers_modules"} <= modules
     assert not modules & set(NOT_FOR_CONSUMERS)
 
@@ -187,28 +180,58 @@ def test_a_bundle_that_needs_this_project_is_rejected_with_what_it_misses(llama:
     bundle = shutil.copytree(llama.converted, tmp_path / "bundle")
     code = (bundle / "modeling_taylor.py").read_text(encoding="utf-8")
     (bundle / "modeling_taylor.py").write_text(f"import taylor_ops\n{code}", encoding="utf-8")
-    with pytest.raises(GateRejected, match="only torch and transformers") as caught:
-        continuations_of(bundle, PROMPTS, 2)
+    with clean_process() as process, pytest.raises(GateRejected, match="only torch and transformers") as caught:
+        process.continuations_of(bundle, PROMPTS, 2)
     assert str(bundle) in caught.value.cause
     assert "taylor_ops" in caught.value.cause.partition("transformers: ")[2]
     assert "\n" not in caught.value.cause
 
 
-def test_the_process_finds_neither_this_home_nor_its_tokens(llama: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_finds_neither_this_home_nor_its_tokens(
+    llama: Sample, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     seen: dict[str, str] = {}
+    start, refuses = subprocess.Popen, tmp_path / "refuses.py"
+    refuses.write_text("raise SystemExit(1)\n", encoding="utf-8")
 
-    def refuse(*_arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+    def refuse(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
         seen.update(options["env"])
-        return subprocess.CompletedProcess([], 1, "", "")
+        return start(*arguments, **options)
 
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.setenv("PYTHONPATH", str(llama.original))
-    monkeypatch.setattr(clean_process.subprocess, "run", refuse)
-    with pytest.raises(GateRejected, match="no output"):
-        continuations_of(llama.converted, PROMPTS, 2)
+    monkeypatch.setattr(room.subprocess, "Popen", refuse)
+    monkeypatch.setattr(room.consumer, "__file__", str(refuses))
+    with clean_process() as process, pytest.raises(GateRejected, match="no output"):
+        process.continuations_of(llama.converted, PROMPTS, 2)
     assert seen["HF_HUB_OFFLINE"] == "1"
     assert seen["HOME"] != os.environ.get("HOME")
     assert not {"HF_TOKEN", "PYTHONPATH"} & seen.keys()
+
+
+@pytest.mark.parametrize("last_words", ["", "print('[1, 2]')", "print('no JSON')"], ids=["none", "a list", "text"])
+def test_a_bundle_whose_code_ends_the_process_without_an_answer_is_rejected(
+    llama: Sample, tmp_path: Path, last_words: str
+) -> None:
+    bundle = shutil.copytree(llama.converted, tmp_path / "bundle")
+    code = f"import os, sys\n{last_words}\nsys.stdout.flush()\nos._exit(0)\n"
+    (bundle / "modeling_taylor.py").write_text(code, encoding="utf-8")
+    with clean_process() as process, pytest.raises(GateRejected, match="does not run"):
+        process.continuations_of(bundle, PROMPTS, 2)
+
+
+def test_a_process_that_gets_no_bundle_ends_with_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+    start = subprocess.Popen
+
+    def recorded(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(room.subprocess, "Popen", recorded)
+    with clean_process():
+        assert started[0].poll() is None
+    assert started[0].poll() is not None
 
 
 # The bundle in it

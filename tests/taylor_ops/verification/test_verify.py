@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,8 +25,10 @@ from taylor_ops.config.source import FolderSource
 from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.exactness.validate import validate
+from taylor_ops.progress import Progress
 from taylor_ops.source.resolve import resolve
 from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree
+from taylor_ops.verification import verify as verifying
 from taylor_ops.verification.record import Verified
 from taylor_ops.verification.verify import verify
 from tests.support import release_example as example
@@ -64,6 +68,11 @@ def rejected(bundle: Path) -> str:
         verify(bundle)
     assert "do not use this copy" in caught.value.remedy
     return caught.value.cause
+
+
+def says(continuations_of: Callable[..., list[list[int]]]) -> Callable[[], Any]:
+    """Stands in for the clean process: one that is started at once and says this."""
+    return lambda: nullcontext(SimpleNamespace(continuations_of=continuations_of))
 
 
 def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -136,7 +145,7 @@ def test_a_recorded_token_that_the_bundle_does_not_say_is_named_with_its_prompt(
 ) -> None:
     every = read_json(bundle / MANIFEST)["exactness"]["continuations"]
     recorded, said = every[1], [one["new_tokens"] for one in every]
-    monkeypatch.setattr("taylor_ops.verification.verify.continuations_of", lambda *_given: said)
+    monkeypatch.setattr(verifying, "clean_process", says(lambda *_given: said))
     wrong = (recorded["new_tokens"][4] + 1) % 256
 
     def change(manifest: dict[str, Any]) -> None:
@@ -151,6 +160,66 @@ def test_a_recorded_token_that_the_bundle_does_not_say_is_named_with_its_prompt(
 def test_weights_that_were_changed_together_with_their_hash_are_found_by_what_they_say(bundle: Path) -> None:
     spoil_weights(bundle)
     assert "with other tokens than recorded" in rejected(bundle)
+
+
+# In which order
+
+
+def marking_code(bundle: Path, marker: Path) -> None:
+    """Let the modeling code of a bundle leave a file where it runs, and let the manifest list the changed code."""
+    path = bundle / "modeling_taylor.py"
+    code = f"open({str(marker)!r}, 'w').close()\n"
+    path.write_text(code + path.read_text(encoding="utf-8"), encoding="utf-8")
+    change_manifest(bundle, lambda manifest: manifest["files"].update({path.name: sha256_of(path)}))
+
+
+@pytest.mark.parametrize("small", [0, 2**20], ids=["while the process starts", "before it starts"])
+def test_no_code_of_a_bundle_runs_before_every_hash_is_checked(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    monkeypatch.setattr(verifying, "_SMALL", small)
+    marker, whole = tmp_path / "marker", (bundle / WEIGHTS).read_bytes()
+    marking_code(bundle, marker)
+    (bundle / WEIGHTS).write_bytes(whole[:-1])
+    assert rejected(bundle) == f"{bundle / WEIGHTS} does not have the bytes that the manifest lists"
+    assert not marker.exists()
+    (bundle / WEIGHTS).write_bytes(whole)
+    assert verify(bundle).prompts == PROMPTS
+    assert marker.exists()
+
+
+def test_large_files_are_read_while_the_clean_process_starts(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    hashed, start = verifying.sha256_of_all, verifying.clean_process
+
+    def hashing(paths: list[Path], progress: Progress) -> list[str]:
+        happened.extend(path.name for path in paths)
+        return hashed(paths, progress)
+
+    @contextmanager
+    def starting() -> Iterator[Any]:
+        happened.append("start")
+        with start() as process:
+            yield process
+
+    monkeypatch.setattr(verifying, "sha256_of_all", hashing)
+    monkeypatch.setattr(verifying, "clean_process", starting)
+    monkeypatch.setattr(verifying, "_SMALL", (bundle / WEIGHTS).stat().st_size - 1)
+    verify(bundle)
+    assert happened.index("modeling_taylor.py") < happened.index("start") < happened.index(WEIGHTS)
+
+
+def test_progress_counts_the_files_and_then_the_tokens(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying, "_SMALL", 0)
+    told: list[tuple[int, int]] = []
+    verify(bundle, progress=lambda *step: told.append(step))
+    assert told == sorted(told)
+    assert told[-1] == (100, 100)
+    files = len(read_json(bundle / MANIFEST)["files"])
+    assert len(told) == files + NEW_TOKENS + 1
+    told.clear()
+    verify(bundle, tokens=False, progress=lambda *step: told.append(step))
+    assert told[-1] == (100, 100)
 
 
 # What is no bundle
@@ -222,8 +291,9 @@ def test_a_manifest_with_anything_anywhere_is_refused_in_words_or_holds(
         (original_bundle / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
-                "taylor_ops.verification.verify.continuations_of",
-                lambda _bundle, prompts, length: [TOKENS[:length] for _ in prompts],
+                verifying,
+                "clean_process",
+                says(lambda _bundle, prompts, length, _progress: [TOKENS[:length] for _ in prompts]),
             )
             assert verify(original_bundle).files == len(document["files"])
     except (BadInput, GateRejected) as error:
@@ -260,7 +330,7 @@ def test_what_a_manifest_lacks_is_named(bundle: Path, change: dict[str, Any], sa
 def test_a_bundle_that_ends_early_is_refused_where_it_ends(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = [one["new_tokens"] for one in read_json(bundle / MANIFEST)["exactness"]["continuations"]]
     said = [*recorded[:-1], recorded[-1][:2]]
-    monkeypatch.setattr("taylor_ops.verification.verify.continuations_of", lambda *_given: said)
+    monkeypatch.setattr(verifying, "clean_process", says(lambda *_given: said))
     assert rejected(bundle).endswith("with other tokens than recorded, from new token 2")
 
 
