@@ -9,11 +9,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from taylor_ops.errors import WorkFailed
+from taylor_ops.progress import Progress, silent
 
 FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a disk that accepts no more data."""
@@ -27,13 +29,34 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def sha256_of_tree(folder: Path) -> dict[str, str]:
+def sha256_of_tree(folder: Path, progress: Progress = silent) -> dict[str, str]:
     """SHA-256 of every file below `folder`, by the POSIX path of the file relative to `folder`, sorted.
 
-    A link that leads to no file is listed too, with `not a file` as its hash.
+    A link that leads to no file is listed too, with `not a file` as its hash. Every core reads a file.
+
+    Args:
+        folder: The folder.
+        progress: Receives the bytes that were read, and all bytes.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
-    return {path.relative_to(folder).as_posix(): sha256_of(path) if path.is_file() else "not a file" for path in paths}
+    sizes = {path: path.stat().st_size if path.is_file() else 0 for path in folder.rglob("*") if not _is_folder(path)}
+    # A large file that is begun last would leave all cores but one without work.
+    largest_first = sorted(sizes, key=lambda path: (-sizes[path], path))
+    hashes: dict[Path, str] = {}
+    done, total = 0, sum(sizes.values())
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, sha256 in zip(largest_first, pool.map(_sha256_or_none, largest_first), strict=True):
+            hashes[path] = sha256
+            done += sizes[path]
+            progress(done, total)
+    return {path.relative_to(folder).as_posix(): hashes[path] for path in sorted(sizes)}
+
+
+def _is_folder(path: Path) -> bool:
+    return not path.is_file() and not path.is_symlink()
+
+
+def _sha256_or_none(path: Path) -> str:
+    return sha256_of(path) if path.is_file() else "not a file"
 
 
 def canonical_json(value: Any) -> str:
