@@ -80,13 +80,17 @@ def run(
     overrides = parse_settings(settings or [])
     read(config, overrides)
     # Loaded only now, so that the error of a mistyped key appears without delay.
+    from flows.run.temporary_server import start_temporary_server
+
+    server = start_temporary_server()
+    # Takes about as long as the server needs to answer.
     from flows.commands.tables import summary
     from flows.release import release
-    from flows.run.temporary_server import start_temporary_server
     from taylor_ops.releases.markdown import release_in_markdown
 
     try:
-        start_temporary_server()
+        if server is not None:
+            server.wait()
         record = release(str(config), overrides, str(artifacts))
     except ReleaseError as error:
         append(markdown, f"**{error.cause}**\n\n{error.remedy}\n")

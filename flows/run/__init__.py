@@ -2,7 +2,11 @@
 
 gpu               The concurrency limit `gpu`: a stage that computes on a GPU holds a slot of it only while it works.
 log_filter        Keep tracebacks of expected errors out of Prefect's logs, because two lines say what a person can do.
-progress          Show the progress of a stage, from time to time in the log and as a progress artifact on the server.
+pace              How far a stage is, in words: what is done of how much, how long the step at work lasts, and the time
+                  left.
+prefect_database  Whether Prefect's database has every migration. Prefect loads each one of them only to find that out.
+progress          Show how far a stage is: one moving line on a terminal, sparse lines in a log, a progress artifact on
+                  the server.
 release_run       One run of the release flow: its config, its folders, and how it performs a stage or reuses its
                   result.
 runners           Convert the parts of a model on the workers of a Prefect task runner.

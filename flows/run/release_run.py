@@ -136,21 +136,24 @@ class ReleaseRun:
         if record is not None and still(record):
             self._note(stage.name, cost, cached=True)
             return record
-        progress = StageProgress(stage.name, self.label, self.key(stage.name))
         with (
             gpu_slot(device),
             device_errors_explained(device or torch.device("cpu"), stage.name, less),
             self.measured(stage.name),
+            self.shown(stage.name) as progress,
             kept_for(key, folder),
         ):
             record = work(folder, progress)
             remember(memory, key, record, folder)
-        progress.finish()
         return record
 
     def forget(self, stage: Stage[R]) -> None:
         """Have a stage performed again, even if an earlier run has made its result."""
         self.place.memory(stage.name).unlink(missing_ok=True)
+
+    def shown(self, stage: str) -> StageProgress:
+        """The progress of a stage, for a `with` block around its work."""
+        return StageProgress(stage, self.label, self.key(stage))
 
     @contextmanager
     def measured(self, stage: str) -> Iterator[list[str]]:

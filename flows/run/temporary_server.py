@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
-from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import PREFECT_API_URL
+import httpx
+import prefect
+from prefect.context import refresh_global_settings_context
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_API_BASE_PATH,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+)
 
-# The pipe to the second process closes with this list.
-_watches: list[subprocess.Popen[bytes]] = []
+from flows.run.prefect_database import is_migrated
+from taylor_ops.errors import WorkFailed
+
+_SECONDS_BETWEEN_CALLS = 0.1
+_SECONDS_TO_END = 5
 _WATCH = """
 import os, signal, sys
 server = int(sys.argv[1])
@@ -23,21 +37,84 @@ try:
 except ProcessLookupError:
     pass
 """
+# Nobody looks at its pages, and to register the blocks of plugins it would load Dask and Ray.
+_SPARED = {
+    "PREFECT_UI_ENABLED": "false",
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+}
 
 
-def start_temporary_server() -> None:
-    """Start a temporary server if no other is configured, and see to it that it ends with this process.
+class TemporaryServer:
+    """A server in a process of its own, which ends with this process."""
 
-    Prefect ends its server when the interpreter exits, once everything is logged. A signal that ends the process at
-    once leaves it running, and so does a kill. Hence a second process watches a pipe, which closes with this process,
-    and ends the server then.
+    def __init__(self) -> None:
+        environment = os.environ | _SPARED | {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        if is_migrated():
+            environment["PREFECT_SERVER_DATABASE_MIGRATE_ON_START"] = "false"
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}{PREFECT_SERVER_API_BASE_PATH.value() or '/api'}"
+        # Prefect starts its own in the same way, but loads all of a server into the process of the run for it.
+        place = ["--app-dir", str(Path(prefect.__file__).parents[1]), "--host", "127.0.0.1", "--port", str(port)]
+        server = ["--factory", "prefect.server.api.server:create_app", "--lifespan", "on", "--log-level", "error"]
+        self.process = subprocess.Popen([sys.executable, "-m", "uvicorn", *place, *server], env=environment)
+        # Prefect logs everything before the functions that end the interpreter are called.
+        atexit.register(self.end)
+        # A session of its own, because Ctrl-C in a terminal goes to every process of the group. The pipe closes with
+        # this process, also if a signal or a kill ends it at once.
+        self._watch = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _WATCH, str(self.process.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def wait(self) -> None:
+        """Wait until it answers. Raises `WorkFailed` if it ends before that, or takes too long."""
+        last = time.monotonic() + PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+        # Nothing is encrypted on the way, and to read the certificates of this machine takes long.
+        with httpx.Client(verify=False, trust_env=False) as client:
+            while not self._answers(client):
+                ended = self.process.poll()
+                if ended is not None or time.monotonic() > last:
+                    found = "does not answer" if ended is None else f"ended with status {ended}"
+                    raise WorkFailed(
+                        f"the temporary Prefect server {found}",
+                        "see its lines above; PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS gives it more time, "
+                        "PREFECT_API_URL names a server of your own",
+                    )
+                time.sleep(_SECONDS_BETWEEN_CALLS)
+
+    def end(self) -> None:
+        """End it, if it has not ended."""
+        self.process.terminate()
+        try:
+            self.process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _answers(self, client: httpx.Client) -> bool:
+        try:
+            return client.get(f"{self.url}/health").is_success
+        except httpx.TransportError:
+            return False
+
+
+def start_temporary_server() -> TemporaryServer | None:
+    """Start a temporary server if no other is configured, and have Prefect use it from now on.
+
+    It needs seconds until it answers, in which this process can load what it computes with.
     """
-    if PREFECT_API_URL.value() is not None or _watches:
-        return
-    # Prefect has one instance of it, and uses the one that it finds.
-    server = SubprocessASGIServer()
-    server.start()
-    assert server.server_process is not None
-    command = [sys.executable, "-c", _WATCH, str(server.server_process.pid)]
-    # A session of its own, because Ctrl-C in a terminal goes to every process of the group.
-    _watches.append(subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True))
+    if PREFECT_API_URL.value() is not None:
+        return None
+    server = TemporaryServer()
+    # Threads of Prefect read the settings anew, and start a server of their own if these name none. It has no pages.
+    os.environ |= {"PREFECT_API_URL": server.url, "PREFECT_UI_URL": ""}
+    refresh_global_settings_context()
+    return server
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

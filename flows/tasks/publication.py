@@ -6,7 +6,6 @@ from pathlib import Path
 
 from prefect import task
 
-from flows.run.progress import StageProgress
 from flows.run.release_run import ReleaseRun
 from flows.run.secrets import secrets_here, token_of
 from flows.tasks import lineage
@@ -46,7 +45,7 @@ def assemble(run: ReleaseRun, findings: Findings) -> BundleRecord:
     return run.perform(
         ASSEMBLE,
         inputs_of_assemble(config, findings, document, None if signer is None else str(signer)),
-        lambda folder, _progress: bundles.assemble(run.model_folder, config, document, findings, folder),
+        lambda folder, progress: bundles.assemble(run.model_folder, config, document, findings, folder, progress),
         folder=run.results.bundle,
     )
 
@@ -85,8 +84,7 @@ def refuse_leaks(
 @task(task_run_name="publish {run.label}")
 def publish(run: ReleaseRun, bundle: BundleRecord) -> Published:
     """Publish the whole bundle or nothing of it."""
-    progress = StageProgress("publish", run.label, run.key("publish"))
-    with run.measured("publish") as reused:
+    with run.measured("publish") as reused, run.shown("publish") as progress:
         published = publishing.publish(
             run.config.publish,
             run.results.bundle,
@@ -98,7 +96,6 @@ def publish(run: ReleaseRun, bundle: BundleRecord) -> Published:
         )
         if published.unchanged:
             reused.append("publish")
-    progress.finish()
     note_published(run.results.path, published)
     publication_told(run, published)
     if published.commit is not None and published.pull_request is None:

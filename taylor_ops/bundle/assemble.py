@@ -18,14 +18,27 @@ from taylor_ops.bundle.findings import Findings, statements_of
 from taylor_ops.bundle.manifest import CARD, MANIFEST, portable
 from taylor_ops.bundle.record import BundleRecord
 from taylor_ops.config.release import ReleaseConfig
+from taylor_ops.progress import Progress, silent
 from taylor_ops.signing.signers import sign_bundle, signer_of, statement_of
-from taylor_ops.storage.files import canonical_json, folder_that_appears_whole, link_or_copy, sha256_of_tree, write_text
+from taylor_ops.storage.files import (
+    canonical_json,
+    folder_that_appears_whole,
+    link_or_copy,
+    sha256_of,
+    sha256_of_tree,
+    write_text,
+)
 
 _TOOLS = ("taylor-release", "torch", "transformers", "safetensors", "tokenizers", "numpy", "matplotlib")
 
 
 def assemble(
-    converted_folder: Path, config: ReleaseConfig, document: dict[str, Any], findings: Findings, folder: Path
+    converted_folder: Path,
+    config: ReleaseConfig,
+    document: dict[str, Any],
+    findings: Findings,
+    folder: Path,
+    progress: Progress = silent,
 ) -> BundleRecord:
     """Make the bundle from the converted model.
 
@@ -35,6 +48,7 @@ def assemble(
         document: What the bundle states of the config (`manifest.stated`).
         findings: The records of the stages before.
         folder: Folder that becomes the bundle. An earlier one is replaced.
+        progress: Receives the bytes that were hashed, and all bytes.
     """
     statements = {
         "format": 1,
@@ -52,12 +66,13 @@ def assemble(
         write_text(partial / CARD, render_card(statements, config))
         for name, picture in card_plots(statements).items():
             (partial / name).write_bytes(picture)
-        files = sha256_of_tree(partial)
+        files = sha256_of_tree(partial, progress)
         write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
         if signing is not None:
             sign_bundle(partial, signing, f"{config.name}-{config.version}")
+    added = {path.name: sha256_of(path) for path in folder.iterdir() if path.name not in files}
     return BundleRecord(
         folder=folder.name,
         bytes=sum(path.stat().st_size for path in folder.iterdir()),
-        files=sha256_of_tree(folder),
+        files=dict(sorted((files | added).items())),
     )

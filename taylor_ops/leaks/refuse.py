@@ -54,7 +54,7 @@ def require_no_leak(
         layers: How each MLP was converted.
         public: Texts that the config means to publish.
         machine: What the files must not say about the machine that made them.
-        progress: Receives the number of searched tensors and the number of all tensors.
+        progress: Receives the number of MLPs that are known and tensors that are searched, and the number of all.
 
     Raises:
         GateRejected: The bundle leaks. The message names file and tensor.
@@ -64,11 +64,12 @@ def require_no_leak(
         _require_discreet(bundle, name, machine, public, source_files.get(name) == sha256)
     source = Original(original)
     weights = output_weights(source)
-    lines = ProtectedLines(source.mlps, weights)
+    tensors = [(file, name) for file in files if file.endswith(".safetensors") for name in _names(bundle / file)]
+    steps = len(source.mlps) + len(tensors)
+    lines = ProtectedLines(source.mlps, weights, lambda known, _all: progress(known, steps))
     terms = {f"{layer.path}.terms.weight": layer for layer in layers}
     mlp_of = {mlp.path: mlp for mlp in source.mlps}
-    tensors = [(file, name) for file in files if file.endswith(".safetensors") for name in _names(bundle / file)]
-    for done, (file, name) in enumerate(tensors, start=1):
+    for done, (file, name) in enumerate(tensors, start=len(source.mlps) + 1):
         what = f"{bundle / file}: tensor {name}"
         with safe_open(bundle / file, framework="pt") as stored:
             if name in terms:
@@ -76,7 +77,7 @@ def require_no_leak(
                 _require_terms(what, stored.get_slice(name), layer, weights(mlp_of[layer.path]))
             else:
                 _refuse(lines.look_into(what, stored.get_tensor(name)))
-        progress(done, len(tensors))
+        progress(done, steps)
     _refuse(lines.proven())
     return NoLeak(files=len(files), tensors=len(tensors), lines=lines.count)
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from taylor_ops.model.architectures import Mlp
 from taylor_ops.model.original import Original
+from taylor_ops.progress import Progress, silent
 
 Weights = Callable[[Mlp], Tensor]
 
@@ -100,9 +101,10 @@ class ProtectedLines:
     Args:
         mlps: The MLPs whose output weights [H, F] are protected.
         weights: Reads the output weights of one MLP.
+        progress: Receives the number of MLPs whose lines are known, and the number of all.
     """
 
-    def __init__(self, mlps: Sequence[Mlp], weights: Weights) -> None:
+    def __init__(self, mlps: Sequence[Mlp], weights: Weights, progress: Progress = silent) -> None:
         self._mlps, self._weights = mlps, weights
         parts: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
         fewest: dict[int, int] = {}
@@ -113,6 +115,7 @@ class ProtectedLines:
                 numbers = 2 * torch.arange(count) + direction
                 parts[length].append((_features(_sums(lines), length), torch.full((count,), place), numbers))
                 fewest[length] = min(fewest.get(length, count), count)
+            progress(place + 1, len(mlps))
         self._indices = [
             _Index(length, fewest[length], *(torch.cat(part) for part in zip(*blocks, strict=True)))
             for length, blocks in sorted(parts.items())

@@ -12,6 +12,7 @@ from taylor_ops.config.source import GgufSource
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.devices import free_memory
 from taylor_ops.model.shards import disk_errors_as_elsewhere
+from taylor_ops.progress import Progress, silent
 from taylor_ops.source.files import first_line
 from taylor_ops.storage.files import folder_that_appears_whole, require_free, size
 
@@ -34,12 +35,13 @@ def gguf_file(source: GgufSource) -> Path:
     return file
 
 
-def dequantise(file: Path, place: Path) -> None:
+def dequantise(file: Path, place: Path, progress: Progress = silent) -> None:
     """Write the model of a GGUF file as float32 safetensors, with its tokenizer and chat template.
 
     Args:
         file: The GGUF file.
         place: Folder that receives the model.
+        progress: Receives the dequantised values and the number of all.
 
     Raises:
         BadInput: transformers cannot read the file, or the model does not fit into memory as float32. transformers
@@ -50,7 +52,7 @@ def dequantise(file: Path, place: Path) -> None:
 
     options = {"gguf_file": file.name, "local_files_only": True}
     try:
-        with parsed_once(file) as reader:
+        with parsed_once(file, progress) as reader:
             needed = _require_memory(file, sum(int(tensor.n_elements) for tensor in reader.tensors))
             model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
             tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -12,7 +13,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.model.architectures import ARCHITECTURES
 from taylor_ops.model.original import Original
 from taylor_ops.model.shape import ModelShape
-from taylor_ops.progress import Progress
+from taylor_ops.progress import Progress, silent
 from taylor_ops.source.files import WANTED, first_line, is_read
 from taylor_ops.source.gguf import dequantise, gguf_file
 from taylor_ops.source.hub import hub_refusals_explained
@@ -28,14 +29,15 @@ def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progres
     Args:
         source: The section `source` of the config.
         folder: Folder into which a GGUF file is dequantised.
-        progress: Called after each checked tensor.
+        progress: Receives the values that were dequantised and those that were checked, and the number of all.
 
     Raises:
         BadInput: With the tensor, file or setting to look at.
     """
-    place = brought_here(source, folder)
+    dequantised = isinstance(source, GgufSource)
+    place = brought_here(source, folder, lambda done, total: progress(done, 2 * total))
     original = readable(place, source)
-    parameters = _finite_values(original, progress)
+    parameters = _finite_values(original, progress, dequantised)
     names = sorted(path for path in place.iterdir() if path.is_file() and is_read(path.name))
     return ResolvedSource(
         folder=place.absolute(),
@@ -46,8 +48,11 @@ def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progres
     )
 
 
-def brought_here(source: HubSource | FolderSource | GgufSource, folder: Path) -> Path:
-    """The local folder of a source. A Hub source is fetched, a GGUF file dequantised into `folder`. Checks nothing."""
+def brought_here(source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress = silent) -> Path:
+    """The local folder of a source. A Hub source is fetched, a GGUF file dequantised into `folder`. Checks nothing.
+
+    `progress` receives the dequantised values of a GGUF file and the number of all.
+    """
     match source:
         case HubSource():
             with hub_refusals_explained(source):
@@ -57,7 +62,7 @@ def brought_here(source: HubSource | FolderSource | GgufSource, folder: Path) ->
                 raise BadInput(f"source folder {source.path} does not exist", "correct `source.path`")
             return source.path
         case GgufSource():
-            dequantise(gguf_file(source), folder / "original")
+            dequantise(gguf_file(source), folder / "original", progress)
             return folder / "original"
 
 
@@ -103,18 +108,20 @@ def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
             return {"gguf": sha256_of(gguf_file(source))}
 
 
-def _finite_values(original: Original, progress: Progress) -> int:
+def _finite_values(original: Original, progress: Progress, dequantised: bool) -> int:
     """Number of values that a checkpoint stores. Reads all of them, and raises `BadInput` if one is not finite."""
     parameters = 0
     names = original.checkpoint.names()
-    for done, name in enumerate(names):
+    total = sum(math.prod(original.checkpoint.shape(name)) for name in names)
+    before = total if dequantised else 0
+    for name in names:
         tensor = original.checkpoint.tensor(name)
         parameters += tensor.numel()
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise BadInput(
                 f"{original.folder}: tensor {name} holds NaN or infinite values", "repair or fetch the checkpoint"
             )
-        progress(done + 1, len(names))
+        progress(before + parameters, before + total)
     return parameters
 
 

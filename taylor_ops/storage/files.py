@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from taylor_ops.progress import Progress, silent
 FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 """Error numbers of a disk that accepts no more data."""
 
-_MOST_READERS = 8
 _MAKE_ROOM = "free some space or point --artifacts at another disk, then run again: finished stages are reused"
 
 
@@ -30,14 +29,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def sha256_of_tree(folder: Path) -> dict[str, str]:
+def sha256_of_tree(folder: Path, progress: Progress = silent) -> dict[str, str]:
     """SHA-256 of every file below `folder`, by the POSIX path of the file relative to `folder`, sorted.
 
-    A link that leads to no file is listed too, with `not a file` as its hash.
+    A link that leads to no file is listed too, with `not a file` as its hash. Every core reads a file.
+
+    Args:
+        folder: The folder.
+        progress: Receives the bytes that were read, and all bytes.
     """
     paths = files_below(folder)
     names = [path.relative_to(folder).as_posix() for path in paths]
-    return dict(zip(names, sha256_of_all(paths), strict=True))
+    return dict(zip(names, sha256_of_all(paths, progress), strict=True))
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -46,25 +49,26 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def sha256_of_all(paths: Sequence[Path], progress: Progress = silent) -> list[str]:
-    """SHA-256 of each file, with `not a file` for what is none. Several files are read at once.
+    """SHA-256 of each file, with `not a file` for what is none. Every core reads a file.
 
     Args:
         paths: The files.
         progress: Receives the bytes that were read and the bytes of all files.
     """
-    sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
-    read = 0
-    with ThreadPoolExecutor(max_workers=min(_MOST_READERS, os.cpu_count() or 1)) as readers:
-        hashes = {readers.submit(_sha256_or_none, path): size for path, size in zip(paths, sizes, strict=True)}
-        try:
-            for hashed in as_completed(hashes):
-                hashed.result()
-                read += hashes[hashed]
-                progress(read, sum(sizes))
-        except BaseException:
-            readers.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [hashed.result() for hashed in hashes]
+    sizes = {path: path.stat().st_size if path.is_file() else 0 for path in paths}
+    # A large file that is begun last would leave all cores but one without work.
+    largest_first = sorted(sizes, key=lambda path: (-sizes[path], path))
+    hashes: dict[Path, str] = {}
+    done = 0
+    readers = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for path, sha256 in zip(largest_first, readers.map(_sha256_or_none, largest_first), strict=True):
+            hashes[path] = sha256
+            done += sizes[path]
+            progress(done, sum(sizes.values()))
+    finally:
+        readers.shutdown(wait=False, cancel_futures=True)
+    return [hashes[path] for path in paths]
 
 
 def _sha256_or_none(path: Path) -> str:

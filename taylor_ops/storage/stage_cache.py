@@ -82,13 +82,25 @@ def sources_of(*modules: str) -> dict[str, str]:
         if name in sources:
             continue
         sources[name] = _source_of(name).read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(sources[name])):
-            if isinstance(node, ast.Import):
-                waiting.extend(alias.name for alias in node.names if alias.name.startswith("taylor_ops"))
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("taylor_ops"):
-                waiting.append(str(node.module))
-                waiting.extend(f"{node.module}.{alias.name}" for alias in node.names if _is_module(node, alias))
+        for module, taken in _imports_in(sources[name]):
+            waiting.append(module)
+            waiting.extend(f"{module}.{part}" for part in taken if _is_module(module, part))
     return sources
+
+
+@cache
+def _imports_in(source: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The modules of taylor_ops that a text imports, each with the names that are taken from it.
+
+    Stages share most modules, and to parse one takes longer than all else that a key needs of it.
+    """
+    found: list[tuple[str, tuple[str, ...]]] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.extend((alias.name, ()) for alias in node.names if alias.name.startswith("taylor_ops"))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("taylor_ops"):
+            found.append((str(node.module), tuple(alias.name for alias in node.names)))
+    return tuple(found)
 
 
 def _source_of(module: str) -> Path:
@@ -102,11 +114,11 @@ def _source_of(module: str) -> Path:
     return Path(spec.origin)
 
 
-def _is_module(node: ast.ImportFrom, alias: ast.alias) -> bool:
-    spec = importlib.util.find_spec(str(node.module))
+def _is_module(module: str, part: str) -> bool:
+    spec = importlib.util.find_spec(module)
     if spec is None or spec.submodule_search_locations is None:
         return False
-    return importlib.util.find_spec(f"{node.module}.{alias.name}") is not None
+    return importlib.util.find_spec(f"{module}.{part}") is not None
 
 
 def kept_beside(folder: Path) -> Path:

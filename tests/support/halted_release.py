@@ -104,6 +104,14 @@ def watch_parts(artifacts: Path) -> None:
     shards.write_tensors = write_tensors
 
 
+def watch(artifacts: Path) -> None:
+    """Have the releases of this process halt, each layer be a part, and the clock be simulated."""
+    watch_stages(artifacts)
+    watch_parts(artifacts)
+    parts._PART_VALUES = 0
+    timing.decode_seconds = decode_seconds
+
+
 @flow(name="release", flow_run_name=released._run_name)
 def release(
     config: str,
@@ -112,8 +120,5 @@ def release(
     expected: Expected = "",
 ) -> ReleaseRecord:
     """The release, watched."""
-    watch_stages(Path(artifacts))
-    watch_parts(Path(artifacts))
-    parts._PART_VALUES = 0
-    timing.decode_seconds = decode_seconds
+    watch(Path(artifacts))
     return released.release.fn(config, overrides, artifacts, expected)

@@ -13,14 +13,40 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL
 
+from tests.support.killed import STAGES
+
 ROOT = Path(__file__).parents[3]
 RUN = """
-import signal
-from prefect.server.api.server import SubprocessASGIServer
+import signal, sys
+from prefect import get_client
 from flows.run.temporary_server import start_temporary_server
-start_temporary_server()
-print("started", SubprocessASGIServer().server_process.pid, flush=True)
+server = start_temporary_server()
+if server is not None:
+    server.wait()
+with get_client(sync_client=True) as client:
+    client.read_flow_runs()
+print("loaded", "prefect.server.api.server" in sys.modules, flush=True)
+print("started", server and server.process.pid, flush=True)
 signal.pause()
+"""
+# One process loads what a release needs, and forks a run for the name of every stage that it is to wait in.
+RUNS = """
+import os, signal, sys
+from pathlib import Path
+from flows.commands.main import main
+from tests.support import halted_release
+def halt(_artifacts, stage):
+    if stage == wanted:
+        print("waits", os.getpid(), flush=True)
+        signal.pause()
+halted_release.halt = halt
+halted_release.watch(Path(sys.argv[-1]))
+for line in sys.stdin:
+    wanted = line.strip()
+    run = os.fork()
+    if run == 0:
+        main()
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]), flush=True)
 """
 
 
@@ -49,7 +75,7 @@ def test_a_server_ends_with_a_run_that_is_ended_from_outside(
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_run_with_another_server_starts_none() -> None:
-    program = f"import signal; signal.pause = lambda: None\n{RUN}".replace("server_process.pid", "server_process")
+    program = f"import signal; signal.pause = lambda: None\n{RUN}"
     environment = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
@@ -57,31 +83,69 @@ def test_a_run_with_another_server_starts_none() -> None:
     assert "started None" in done.stdout, done.stderr
 
 
-def test_a_release_that_is_ended_leaves_no_process_and_says_how_to_go_on(
+def test_a_run_does_not_load_its_server_into_its_own_process(without_a_server: dict[str, str]) -> None:
+    program = f"import signal; signal.pause = lambda: None\n{RUN}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=without_a_server, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "loaded False" in done.stdout
+
+
+def test_a_server_that_cannot_start_is_said_to_have_ended(without_a_server: dict[str, str]) -> None:
+    environment = without_a_server | {"PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////dev/null/prefect.db"}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "WorkFailed: the temporary Prefect server ended with status 3" in done.stderr
+
+
+def test_a_release_that_is_ended_in_any_stage_leaves_no_process_and_goes_on_when_it_is_run_again(
     tiny_config: Path, without_a_server: dict[str, str], tmp_path: Path
 ) -> None:
     arguments = ["run", str(tiny_config), "--artifacts", str(tmp_path / "artifacts")]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "flows.commands", *arguments],
+    runs = subprocess.Popen(
+        [sys.executable, "-c", RUNS, *arguments],
         cwd=ROOT,
         env=without_a_server,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert run.stdout is not None
-    next(line for line in run.stdout if "resolve: done" in line)
-    started = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
-    assert len(started) > 1
-    run.send_signal(signal.SIGTERM)
-    lines = run.stdout.read().splitlines()
-    assert run.wait() == 1
-    _gone, alive = psutil.wait_procs(started, timeout=60)
-    assert alive == []
-    assert not [line for line in lines if "Crash detected" in line or "Traceback" in line]
-    kept, remedy = (index for index, line in enumerate(lines) if line.startswith(("stopped: ", "to go on: ")))
-    assert remedy == kept + 1
-    assert lines[remedy] == f"to go on: taylor-release {' '.join(arguments)}"
+    assert runs.stdin is not None
+    assert runs.stdout is not None
+
+    def said_until(word: str) -> list[str]:
+        """The lines of a run up to one that begins with the word, which is the last."""
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith(word):
+            lines.append(runs.stdout.readline())
+            assert not lines[-1].startswith("ended") or word == "ended", "".join(lines)
+            assert lines[-1], "".join(lines)
+        return lines
+
+    for stage in STAGES:
+        print(stage, file=runs.stdin, flush=True)
+        run = psutil.Process(int(said_until("waits")[-1].split()[1]))
+        started = [run, *run.children(recursive=True)]
+        assert [one for one in started if "uvicorn" in one.cmdline()], "the run has a server of its own"
+        run.terminate()
+        lines = said_until("ended")
+        assert lines[-1] == "ended 1\n"
+        _gone, alive = psutil.wait_procs(started, timeout=60)
+        assert alive == []
+        assert not [line for line in lines if "Crash detected" in line or "Traceback" in line]
+        kept, remedy = (index for index, line in enumerate(lines) if line.startswith(("stopped: ", "to go on: ")))
+        assert remedy == kept + 1
+        assert lines[remedy] == f"to go on: taylor-release {' '.join(arguments)}\n"
+    print("none", file=runs.stdin, flush=True)
+    assert said_until("ended")[-1] == "ended 0\n"
+    runs.stdin.close()
+    assert runs.wait() == 0
+    # Each stage waited before its work, and none did its work twice.
+    finished = (tmp_path / "artifacts" / "finished").read_text(encoding="utf-8").split()
+    assert finished == [stage for stage in STAGES if stage != "report"]
 
 
 def test_a_release_that_fails_has_logged_everything_before_its_server_ends(

@@ -1,25 +1,20 @@
-"""What the server shows of a release: names that say model and version, artifacts of its end, events, progress."""
+"""What the server shows of a release: names that say model and version, artifacts of its end, events."""
 
 from __future__ import annotations
 
 import base64
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 from xml.etree import ElementTree
 
-import httpx
 import pytest
 from prefect import flow, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact, FlowRun
-from prefect.runtime import flow_run
 
 from flows.release import release
-from flows.run import progress
-from flows.run.progress import StageProgress
 from flows.run.release_run import ReleaseRun, open_release
 from flows.tasks.approval import Decision, approve
 from taylor_ops.bundle.findings import Findings
@@ -187,44 +182,3 @@ def test_a_config_that_cannot_be_read_gives_the_run_the_name_of_its_file(tmp_pat
     with pytest.raises(BadInput):
         release(str(tmp_path / "broken.yaml"))
     assert last_run().name == "broken"
-
-
-# Progress
-
-
-@flow
-def long_stage() -> UUID:
-    report = StageProgress("convert", "tiny 1.0.0", "tiny-convert")
-    report(1, 4)
-    report(3, 4)
-    report.finish()
-    return UUID(str(flow_run.id))
-
-
-def test_the_progress_of_a_long_stage_is_an_artifact_that_ends_at_100(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_REPORTS", 0.0)
-    shown: list[float] = []
-    usual = progress.update_progress_artifact
-    monkeypatch.setattr(progress, "update_progress_artifact", lambda one, to: (shown.append(to), usual(one, to)))
-    artifact = artifacts_of(long_stage())["tiny-convert"]
-    assert artifact.type == "progress"
-    assert artifact.description == "convert tiny 1.0.0"
-    assert shown == [75, 100]
-    assert float(str(artifact.data)) == 100
-
-
-def test_a_short_stage_leaves_no_artifact() -> None:
-    assert artifacts_of(long_stage()) == {}
-
-
-def test_a_server_that_cannot_be_told_ends_no_stage(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def away(*_given: Any) -> UUID:
-        raise httpx.ConnectError("refused")
-
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_REPORTS", 0.0)
-    monkeypatch.setattr(progress, "create_progress_artifact", away)
-    with caplog.at_level(logging.WARNING):
-        assert artifacts_of(long_stage()) == {}
-    assert "the progress of convert cannot be shown: refused" in caplog.text

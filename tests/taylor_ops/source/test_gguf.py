@@ -41,7 +41,7 @@ def written(file: Path) -> Path:
 
 
 def test_a_file_is_parsed_once_for_all_who_open_it_and_other_files_are_opened_as_ever(tmp_path: Path) -> None:
-    usual = library.GGUFReader, library.get_tensor_name_map
+    usual = library.GGUFReader, library.get_tensor_name_map, library.dequantize
     one, other = written(tmp_path / "one.gguf"), written(tmp_path / "other.gguf")
     with parsed_once(one) as reader:
         assert library.GGUFReader(str(one)) is reader
@@ -49,7 +49,7 @@ def test_a_file_is_parsed_once_for_all_who_open_it_and_other_files_are_opened_as
         names = library.get_tensor_name_map
         assert names(library.MODEL_ARCH.LLAMA, 2) is names(library.MODEL_ARCH.LLAMA, 2)
         assert names(library.MODEL_ARCH.LLAMA, 2) is not names(library.MODEL_ARCH.LLAMA, 3)
-    assert (library.GGUFReader, library.get_tensor_name_map) == usual
+    assert (library.GGUFReader, library.get_tensor_name_map, library.dequantize) == usual
 
 
 def test_a_parsed_file_says_what_the_reader_of_the_library_says(tmp_path: Path) -> None:
@@ -64,11 +64,21 @@ def test_a_parsed_file_says_what_the_reader_of_the_library_says(tmp_path: Path) 
         ]
 
 
+def test_what_is_dequantised_is_reported(tmp_path: Path) -> None:
+    file = written(tmp_path / "m.gguf")
+    reported: list[tuple[int, int]] = []
+    with parsed_once(file, lambda done, total: reported.append((done, total))) as reader:
+        (tensor,) = reader.tensors
+        values = library.dequantize(tensor.data, tensor.tensor_type)
+    assert values.shape == (1000, 500)
+    assert reported == [(500_000, 500_000)]
+
+
 def test_the_library_is_as_it_was_after_an_error(tmp_path: Path) -> None:
-    usual = library.GGUFReader, library.get_tensor_name_map
+    usual = library.GGUFReader, library.get_tensor_name_map, library.dequantize
     with pytest.raises(KeyError, match="inside"), parsed_once(written(tmp_path / "m.gguf")):
         raise KeyError("inside")
-    assert (library.GGUFReader, library.get_tensor_name_map) == usual
+    assert (library.GGUFReader, library.get_tensor_name_map, library.dequantize) == usual
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:

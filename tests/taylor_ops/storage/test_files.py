@@ -99,6 +99,15 @@ def test_a_file_of_several_chunks_is_hashed_to_its_end(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "large") == hashlib.sha256(data).hexdigest()
 
 
+def test_the_bytes_of_a_tree_are_reported_as_they_are_read(tmp_path: Path) -> None:
+    reported: list[tuple[int, int]] = []
+    for name, count in (("small", 1), ("large", 5), ("none", 0)):
+        (tmp_path / name).write_bytes(b"x" * count)
+    (tmp_path / "link").symlink_to("nowhere")
+    assert list(sha256_of_tree(tmp_path, lambda *given: reported.append(given))) == ["large", "link", "none", "small"]
+    assert reported == [(5, 6), (6, 6), (6, 6), (6, 6)]
+
+
 def test_a_tree_is_hashed_by_relative_posix_path_with_hidden_files(tmp_path: Path) -> None:
     names = ["b/c/deep.txt", "a.txt", "b/.hidden", "b.txt"]
     for name in names:
