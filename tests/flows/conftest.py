@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
+from flows.release import release
 from taylor_ops.latency import timing
 from taylor_ops.verification import consumer, verify
 from tests.support.clocks import of_each
 from tests.support.prefect_database import temporary_server
 from tests.support.tiny_models import save_tiny_model
+
+STAGES = ("resolve", "capture", "calibrate", "transfer", "convert", "validate", "audit")
+"""The stages whose results a later run of the tiny release finds, in order."""
 
 
 @of_each
@@ -60,6 +65,11 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("original"))
 
 
+def continuations_here(bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
+    """Stands in for the clean process, in this one."""
+    return consumer.continued(str(bundle), [list(prompt) for prompt in prompts], new_tokens)
+
+
 @pytest.fixture
 def simulated_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """`decode_seconds` in place of the clock."""
@@ -69,11 +79,32 @@ def simulated_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def consumer_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bundles say their tokens here, in place of a process of their own: to start one takes longer than a release."""
+    monkeypatch.setattr(verify, "continuations_of", continuations_here)
 
-    def continuations_of(bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int) -> list[list[int]]:
-        return consumer.continued(str(bundle), [list(prompt) for prompt in prompts], new_tokens)
 
-    monkeypatch.setattr(verify, "continuations_of", continuations_of)
+@pytest.fixture(scope="session")
+def tiny_release(prefect_server: None, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifacts folder of one release of the tiny config, which nobody writes to.
+
+    Tests of what a later run does begin with copies: a release of its own for each would prove the same again.
+    """
+    place = tmp_path_factory.mktemp("tiny-release")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "decode_seconds", decode_seconds)
+        patch.setattr(verify, "continuations_of", continuations_here)
+        release(str(write_tiny_config(place / "tiny.yaml", tiny_llama)), {}, str(place / "artifacts"))
+    return place / "artifacts"
+
+
+def begin_after(stage: str, tiny_release: Path, artifacts: Path) -> Path:
+    """Begin an artifacts folder in which the stages of the tiny release up to this one are finished, and no other."""
+    stages = artifacts / "tiny" / "stages"
+    stages.mkdir(parents=True)
+    for name in STAGES[: STAGES.index(stage) + 1]:
+        shutil.copy(tiny_release / "tiny" / "stages" / f"{name}.json", stages)
+        if (made := tiny_release / "tiny" / "stages" / name).is_dir():
+            shutil.copytree(made, stages / name)
+    return artifacts
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from taylor_ops.signing.keys import name_of_key, read_public_key
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from taylor_ops.verification.verify import verify
+from tests.flows.conftest import begin_after
 from tests.support import release_example as example
 from tests.support.keyed import key_of
 from tests.support.keys import write_key
@@ -38,6 +39,12 @@ def run(config: Path, artifacts: Path, **overrides: str) -> Any:
     return release(str(config), {key.replace("__", "."): value for key, value in overrides.items()}, str(artifacts))
 
 
+def release_again(tiny_release: Path, config: Path, artifacts: Path, **overrides: str) -> Any:
+    """Run a release in a copy of the artifacts folder that the tiny release left."""
+    shutil.copytree(tiny_release, artifacts)
+    return run(config, artifacts, **overrides)
+
+
 @flow
 def resolved(config: Path, artifacts: Path, overrides: dict[str, str]) -> ResolvedSource:
     return preparation.resolve.fn(open_release(str(config), overrides, str(artifacts)))
@@ -47,9 +54,8 @@ def published(artifacts: Path) -> list[Path]:
     return sorted(path for path in (artifacts / "hub").rglob("*") if path.is_file() and not path.name.endswith(".lock"))
 
 
-def test_a_release_leaves_bundle_record_report_and_publication(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
-    place = tmp_path / "a" / "tiny" / "1.0.0"
+def test_a_release_leaves_bundle_record_report_and_publication(tiny_release: Path) -> None:
+    place = tiny_release / "tiny" / "1.0.0"
     record = read_json(place / "release.json")
     assert record["coverage"]["neurons_protected"] == record["coverage"]["neurons_total"] == 96
     assert record["exactness"]["project"]["bundle"]["prompts_equal"] == 8
@@ -75,35 +81,38 @@ def test_a_release_leaves_bundle_record_report_and_publication(tiny_config: Path
     assert {"name", "version", "source", "published", "stages"} <= record.keys()
     assert all({"seconds", "peak_rss_bytes", "cached"} == cost.keys() for cost in record["stages"].values())
     assert "<svg" in (place / "report.html").read_text(encoding="utf-8")
-    assert sha256_of_tree(place / "bundle") == sha256_of_tree(tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0")
+    assert sha256_of_tree(place / "bundle") == sha256_of_tree(tiny_release / "hub" / "org" / "tiny" / "1.0.0")
 
 
-def test_an_unchanged_release_reuses_every_stage_and_publishes_nothing_new(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
-    before = sha256_of_tree(tmp_path / "a" / "hub")
+def test_an_unchanged_release_reuses_every_stage_and_publishes_nothing_new(
+    tiny_release: Path, tiny_config: Path, tmp_path: Path
+) -> None:
+    # The key of resolve knows the folder, and this one is a copy.
+    release_again(tiny_release, tiny_config, tmp_path / "a")
     again = run(tiny_config, tmp_path / "a")
     assert all(cost.cached for cost in again.stages.values())
     assert again.published.unchanged
-    assert sha256_of_tree(tmp_path / "a" / "hub") == before
+    assert sha256_of_tree(tmp_path / "a" / "hub") == sha256_of_tree(tiny_release / "hub")
 
 
-def test_two_releases_in_two_folders_have_the_same_bytes(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
+def test_two_releases_in_two_folders_have_the_same_bytes(tiny_release: Path, tiny_config: Path, tmp_path: Path) -> None:
     run(tiny_config, tmp_path / "b")
-    assert sha256_of_tree(tmp_path / "a" / "hub") == sha256_of_tree(tmp_path / "b" / "hub")
+    assert sha256_of_tree(tiny_release / "hub") == sha256_of_tree(tmp_path / "b" / "hub")
 
 
-def test_another_target_does_not_capture_again_but_calibrates_again(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
-    again = run(tiny_config, tmp_path / "a", latency__target_slowdown="7", version="1.0.1")
+def test_another_target_does_not_capture_again_but_calibrates_again(
+    tiny_release: Path, tiny_config: Path, tmp_path: Path
+) -> None:
+    again = release_again(tiny_release, tiny_config, tmp_path / "a", latency__target_slowdown="7", version="1.0.1")
     assert again.stages["capture"].cached
     assert not again.stages["calibrate"].cached
     assert not again.stages["convert"].cached
 
 
 def test_a_missed_target_of_another_device_is_judged_by_what_was_stored_and_calibrates_nothing_again(
-    tiny_config: Path, tmp_path: Path
+    tiny_release: Path, tiny_config: Path, tmp_path: Path
 ) -> None:
+    begin_after("capture", tiny_release, tmp_path / "a")
     missed = "[{device: cpu, target_slowdown: 20}]"
     with pytest.raises(GateRejected, match=r"the slowdown is [56]\.\d\d .*, not surely 20 within 10%"):
         run(tiny_config, tmp_path / "a", latency__devices=missed)
@@ -119,19 +128,18 @@ def test_a_missed_target_of_another_device_is_judged_by_what_was_stored_and_cali
     assert published(tmp_path / "a") == []
 
 
-def test_another_licence_changes_the_card_and_converts_nothing(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
-    again = run(tiny_config, tmp_path / "a", card__license="apache-2.0", version="1.0.1")
+def test_another_licence_changes_the_card_and_converts_nothing(
+    tiny_release: Path, tiny_config: Path, tmp_path: Path
+) -> None:
+    again = release_again(tiny_release, tiny_config, tmp_path / "a", card__license="apache-2.0", version="1.0.1")
     assert again.stages["convert"].cached
     assert not again.stages["assemble"].cached
 
 
-def test_a_published_version_with_other_bytes_is_refused(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
-    before = sha256_of_tree(tmp_path / "a" / "hub")
+def test_a_published_version_with_other_bytes_is_refused(tiny_release: Path, tiny_config: Path, tmp_path: Path) -> None:
     with pytest.raises(GateRejected, match=r"org/tiny 1\.0\.0 is published already, with other bytes"):
-        run(tiny_config, tmp_path / "a", card__license="apache-2.0")
-    assert sha256_of_tree(tmp_path / "a" / "hub") == before
+        release_again(tiny_release, tiny_config, tmp_path / "a", card__license="apache-2.0")
+    assert sha256_of_tree(tmp_path / "a" / "hub") == sha256_of_tree(tiny_release / "hub")
 
 
 def flip_one_sign(tensors: Tensors) -> Iterator[tuple[str, Tensor | ByRows]]:
@@ -166,6 +174,7 @@ def leave_the_output_weights(tensors: Tensors) -> Iterator[tuple[str, Tensor | B
     ],
 )
 def test_a_damaged_conversion_is_rejected_and_nothing_is_published(
+    tiny_release: Path,
     tiny_config: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -175,12 +184,12 @@ def test_a_damaged_conversion_is_rejected_and_nothing_is_published(
     whole = convert.write_shards
     monkeypatch.setattr(convert, "write_shards", lambda folder, tensors, size: whole(folder, damage(tensors), size))
     with pytest.raises(GateRejected, match=message):
-        run(tiny_config, tmp_path / "a")
+        run(tiny_config, begin_after("transfer", tiny_release, tmp_path / "a"))
     assert published(tmp_path / "a") == []
 
 
 def test_terms_that_say_other_tokens_are_rejected_though_stored_as_planned(
-    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_release: Path, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = terms.terms
 
@@ -192,11 +201,14 @@ def test_terms_that_say_other_tokens_are_rejected_though_stored_as_planned(
     # The calibration measures bytes alone, and inspection repeats the mistake: only the tokens can tell.
     monkeypatch.setattr(terms, "terms", wrong)
     with pytest.raises(GateRejected, match="prompts equal"):
-        run(tiny_config, tmp_path / "a")
+        run(tiny_config, begin_after("transfer", tiny_release, tmp_path / "a"))
     assert published(tmp_path / "a") == []
 
 
-def test_an_attack_above_its_threshold_ends_a_release_that_is_to_be_blocked(tiny_config: Path, tmp_path: Path) -> None:
+def test_an_attack_above_its_threshold_ends_a_release_that_is_to_be_blocked(
+    tiny_release: Path, tiny_config: Path, tmp_path: Path
+) -> None:
+    begin_after("validate", tiny_release, tmp_path / "a")
     overrides = {"audit__policy": "block", "audit__attacks": "[collapse]", "audit__rebuild": "[]"}
     with pytest.raises(GateRejected, match=r"attack `collapse` recovers 100 % .* more than the 1 % of `audit.thresho"):
         run(tiny_config, tmp_path / "a", **overrides)
@@ -205,8 +217,9 @@ def test_an_attack_above_its_threshold_ends_a_release_that_is_to_be_blocked(tiny
 
 
 def test_a_signed_release_is_verified_with_its_key_and_one_that_gives_a_path_away_is_not_published(
-    tiny_config: Path, tmp_path: Path
+    tiny_release: Path, tiny_config: Path, tmp_path: Path
 ) -> None:
+    begin_after("audit", tiny_release, tmp_path / "a")
     key = write_key(tmp_path / "key.pem")
     signing = f"{{key_file: {key}}}"
     record = run(tiny_config, tmp_path / "a", publish__signing=signing)
@@ -224,8 +237,9 @@ def test_a_signed_release_is_verified_with_its_key_and_one_that_gives_a_path_awa
 
 @pytest.mark.parametrize("target", ["1.01", "50"])
 def test_an_unreachable_slowdown_is_bad_input_with_the_reachable_interval(
-    tiny_config: Path, tmp_path: Path, target: str
+    tiny_release: Path, tiny_config: Path, tmp_path: Path, target: str
 ) -> None:
+    begin_after("capture", tiny_release, tmp_path / "a")
     with pytest.raises(BadInput, match=r"cannot be reached: (about )?\d+\.\d\d to \d+\.\d\d can"):
         run(tiny_config, tmp_path / "a", latency__target_slowdown=target)
     assert published(tmp_path / "a") == []
