@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,6 @@ from taylor_ops.verification import consumer, verify
 from tests.support.clocks import of_each
 from tests.support.prefect_database import temporary_server
 from tests.support.tiny_models import save_tiny_model
-
-STAGES = ("resolve", "capture", "calibrate", "transfer", "convert", "validate", "audit")
-"""The stages whose results a later run of the tiny release finds, in order."""
 
 
 @of_each
@@ -94,17 +90,6 @@ def tiny_release(prefect_server: None, tiny_llama: Path, tmp_path_factory: pytes
         patch.setattr(verify, "continuations_of", continuations_here)
         release(str(write_tiny_config(place / "tiny.yaml", tiny_llama)), {}, str(place / "artifacts"))
     return place / "artifacts"
-
-
-def begin_after(stage: str, tiny_release: Path, artifacts: Path) -> Path:
-    """Begin an artifacts folder in which the stages of the tiny release up to this one are finished, and no other."""
-    stages = artifacts / "tiny" / "stages"
-    stages.mkdir(parents=True)
-    for name in STAGES[: STAGES.index(stage) + 1]:
-        shutil.copy(tiny_release / "tiny" / "stages" / f"{name}.json", stages)
-        if (made := tiny_release / "tiny" / "stages" / name).is_dir():
-            shutil.copytree(made, stages / name)
-    return artifacts
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from taylor_ops.signing.keys import name_of_key, read_public_key
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from taylor_ops.verification.verify import verify
-from tests.flows.conftest import begin_after
 from tests.support import release_example as example
 from tests.support.keyed import key_of
 from tests.support.keys import write_key
@@ -110,9 +109,8 @@ def test_another_target_does_not_capture_again_but_calibrates_again(
 
 
 def test_a_missed_target_of_another_device_is_judged_by_what_was_stored_and_calibrates_nothing_again(
-    tiny_release: Path, tiny_config: Path, tmp_path: Path
+    tiny_config: Path, tmp_path: Path
 ) -> None:
-    begin_after("capture", tiny_release, tmp_path / "a")
     missed = "[{device: cpu, target_slowdown: 20}]"
     with pytest.raises(GateRejected, match=r"the slowdown is [56]\.\d\d .*, not surely 20 within 10%"):
         run(tiny_config, tmp_path / "a", latency__devices=missed)
@@ -174,7 +172,6 @@ def leave_the_output_weights(tensors: Tensors) -> Iterator[tuple[str, Tensor | B
     ],
 )
 def test_a_damaged_conversion_is_rejected_and_nothing_is_published(
-    tiny_release: Path,
     tiny_config: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -184,12 +181,12 @@ def test_a_damaged_conversion_is_rejected_and_nothing_is_published(
     whole = convert.write_shards
     monkeypatch.setattr(convert, "write_shards", lambda folder, tensors, size: whole(folder, damage(tensors), size))
     with pytest.raises(GateRejected, match=message):
-        run(tiny_config, begin_after("transfer", tiny_release, tmp_path / "a"))
+        run(tiny_config, tmp_path / "a")
     assert published(tmp_path / "a") == []
 
 
 def test_terms_that_say_other_tokens_are_rejected_though_stored_as_planned(
-    tiny_release: Path, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = terms.terms
 
@@ -201,14 +198,11 @@ def test_terms_that_say_other_tokens_are_rejected_though_stored_as_planned(
     # The calibration measures bytes alone, and inspection repeats the mistake: only the tokens can tell.
     monkeypatch.setattr(terms, "terms", wrong)
     with pytest.raises(GateRejected, match="prompts equal"):
-        run(tiny_config, begin_after("transfer", tiny_release, tmp_path / "a"))
+        run(tiny_config, tmp_path / "a")
     assert published(tmp_path / "a") == []
 
 
-def test_an_attack_above_its_threshold_ends_a_release_that_is_to_be_blocked(
-    tiny_release: Path, tiny_config: Path, tmp_path: Path
-) -> None:
-    begin_after("validate", tiny_release, tmp_path / "a")
+def test_an_attack_above_its_threshold_ends_a_release_that_is_to_be_blocked(tiny_config: Path, tmp_path: Path) -> None:
     overrides = {"audit__policy": "block", "audit__attacks": "[collapse]", "audit__rebuild": "[]"}
     with pytest.raises(GateRejected, match=r"attack `collapse` recovers 100 % .* more than the 1 % of `audit.thresho"):
         run(tiny_config, tmp_path / "a", **overrides)
@@ -217,9 +211,8 @@ def test_an_attack_above_its_threshold_ends_a_release_that_is_to_be_blocked(
 
 
 def test_a_signed_release_is_verified_with_its_key_and_one_that_gives_a_path_away_is_not_published(
-    tiny_release: Path, tiny_config: Path, tmp_path: Path
+    tiny_config: Path, tmp_path: Path
 ) -> None:
-    begin_after("audit", tiny_release, tmp_path / "a")
     key = write_key(tmp_path / "key.pem")
     signing = f"{{key_file: {key}}}"
     record = run(tiny_config, tmp_path / "a", publish__signing=signing)
@@ -237,9 +230,8 @@ def test_a_signed_release_is_verified_with_its_key_and_one_that_gives_a_path_awa
 
 @pytest.mark.parametrize("target", ["1.01", "50"])
 def test_an_unreachable_slowdown_is_bad_input_with_the_reachable_interval(
-    tiny_release: Path, tiny_config: Path, tmp_path: Path, target: str
+    tiny_config: Path, tmp_path: Path, target: str
 ) -> None:
-    begin_after("capture", tiny_release, tmp_path / "a")
     with pytest.raises(BadInput, match=r"cannot be reached: (about )?\d+\.\d\d to \d+\.\d\d can"):
         run(tiny_config, tmp_path / "a", latency__target_slowdown=target)
     assert published(tmp_path / "a") == []

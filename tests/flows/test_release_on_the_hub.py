@@ -17,7 +17,6 @@ from flows.run.secrets import secrets_here
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.storage.files import read_json, sha256_of_tree
-from tests.flows.conftest import begin_after
 from tests.support.loopback_hub.app import Hub
 from tests.support.loopback_hub.bench import client_on_loopback
 from tests.support.loopback_hub.reader import tokens_of_a_reader
@@ -50,7 +49,6 @@ def places_that_hold(text: str, folder: Path) -> list[str]:
 
 @pytest.mark.usefixtures("consumer_in_this_process")
 def test_a_release_on_the_hub_is_what_a_reader_loads_and_verifies_until_it_is_withdrawn(
-    tiny_release: Path,
     tiny_config: Path,
     tiny_llama: Path,
     tmp_path: Path,
@@ -58,7 +56,6 @@ def test_a_release_on_the_hub_is_what_a_reader_loads_and_verifies_until_it_is_wi
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    begin_after("audit", tiny_release, tmp_path / "a")
     monkeypatch.delenv("HF_TOKEN")
     Secret(value=WRITER).save("hub-token", overwrite=True)
     record = release(str(tiny_config), HUB | {"publish.token_secret": "hub-token"}, str(tmp_path / "a"))

@@ -35,7 +35,6 @@ from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.model.original import Original
 from taylor_ops.series.plan import Plan
 from taylor_ops.storage.files import read_json, sha256_of_tree
-from tests.flows.conftest import begin_after
 from tests.flows.test_release import published
 from tests.flows.test_release import run as released
 from tests.support import killed_parts
@@ -309,9 +308,7 @@ def test_a_missing_extra_ends_a_release_before_anything_is_written(
 
 
 @pytest.mark.usefixtures("simulated_clock")
-def test_who_converts_is_no_part_of_what_is_released(tiny_release: Path, tiny_config: Path, tmp_path: Path) -> None:
-    for place in ("a", "b"):
-        begin_after("transfer", tiny_release, tmp_path / place)
+def test_who_converts_is_no_part_of_what_is_released(tiny_config: Path, tmp_path: Path) -> None:
     released(tiny_config, tmp_path / "a")
     released(tiny_config, tmp_path / "b", execution__runner="threads", execution__workers="3")
     assert sha256_of_tree(tmp_path / "a" / "hub") == sha256_of_tree(tmp_path / "b" / "hub")
@@ -323,13 +320,8 @@ def test_who_converts_is_no_part_of_what_is_released(tiny_release: Path, tiny_co
 
 @pytest.mark.usefixtures("simulated_clock")
 def test_a_part_that_fails_ends_the_release_and_the_next_run_goes_on_with_the_others(
-    tiny_release: Path,
-    tiny_config: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    begin_after("transfer", tiny_release, tmp_path / "a")
     usual, made = conversion._convert_part, []
 
     def fails(job: Job, *more: Any) -> None:

@@ -26,7 +26,6 @@ from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.record import Approval
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.publishing.publish import publish
-from tests.flows.conftest import begin_after
 from tests.support import release_example as example
 from tests.support.keys import write_key
 
@@ -64,9 +63,8 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.usefixtures("simulated_clock")
 def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_says_so(
-    tiny_release: Path, tiny_config: Path, tmp_path: Path, events: list[Any], monkeypatch: pytest.MonkeyPatch
+    tiny_config: Path, tmp_path: Path, events: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin_after("audit", tiny_release, tmp_path / "a")
     copy = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0" / "config.json"
 
     def then_damage(*given: Any) -> Any:
