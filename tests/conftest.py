@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,26 @@ from transformers.utils import logging as transformers_logging
 
 from taylor_ops.latency import timing
 from tests.support.prefect_database import made_once
+
+WAIT_FOR_OTHERS = ("test_killed_run.py", "test_smollm2_release.py", "test_worker.py")
+"""Files that take minutes, in which servers, worker processes and the disk are waited for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin the files of `WAIT_FOR_OTHERS` one after the other, between others that keep the cores at work.
+
+    Workers take whole files in this order. Were these waited for side by side, as they are collected, cores would idle.
+    """
+    files = [list(found) for _, found in groupby(items, lambda item: item.path)]
+    waiting = [next((one for one in files if one[0].path.name == name), []) for name in WAIT_FOR_OTHERS]
+    others = [one for one in files if one not in waiting]
+    ordered: list[pytest.Item] = []
+    for file in others:
+        # The next begins when so many fifths of the other tests have begun.
+        while waiting and len(ordered) >= (len(WAIT_FOR_OTHERS) - len(waiting)) * len(items) // 5:
+            ordered += waiting.pop(0)
+        ordered += file
+    items[:] = ordered + [item for file in waiting for item in file]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from flows.release import release
 from taylor_ops.latency import timing
 from taylor_ops.progress import Progress
 from taylor_ops.verification import consumer, verify
@@ -62,6 +63,21 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("original"))
 
 
+class InThisProcess:
+    """Says the tokens of bundles here."""
+
+    def continuations_of(
+        self, bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int, _progress: Progress
+    ) -> list[list[int]]:
+        """What stands in for a process of its own."""
+        return consumer.continued(str(bundle), [list(prompt) for prompt in prompts], new_tokens)
+
+
+def in_this_process() -> AbstractContextManager[InThisProcess]:
+    """What stands in for `clean_process`."""
+    return nullcontext(InThisProcess())
+
+
 @pytest.fixture
 def simulated_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """`decode_seconds` in place of the clock."""
@@ -71,14 +87,21 @@ def simulated_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def consumer_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bundles say their tokens here, in place of a process of their own: to start one takes longer than a release."""
+    monkeypatch.setattr(verify, "clean_process", in_this_process)
 
-    class InThisProcess:
-        def continuations_of(
-            self, bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int, _progress: Progress
-        ) -> list[list[int]]:
-            return consumer.continued(str(bundle), [list(prompt) for prompt in prompts], new_tokens)
 
-    monkeypatch.setattr(verify, "clean_process", lambda: nullcontext(InThisProcess()))
+@pytest.fixture(scope="session")
+def tiny_release(prefect_server: None, tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifacts folder of one release of the tiny config, which nobody writes to.
+
+    Tests of what a later run does begin with copies: a release of its own for each would prove the same again.
+    """
+    place = tmp_path_factory.mktemp("tiny-release")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "decode_seconds", decode_seconds)
+        patch.setattr(verify, "clean_process", in_this_process)
+        release(str(write_tiny_config(place / "tiny.yaml", tiny_llama)), {}, str(place / "artifacts"))
+    return place / "artifacts"
 
 
 @pytest.fixture

@@ -38,6 +38,12 @@ def run(config: Path, artifacts: Path, **overrides: str) -> Any:
     return release(str(config), {key.replace("__", "."): value for key, value in overrides.items()}, str(artifacts))
 
 
+def release_again(tiny_release: Path, config: Path, artifacts: Path, **overrides: str) -> Any:
+    """Run a release in a copy of the artifacts folder that the tiny release left."""
+    shutil.copytree(tiny_release, artifacts)
+    return run(config, artifacts, **overrides)
+
+
 @flow
 def resolved(config: Path, artifacts: Path, overrides: dict[str, str]) -> ResolvedSource:
     return preparation.resolve.fn(open_release(str(config), overrides, str(artifacts)))
@@ -47,9 +53,8 @@ def published(artifacts: Path) -> list[Path]:
     return sorted(path for path in (artifacts / "hub").rglob("*") if path.is_file() and not path.name.endswith(".lock"))
 
 
-def test_a_release_leaves_bundle_record_report_and_publication(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
-    place = tmp_path / "a" / "tiny" / "1.0.0"
+def test_a_release_leaves_bundle_record_report_and_publication(tiny_release: Path) -> None:
+    place = tiny_release / "tiny" / "1.0.0"
     record = read_json(place / "release.json")
     assert record["coverage"]["neurons_protected"] == record["coverage"]["neurons_total"] == 96
     assert record["exactness"]["project"]["bundle"]["prompts_equal"] == 8
@@ -75,27 +80,29 @@ def test_a_release_leaves_bundle_record_report_and_publication(tiny_config: Path
     assert {"name", "version", "source", "published", "stages"} <= record.keys()
     assert all({"seconds", "peak_rss_bytes", "cached"} == cost.keys() for cost in record["stages"].values())
     assert "<svg" in (place / "report.html").read_text(encoding="utf-8")
-    assert sha256_of_tree(place / "bundle") == sha256_of_tree(tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0")
+    assert sha256_of_tree(place / "bundle") == sha256_of_tree(tiny_release / "hub" / "org" / "tiny" / "1.0.0")
 
 
-def test_an_unchanged_release_reuses_every_stage_and_publishes_nothing_new(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
-    before = sha256_of_tree(tmp_path / "a" / "hub")
+def test_an_unchanged_release_reuses_every_stage_and_publishes_nothing_new(
+    tiny_release: Path, tiny_config: Path, tmp_path: Path
+) -> None:
+    # The key of resolve knows the folder, and this one is a copy.
+    release_again(tiny_release, tiny_config, tmp_path / "a")
     again = run(tiny_config, tmp_path / "a")
     assert all(cost.cached for cost in again.stages.values())
     assert again.published.unchanged
-    assert sha256_of_tree(tmp_path / "a" / "hub") == before
+    assert sha256_of_tree(tmp_path / "a" / "hub") == sha256_of_tree(tiny_release / "hub")
 
 
-def test_two_releases_in_two_folders_have_the_same_bytes(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
+def test_two_releases_in_two_folders_have_the_same_bytes(tiny_release: Path, tiny_config: Path, tmp_path: Path) -> None:
     run(tiny_config, tmp_path / "b")
-    assert sha256_of_tree(tmp_path / "a" / "hub") == sha256_of_tree(tmp_path / "b" / "hub")
+    assert sha256_of_tree(tiny_release / "hub") == sha256_of_tree(tmp_path / "b" / "hub")
 
 
-def test_another_target_does_not_capture_again_but_calibrates_again(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
-    again = run(tiny_config, tmp_path / "a", latency__target_slowdown="7", version="1.0.1")
+def test_another_target_does_not_capture_again_but_calibrates_again(
+    tiny_release: Path, tiny_config: Path, tmp_path: Path
+) -> None:
+    again = release_again(tiny_release, tiny_config, tmp_path / "a", latency__target_slowdown="7", version="1.0.1")
     assert again.stages["capture"].cached
     assert not again.stages["calibrate"].cached
     assert not again.stages["convert"].cached
@@ -119,19 +126,18 @@ def test_a_missed_target_of_another_device_is_judged_by_what_was_stored_and_cali
     assert published(tmp_path / "a") == []
 
 
-def test_another_licence_changes_the_card_and_converts_nothing(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
-    again = run(tiny_config, tmp_path / "a", card__license="apache-2.0", version="1.0.1")
+def test_another_licence_changes_the_card_and_converts_nothing(
+    tiny_release: Path, tiny_config: Path, tmp_path: Path
+) -> None:
+    again = release_again(tiny_release, tiny_config, tmp_path / "a", card__license="apache-2.0", version="1.0.1")
     assert again.stages["convert"].cached
     assert not again.stages["assemble"].cached
 
 
-def test_a_published_version_with_other_bytes_is_refused(tiny_config: Path, tmp_path: Path) -> None:
-    run(tiny_config, tmp_path / "a")
-    before = sha256_of_tree(tmp_path / "a" / "hub")
+def test_a_published_version_with_other_bytes_is_refused(tiny_release: Path, tiny_config: Path, tmp_path: Path) -> None:
     with pytest.raises(GateRejected, match=r"org/tiny 1\.0\.0 is published already, with other bytes"):
-        run(tiny_config, tmp_path / "a", card__license="apache-2.0")
-    assert sha256_of_tree(tmp_path / "a" / "hub") == before
+        release_again(tiny_release, tiny_config, tmp_path / "a", card__license="apache-2.0")
+    assert sha256_of_tree(tmp_path / "a" / "hub") == sha256_of_tree(tiny_release / "hub")
 
 
 def flip_one_sign(tensors: Tensors) -> Iterator[tuple[str, Tensor | ByRows]]:

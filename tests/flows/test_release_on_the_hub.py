@@ -47,6 +47,7 @@ def places_that_hold(text: str, folder: Path) -> list[str]:
     return [path.name for path in files if text.encode() in path.read_bytes()]
 
 
+@pytest.mark.usefixtures("consumer_in_this_process")
 def test_a_release_on_the_hub_is_what_a_reader_loads_and_verifies_until_it_is_withdrawn(
     tiny_config: Path,
     tiny_llama: Path,

@@ -6,6 +6,7 @@ Everything runs in the precision of the caller, 40 digits or more.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import mpmath
@@ -41,19 +42,29 @@ ORACLES: dict[str, Oracle] = {
 }
 
 
+@cache
+def _unit_circle(nodes: int, precision: int) -> tuple[list[Any], list[Any]]:
+    """Cosine and sine of every `nodes`-th part of a turn, in the precision of the caller in bits."""
+    assert precision == mpmath.mp.prec
+    turns = [mpmath.mpf(2 * k) / nodes for k in range(nodes)]
+    return [mpmath.cospi(turn) for turn in turns], [mpmath.sinpi(turn) for turn in turns]
+
+
 def exact_taylor(function: Oracle, center: float, circle: Any, highest: int) -> list[Any]:
     """Taylor coefficients of orders 0 .. `highest` from Cauchy's integral over a circle, by the trapezoidal rule.
 
     The rule errs by c[n + 256] circle^256: nothing in 60 digits on a circle of half the radius of convergence.
     """
-    roots = [mpmath.expjpi(mpmath.mpf(2 * k) / TAYLOR_NODES) for k in range(TAYLOR_NODES)]
-    half = [function(mpmath.mpf(center) + circle * roots[k]) for k in range(TAYLOR_NODES // 2 + 1)]
+    cosines, sines = _unit_circle(TAYLOR_NODES, mpmath.mp.prec)
+    half = TAYLOR_NODES // 2
+    values = [function(center + circle * mpmath.mpc(cosines[k], sines[k])) for k in range(half + 1)]
+    real, imaginary = [value.real for value in values[1:-1]], [value.imag for value in values[1:-1]]
     coefficients = []
     for n in range(highest + 1):
-        total = half[0].real + half[-1].real * (-1) ** n
-        for k in range(1, TAYLOR_NODES // 2):
-            root = roots[n * k % TAYLOR_NODES]
-            total += 2 * (half[k].real * root.real + half[k].imag * root.imag)
+        turned = [n * k % TAYLOR_NODES for k in range(1, half)]
+        total = values[0].real + values[-1].real * (-1) ** n
+        total += 2 * mpmath.fdot(real, [cosines[k] for k in turned])
+        total += 2 * mpmath.fdot(imaginary, [sines[k] for k in turned])
         coefficients.append(total / (TAYLOR_NODES * circle**n))
     return coefficients
 
@@ -63,12 +74,12 @@ def exact_chebyshev(function: Oracle, center: float, radius: float, orders: list
 
     The rule errs by the coefficients of orders 720 - n and beyond.
     """
-    cosines = [mpmath.cospi(mpmath.mpf(2 * k) / CHEBYSHEV_NODES) for k in range(CHEBYSHEV_NODES)]
+    cosines, _ = _unit_circle(CHEBYSHEV_NODES, mpmath.mp.prec)
     half = CHEBYSHEV_NODES // 2
     values = [function(center + radius * cosine) for cosine in cosines[: half + 1]]
     result = []
     for n in orders:
         total = values[0] + values[-1] * (-1) ** n
-        total += 2 * sum(values[k] * cosines[n * k % CHEBYSHEV_NODES] for k in range(1, half))
+        total += 2 * mpmath.fdot(values[1:half], [cosines[n * k % CHEBYSHEV_NODES] for k in range(1, half)])
         result.append(total / CHEBYSHEV_NODES * (2 if n else 1))
     return result

@@ -87,12 +87,12 @@ def test_configs_in_order_are_counted_with_status_0(config: Path) -> None:
 
 
 def test_the_shipped_configs_are_in_order() -> None:
-    done = called("check", *SHIPPED)
+    done = called_here("check", *SHIPPED)
     assert (done.returncode, done.stdout) == (0, f"{len(SHIPPED)} configs in order\n")
 
 
 def test_five_mistakes_are_five_lines_with_file_and_line_and_status_2(mistaken: Path) -> None:
-    done = called("check", mistaken)
+    done = called_here("check", mistaken)
     assert done.returncode == 2
     assert done.stdout == ""
     places = [line.split(": ")[:2] for line in done.stderr.splitlines()]
@@ -106,7 +106,7 @@ def test_five_mistakes_are_five_lines_with_file_and_line_and_status_2(mistaken: 
 
 
 def test_mistakes_of_all_configs_are_told_at_once(config: Path, mistaken: Path) -> None:
-    done = called("check", mistaken, config, config.parent / "missing.yaml")
+    done = called_here("check", mistaken, config, config.parent / "missing.yaml")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 6
     assert done.stderr.splitlines()[-1].startswith(f"{config.parent / 'missing.yaml'}: cannot be read")
@@ -116,7 +116,7 @@ def test_mistakes_of_all_configs_are_told_at_once(config: Path, mistaken: Path) 
 
 
 def test_the_schema_is_json_and_the_one_that_editors_are_pointed_to() -> None:
-    done = called("schema")
+    done = called_here("schema")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["title"] == "Release config"
     assert done.stdout == schema_text()
@@ -212,7 +212,7 @@ def test_a_run_of_a_mistaken_config_tells_every_mistake_before_anything_is_writt
     [["publish-everything"], ["check"], ["verify"], ["check", "--strict"], ["--verbose", "check"], ["schema", "extra"]],
 )
 def test_a_command_that_is_called_wrongly_ends_with_status_2_and_says_what_is_wrong(arguments: list[str]) -> None:
-    done = called(*arguments)
+    done = called_here(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -221,7 +221,7 @@ def test_a_command_that_is_called_wrongly_ends_with_status_2_and_says_what_is_wr
 
 
 def test_without_a_command_the_commands_are_listed() -> None:
-    done = called()
+    done = called_here()
     told = done.stdout + done.stderr
     assert done.returncode in (0, 2)
     assert "Traceback" not in told
@@ -229,7 +229,7 @@ def test_without_a_command_the_commands_are_listed() -> None:
 
 
 def test_help_is_no_error() -> None:
-    done = called("--help")
+    done = called_here("--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert all(command in done.stdout for command in ("check", "run", "verify", "audit", "schema"))
 
