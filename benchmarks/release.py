@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from benchmarks.command import typed
-from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
+from benchmarks.measurement import write_result
+from taylor_ops.storage.files import read_json, sha256_of_tree
 
 RESULT = Path(__file__).parent / "results" / "release.json"
 CONFIG = Path("release_configs/smollm2.yaml")
@@ -47,7 +48,7 @@ def main() -> None:
         if data:
             _, with_gsm8k = _release(first, _with_gsm8k(data, Path(scratch)))
             result["gsm8k"] = with_gsm8k["exactness"]["gsm8k"]
-    write_text(RESULT, canonical_json(result))
+    write_result(RESULT, "release", result)
     _show(result)
 
 
