@@ -49,7 +49,7 @@ def test_each_result_of_the_demo_release_comes_from_its_record(
         name, _, cell = row.partition(" | ")
         if name in unmeasured:
             continue
-        assert {figure.file for figure in figures(cell)} == {"release.json"}, name
+        assert {figure.file for figure in figures(f"{name}: {cell}")} == {"release.json"}, name
         # Beside figures stand names and limits only.
         rest = re.sub(r"<!--.*?-->\*\*[^*]+\*\*", "", cell, flags=re.DOTALL)
         assert set(re.findall(r"[\d.]+\d|\d", rest)) <= {"95", "1", "0.1", "8"}, name
