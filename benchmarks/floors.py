@@ -7,6 +7,7 @@ and makes logits where the stage compares them.
 
 from __future__ import annotations
 
+import random
 import statistics
 import tempfile
 import time
@@ -25,7 +26,7 @@ from taylor_ops.machine.devices import device_named
 from taylor_ops.model.loading import load_bundle, load_original, load_tokenizer
 from taylor_ops.source.files import is_read
 from taylor_ops.source.gguf import gguf_file
-from taylor_ops.storage.artifacts import Artifacts
+from taylor_ops.storage.artifacts import Artifacts, ReleaseFolder
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from taylor_ops.texts.prompts import prompts, sequences
 
@@ -102,7 +103,7 @@ class Floors:
         return self._release.version(self.config.version).bundle
 
     @property
-    def _release(self) -> Any:
+    def _release(self) -> ReleaseFolder:
         return Artifacts(self.artifacts).release(self.config.name)
 
     @property
@@ -140,7 +141,7 @@ class Floors:
     def _write(self, like: Sequence[Path]) -> list[float]:
         """Write files of the sizes of others."""
         sizes = [path.stat().st_size for path in like]
-        piece = memoryview(torch.arange(_PIECE // 8).numpy()).cast("B")
+        piece = memoryview(random.Random(0).randbytes(_PIECE))
 
         def write() -> None:
             for number, size in enumerate(sizes):
