@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 # Bytecode is written at first use: most of what is installed is never imported.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup release test quick lint pytest clean
+.PHONY: setup release test quick lint pytest measure clean
 
 setup: .venv/.ready
 
@@ -49,6 +49,14 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m benchmarks.figures --check
+
+# Everything in benchmarks/results that is stale, a night long, on a machine that does nothing else: make measure
+# DATA=/folder/of/the/data/sets. After a kill, the same command goes on.
+measure: setup
+	$(BIN)/python -m benchmarks.measure $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks.plots
+	$(BIN)/python -m benchmarks.figures
 
 clean:
 	rm -rf .venv build *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.command import typed
+from benchmarks.measurement import write_result
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.config.texts import Calibration, TextSource
@@ -26,7 +27,6 @@ from taylor_ops.model.architectures import ARCHITECTURES
 from taylor_ops.model.loading import load_bundle, load_original, load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import read_ranges
-from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts.prompts import prompts
 from tests.support.tiny_models import save_tiny_model
 
@@ -51,7 +51,7 @@ def main() -> None:
         "tolerances": TOLERANCES,
         "architectures": rows,
     }
-    write_text(RESULT, canonical_json(result))
+    write_result(RESULT, "architectures", result)
 
 
 def _row(folder: Path, model_type: str) -> dict[str, Any]:

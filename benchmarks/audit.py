@@ -24,6 +24,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.command import typed
+from benchmarks.measurement import fresh_part, write_result
 from flows.commands.tables import audit_table
 from taylor_ops.attacks.conditions import Conditions
 from taylor_ops.audit.audit import audit, named
@@ -38,7 +39,6 @@ from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
 from taylor_ops.model.original import Original
 from taylor_ops.source.resolve import resolve
-from taylor_ops.storage.files import canonical_json, read_json, write_text
 
 CONFIG = Path(__file__).parents[1] / "release_configs" / "smollm2.yaml"
 RESULTS = Path(__file__).parent / "results"
@@ -78,11 +78,11 @@ def main() -> None:
     result = measured | {"attacks": attacks} | _goals(record)
     if arguments.training:
         path = RESULTS / "audit-training.json"
-        others = read_json(path)["attacks"] if path.exists() else {}
+        others = fresh_part(path).get("attacks", {})
         each = {name: attack | {"measured": measured} for name, attack in attacks.items()}
-        write_text(path, canonical_json({"attacks": others | each}))
+        write_result(path, "audit", {"attacks": others | each})
     elif arguments.config is None and arguments.attack is None:
-        write_text(RESULTS / "audit.json", canonical_json(result))
+        write_result(RESULTS / "audit.json", "audit", result)
     console = Console()
     console.print(audit_table({attack.attack: attack for attack in record.attacks}))
     if "goals" in result:

@@ -8,7 +8,7 @@ and times pairs until their median is known well. One more target is calibrated 
 on and off. This must end in a result that the fresh process confirms, or in the error of a noisy machine.
 
 It takes half an hour on two cores, an hour on a noisy machine. Except for that one target, the machine must do nothing
-else. `--keep` continues a result that was begun.
+else. `--keep` continues a result that was begun with the present code.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.command import typed
+from benchmarks.measurement import fresh_part, write_result
 from benchmarks.rounding import CPU, SOURCE
 from flows.commands.options import quiet_tools
 from taylor_ops.capture.capture import capture
@@ -45,7 +46,6 @@ from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_in_memory
 from taylor_ops.model.original import Original
 from taylor_ops.source.resolve import resolve
-from taylor_ops.storage.files import canonical_json, read_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "calibration.json"
 TARGETS = (1.5, 2.0, 3.0, 4.0, 6.0)
@@ -84,18 +84,18 @@ def main() -> None:
             "device": device_description(CPU),
             "tolerance": _settings(LOADED_TARGET).tolerance,
             "min_protected": LEAST_PROTECTED,
-            "targets": read_json(given.result)["targets"] if given.keep else [],
+            "targets": fresh_part(given.result).get("targets", []) if given.keep else [],
         }
         for target in sorted(set(given.targets) - {row["target"] for row in result["targets"]}):
             result["targets"].append(
                 _one(original, ranges, target, Path(scratch) / f"bundle-{target:g}", nullcontext())
             )
             # Half an hour of measuring is not to be lost to its last minute.
-            write_text(given.result, canonical_json(result))
+            write_result(given.result, "calibration", result, finished=False)
         if not given.without_load:
             bundle = Path(scratch) / "bundle-loaded"
             result["under_load"] = _one(original, ranges, LOADED_TARGET, bundle, _another_process_at_work())
-            write_text(given.result, canonical_json(result))
+        write_result(given.result, "calibration", result)
     _show(result)
 
 

@@ -25,13 +25,13 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.command import typed
+from benchmarks.measurement import write_result
 from benchmarks.rounding import SOURCE
 from taylor_ops.capture.capture import batches_of, capture
 from taylor_ops.config.texts import Calibration
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.source.resolve import resolve
-from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts.prompts import sequences
 
 RESULT = Path(__file__).parent / "results" / "capture.json"
@@ -59,7 +59,7 @@ def main() -> None:
             **_measured(source, calibration, Path(scratch) / "ranges", arguments.rounds or ROUNDS),
         }
     if not arguments.rounds and not arguments.tokens:
-        write_text(RESULT, canonical_json(result))
+        write_result(RESULT, "capture", result)
     _show(result)
 
 

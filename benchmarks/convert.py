@@ -31,6 +31,7 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 
 from benchmarks.command import typed
+from benchmarks.measurement import write_result
 from benchmarks.synthetic import Sizes, write_llama
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
@@ -39,7 +40,7 @@ from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.terms import Subject
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.original import Original
-from taylor_ops.storage.files import canonical_json, size, write_text
+from taylor_ops.storage.files import size
 
 RESULT = Path(__file__).parent / "results" / "convert.json"
 CPU = torch.device("cpu")
@@ -68,7 +69,7 @@ def main() -> None:
         **measured,
     }
     if not arguments.rounds and not arguments.layers:
-        write_text(RESULT, canonical_json(result))
+        write_result(RESULT, "convert", result)
     _show(result)
 
 

@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.command import typed
+from benchmarks.measurement import write_result
 from flows.commands.options import quiet_tools
-from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
+from taylor_ops.storage.files import sha256_of_tree
 
 RESULT = Path(__file__).parent / "results" / "distributed.json"
 WORKERS = (1, 2)
@@ -49,7 +50,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
         result = _measured(Path(scratch), given.layers, given.rounds)
-    write_text(given.result, canonical_json(result))
+    write_result(given.result, "distributed", result)
     _show(result)
 
 

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from benchmarks import descendants as become
 from benchmarks.command import typed
+from benchmarks.measurement import write_result
 from taylor_ops.attacks import rank_one
 from taylor_ops.attacks.protected_layer import ProtectedLayer
 from taylor_ops.attacks.target import Target
@@ -103,7 +104,7 @@ def main() -> None:
             "recipients": len(RECIPIENTS),
         } | {part: read_json(file) for part, file in kept.items()}
     if arguments.strength == STRENGTH:
-        write_text(RESULT, canonical_json(result))
+        write_result(RESULT, "evidence", result)
     _show(result)
 
 

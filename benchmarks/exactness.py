@@ -28,6 +28,7 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.measurement import fresh_part, write_result
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.release import ReleaseConfig
@@ -44,7 +45,6 @@ from taylor_ops.model.original import Original
 from taylor_ops.presentation.wording import count, figure, fixed
 from taylor_ops.series.plan import Plan
 from taylor_ops.source.resolve import resolve
-from taylor_ops.storage.files import canonical_json, read_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
 CONFIG = Path("release_configs/smollm2.yaml")
@@ -95,17 +95,14 @@ def main() -> None:
             }
             records = [ExactnessRecord.model_validate(one["record"]) for one in result["data_sets"].values()]
             result["found"] = _found(records)
-            write_text(file, canonical_json(result))
+            write_result(file, "exactness", result, finished=result["data_sets"].keys() == PROMPTS.keys())
             _print(records, arguments.dtype)
 
 
 def _held(file: Path, result: dict[str, Any]) -> dict[str, Any]:
-    """The records that an earlier run wrote for the same plan on the same machine."""
-    try:
-        held = read_json(file)
-    except OSError:
-        return {}
-    same = all(held[key] == result[key] for key in ("device", "versions", "conversion", "calibration", "plan"))
+    """The records that an earlier run wrote with the same code, for the same plan, on the same machine."""
+    held = fresh_part(file)
+    same = all(held.get(key) == result[key] for key in ("device", "versions", "conversion", "calibration", "plan"))
     return dict(held["data_sets"]) if same else {}
 
 

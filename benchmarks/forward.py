@@ -27,6 +27,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.command import typed
+from benchmarks.measurement import write_result
 from benchmarks.published_form import PublishedForm
 from taylor_ops.conversion.terms import mlp_tensors
 from taylor_ops.machine.devices import device_description
@@ -36,7 +37,6 @@ from taylor_ops.modeling.taylor_mlp import TaylorMLP
 from taylor_ops.series.activations import ACTIVATIONS
 from taylor_ops.series.expansion import fit
 from taylor_ops.series.layout import Layout, layout
-from taylor_ops.storage.files import canonical_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "forward.json"
 SILU = ACTIVATIONS["silu"]
@@ -69,7 +69,7 @@ def main() -> None:
         "order": ORDER,
         "stacks": stacks,
     }
-    write_text(RESULT, canonical_json(result))
+    write_result(RESULT, "forward", result)
     _show(stacks)
 
 

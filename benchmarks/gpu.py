@@ -34,11 +34,11 @@ from torch.nn import functional
 
 from benchmarks.command import typed
 from benchmarks.forward import ORDER, SHAPES, Shape, random_layer
+from benchmarks.measurement import write_result
 from taylor_ops.conversion.terms import terms
 from taylor_ops.machine.devices import DTYPES, device_description
 from taylor_ops.model.original import MlpWeights
 from taylor_ops.series.layout import Layout
-from taylor_ops.storage.files import canonical_json, write_text
 
 RESULT = Path(__file__).parent / "results" / "gpu.json"
 SHAPE = SHAPES["Llama-3-8B, one layer"]
@@ -83,7 +83,7 @@ def main() -> int:
         "dtypes": measured(device, SHAPE, arguments.rounds or ROUNDS, TOKENS),
     }
     if not arguments.rounds:
-        write_text(RESULT, canonical_json(result))
+        write_result(RESULT, "gpu", result)
     _show(result)
     return 0
 

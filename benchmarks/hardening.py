@@ -39,6 +39,7 @@ from benchmarks.hardened import (
     with_hidden_noise,
     with_terms,
 )
+from benchmarks.measurement import write_result
 from taylor_ops.attacks import least_squares, rank_one
 from taylor_ops.attacks.protected_layer import ProtectedLayer
 from taylor_ops.attacks.target import Target
@@ -50,7 +51,6 @@ from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
 from taylor_ops.model.loading import load_original, load_tokenizer
 from taylor_ops.model.original import Original
-from taylor_ops.storage.files import canonical_json, write_text
 from taylor_ops.texts.prompts import sequences
 
 RESULT = Path(__file__).parent / "results" / "hardening.json"
@@ -140,7 +140,7 @@ def main() -> None:
         "tokens": TOKENS,
         "forms": {name: form.plain() for name, form in forms.items()},
     }
-    write_text(RESULT, canonical_json(result))
+    write_result(RESULT, "hardening", result)
     Console().print(_table(result))
 
 

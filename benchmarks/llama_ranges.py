@@ -39,6 +39,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.command import typed
+from benchmarks.measurement import write_result
 from taylor_ops.config.conversion import Basis, Conversion
 from taylor_ops.conversion.terms import terms
 from taylor_ops.modeling.taylor_mlp import basis_features
@@ -49,7 +50,7 @@ from taylor_ops.series.expansion import Expansion, orders_for
 from taylor_ops.series.fitted_layer import FittedLayer, fit_layer
 from taylor_ops.series.layout import layout
 from taylor_ops.series.ranges import LayerRange
-from taylor_ops.storage.files import canonical_json, read_json, write_text
+from taylor_ops.storage.files import read_json
 
 RESULT = Path(__file__).parent / "results" / "llama_ranges.json"
 PLOT = Path("docs/llama3-ranges.svg")
@@ -98,7 +99,7 @@ def main() -> None:
         result = _result(load_file(arguments.data / RANGES), arguments.limit)
         if arguments.limit:
             return
-        write_text(RESULT, canonical_json(result))
+        write_result(RESULT, "llama_ranges", result)
     PLOT.parent.mkdir(exist_ok=True)
     write_plot(read_json(RESULT), PLOT)
 

@@ -29,6 +29,7 @@ from safetensors.torch import load_file
 
 from benchmarks.command import typed
 from benchmarks.llama_ranges import RANGES, typical_layer
+from benchmarks.measurement import write_result
 from benchmarks.synthetic import Sizes, write_llama
 from taylor_ops.capture.capture import capture
 from taylor_ops.capture.record import CapturedRanges
@@ -42,7 +43,7 @@ from taylor_ops.model.original import Original
 from taylor_ops.model.shards import save_tensors
 from taylor_ops.series.bound import OutputWeights
 from taylor_ops.series.plan import Plan
-from taylor_ops.storage.files import canonical_json, size, write_text
+from taylor_ops.storage.files import size
 
 RESULT = Path(__file__).parent / "results" / "memory.json"
 CPU = torch.device("cpu")
@@ -85,7 +86,7 @@ def main() -> None:
         "depth": {"ratio": many / few, "goal": DEPTH_GOAL},
     }
     if arguments.data and not arguments.tokens:
-        write_text(RESULT, canonical_json(result))
+        write_result(RESULT, "memory", result)
     _show(result)
 
 

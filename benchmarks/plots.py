@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from benchmarks.figures import DOCUMENTS, RESULTS
+from benchmarks.figures import DOCUMENTS
+from benchmarks.measurement import RESULTS
 from taylor_ops.presentation.drawing import (
     BUNDLE,
     GREY,

@@ -26,8 +26,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.measurement import write_result
 from taylor_ops.progress import silent
-from taylor_ops.storage.files import canonical_json, sha256_of_tree, size, write_text
+from taylor_ops.storage.files import sha256_of_tree, size
 
 RESULT = Path(__file__).parent / "results" / "publish.json"
 MEGABYTES, SHARDS, ROUNDS = 500, 20, 5
@@ -52,7 +53,7 @@ def main() -> None:
                 result = _measured(server.stdout.readline().strip(), Path(scratch) / "bundle", given)
             finally:
                 server.terminate()
-    write_text(given.result, canonical_json(result))
+    write_result(given.result, "publish", result)
     _show(result)
 
 

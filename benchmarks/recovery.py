@@ -8,7 +8,7 @@ after 40 seconds in this benchmark), or the server, without which the run goes o
 a run that is Completed after at most one retry, repeats no finished stage, and gives the bytes of an undisturbed run.
 Before that, three runs at once queue for one slot of the limit `gpu`, which stages hold here without a GPU.
 
-It takes about an hour on two cores. `--keep` continues a result that was begun.
+It takes about an hour on two cores. `--keep` continues a result that was begun with the present code.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import typed
-from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
+from benchmarks.measurement import fresh_part, write_result
+from taylor_ops.storage.files import sha256_of_tree
 from tests.flows.conftest import write_tiny_config
 from tests.support.killed import DIED, STAGES, Halted, deploy_halted, silence_of
 from tests.support.operated import Prefect
@@ -51,13 +52,13 @@ def main() -> None:
             undisturbed.until(undisturbed.start(), "COMPLETED")
             wanted = sha256_of_tree(undisturbed.artifacts / "hub")
             queued = _queued([Halted(prefect, deployment, place / name, gpu=True) for name in "abc"])
-            rows = read_json(given.result)["runs"] if given.keep else []
+            rows = fresh_part(given.result).get("runs", []) if given.keep else []
             done = {(row["stage"], row["died"]) for row in rows}
             for stage, died in (kill for kill in product(given.stages, given.died) if kill not in done):
                 silence_of(prefect, SILENCE[died])
                 rows.append(_killed(Halted(prefect, deployment, place / f"{died}-{stage}"), died, stage, wanted))
                 print(*rows[-1].values(), flush=True)
-                _write(given.result, rows, queued)
+                _write(given.result, rows, queued, finished=False)
             _write(given.result, rows, queued)
         finally:
             prefect.stop()
@@ -66,11 +67,11 @@ def main() -> None:
     print(f"{queued['completed']} of 3 at once completed, with {queued['at_once']} at most in a GPU stage")
 
 
-def _write(result: Path, rows: list[dict[str, Any]], queued: dict[str, int]) -> None:
+def _write(result: Path, rows: list[dict[str, Any]], queued: dict[str, int], finished: bool = True) -> None:
     """Write the result so far, because a whole one takes long."""
     count = sum(map(_as_asked, rows))
     document = {"command": typed("recovery"), "as_asked": count, "of": len(rows), "runs": rows, "queued": queued}
-    write_text(result, canonical_json(document))
+    write_result(result, "recovery", document, finished=finished)
 
 
 def _as_asked(row: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.command import typed
+from benchmarks.measurement import write_result
 from taylor_ops.capture.capture import capture
 from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.exactness import Exactness
@@ -36,7 +37,7 @@ from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.layout import Layout
 from taylor_ops.series.plan import Plan
 from taylor_ops.source.resolve import resolve
-from taylor_ops.storage.files import canonical_json, write_text
+from taylor_ops.storage.files import write_text
 from taylor_ops.texts.prompts import prompts
 from taylor_ops.texts.readers import shipped
 
@@ -89,7 +90,7 @@ def main() -> None:
             for name, row in result["exactness"][dtype].items():
                 cells = [dtype, name, *(f"{value:.3g}" for value in row.values())]
                 print("| " + " | ".join(cells) + " |", flush=True)
-    write_text(RESULT, canonical_json(result))
+    write_result(RESULT, "rounding", result)
 
 
 def layer_errors(source: Path, expansions: Expansions, plan: Plan, dtype: Dtype) -> dict[str, float]:

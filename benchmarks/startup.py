@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.command import typed
-from taylor_ops.storage.files import canonical_json, write_text
+from benchmarks.measurement import write_result
 from tests.support.release_example import record
 
 RESULT = Path(__file__).parent / "results" / "startup.json"
@@ -69,7 +69,7 @@ def main() -> None:
         "ratios": ratios,
         "seconds": seconds,
     }
-    write_text(given.result, canonical_json(json.loads(json.dumps(result))))
+    write_result(given.result, "startup", json.loads(json.dumps(result)))
     for name, ratio in ratios.items():
         goal = f" (goal: at most {GOALS[name]:g})" if name in GOALS else ""
         print(f"{name.replace('_', ' ')}: {ratio:.2f}{goal}")

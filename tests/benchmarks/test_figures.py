@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 
-from benchmarks.figures import DOCUMENTS, RESULTS, WORDINGS, Figure, FigureError, figures, main, rewritten
+from benchmarks.figures import (
+    DOCUMENTS,
+    RESULTS,
+    WORDINGS,
+    Figure,
+    FigureError,
+    documents,
+    figures,
+    main,
+    rewritten,
+    stale_results,
+    wrong,
+)
+from benchmarks.marks import sections
+from benchmarks.measurement import ENTRY, measurement
+from taylor_ops.storage.files import read_json
 
 COMMENT = "<!-- some.json: attacks/rank one/share, percent -->"
 MEASURED_DOCUMENTS = ("threat-model.md", "hardening.md", "evidence.md", "exactness.md", "performance.md")
@@ -18,8 +36,27 @@ MEASURED_DOCUMENTS = ("threat-model.md", "hardening.md", "evidence.md", "exactne
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     result = {"attacks": {"rank one": {"share": 0.5, "seconds": [8.04, 12], "passed": True}}}
-    (tmp_path / "some.json").write_text(json.dumps(result), encoding="utf-8")
+    fresh = measurement("publish", begun=math.inf) | {"date": "2026-01-02"}
+    (tmp_path / "some.json").write_text(json.dumps(result | {ENTRY: fresh}), encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture
+def page(results: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The one document, with a figure of the one result, which is fresh."""
+    monkeypatch.setattr("benchmarks.figures.DOCUMENTS", results)
+    monkeypatch.setattr("benchmarks.figures.RESULTS", results)
+    path = results / "page.md"
+    path.write_text(f"# Page\n\nIt gets {COMMENT}**50 %** back.\n\n## Other\n\nNothing.\n", encoding="utf-8")
+    return path
+
+
+def changed(results: Path, **entry: object) -> None:
+    """Let the one result say something else of what it measured."""
+    path = results / "some.json"
+    result = read_json(path)
+    result[ENTRY] |= entry
+    path.write_text(json.dumps(result), encoding="utf-8")
 
 
 def document(name: str) -> str:
@@ -29,14 +66,21 @@ def document(name: str) -> str:
 # The documents
 
 
-@pytest.mark.parametrize("name", [path.name for path in sorted(DOCUMENTS.glob("*.md"))])
-def test_every_figure_of_a_document_is_that_of_its_result(name: str) -> None:
-    differing = [
-        f"{figure.place}: {figure.stated} in place of {figure.measured()}"
-        for figure in figures(document(name), name)
-        if figure.stated != figure.measured()
-    ]
-    assert differing == []
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_every_figure_of_a_document_is_that_of_its_result_and_says_its_age(path: Path) -> None:
+    assert list(wrong(path.read_text("utf-8"), path.name, stale_results())) == []
+
+
+def test_readme_and_performance_cite_no_stale_figure_without_a_mark() -> None:
+    stale = stale_results()
+    for path in (DOCUMENTS.parent / "README.md", DOCUMENTS / "performance.md"):
+        found = list(sections(path.read_text("utf-8")))
+        cited = set().union(*(section.cited for section in found))
+        assert len(cited) >= 1
+        for section in found:
+            for file in section.cited & stale.keys():
+                assert f"before {stale[file]}: " in section.mark
+                assert f"`{file}`" in section.mark
 
 
 @pytest.mark.parametrize("name", MEASURED_DOCUMENTS)
@@ -197,14 +241,13 @@ def test_wordings_round_and_no_share_reads_as_nothing_or_as_the_whole(wording: s
 
 
 def test_the_command_rewrites_documents_and_says_which(
-    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("benchmarks.figures.DOCUMENTS", results)
-    monkeypatch.setattr("benchmarks.figures.RESULTS", results)
     (results / "differs.md").write_text(f"It gets {COMMENT}**51 %**", encoding="utf-8")
-    (results / "equal.md").write_text(f"It gets {COMMENT}**50 %**", encoding="utf-8")
+    before = page.read_text("utf-8")
     main()
     assert capsys.readouterr().out == "differs.md\n"
+    assert page.read_text("utf-8") == before
     assert (results / "differs.md").read_text(encoding="utf-8") == f"It gets {COMMENT}**50 %**"
 
 
@@ -213,3 +256,83 @@ def test_the_command_ends_with_the_place_of_a_mistake(results: Path, monkeypatch
     (results / "page.md").write_text(f"It gets {COMMENT} 50 %", encoding="utf-8")
     with pytest.raises(SystemExit, match=r"^page\.md:1: no bold figure follows"):
         main()
+
+
+MARK = "*Measured before 2026-01-02: `some.json`. What was measured has changed since.*"
+
+
+def test_a_stale_result_is_listed_and_its_figures_without_a_mark_are_refused(
+    page: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--check"])
+    assert capsys.readouterr().out == ""
+    changed(results, code="of other code")
+    with pytest.raises(SystemExit, match=r"page\.md:1: `Page` cites stale figures of some\.json without a mark"):
+        main(["--check"])
+    assert capsys.readouterr().out == "stale: some.json, measured 2026-01-02: the code has changed\n"
+
+
+def test_marks_are_written_where_a_figure_is_stale_and_go_when_it_is_measured_again(
+    page: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = page.read_text("utf-8")
+    fresh = read_json(results / "some.json")[ENTRY]
+    changed(results, code=None)
+    main()
+    stale = page.read_text("utf-8")
+    assert [line for line in stale.splitlines() if MARK in line] == [stale.splitlines()[2]]
+    assert shown_in_bold(stale) == {"50 %"}
+    main(["--check"])
+    main()
+    assert page.read_text("utf-8") == stale
+    changed(results, **fresh)
+    with pytest.raises(SystemExit, match=r"page\.md:1: `Page` is marked stale, and cites no stale result"):
+        main(["--check"])
+    main()
+    assert page.read_text("utf-8") == before
+
+
+def test_a_mark_of_another_day_is_refused_and_rewritten(page: Path, results: Path) -> None:
+    changed(results, code=None, date="2025-12-24")
+    main()
+    changed(results, date="2026-01-02")
+    with pytest.raises(SystemExit, match=r"page\.md:1: `Page` has another mark"):
+        main(["--check"])
+    main()
+    assert MARK in page.read_text("utf-8")
+    assert "2025" not in page.read_text("utf-8")
+
+
+def test_a_figure_that_differs_is_refused_with_what_it_should_be(page: Path) -> None:
+    page.write_text(page.read_text("utf-8").replace("50 %", "51 %"), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"page\.md:3: 51 % in place of 50 %"):
+        main(["--check"])
+
+
+def test_a_comment_that_only_names_a_result_cites_it(page: Path, results: Path) -> None:
+    page.write_text("A half of it.<!-- some.json -->\n\n## Other\n\nNothing.\n", encoding="utf-8")
+    main(["--check"])
+    changed(results, code=None)
+    with pytest.raises(SystemExit, match="`the beginning` cites stale figures"):
+        main(["--check"])
+    main()
+    assert page.read_text("utf-8").startswith(MARK)
+    main(["--check"])
+
+
+def test_a_comment_in_a_block_of_code_is_no_heading(page: Path, results: Path) -> None:
+    page.write_text(f"# Page\n\n```sh\n# no heading\n```\n\nIt gets {COMMENT}**50 %**.\n", encoding="utf-8")
+    changed(results, code=None)
+    main()
+    assert page.read_text("utf-8").splitlines()[2].startswith(MARK)
+
+
+def test_a_result_that_does_not_say_what_it_measured_is_an_error(page: Path, results: Path) -> None:
+    (results / "some.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"^some\.json: it does not say what it measured"):
+        main(["--check"])
+
+
+def test_the_check_loads_no_torch() -> None:
+    code = "import sys, benchmarks.figures as f; f.stale_results(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=DOCUMENTS.parent, check=False).returncode == 0

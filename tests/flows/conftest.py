@@ -36,6 +36,7 @@ def write_tiny_config(path: Path, model: Path) -> Path:
         "latency": {
             "target_slowdown": 6.0,
             "pairs": 11,
+            "min_seconds": 0,
             "disturbance": 1.0,
             "also": [{"batch_size": 2, "prompt_tokens": 8}],
         },

@@ -41,6 +41,7 @@ def prefect(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory) ->
             "target_slowdown": 1.7,
             "tolerance": 0.5,
             "pairs": 15,
+            "min_seconds": 0,
             "new_tokens": 8,
             "disturbance": 1,
             "also": [],

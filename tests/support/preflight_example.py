@@ -21,7 +21,7 @@ def config_of(sample: Sample, **changes: Any) -> ReleaseConfig:
         "version": "1.0.0",
         "source": {"kind": "folder", "path": str(sample.original)},
         "conversion": sample.conversion.model_dump(),
-        "latency": {"target_slowdown": 12.0, "prompt_tokens": 4},
+        "latency": {"target_slowdown": 12.0, "prompt_tokens": 4, "min_seconds": 0},
         "card": {"license": "mit"},
         "publish": {"repo_id": "org/tiny"},
         "device": "cpu",

@@ -20,7 +20,7 @@ from tests.support import release_example as example
 from tests.support.clocks import of_each
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
-SETTINGS = Latency(target_slowdown=12.0, prompt_tokens=4, new_tokens=4, also=())
+SETTINGS = Latency(target_slowdown=12.0, prompt_tokens=4, min_seconds=0, also=())
 ONE_THREAD = {"device": "cpu", "threads": 1, "tolerance": 0.05}
 
 pytestmark = pytest.mark.usefixtures("clock_of_bytes")
