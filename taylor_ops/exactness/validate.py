@@ -38,7 +38,7 @@ from taylor_ops.progress import Done, Progress
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.texts.prompts import SEQUENCE_TOKENS, Prompt, prompts, sequences
 
-_RECORDED_CONTINUATIONS = 8
+_RECORDED_CONTINUATIONS = 4
 
 
 TIE_RULE = (
