@@ -15,6 +15,7 @@ from taylor_ops.latency.intervals import (
     ends,
     looks,
     median_rank,
+    rank_at,
     ranks_of_looks,
     ratio_interval,
     walsh_averages,
@@ -93,7 +94,7 @@ def judged_pairs(
         least, most = ends(averages, missed_ranks[number], wider)
         if (most < low and slowdown < low) or (high < least and high < slowdown):
             return original, bundle, "missed"
-        least, most = ratio_interval(ratios, _CONFIDENCE)
+        least, most = map(math.exp, ends(averages, rank_at(samples, _CONFIDENCE), wider))
         off_centre = not (low + target) / 2 <= slowdown <= (target + high) / 2
         off_centre = off_centre and not least <= settings.target_slowdown <= most
         if number + 1 >= _LOOKS_BEFORE_ANOTHER and off_centre and another(math.exp(slowdown)):
