@@ -18,6 +18,8 @@ from tests.support.killed import STAGES
 ROOT = Path(__file__).parents[3]
 RUN = """
 import signal, sys
+# A shell without job control has its background processes ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from prefect import get_client
 from flows.run.temporary_server import start_temporary_server
 server = start_temporary_server()
