@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from taylor_ops.config.latency import Latency
-from taylor_ops.errors import WorkFailed
 from taylor_ops.latency.intervals import (
     ends,
     looks,
@@ -118,25 +117,13 @@ def _expected(
     return int(min(settings.max_pairs, max(by_width, by_time, samples + 1)))
 
 
-def steady_pairs(sample: Sample, settings: Latency, progress: Progress) -> tuple[list[float], list[float]]:
-    """Take as many pairs as give a 95 % interval no wider than a third of the band around the target.
-
-    Raises `WorkFailed` if the most pairs that are allowed do not.
-    """
-    original, bundle, settled = timed_pairs(sample, settings, progress)
-    if settled:
-        return original, bundle
-    raise WorkFailed(
-        f"the machine is too noisy to measure a slowdown within {settings.tolerance:.0%}: {len(original)} pairs do not "
-        "settle it",
-        "end the other programs on this machine, then run again",
-    )
-
-
 def timed_pairs(
     sample: Sample, settings: Latency, progress: Progress = silent
 ) -> tuple[list[float], list[float], bool]:
-    """Take pairs as `steady_pairs` does, for figures that promise nothing. Also returns whether they settle it."""
+    """Take as many pairs as give a 95 % interval no wider than a third of the band around the target.
+
+    It is for figures that promise nothing. Also returns whether the most pairs that are allowed gave such an interval.
+    """
     original: list[float] = []
     bundle: list[float] = []
     widest = 2 * settings.tolerance / 3
