@@ -51,7 +51,7 @@ from taylor_ops.source.resolve import resolve
 RESULT = Path(__file__).parent / "results" / "calibration.json"
 TARGETS = (1.5, 2.0, 3.0, 4.0, 6.0)
 LOADINGS = {2.0: 5, 3.0: 5}
-PAIRS_OF_A_LOADING = 60
+PAIRS_OF_A_LOADING = 40
 LOADED_TARGET = 2.0
 LEAST_PROTECTED = 0.05
 # A third of one core, in turns of half a second.
