@@ -116,23 +116,23 @@ class Age:
 
 def age_of(result: dict[str, Any]) -> Age:
     """The age of a result. Raises `ValueError` if it does not say what it measured, and when."""
-    said = result.get(ENTRY)
-    if not isinstance(said, dict) or not {"benchmark", "code", "config", "date"} <= said.keys():
+    entry = result.get(ENTRY)
+    if not isinstance(entry, dict) or not {"benchmark", "code", "config", "date"} <= entry.keys():
         raise ValueError("it does not say what it measured; write it with benchmarks.measurement.write_result")
-    measured = MEASURES.get(said["benchmark"])
+    measured = MEASURES.get(entry["benchmark"])
     if measured is None:
-        raise ValueError(f"it is of a benchmark `{said['benchmark']}`, which benchmarks.measurement does not know")
-    return Age(said["date"], _stale(said, measured))
+        raise ValueError(f"it is of a benchmark `{entry['benchmark']}`, which benchmarks.measurement does not know")
+    return Age(entry["date"], _stale(entry, measured))
 
 
-def _stale(said: dict[str, Any], measured: Measured) -> str | None:
-    if said["code"] is None:
+def _stale(entry: dict[str, Any], measured: Measured) -> str | None:
+    if entry["code"] is None:
         return "the code that it measured is not known"
-    if said.get("part"):
+    if entry.get("part"):
         return "it is not finished"
-    if said["config"] != measured.config_key():
+    if entry["config"] != measured.config_key():
         return f"{measured.config or 'its config'} has changed"
-    return None if said["code"] == measured.key() else "the code has changed"
+    return None if entry["code"] == measured.key() else "the code has changed"
 
 
 def fresh_part(path: Path) -> dict[str, Any]:
@@ -140,9 +140,9 @@ def fresh_part(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     result = read_json(path)
-    said = dict(result.get(ENTRY) or {})
-    said.pop("part", None)
-    return result if said and age_of(result | {ENTRY: said}).stale is None else {}
+    entry = dict(result.get(ENTRY) or {})
+    entry.pop("part", None)
+    return result if entry and age_of(result | {ENTRY: entry}).stale is None else {}
 
 
 def ages(results: Path = RESULTS) -> dict[str, Age]:

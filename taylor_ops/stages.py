@@ -201,7 +201,7 @@ def inputs_of_audit(
     return {
         "source": source,
         "converted": converted,
-        "said": [continuation.identity() for continuation in exactness.continuations],
+        "continuations": [continuation.identity() for continuation in exactness.continuations],
         "copy": copy and copy.identity(),
         "texts": text_hashes(texts),
         "read": [text.model_dump(mode="json", exclude={"file"}) for text in texts],

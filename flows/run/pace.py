@@ -50,13 +50,13 @@ class Pace:
         if self._total == 0:
             return f"at work for {duration(waited)}"
         countable = self._total <= _COUNTABLE
-        said = [f"{self._done} of {self._total}" if countable else f"{self.percent:.0f} %"]
+        words = [f"{self._done} of {self._total}" if countable else f"{self.percent:.0f} %"]
         if waited >= _LONG_STEP:
-            said.append(f"{duration(waited)} on the {'next' if self._done < self._total else 'end'}")
+            words.append(f"{duration(waited)} on the {'next' if self._done < self._total else 'end'}")
         left = self.seconds_left(now)
         if left is not None:
-            said.append(f"about {duration(left)} left")
-        return ", ".join(said)
+            words.append(f"about {duration(left)} left")
+        return ", ".join(words)
 
 
 def duration(seconds: float) -> str:

@@ -25,7 +25,8 @@ class Conditions:
         seed: Seed of the timings and of their intervals.
         work: Path beside which a rebuilt model, as large as the original, is kept for a while.
         task: Text for the attacks that train.
-        said: The original's own greedy tokens after prompts, both as tokens, as far as an earlier stage has found them.
+        continuations: The original's greedy tokens by the tokens of the prompt, as far as an earlier stage has found
+            them.
     """
 
     sources: Sequence[TextSource] = Exactness().prompts
@@ -34,4 +35,4 @@ class Conditions:
     seed: int = 0
     work: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "taylor-audit")
     task: Sequence[TextSource] = Exactness().running_text
-    said: Mapping[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
+    continuations: Mapping[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)

@@ -101,8 +101,8 @@ def _measured_against(
     first, second = load_both(original, rebuilt, dtype, conditions.device, rebuilt / "offloaded")
     tally, rounds = Tally(), batches(compared, _BATCH_SIZE)
     for number, batch in enumerate(rounds, 1):
-        said = _said(first, batch, settings.new_tokens, pad_token, conditions.said)
-        tally.add_all(zip(said, continued_along(second, said, pad_token), strict=True))
+        texts = _continued(first, batch, settings.new_tokens, pad_token, conditions.continuations)
+        tally.add_all(zip(texts, continued_along(second, texts, pad_token), strict=True))
         comparing(number, len(rounds))
     found = tally.comparison(0.0)
     return Rebuilt(
@@ -116,7 +116,7 @@ def _measured_against(
     )
 
 
-def _said(
+def _continued(
     original: Any,
     batch: Sequence[Prompt],
     new_tokens: int,
@@ -133,5 +133,5 @@ def _said(
     others = [prompt for prompt in batch if len(known.get(prompt.tokens, ())) < new_tokens]
     read = continued_along(original, given, pad_token) if given else []
     decoded = continue_greedily(original, others, new_tokens, _BATCH_SIZE, pad_token) if others else ()
-    told = [Continuation(text.prompt, text.tokens, now.logits) for text, now in zip(given, read, strict=True)]
-    return [*told, *decoded]
+    known_ones = [Continuation(text.prompt, text.tokens, now.logits) for text, now in zip(given, read, strict=True)]
+    return [*known_ones, *decoded]

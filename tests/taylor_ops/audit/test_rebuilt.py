@@ -82,11 +82,11 @@ def test_a_rebuilt_model_with_weights_that_are_wrong_says_other_tokens(
     assert rebuilt.kl_mean > 1e-3
 
 
-def said_by(original: Path, new_tokens: int) -> dict[tuple[int, ...], tuple[int, ...]]:
+def continuations_by(original: Path, new_tokens: int) -> dict[tuple[int, ...], tuple[int, ...]]:
     """What an original says after its held-out prompts."""
     model, asked = loading.load_original(original, "float32", CPU), held_out(original, conditions(original).sources, 6)
-    said = continue_greedily(model, asked, new_tokens, 6, loading.load_tokenizer(original).pad_token_id)
-    return {one.prompt.tokens: tuple(one.tokens.tolist()) for one in said}
+    known_texts = continue_greedily(model, asked, new_tokens, 6, loading.load_tokenizer(original).pad_token_id)
+    return {one.prompt.tokens: tuple(one.tokens.tolist()) for one in known_texts}
 
 
 @pytest.mark.parametrize(("known", "decoded"), [(8, 0), (12, 0), (7, 6)], ids=["all", "longer", "too short"])
@@ -100,7 +100,7 @@ def test_what_an_earlier_stage_heard_of_the_original_is_not_decoded_again(
         return continue_greedily(model, batch, *more)
 
     monkeypatch.setattr(rebuilt_room, "continue_greedily", watched)
-    given = dataclasses.replace(conditions(tmp_path), said=said_by(llama.original, known))
+    given = dataclasses.replace(conditions(tmp_path), continuations=continuations_by(llama.original, known))
     again = audit(llama.original, llama.converted, SETTINGS, silent, given).attacks[0].rebuilt
     assert len(asked) == decoded
     anew = collapsed(llama, tmp_path).rebuilt
@@ -112,10 +112,10 @@ def test_what_an_earlier_stage_heard_of_the_original_is_not_decoded_again(
 
 
 def test_tokens_that_the_original_is_said_to_say_are_compared_as_they_are(llama: Sample, tmp_path: Path) -> None:
-    said = said_by(llama.original, 8)
-    first = next(iter(said))
-    said[first] = (*said[first][:5], (said[first][5] + 1) % 256, *said[first][6:])
-    given = dataclasses.replace(conditions(tmp_path), said=said)
+    known_texts = continuations_by(llama.original, 8)
+    first = next(iter(known_texts))
+    known_texts[first] = (*known_texts[first][:5], (known_texts[first][5] + 1) % 256, *known_texts[first][6:])
+    given = dataclasses.replace(conditions(tmp_path), continuations=known_texts)
     found = audit(llama.original, llama.converted, SETTINGS, silent, given).attacks[0].rebuilt
     assert found is not None
     assert (found.prompts_equal, found.tokens_compared) == (5, 46)
