@@ -15,21 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import GenerationConfig
 
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.texts import TextSource
 from taylor_ops.errors import GateRejected
 from taylor_ops.exactness import validate as exactness
 from taylor_ops.exactness.gate import chance_of_so_many, require_exact
-from taylor_ops.exactness.generation import Continuation, batches, continue_greedily, continued_along
+from taylor_ops.exactness.generation import Continuation
 from taylor_ops.exactness.layers import require_within_bounds
 from taylor_ops.exactness.record import Comparison, DataSetExactness, Divergence, ExactnessRecord, RangeUse
 from taylor_ops.exactness.tally import Tally
 from taylor_ops.exactness.validate import TIE_RULE, validate
-from taylor_ops.model.loading import load_original
 from taylor_ops.texts.prompts import Prompt
-from tests.support.tiny_models import save_tiny_model
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 TIE_MARGIN = 1e-3
@@ -375,46 +372,6 @@ def test_every_text_runs_once_through_each_model_and_one_of_a_kind_is_decoded(
     expected |= {("taylor_llama", "along", str(line)) for line in range(1, 7)}
     expected = (expected - {("taylor_llama", "along", shortest)}) | {("taylor_llama", "decodes", shortest)}
     assert sorted(runs) == sorted(expected)
-
-
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "gemma2", "falcon", "mixtral", "qwen3_5_text"])
-def test_one_pass_along_a_text_says_what_decoding_it_says(family: str, tmp_path: Path) -> None:
-    model = load_original(save_tiny_model(tmp_path, family), "float32", CPU)
-    asked = [Prompt(f"p{length}", "kind", tuple(range(40, 40 + length))) for length in (1, 5, 9)]
-    texts = list(continue_greedily(model, asked, 6, 3, 0))
-    for text, again in zip(texts, continued_along(model, texts, 0), strict=True):
-        assert text.prompt == again.prompt
-        assert torch.equal(text.tokens, again.tokens)
-        assert torch.allclose(text.logits, again.logits, atol=1e-4)
-
-
-def test_a_generation_config_with_penalties_changes_no_token(llama: Sample) -> None:
-    model = load_original(llama.original, "float32", CPU)
-    asked = [Prompt("p", "kind", (40, 41, 42))]
-    (plain,) = continue_greedily(model, asked, 8, 1, 0)
-    penalties = GenerationConfig(repetition_penalty=5.0, suppress_tokens=plain.tokens.tolist(), do_sample=True)
-    penalties.eos_token_id = model.generation_config.eos_token_id
-    model.generation_config = penalties
-    (again,) = continue_greedily(model, asked, 8, 1, 0)
-    assert torch.equal(plain.tokens, again.tokens)
-    assert model.generation_config is penalties
-
-
-def test_a_token_that_ends_the_text_is_suppressed_both_ways(llama: Sample) -> None:
-    model = load_original(llama.original, "float32", CPU)
-    asked = [Prompt("p", "kind", (40, 41, 42))]
-    (free,) = continue_greedily(model, asked, 8, 1, 0)
-    model.generation_config.eos_token_id = [int(free.tokens[0]), int(free.tokens[3])]
-    (text,) = continue_greedily(model, asked, 8, 1, 0)
-    (again,) = continued_along(model, [text], 0)
-    assert not set(model.generation_config.eos_token_id) & set(text.tokens.tolist())
-    assert torch.equal(text.tokens, again.tokens)
-
-
-def test_a_prompt_that_is_much_longer_than_the_others_has_its_own_batch() -> None:
-    asked = [Prompt(str(length), "kind", (1,) * length) for length in (600, 10, 20, 21, 15, 2000, 1900, 40)]
-    lengths = [[len(prompt.tokens) for prompt in batch] for batch in batches(asked, 3)]
-    assert lengths == [[10, 15, 20], [21, 40], [600], [1900, 2000]]
 
 
 def test_a_bundle_that_is_wrong_about_single_tokens_alone_is_rejected(
