@@ -22,16 +22,6 @@ class Done:
         self._done += more
         self._progress(self._done, self._total)
 
-    def within(self, share: int) -> Progress:
-        """A progress for a part of the work that counts as `share` of the total, whatever it turns out to be."""
-        before = self._done
-
-        def part(done: int, total: int) -> None:
-            self._done = before + share * done // max(total, 1)
-            self._progress(self._done, self._total)
-
-        return part
-
 
 def part_of(progress: Progress, before: int, share: int, total: int) -> Progress:
     """The progress of a part of the work, which reports to the progress of the whole.

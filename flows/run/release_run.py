@@ -21,7 +21,7 @@ from taylor_ops.config_file.read import LoadedConfig, read
 from taylor_ops.conversion.terms import Subject
 from taylor_ops.evidence.mark import copy_under
 from taylor_ops.evidence.marking import Copy
-from taylor_ops.latency.candidates import Bench
+from taylor_ops.latency.bench import Bench
 from taylor_ops.machine.device_errors import device_errors_explained
 from taylor_ops.machine.devices import device_named
 from taylor_ops.machine.usage import Usage, measured

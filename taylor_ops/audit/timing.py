@@ -20,6 +20,7 @@ from taylor_ops.storage.files import read_json
 # This is one figure among others. To settle it as finely as the promised slowdown would take minutes.
 _TOLERANCE = 0.1
 _MOST_PAIRS = 33
+_LONGEST = 10.0
 _REASON_LETTERS = 200
 
 
@@ -40,7 +41,7 @@ def timed(first: Any, second: Any, conditions: Conditions, progress: Progress = 
             "disturbance": 1.0,
         }
     )
-    original, other, settled = timed_pairs(pairs_of(first, second, settings, seed), settings, progress)
+    original, other, settled = timed_pairs(pairs_of(first, second, settings, seed), settings, progress, _LONGEST)
     slowdown, interval = slowdown_of(original, other, seed)
     return Timed(
         slowdown=slowdown,

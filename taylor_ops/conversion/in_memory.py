@@ -16,11 +16,16 @@ from taylor_ops.model.shards import write_tensors
 from taylor_ops.modeling.taylor_mlp import install
 from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.plan import Plan
-from taylor_ops.storage.files import disk_errors_explained, require_free
+from taylor_ops.storage.files import disk_errors_explained, leave_page_cache, require_free
 
 
 def convert_in_memory(
-    model: Any, original: Original, expansions: Expansions, plan: Plan, mapped: Path | None = None
+    model: Any,
+    original: Original,
+    expansions: Expansions,
+    plan: Plan,
+    mapped: Path | None = None,
+    from_disk: bool = False,
 ) -> Any:
     """Put Taylor MLPs under `plan` into a loaded original, in place.
 
@@ -30,8 +35,9 @@ def convert_in_memory(
         expansions: The expansions of its neurons.
         plan: What decides the orders of all neurons.
         mapped: Folder for files from which the tensors are mapped, as the tensors of a loaded model on the CPU are.
-            The pages of a file may be larger than other pages, and are then read faster. The files may be removed
-            afterwards. None: the tensors are in memory alone.
+            The files may be removed afterwards. None: the tensors are in memory alone.
+        from_disk: Whether the pages of these files come from the disk, as after a restart. The system may put a file
+            that was just written into larger pages, which are read faster.
 
     Returns:
         The same model.
@@ -55,6 +61,8 @@ def convert_in_memory(
             file = mapped / f"{mlp.path}.safetensors"
             with disk_errors_explained(mapped, needed):
                 write_tensors(mlp_tensors_by_rows(weights, layout, dtype), file)
+                if from_disk:
+                    leave_page_cache(file)
             on_device = load_file(file)
         model.get_submodule(mlp.path).load_state_dict(on_device, assign=True, strict=False)
     path, _, name = original.guard.rpartition(".")

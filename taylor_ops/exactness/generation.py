@@ -64,21 +64,43 @@ def continue_greedily(
     The model decodes step by step, as for any of its users.
     """
     for batch in batches(prompts, batch_size):
-        ids, mask = _padded([prompt.tokens for prompt in batch], pad_token, model.device, left=True)
-        with torch.inference_mode(), _greedy(model):
-            output = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                min_new_tokens=new_tokens,
-                max_new_tokens=new_tokens,
-                pad_token_id=pad_token,
-                output_logits=True,
-                return_dict_in_generate=True,
-            )
-        logits = torch.stack(output.logits, dim=1)
-        tokens = output.sequences[:, ids.shape[1] :]
+        tokens, logits, _ = _decoded(model, batch, new_tokens, pad_token)
         for row, prompt in enumerate(batch):
             yield Continuation(prompt, tokens[row], logits[row])
+
+
+def decoded_along(model: Any, text: Continuation, steps: int, pad_token: int) -> Continuation:
+    """What `model` says after a prompt: it decodes `steps` tokens step by step, then reads the rest of this text.
+
+    From a step on at which it decoded another token than the text has, its logits are of no use.
+    """
+    steps = min(steps, len(text.tokens))
+    tokens, logits, cache = _decoded(model, [text.prompt], steps, pad_token)
+    if steps == len(text.tokens):
+        return Continuation(text.prompt, tokens[0], logits[0])
+    with torch.inference_mode():
+        # The last token that was decoded has not been read yet.
+        state = model(input_ids=text.tokens[None, steps - 1 : -1], past_key_values=cache, use_cache=True)
+    rest = state.logits[0]
+    return Continuation(
+        text.prompt, torch.cat([tokens[0], _most_probable(model, rest)]), torch.cat([logits[0].to(rest.dtype), rest])
+    )
+
+
+def _decoded(model: Any, prompts: Sequence[Prompt], new_tokens: int, pad_token: int) -> tuple[Tensor, Tensor, Any]:
+    """The tokens [B, n] that `model` decodes greedily after each prompt, their logits [B, n, V], and its cache."""
+    ids, mask = _padded([prompt.tokens for prompt in prompts], pad_token, model.device, left=True)
+    with torch.inference_mode(), _greedy(model):
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            min_new_tokens=new_tokens,
+            max_new_tokens=new_tokens,
+            pad_token_id=pad_token,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    return output.sequences[:, ids.shape[1] :], torch.stack(output.logits, dim=1), output.past_key_values
 
 
 def continued_along(model: Any, texts: Sequence[Continuation], pad_token: int) -> list[Continuation]:

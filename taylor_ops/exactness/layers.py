@@ -16,8 +16,8 @@ from taylor_ops.model.architectures import Mlp
 from taylor_ops.model.mlp_hooks import Role, watched
 from taylor_ops.series.ranges import LayerRange, widened
 
-_TOKENS = 1024
-_TOKENS_BETWEEN_SINGLE_ONES = 64
+_TOKENS, _TOKENS_OF_A_PASS = 1024, 128
+_TOKENS_BETWEEN_SINGLE_ONES = 32
 _ARITHMETIC = 8
 
 
@@ -73,9 +73,10 @@ class RangeCounts:
 class LayerErrors:
     """Measures the error of each MLP of a bundle on the inputs that the MLPs of the original get.
 
-    `see` is for `mlp_hooks.watched` around passes of the original. Each MLP is measured at about the first 1024 tokens
-    that it sees. It gets every 64th of them, from the last one of a pass backwards, a second time on its own: a decode
-    step may take another way through the layer. The larger error counts.
+    `see` is for `mlp_hooks.watched` around passes of the original. Each MLP is measured at no more than 128 tokens of
+    a pass, which lie evenly in it, until it was measured at 1024. It gets every 32nd of them, from the last one of a
+    pass backwards, a second time on its own: a decode step may take another way through the layer. The larger error
+    counts.
 
     Args:
         bundle: The bundle, loaded.
@@ -95,7 +96,7 @@ class LayerErrors:
 
     def see(self, path: str, role: Role, values: Tensor) -> None:
         """Take the values [T, H] or [T, F] of one role of an MLP at T tokens."""
-        limit, values = self._limits[path], values[: self._left[path]]
+        limit, values = self._limits[path], _spread(values, min(self._left[path], _TOKENS_OF_A_PASS))
         if not len(values):
             return
         if role == "input":
@@ -148,6 +149,14 @@ def layer_errors(
             original(input_ids=ids, use_cache=False, logits_to_keep=1)
             tokens_left -= ids.shape[1]
     return measured.errors()
+
+
+def _spread(values: Tensor, most: int) -> Tensor:
+    """At most so many rows of values [T, ...], evenly from the last one backwards."""
+    if not most or not len(values):
+        return values[:0]
+    between = -(-len(values) // most)
+    return values[(len(values) - 1) % between :: between]
 
 
 def _distances(output: Tensor, expected: Tensor) -> Tensor:

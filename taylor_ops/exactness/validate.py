@@ -5,8 +5,9 @@ once through the original in another legitimate execution: in one pass, in other
 noise floor). Given the same text up to a step, a model decodes the token that is most probable at this step. KL,
 log-prob differences and top-1 agreement are taken up to the first divergence.
 
-A pass over many tokens does not use the kernels of a decode step. The bundle therefore decodes one prompt of every kind
-alone and step by step, as its users do, and its MLPs get single tokens of the original on their own (`LayerErrors`).
+A pass over many tokens does not use the kernels of a decode step. The bundle therefore decodes after one prompt of
+every kind alone and step by step, as its users do, for 8 tokens before it reads the rest. Its MLPs also get single
+tokens of the original on their own (`LayerErrors`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from torch import Tensor
 
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.conversion.terms import Subject
-from taylor_ops.exactness.generation import Continuation, batches, continue_greedily, continued_along
+from taylor_ops.exactness.generation import (
+    Continuation,
+    batches,
+    continue_greedily,
+    continued_along,
+    decoded_along,
+)
 from taylor_ops.exactness.layers import LayerErrors, RangeCounts, limits_of
 from taylor_ops.exactness.perplexity import perplexities
 from taylor_ops.exactness.record import (
@@ -39,6 +46,7 @@ from taylor_ops.series.ranges import read_ranges
 from taylor_ops.texts.prompts import SEQUENCE_TOKENS, Prompt, prompts, sequences
 
 _RECORDED_CONTINUATIONS = 4
+_DECODED_TOKENS = 8
 
 
 TIE_RULE = (
@@ -167,12 +175,11 @@ class _Compared:
         return result
 
     def _of_the_bundle(self, texts: Sequence[Continuation], decoded: set[str]) -> list[Continuation]:
-        """What the bundle says along these texts, in their order. It decodes the prompts in `decoded` alone."""
+        """What the bundle says along these texts, in their order. It decodes after the prompts in `decoded`, alone."""
         found = {}
         for text in texts:
             if text.prompt.id in decoded:
-                (alone,) = continue_greedily(self._bundle, [text.prompt], len(text.tokens), 1, self._pad)
-                found[text.prompt.id] = alone
+                found[text.prompt.id] = decoded_along(self._bundle, text, _DECODED_TOKENS, self._pad)
                 self._done(1)
         others = [text for text in texts if text.prompt.id not in found]
         found |= {other.prompt.id: other for other in self._along(self._bundle, others)}

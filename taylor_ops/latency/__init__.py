@@ -1,5 +1,6 @@
 """Stages `calibrate` and `transfer`: choose the plan that meets the target slowdown, by measuring.
 
+bench         The models of a calibration, kept in memory for the transfer of its plan.
 calibrate     Measure the slowdown of decoding and calibrate it.
 candidates    The candidates of a calibration in memory, and how many of their layers fit there.
 column_cost   The slowdown of a bundle as a straight line over its columns, from one timed plan or two.

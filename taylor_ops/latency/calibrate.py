@@ -3,8 +3,8 @@
 A slowdown is measured in pairs. After a warm-up and the same prompt, original and bundle decode the same forced number
 of tokens, one token each in turn (A B A B). The slowdown is the median of the paired ratios, with a bootstrap interval.
 
-A plan that meets the target is measured once more after both models are loaded anew: where a model lies in memory
-differs from loading to loading, and so may its speed. The interval holds the samples of either loading.
+A plan that meets the target is measured once more after both models are loaded anew, on a CPU from the disk: where a
+model lies in memory differs from loading to loading, and so may its speed. The interval reaches over either loading.
 
 A turn is one token long because other users of a machine slow it down for seconds at a time. Turns that are
 milliseconds apart meet the same machine. Weights larger than the caches are read anew at every step, in either order.
@@ -20,7 +20,8 @@ import torch
 from taylor_ops.config.latency import Latency
 from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import BadInput
-from taylor_ops.latency.candidates import Bench, Candidates, layers_that_fit
+from taylor_ops.latency.bench import Bench
+from taylor_ops.latency.candidates import Candidates, layers_that_fit
 from taylor_ops.latency.column_cost import cost_of_a_column
 from taylor_ops.latency.judging import Sample
 from taylor_ops.latency.out_of_reach import out_of_reach, remedy_out_of_reach

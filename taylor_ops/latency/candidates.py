@@ -19,7 +19,7 @@ from taylor_ops.model.original import Original
 from taylor_ops.model.shape import ModelShape
 from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.plan import Plan
-from taylor_ops.storage.files import disk_errors_explained
+from taylor_ops.storage.files import disk_errors_explained, leave_page_cache
 
 _CANDIDATE = ".candidate-"
 
@@ -30,7 +30,8 @@ class Candidates:
     Models are loaded once and series fitted once, for the first `layers` decoder layers. Each candidate cuts the series
     as its plan says. Number by number, its tensors are those that `convert` writes under this plan. On the CPU they lie
     in files, like the tensors of a loaded bundle, so that the measured bundle is the one that will be released. The
-    files go to `scratch` and lose their names at once.
+    files go to `scratch` and lose their names at once. In a second loading, files come from the disk, as they do for
+    who loads a bundle after a restart.
 
     Attributes:
         layers: Number of decoder layers in memory.
@@ -54,7 +55,7 @@ class Candidates:
         self._expansions, self._scratch = expansions, scratch or Path(tempfile.gettempdir())
         for leftover in scratch.glob(f"{_CANDIDATE}*") if scratch else ():
             shutil.rmtree(leftover, ignore_errors=True)
-        self._disturbed = 0
+        self._disturbed, self._from_disk = 0, False
         self._timed: Undisturbed | None = None
         self._dtype, self.device = dtype, device
         self.plan: Plan | None = None
@@ -72,10 +73,16 @@ class Candidates:
         )
 
     def again(self) -> None:
-        """Load both models anew, with the candidate of the same plan."""
+        """Load both models anew, with the candidate of the same plan. On the CPU, their weights come from the disk."""
         assert self.plan is not None
+        self._original = self._bundle = None
+        self._from_disk = True
+        if self.device.type == "cpu":
+            for file in self._source.folder.glob("*.safetensors"):
+                leave_page_cache(file)
         self._load()
         self.take(self.plan)
+        self._from_disk = False
 
     @property
     def disturbed(self) -> int:
@@ -93,37 +100,13 @@ class Candidates:
             disk_errors_explained(self._scratch),
             tempfile.TemporaryDirectory(prefix=_CANDIDATE, dir=self._scratch) as folder,
         ):
-            convert_in_memory(*arguments, mapped=Path(folder))
+            convert_in_memory(*arguments, mapped=Path(folder), from_disk=self._from_disk)
 
     def sample(self, settings: Latency) -> Sample:
         """A function that times pairs of original and candidate under `settings`, scaled to all layers."""
         sample = pairs_of(self._original, self._bundle, settings, self._seed)
         self._disturbed, self._timed = self.disturbed, sample
         return sample if self._times == 1 else scaled(sample, self._original, settings, self._times)
-
-
-class Bench:
-    """Keeps the candidates of a calibration for the transfer of its plan on the same device.
-
-    Only in the memory of the CPU: a GPU is given back between the stages of a release.
-    """
-
-    def __init__(self) -> None:
-        self._candidates: Candidates | None = None
-
-    def keep(self, candidates: Candidates) -> None:
-        """Keep these candidates if they are on the CPU."""
-        self._candidates = candidates if candidates.device.type == "cpu" else None
-
-    def clear(self) -> None:
-        """Keep nothing any longer."""
-        self._candidates = None
-
-    def handed_over(self, plan: Plan, device: torch.device, layers: int) -> Candidates | None:
-        """The candidates that were kept, if they are of this plan, device and number of layers."""
-        found, self._candidates = self._candidates, None
-        same = found is not None and (found.plan, found.device, found.layers) == (plan, device, layers)
-        return found if same else None
 
 
 def bytes_side_by_side(source: ModelShape, columns: float, dtype: torch.dtype, layers: int) -> int:

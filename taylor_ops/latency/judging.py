@@ -118,11 +118,12 @@ def _expected(
 
 
 def timed_pairs(
-    sample: Sample, settings: Latency, progress: Progress = silent
+    sample: Sample, settings: Latency, progress: Progress = silent, longest: float = math.inf
 ) -> tuple[list[float], list[float], bool]:
     """Take as many pairs as give a 95 % interval no wider than a third of the band around the target.
 
-    It is for figures that promise nothing. Also returns whether the most pairs that are allowed gave such an interval.
+    It is for figures that promise nothing. It ends with the most pairs that are allowed, or once the fewest are taken
+    and all of them lasted `longest` seconds. Also returns whether they gave such an interval.
     """
     original: list[float] = []
     bundle: list[float] = []
@@ -137,6 +138,8 @@ def timed_pairs(
             least, most = ratio_interval(ratios, _CONFIDENCE)
             if most - least <= widest * float(np.median(ratios)):
                 return original, bundle, True
+            if sum(original) + sum(bundle) >= longest:
+                break
     return original, bundle, False
 
 

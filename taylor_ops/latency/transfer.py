@@ -9,12 +9,13 @@ import torch
 from taylor_ops.config.latency import DeviceTarget, Latency, Shape
 from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import GateRejected, WorkFailed
-from taylor_ops.latency.candidates import Bench, Candidates, layers_that_fit
+from taylor_ops.latency.bench import Bench
+from taylor_ops.latency.candidates import Candidates, layers_that_fit
 from taylor_ops.latency.judging import judged_pairs, slowdown_of
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord, ShapeSlowdown, Transfer
 from taylor_ops.machine.devices import DTYPES, device_description, device_named, room_for_weights
 from taylor_ops.machine.threads import threads_restored, use_threads
-from taylor_ops.progress import Done, Progress
+from taylor_ops.progress import Done, Progress, part_of
 
 
 def require_devices(settings: Latency) -> None:
@@ -53,7 +54,9 @@ def transfer(
     """
     require_devices(settings)
     source, conversion, expansions = subject.original, subject.conversion, subject.expansions()
-    done = Done(progress, len(settings.also) * settings.also_pairs + len(settings.devices) * settings.pairs)
+    before = len(settings.also) * settings.also_pairs
+    total = before + len(settings.devices) * settings.pairs
+    done = Done(progress, total)
 
     def candidates_on(place: torch.device, most: int) -> Candidates:
         fit = layers_that_fit(source, latency.plan, DTYPES[conversion.dtype], room_for_weights(place))
@@ -70,13 +73,14 @@ def transfer(
             shapes.append(_at_shape(candidates, settings, shape, seed, done))
         del candidates, kept
     devices: list[DeviceSlowdown] = []
-    for target in settings.devices:
+    for number, target in enumerate(settings.devices):
+        part = part_of(progress, before + number * settings.pairs, settings.pairs, total)
         with threads_restored():
             if target.threads is not None:
                 use_threads(target.threads)
             place = device_named(target.device)
             candidates = candidates_on(place, latency.layers)
-            devices.append(_on_device(candidates, settings, target, device_description(place), seed, done))
+            devices.append(_on_device(candidates, settings, target, device_description(place), seed, part))
             del candidates
     return Transfer(shapes=tuple(shapes), devices=tuple(devices))
 
@@ -114,11 +118,11 @@ def _at_shape(candidates: Candidates, settings: Latency, shape: Shape, seed: int
 
 
 def _on_device(
-    candidates: Candidates, settings: Latency, target: DeviceTarget, name: str, seed: int, done: Done
+    candidates: Candidates, settings: Latency, target: DeviceTarget, name: str, seed: int, progress: Progress
 ) -> DeviceSlowdown:
     """Raises `WorkFailed` if the device is too noisy to tell whether the slowdown meets the target."""
     own = settings.model_copy(update={"target_slowdown": target.target_slowdown, "tolerance": target.tolerance})
-    original, bundle, verdict = judged_pairs(candidates.sample(own), own, done.within(settings.pairs))
+    original, bundle, verdict = judged_pairs(candidates.sample(own), own, progress)
     slowdown, ci95 = slowdown_of(original, bundle, seed)
     if verdict == "noisy":
         raise WorkFailed(

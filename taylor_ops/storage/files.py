@@ -180,6 +180,21 @@ def disk_errors_explained(target: Path, needed: int | None = None) -> Iterator[N
         raise WorkFailed(f"cannot write {target}: {os.strerror(error.errno)} ({space})", remedy) from error
 
 
+def leave_page_cache(path: Path) -> None:
+    """Write a file to the disk and let the system forget its pages, so that the next reader gets them from the disk.
+
+    Pages that a process still maps stay. Does nothing where the system does not offer it.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` a hard link to `source` if the file system allows one, or a copy if it does not."""
     try:

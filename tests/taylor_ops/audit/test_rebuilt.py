@@ -184,16 +184,17 @@ def test_what_memory_does_not_hold_is_compared_but_not_timed(
     assert list(work.iterdir()) == []
 
 
-def test_a_noisy_machine_is_told_by_the_record_and_ends_nothing(
-    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("seconds", "pairs"), [(0.01, 33), (1.0, 7)])
+def test_a_noisy_machine_is_told_by_the_record_and_neither_ends_nor_delays_a_release(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, pairs: int
 ) -> None:
     ratios = restless(2.0, 0.6)
-    monkeypatch.setattr(timing_room, "decode_seconds", lambda *_decoding: [1.0, next(ratios)])
+    monkeypatch.setattr(timing_room, "decode_seconds", lambda *_decoding: [seconds, seconds * next(ratios)])
     rebuilt = collapsed(llama, tmp_path).rebuilt
     assert rebuilt is not None
     assert rebuilt.residual is not None
     assert not rebuilt.residual.settled
-    assert len(rebuilt.residual.seconds_other) == 33
+    assert len(rebuilt.residual.seconds_other) == pairs
     assert rebuilt.residual.ci95[0] < 2 < rebuilt.residual.ci95[1]
 
 

@@ -8,14 +8,32 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from taylor_ops.exactness.generation import batches, continue_greedily, continued_along
+from taylor_ops.exactness.generation import batches, continue_greedily, continued_along, decoded_along
 from taylor_ops.model.loading import load_original
 from taylor_ops.texts.prompts import Prompt
 from tests.support.tiny_models import save_tiny_model
 from tests.taylor_ops.conftest import CPU, Sample
 
+FAMILIES = ["llama", "gpt2", "opt", "gemma2", "falcon", "mixtral", "qwen3_5_text"]
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "gemma2", "falcon", "mixtral", "qwen3_5_text"])
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("steps", [1, 4, 6, 9])
+def test_a_text_that_is_decoded_in_part_says_what_decoding_it_says(family: str, steps: int, tmp_path: Path) -> None:
+    model = load_original(save_tiny_model(tmp_path, family), "float32", CPU)
+    (text,) = continue_greedily(model, [Prompt("p", "kind", tuple(range(40, 47)))], 6, 1, 0)
+    lengths: list[int] = []
+    handle = model.register_forward_pre_hook(
+        lambda _model, _given, named: lengths.append(named["input_ids"].shape[1]), with_kwargs=True
+    )
+    again = decoded_along(model, text, steps, 0)
+    handle.remove()
+    assert lengths == [7, *[1] * (min(steps, 6) - 1), *([6 - steps] if steps < 6 else [])]
+    assert torch.equal(text.tokens, again.tokens)
+    assert torch.allclose(text.logits, again.logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_one_pass_along_a_text_says_what_decoding_it_says(family: str, tmp_path: Path) -> None:
     model = load_original(save_tiny_model(tmp_path, family), "float32", CPU)
     asked = [Prompt(f"p{length}", "kind", tuple(range(40, 40 + length))) for length in (1, 5, 9)]

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from taylor_ops.errors import GateRejected
-from taylor_ops.exactness.layers import RangeCounts, layer_errors, limits_of, require_within_bounds
+from taylor_ops.exactness.layers import LayerErrors, RangeCounts, layer_errors, limits_of, require_within_bounds
 from taylor_ops.exactness.record import LayerError, RangeUse
 from taylor_ops.model.loading import load_bundle, load_original
-from taylor_ops.model.mlp_hooks import watched
+from taylor_ops.model.mlp_hooks import Role, watched
 from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import LayerRange, read_ranges
 from tests.taylor_ops.conftest import CPU, Sample
@@ -91,6 +91,27 @@ def test_no_more_tokens_are_run_than_are_needed(llama: Sample) -> None:
     ranges = read_ranges(llama.ranges)
     errors = layer_errors(original, bundle, Original(llama.original).mlps, ranges, 0.5, [PROMPTS[0]] * 100)
     assert {error.tokens for error in errors} == {1024}
+
+
+def test_the_tokens_of_a_long_pass_that_are_measured_lie_evenly_in_it_up_to_its_last(llama: Sample) -> None:
+    original, bundle = load_original(llama.original, "float32", CPU), load_bundle(llama.converted, CPU)
+    ranges, mlps = read_ranges(llama.ranges), Original(llama.original).mlps
+    measured = LayerErrors(bundle, ranges, limits_of(ranges, 0.5, CPU), [mlp.path for mlp in mlps])
+    shown: list[torch.Tensor] = []
+    bundle.get_submodule(mlps[0].path).register_forward_pre_hook(lambda _mlp, given: shown.append(given[0]))
+    inputs: list[torch.Tensor] = []
+
+    def see(path: str, role: Role, values: torch.Tensor) -> None:
+        if (path, role) == (mlps[0].path, "input"):
+            inputs.append(values)
+        measured.see(path, role, values)
+
+    with watched(original, mlps, see), torch.inference_mode():
+        original(input_ids=torch.tensor(PROMPTS[:1]).repeat(1, 30)[:, :400])
+    assert {error.tokens for error in measured.errors()} == {100}
+    assert torch.equal(shown[0], inputs[0][3::4])
+    assert [len(part) for part in shown[1:]] == [1] * 4
+    assert torch.equal(torch.cat(shown[1:]), inputs[0][3::4][[99, 67, 35, 3]])
 
 
 # Activations outside the ranges

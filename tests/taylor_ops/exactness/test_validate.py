@@ -224,6 +224,7 @@ def test_every_text_runs_once_through_each_model_and_one_of_a_kind_is_decoded(
 ) -> None:
     runs: list[tuple[str, str, str]] = []
     along, greedily = exactness.continued_along, exactness.continue_greedily
+    steps_of_the_bundle = exactness.decoded_along
 
     def in_one_pass(model: Any, texts: Sequence[Continuation], pad: int) -> list[Continuation]:
         runs.extend((model.config.model_type, "along", text.prompt.id) for text in texts)
@@ -233,8 +234,13 @@ def test_every_text_runs_once_through_each_model_and_one_of_a_kind_is_decoded(
         runs.extend((model.config.model_type, "decodes", prompt.id) for prompt in batch)
         return greedily(model, batch, new_tokens, size, pad)
 
+    def both(model: Any, text: Continuation, steps: int, pad: int) -> Continuation:
+        runs.append((model.config.model_type, "decodes", text.prompt.id))
+        return steps_of_the_bundle(model, text, steps, pad)
+
     monkeypatch.setattr(exactness, "continued_along", in_one_pass)
     monkeypatch.setattr(exactness, "continue_greedily", decoded)
+    monkeypatch.setattr(exactness, "decoded_along", both)
     validated(llama, prompts.model_copy(update={"prompts": prompts.prompts[:1]}))
     shortest = "5"
     expected = {("llama", way, str(line)) for way in ("decodes", "along") for line in range(1, 7)}

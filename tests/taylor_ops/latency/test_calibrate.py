@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from taylor_ops.config.latency import Latency
+from taylor_ops.conversion import in_memory
 from taylor_ops.conversion.in_memory import convert_in_memory
 from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.latency import calibrate as latency
-from taylor_ops.latency import column_cost, timing
+from taylor_ops.latency import candidates, column_cost, timing
 from taylor_ops.latency.calibrate import calibrate
 from taylor_ops.latency.candidates import Candidates, layers_that_fit
 from taylor_ops.latency.record import LatencyRecord
@@ -292,3 +293,22 @@ def test_a_candidate_has_the_tensors_that_are_released_whatever_was_measured_bef
     assert made.keys() == released.keys()
     assert all(torch.equal(made[name], tensor) for name, tensor in released.items())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_in_a_second_loading_every_weight_comes_from_the_disk(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[str] = []
+    for room in (candidates, in_memory):
+        monkeypatch.setattr(room, "leave_page_cache", lambda file: left.append(file.name))
+    original = Original(llama.original)
+    timed = Candidates(original, llama.expansions, "float32", CPU, 2, 0, tmp_path)
+    timed.take(llama.plan)
+    first = timed._bundle.state_dict()
+    assert left == []
+    timed.again()
+    assert left == ["model.safetensors", *(f"{mlp.path}.safetensors" for mlp in original.mlps)]
+    second = timed._bundle.state_dict()
+    assert all(torch.equal(first[name], tensor) for name, tensor in second.items())
+    timed.take(llama.plan)
+    assert len(left) == 3

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taylor_ops.config.latency import Latency
 from taylor_ops.latency.intervals import widening
-from taylor_ops.latency.judging import slowdown_of
+from taylor_ops.latency.judging import slowdown_of, timed_pairs
 
 
 def by_turns(values: list[float]) -> list[float]:
@@ -132,3 +133,18 @@ def test_another_seed_gives_another_bootstrap_of_the_same_median() -> None:
     answers = [slowdown_of([1.0] * 40, ratios, seed) for seed in range(8)]
     assert len({slowdown for slowdown, _ in answers}) == 1
     assert len({interval for _, interval in answers}) > 1
+
+
+def test_pairs_that_promise_nothing_end_with_the_time_they_may_take_but_not_before_the_fewest() -> None:
+    chance = random.Random(0)
+
+    def noisy() -> tuple[float, float]:
+        return 1.0, chance.uniform(1.0, 9.0)
+
+    allowed = Latency(pairs=7, max_pairs=100)
+    for longest, few in ((1.0, 7), (200.0, 60)):
+        original, bundle, settled = timed_pairs(noisy, allowed, longest=longest)
+        assert not settled
+        assert len(original) == len(bundle) >= 7
+        assert len(original) <= few
+    assert len(timed_pairs(noisy, allowed)[0]) == 100

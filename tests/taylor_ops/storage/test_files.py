@@ -21,6 +21,7 @@ from taylor_ops.storage.files import (
     canonical_json,
     disk_errors_explained,
     folder_that_appears_whole,
+    leave_page_cache,
     link_or_copy,
     read_json,
     require_free,
@@ -370,3 +371,18 @@ def test_a_source_that_is_not_there_is_an_error_and_makes_no_target(tmp_path: Pa
     with pytest.raises(FileNotFoundError):
         link_or_copy(tmp_path / "source", tmp_path / "target")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_leaves_the_page_cache_is_on_the_disk_first_and_keeps_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    usual = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: asked.append("fsync") or usual(descriptor))
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *given: asked.append(f"forget {given[1:]}"), raising=False)
+    path = tmp_path / "weights"
+    path.write_bytes(b"weights")
+    leave_page_cache(path)
+    assert asked == ["fsync", "forget (0, 0, 4)"]
+    assert path.read_bytes() == b"weights"
