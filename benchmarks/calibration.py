@@ -15,7 +15,6 @@ present code.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.command import typed
+from benchmarks.loadings import loadings, within
 from benchmarks.measurement import fresh_part, write_result
 from benchmarks.rounding import CPU, SOURCE
 from flows.commands.options import quiet_tools
@@ -40,18 +40,14 @@ from taylor_ops.conversion.convert import convert
 from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import ReleaseError
 from taylor_ops.latency.calibrate import calibrate
-from taylor_ops.latency.judging import slowdown_of, timed_pairs
 from taylor_ops.latency.record import LatencyRecord
-from taylor_ops.latency.timing import pairs_of
 from taylor_ops.machine.devices import device_description
-from taylor_ops.model.loading import load_in_memory
 from taylor_ops.model.original import Original
 from taylor_ops.source.resolve import resolve
 
 RESULT = Path(__file__).parent / "results" / "calibration.json"
 TARGETS = (1.5, 2.0, 3.0, 4.0, 6.0)
 LOADINGS = {2.0: 5, 3.0: 5}
-PAIRS_OF_A_LOADING = 40
 LOADED_TARGET = 2.0
 LEAST_PROTECTED = 0.05
 # A third of one core, in turns of half a second.
@@ -72,13 +68,8 @@ def main() -> None:
     parser.add_argument("--without-load", action="store_true")
     parser.add_argument("--keep", action="store_true", help="measure only what the result does not have yet")
     parser.add_argument("--result", type=Path, default=RESULT)
-    parser.add_argument("--confirm", nargs=3, metavar=("ORIGINAL", "BUNDLE", "TARGET"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     quiet_tools()
-    if given.confirm:
-        original, bundle, target = given.confirm
-        print(json.dumps(_measured_alone(Path(original), Path(bundle), float(target))))
-        return
     with tempfile.TemporaryDirectory() as scratch:
         original, ranges = _captured(Path(scratch))
         result: dict[str, Any] = {
@@ -125,24 +116,21 @@ def _one(
         return {"target": target, "seconds": time.monotonic() - start, "refused": error.cause}
     seconds = time.monotonic() - start
     convert(subject, record.plan, bundle, _silent)
-    command = [sys.executable, "-m", "benchmarks.calibration", "--confirm", str(original), str(bundle), str(target)]
-    row, low, high = _row(target, record, seconds), *record.achieved.ci95
-    loadings = []
-    for _ in range(LOADINGS.get(target, 1)):
-        confirmed = subprocess.run(command, check=False, capture_output=True, text=True)
-        if confirmed.returncode != 0:
-            return row | {"refused": f"not confirmed: {confirmed.stderr.strip().splitlines()[-1]}"}
-        loadings.append(json.loads(confirmed.stdout))
-    again = loadings[0]
+    row, (low, high) = _row(target, record, seconds), record.achieved.ci95
+    try:
+        found = loadings(original, bundle, target, LOADINGS.get(target, 1))
+    except ReleaseError as error:
+        return row | {"refused": error.cause}
+    again = found[0]
     row |= {
         "again": again,
         "off": again["slowdown"] / target - 1,
-        "loadings": loadings,
-        "loadings_within_the_interval": sum(low <= loading["slowdown"] <= high for loading in loadings),
+        "loadings": found,
+        "loadings_within_the_interval": within((low, high), found),
     }
     print(
         f"target {target:g}: {record.achieved.slowdown:.3f} ({low:.3f} to {high:.3f}) in {seconds:.0f} s, in fresh "
-        f"processes {', '.join(format(loading['slowdown'], '.3f') for loading in loadings)}",
+        f"processes {', '.join(format(loading['slowdown'], '.3f') for loading in found)}",
         flush=True,
     )
     return row
@@ -163,17 +151,6 @@ def _row(target: float, record: LatencyRecord, seconds: float) -> dict[str, Any]
         "disturbed": record.disturbed,
         "trials": [trial.plain() for trial in record.trials],
     }
-
-
-def _measured_alone(original: Path, bundle: Path, target: float) -> dict[str, Any]:
-    """The slowdown of a bundle on disk, in this process."""
-    loaded = load_in_memory(original, bundle, "float32", CPU)
-    if loaded is None:
-        sys.exit("memory does not hold original and bundle")
-    settings = _settings(target).model_copy(update={"max_pairs": PAIRS_OF_A_LOADING})
-    original_seconds, bundle_seconds, _ = timed_pairs(pairs_of(*loaded, settings, seed=1), settings)
-    slowdown, ci95 = slowdown_of(original_seconds, bundle_seconds, seed=1)
-    return {"slowdown": slowdown, "ci95": ci95, "seconds_original": original_seconds, "seconds_bundle": bundle_seconds}
 
 
 @contextmanager

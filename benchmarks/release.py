@@ -4,8 +4,8 @@
 
 The releases are: cold, unchanged, into a second folder and, if `--data` names a folder with gsm8k.jsonl, with GSM8K as
 held-out prompts. Each run is `make release`. After the cold one, the floor of each stage is measured: the plain passes,
-reads and writes that it needs (benchmarks/floors.py). It takes about half an hour on two cores, on a machine that does
-nothing else, and disk for three bundles.
+reads and writes that it needs (benchmarks/floors.py). Then five fresh processes measure the slowdown of the bundle. It
+takes about half an hour on two cores, on a machine that does nothing else, and disk for three bundles.
 
 `--once` stops after the cold release and its floors, `--config` releases something else. Both write nothing unless
 `--result` names a file.
@@ -25,12 +25,14 @@ import yaml
 
 from benchmarks.command import typed
 from benchmarks.floors import Floors, Seconds, floor_of
+from benchmarks.loadings import loadings, within
 from benchmarks.measurement import write_result
 from taylor_ops.config_file.read import read
 from taylor_ops.storage.files import read_json, sha256_of_tree
 
 RESULT = Path(__file__).parent / "results" / "release.json"
 CONFIG = Path("release_configs/smollm2.yaml")
+LOADINGS = 5
 
 
 def main() -> None:
@@ -69,6 +71,7 @@ def _measured(config: Path, scratch: Path, once: bool) -> dict[str, Any]:
     }
     if once:
         return result
+    result |= _in_fresh_processes(first / record["name"], record)
     again, repeated = _release(first, config)
     other, _ = _release(second, config)
     trees = [sha256_of_tree(folder / "hub") for folder in (first, second)]
@@ -77,6 +80,14 @@ def _measured(config: Path, scratch: Path, once: bool) -> dict[str, Any]:
         "stages_reused_when_unchanged": all(cost["cached"] for cost in repeated["stages"].values()),
         "byte_identical": trees[0] == trees[1],
     }
+
+
+def _in_fresh_processes(place: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What fresh processes measure of a release below `place`, and how often its interval holds that."""
+    original = Path(read_json(place / "stages" / "resolve.json")["record"]["folder"])
+    bundle = place / record["version"] / record["bundle"]["path"]
+    found = loadings(original, bundle, record["slowdown"]["target"], LOADINGS)
+    return {"loadings": found, "loadings_within_the_interval": within(record["slowdown"]["ci95"], found)}
 
 
 def beside_floors(costs: Mapping[str, Mapping[str, Any]], needs: Mapping[str, Seconds]) -> dict[str, dict[str, Any]]:
@@ -141,6 +152,10 @@ def _show(result: dict[str, Any]) -> None:
         "slowdown, achieved (target)": f"{release['slowdown']['achieved']:.2f} ({release['slowdown']['target']:.2f})",
         "mean order": f"{release['coverage']['mean_order']:.1f}",
     }
+    if "loadings" in result:
+        fresh = ", ".join(f"{one['slowdown']:.2f}" for one in result["loadings"])
+        low, high = release["slowdown"]["ci95"]
+        rows["slowdown in fresh processes (interval)"] = f"{fresh} ({low:.2f} to {high:.2f})"
     data_sets = release["exactness"] | ({"gsm8k": result["gsm8k"]} if "gsm8k" in result else {})
     for name, data_set in data_sets.items():
         rows[f"prompts equal, {name}"] = f"{data_set['bundle']['prompts_equal']} of {data_set['bundle']['prompts']}"

@@ -174,15 +174,24 @@ class Releases:
         self.ran: list[tuple[str, str]] = []
         monkeypatch.setattr(benchmark, "_release", self.release)
         monkeypatch.setattr(Floors, "measured", lambda _floors: NEEDS)
+        monkeypatch.setattr(benchmark, "loadings", self.loadings)
+
+    def loadings(self, original: Path, bundle: Path, target: float, number: int) -> list[dict[str, Any]]:
+        assert (original, bundle.name, target) == (Path("/the/original"), "bundle", 3.0)
+        return [{"slowdown": 2.8 + loading / 10, "ci95": [2.7, 3.3]} for loading in range(number)]
 
     def release(self, artifacts: Path, config: Path) -> tuple[float, dict[str, Any]]:
         version = yaml.safe_load(config.read_text("utf-8"))["version"]
         self.ran.append((artifacts.name, version))
         write_text(artifacts / "hub" / "file", "the same")
+        write_text(artifacts / "demo" / "stages" / "resolve.json", '{"record": {"folder": "/the/original"}}')
         compared = {"bundle": {"prompts": 2, "prompts_equal": 2}}
         again = self.ran.count((artifacts.name, version)) > 1
         return 10.0 * len(self.ran), {
-            "slowdown": {"device": "a device", "achieved": 3.0, "target": 3.0},
+            "name": "demo",
+            "version": version,
+            "bundle": {"path": "bundle"},
+            "slowdown": {"device": "a device", "achieved": 3.0, "target": 3.0, "ci95": [2.85, 3.15]},
             "coverage": {"mean_order": 2.0},
             "stages": {name: cost | {"cached": again} for name, cost in COSTS.items()},
             "exactness": {"project": compared, "gsm8k": compared},
@@ -205,6 +214,8 @@ def test_a_whole_benchmark_has_every_release_and_its_table(
     assert result["seconds"] == {"cold": 10.0, "unchanged": 20.0, "second_folder": 30.0}
     assert result["stages_reused_when_unchanged"]
     assert result["byte_identical"]
+    assert len(result["loadings"]) == 5
+    assert result["loadings_within_the_interval"] == 3
     assert result["all_stages"] == {"seconds": 63.5, "floor": 16.0, "ratio": 63.5 / 16}
     assert result["measurement"]["benchmark"] == "release"
     assert json.dumps(result["gsm8k"])
