@@ -16,6 +16,7 @@ _PAIRS_TO_MEET = 11
 _LOADINGS = 2
 # The number of prompts of a text is not known before it is read. The project's own prompts are of five kinds.
 _PROMPTS, _KINDS = 100, 5
+_PROMPT_TOKENS = 64
 # The stages assemble, leaks, publish and verify each read, copy or hash the bundle once.
 _READINGS = 4
 # The batch with which the audit compares a rebuilt model, and the rows with which it trains a copy.
@@ -36,7 +37,8 @@ def seconds_by_stage(
     """
     latency, exactness, target = config.latency, config.exactness, config.latency.target_slowdown
     prompts = sum(_number_of_prompts(text) for text in exactness.prompts)
-    steps = exactness.new_tokens * -(-prompts // exactness.batch_size)
+    decoded = exactness.new_tokens * -(-prompts // exactness.batch_size) * times.batch_seconds
+    text = _PROMPT_TOKENS + exactness.new_tokens
     made = bundle / times.converted_bytes_per_second
 
     def timed(number: int, slowdown: float, batch_size: int, prompt_tokens: int) -> float:
@@ -55,8 +57,10 @@ def seconds_by_stage(
     shapes = [timed(latency.also_pairs, target, shape.batch_size, shape.prompt_tokens) for shape in latency.also]
     devices = [made + promised(device.target_slowdown) for device in latency.devices]
     attacks = [_attack_seconds(name, config, source, times, made) for name in config.audit.attacks]
-    batches = -(-min(prompts, config.audit.prompts) // _REBUILT_BATCH)
-    compared = 2 * batches * config.audit.new_tokens * times.forward(_REBUILT_BATCH) + promised(1.0, 0.0)
+    # The original decodes, then both models read what it said.
+    attacked = min(prompts, config.audit.prompts)
+    compared = config.audit.new_tokens * -(-attacked // _REBUILT_BATCH) * times.forward(_REBUILT_BATCH)
+    compared += 2 * times.forward(attacked * (_PROMPT_TOKENS + config.audit.new_tokens)) + promised(1.0, 0.0)
     rebuilt = len({*config.audit.rebuild} & {*config.audit.attacks})
     return {
         "resolve": source.seconds,
@@ -65,7 +69,7 @@ def seconds_by_stage(
         "transfer": sum(shapes) + sum(devices),
         "convert": made,
         **({} if config.evidence is None else {"mark": made}),
-        "validate": made + steps * times.batch_seconds * (2 + target),
+        "validate": made + decoded + (2 + target) * times.forward(prompts * text),
         "audit": sum(attacks) + rebuilt * compared + 2 * latency.compiled * promised(target),
         "publish, verify": _READINGS * made,
     }
