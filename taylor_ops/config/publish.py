@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from taylor_ops.config.section import REPO_ID, LocalPath, Section
+from taylor_ops.config.section import LocalPath, RepoId, Section
 
 
 class Publish(Section):
@@ -16,7 +16,7 @@ class Publish(Section):
     target: Literal["folder", "hub"] = "folder"
     """`folder` publishes into `hub/REPO_ID/VERSION` below the artifacts folder. `hub` publishes on the Hugging Face
     Hub."""
-    repo_id: str = Field(pattern=REPO_ID)
+    repo_id: RepoId
     """Owner and name under which the bundle appears. The owner is an account or an organisation."""
     signing: Signing | None = None
     """Sign the bundle. Readers check the signature with `taylor-release verify FOLDER --public-key FILE`."""
