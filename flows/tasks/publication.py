@@ -112,10 +112,10 @@ def verify(run: ReleaseRun, bundle: BundleRecord, published: Published) -> Verif
 
     def check(folder: Path, progress: Progress) -> Verified:
         if published.commit is None:
-            return verification.verify(run.artifacts.root / published.path, run.signer, progress=progress)
+            return verification.verify(run.artifacts.root / published.path, run.signer, progress=progress, own=True)
         place, fetched = Reference(published.repo_id, published.commit), kept_beside(folder) / "fetched"
         fetch(place, fetched, token_of(run.config.publish))
-        return verification.verify(fetched, run.signer, progress=progress)
+        return verification.verify(fetched, run.signer, progress=progress, own=True)
 
     with failed_verification_told(run, published):
         return run.perform(
