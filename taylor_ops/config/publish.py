@@ -32,7 +32,7 @@ class Publish(Section):
     """Resource group of the organisation into which a new repository is put."""
     review: bool = False
     """Open a pull request for a person to merge, in place of showing the release on `main` at once."""
-    token_secret: str | None = None
+    token_secret: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$")
     """Name of the Prefect Secret block that holds the Hub token. Without it, HF_TOKEN or the login of this machine is
     used."""
 

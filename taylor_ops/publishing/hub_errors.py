@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import parse_ratelimit_headers
 
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
-from taylor_ops.masking import without_signatures
+from taylor_ops.masking import masked, without_signatures
 
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _FULL = (402, 413, 507)
@@ -113,10 +113,10 @@ def explained(error: Exception, repo_id: str, doing: str, permission: str) -> Re
 
 
 def words_of(error: BaseException) -> str:
-    """What the Hub or the network said, in one line without the signatures of signed addresses."""
+    """What the Hub or the network said, in one line without tokens and the signatures of signed addresses."""
     cause = cause_of(error)
     first = next((line.strip() for line in str(cause).splitlines() if line.strip()), "")
     if isinstance(cause, HfHubHTTPError):
-        message = without_signatures(cause.server_message or first)
+        message = without_signatures(masked(cause.server_message or first))
         return f"{cause.response.status_code}: {' '.join(message.split())}"
-    return f"{type(cause).__name__}: {without_signatures(first)}" if first else type(cause).__name__
+    return f"{type(cause).__name__}: {without_signatures(masked(first))}" if first else type(cause).__name__

@@ -33,6 +33,7 @@ KEPT_BY_THE_HUB = ".gitattributes"
 """The one file that the Hub itself puts into every repository and changes there."""
 
 _HASHED_AT_ONCE = 4
+_SHORT_WAIT = 10.0
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -289,8 +290,12 @@ def repository_on_the_hub(
 
 
 def _leave_waits_to_patience(response: httpx2.Response) -> None:
-    """Raise the error of an answer that asks to wait: the client would wait as long as it says, without a word."""
-    if asked_to_wait(response) is not None:
+    """Raise the error of an answer that asks to wait: the client would wait as long as it says, without a word.
+
+    A short wait in an upload stays with the client, which repeats one part of a file and not all of it.
+    """
+    asked = asked_to_wait(response)
+    if asked is not None and (response.request.method != "PUT" or asked > _SHORT_WAIT):
         response.read()
         hf_raise_for_status(response)
 

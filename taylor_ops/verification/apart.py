@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import site
 import subprocess
 import sys
 import tempfile
@@ -46,7 +47,7 @@ def remeasured_apart(bundle: Path, original: Path, device: str, max_pairs: int |
             capture_output=True,
             text=True,
             errors="replace",
-            env=bare_environment(home) | {"PYTHONPATH": str(_PROJECT)},
+            env=bare_environment(home) | {"PYTHONPATH": str(_PROJECT), "PYTHONUSERBASE": site.getuserbase()},
             cwd=home,
             check=False,
         )

@@ -361,3 +361,11 @@ def test_a_licence_or_a_language_that_the_hub_does_not_know_is_refused(
 def test_a_licence_and_languages_that_the_hub_knows_are_taken(tmp_path: Path, licence: str) -> None:
     loaded = read(written(tmp_path, VALID), {"card.license": licence, "card.language": "[en, yue, code, multilingual]"})
     assert loaded.config.card.license == licence
+
+
+def test_a_token_in_the_place_of_the_name_of_its_block_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    token = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz01234567"
+    with pytest.raises(ConfigErrors) as caught:
+        read(written(tmp_path, VALID), {"publish.token_secret": token})
+    assert "publish.token_secret" in str(caught.value)
+    assert token not in f"{caught.value} {caught.value!r}"

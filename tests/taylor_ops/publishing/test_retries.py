@@ -11,11 +11,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from taylor_ops.errors import ReleaseError, WorkFailed
+from taylor_ops.config.source import HubSource
+from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.publishing.retries import Patience
+from taylor_ops.source.hub import told_by_the_hub
 from tests.support.loopback_hub.app import Hub
 from tests.support.loopback_hub.bench import REPO, content_at, content_in, impatient, publish, write_bundle
 from tests.support.loopback_hub.faults import Fault
+from tests.support.loopback_hub.server import WRITER
 
 VERSION = "1.0.0"
 
@@ -57,6 +60,17 @@ def test_the_limits_in_an_answer_are_waited_for(hub: Hub, bundle: Path) -> None:
     waits: list[float] = []
     hub.faults.order(Fault("answer", kind="tag", status=429, headers={"ratelimit": '"api";r=0;t=25'}))
     publish(bundle, VERSION, impatient(waits=waits))
+    assert waits == [25.0]
+
+
+def test_a_short_wait_in_an_upload_repeats_that_part_alone(hub: Hub, bundle: Path) -> None:
+    waits: list[float] = []
+    hub.faults.order(Fault("answer", kind="lfs_put", status=503, headers={"Retry-After": "2"}))
+    publish(bundle, VERSION, impatient(waits=waits))
+    assert waits == []
+    hub.faults.clear()
+    hub.faults.order(Fault("answer", kind="lfs_put", status=503, headers={"Retry-After": "25"}))
+    publish(write_bundle(bundle.parent / "new", "1.1.0"), "1.1.0", impatient(waits=waits))
     assert waits == [25.0]
 
 
@@ -149,3 +163,40 @@ def test_what_has_another_form_is_named(hub: Hub, bundle: Path, kind: str) -> No
     hub.faults.order(Fault("answer", kind=kind, status=200, body=b"[3]", times=9))
     with pytest.raises(WorkFailed, match="its answer has another form than expected"):
         publish(write_bundle(bundle.parent / "new", "1.1.0"), "1.1.0", impatient(budget=0))
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 418, 500])
+def test_no_request_of_a_hub_that_echoes_the_token_brings_it_into_an_error(
+    hub: Hub, bundle: Path, status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(bundle, VERSION)
+    kinds = dict.fromkeys(hub.faults.seen)
+    token = "correct-horse-battery-staple"
+    hub.accounts[token] = hub.accounts[WRITER]
+    monkeypatch.setenv("HF_TOKEN", token)
+    new, ended = write_bundle(bundle.parent / "new", "1.1.0"), list[str]()
+    for kind in kinds:
+        hub.faults.clear()
+        said = f"{token} at https://x/y?token={token}"
+        headers = {"X-Request-Id": token}
+        hub.faults.order(Fault("answer", kind=kind, status=status, message=said, headers=headers, times=99))
+        try:
+            publish(new, "1.1.0", impatient(budget=3))
+        except ReleaseError as error:
+            ended.append(f"{error} {error!r} {error.__cause__!r}")
+    # These two are put into words of our own.
+    assert sum("***" in error for error in ended) >= 3 or status in (401, 404)
+    assert len(ended) > 3
+    assert [error for error in ended if token in error] == []
+    assert all(token not in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("body", ODD, ids=json.dumps)
+def test_json_of_another_form_about_a_source_is_bad_input(hub: Hub, bundle: Path, body: object) -> None:
+    publish(bundle, VERSION)
+    source = HubSource(kind="hub", repo_id=REPO, revision=hub.store.repositories[REPO].refs["refs/heads/main"])
+    hub.faults.clear()
+    hub.faults.order(Fault("answer", kind="info", status=200, body=json.dumps(body).encode()))
+    with suppress(BadInput):
+        told_by_the_hub(source)
+    assert hub.faults.injected

@@ -23,6 +23,7 @@ from taylor_ops.verification import consumer
 from taylor_ops.verification.known_code import CLASSES, LAYERS
 from taylor_ops.verification.trust import AUTO_MAP, LAYER, MODEL, require_trusted_code, unknown_code
 from taylor_ops.verification.verify import verify
+from tests.support.commands import called_here
 from tests.taylor_ops.conftest import Sample
 
 PROMPT = [5, 17, 42]
@@ -193,3 +194,24 @@ def test_the_code_of_a_copy_with_a_changed_file_does_not_run(
     with pytest.raises(GateRejected, match=r"config.json does not have the bytes"):
         verify(bundle, trust_code=True)
     assert not (tmp_path / "seen.json").exists()
+
+
+def test_audit_runs_no_code_of_a_bundle(bundle: Path, llama: Sample, new_tokens: list[int], tmp_path: Path) -> None:
+    spy_in(bundle, new_tokens, tmp_path / "seen.json", 1)
+    attacks = ("--attack", "rank_one", "--attack", "collapse")
+    done = called_here("audit", bundle, "--original", llama.original, *attacks)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "seen.json").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--no-tokens"]], ids=["with tokens", "without tokens"])
+def test_mark_runs_no_code_that_nothing_vouches_for(
+    bundle: Path, new_tokens: list[int], tmp_path: Path, options: list[str]
+) -> None:
+    spy_in(bundle, new_tokens, tmp_path / "seen.json", 1)
+    (tmp_path / "key").write_text("a key of more than sixteen letters")
+    arguments = ("--recipient", "acme", "--key", tmp_path / "key", "--to", tmp_path / "copy", *options)
+    done = called_here("mark", bundle, *arguments)
+    assert ("is not of a known version of this project" in done.stderr) == (not options)
+    assert not (tmp_path / "seen.json").exists()
+    assert not (tmp_path / "copy").exists() or options
