@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.parameters import Expected, Overrides, as_settings, described_by, release_form, require_expected
-from flows.run.log_filter import without_tracebacks
+from flows.run.log_filter import secrets_kept, without_tracebacks
 from flows.run.release_run import open_release
 from flows.tasks.announcements import rejection_told
 from flows.tasks.approval import approve, require_suspendable
@@ -43,7 +43,7 @@ def release(
     run = open_release(config, as_settings(overrides), artifacts)
     require_expected(run.loaded, expected)
     require_suspendable(run)
-    with run.place.lock(), rejection_told(run):
+    with secrets_kept(), run.place.lock(), rejection_told(run):
         source = resolve(run)
         ranges = capture(run, source)
         chosen = calibrate(run, source, ranges)

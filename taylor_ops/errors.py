@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from taylor_ops.masking import masked, printable
+
 
 class ReleaseError(Exception):
-    """An error that stops a release and that a person can act on.
+    """An error that stops a release and that a person can act on. What it says holds no secret of this process.
 
     Attributes:
         cause: What is wrong, and where.
@@ -15,9 +17,8 @@ class ReleaseError(Exception):
     exit_status = 1
 
     def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(cause, remedy)
-        self.cause = cause
-        self.remedy = remedy
+        self.cause, self.remedy = (printable(masked(text)) for text in (cause, remedy))
+        super().__init__(self.cause, self.remedy)
 
     def __str__(self) -> str:
         return f"{self.cause}\n{self.remedy}"

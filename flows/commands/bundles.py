@@ -9,21 +9,26 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.options import quiet_tools
+from flows.commands.options import Identity, Issuer, PublicKey, TrustCode, quiet_tools
 from taylor_ops.errors import BadInput
 from taylor_ops.progress import silent
 
 
 def verify(
     bundle: Annotated[str, typer.Argument(help="Folder, or OWNER/NAME@TAG on the Hub.", show_default=False)],
-    public_key: Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed it.")] = None,
-    identity: Annotated[str | None, typer.Option(help="Sigstore identity that must have signed it.")] = None,
-    issuer: Annotated[str | None, typer.Option(help="Issuer that must vouch for this identity.")] = None,
+    public_key: PublicKey = None,
+    identity: Identity = None,
+    issuer: Issuer = None,
     tokens: Annotated[
         bool, typer.Option("--tokens/--no-tokens", help="Generate the recorded continuations again.")
     ] = True,
+    trust_code: TrustCode = False,
 ) -> None:
-    """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process."""
+    """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process.
+
+    The tokens need the bundle's code. It runs if every hash is right and it is signed by whom you ask for, or is that
+    of a version of this project, in a process without tokens, home and, where Linux allows it, network.
+    """
     quiet_tools()
     from taylor_ops.publishing.hub_fetch import fetched, reference
     from taylor_ops.signing.signers import signer_named
@@ -32,7 +37,7 @@ def verify(
     signer = signer_named(public_key, identity, issuer)
     place = None if Path(bundle).exists() else reference(bundle)
     with fetched(place) if place else nullcontext(Path(bundle)) as folder:
-        verified = verify_bundle(folder, signer, tokens)
+        verified = verify_bundle(folder, signer, tokens, trust_code=trust_code)
     signed = f"signed by {verified.signed_by}; " if verified.signed_by else ""
     continued = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
     typer.echo(f"{bundle}: {signed}{verified.files} files as listed{continued}")
@@ -73,18 +78,31 @@ def calibrate(
     max_pairs: Annotated[
         int | None, typer.Option(min=11, help="Most pairs to take, by default as many as `latency.max_pairs`.")
     ] = None,
+    public_key: PublicKey = None,
+    identity: Identity = None,
+    issuer: Issuer = None,
+    trust_code: TrustCode = False,
 ) -> None:
-    """Measure the slowdown of a bundle again on this machine. Exits with 1 if it is not as stated for the device."""
+    """Measure the slowdown of a bundle again on this machine. Exits with 1 if it is not as stated for the device.
+
+    The bundle is verified first. Its code then runs as `verify` runs it: in a process without tokens, home and, where
+    Linux allows it, network.
+    """
     quiet_tools()
     from flows.commands.tables import remeasured_table
-    from taylor_ops.machine.devices import device_named
-    from taylor_ops.verification.remeasure import remeasure
+    from taylor_ops.signing.signers import signer_named
+    from taylor_ops.verification.apart import remeasured_apart
+    from taylor_ops.verification.trust import require_trusted_code
+    from taylor_ops.verification.verify import verify as verify_bundle
 
     if not original.is_dir():
         raise BadInput(f"the original {original} does not exist", "correct `--original`")
-    console = Console()
+    signer, console = signer_named(public_key, identity, issuer), Console()
+    with console.status("verifying the files of the bundle"):
+        verified = verify_bundle(bundle, signer, tokens=False)
+        require_trusted_code(bundle, verified.signed_by is not None, trust_code)
     with console.status("timing original and bundle in turn"):
-        found = remeasure(bundle, original, device_named(device), 0, silent, max_pairs)
+        found = remeasured_apart(bundle, original, device, max_pairs)
     console.print(remeasured_table(found))
     if found.as_stated is False:
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from flows.commands.options import Identity, Issuer, PublicKey, TrustCode
 from taylor_ops.errors import BadInput
 from taylor_ops.progress import silent
 
@@ -29,22 +30,36 @@ def mark(
     tokens: Annotated[
         bool, typer.Option("--tokens/--no-tokens", help="Generate the recorded continuations again.")
     ] = True,
+    public_key: PublicKey = None,
+    identity: Identity = None,
+    issuer: Issuer = None,
+    trust_code: TrustCode = False,
 ) -> None:
-    """Mark one recipient's copy of a bundle, and verify it. Needs neither the original nor another conversion."""
+    """Mark one recipient's copy of a bundle, and verify it. Needs neither the original nor another conversion.
+
+    The tokens need the bundle's code. It runs if every hash of the bundle is right and it is signed by whom you ask
+    for, or is that of a version of this project, in a process without tokens, home and, where Linux allows it, network.
+
+    It takes 11 parameters because a person names each on the command line.
+    """
     from taylor_ops.bundle.marked_copy import mark_bundle
     from taylor_ops.config.evidence import STRENGTH
     from taylor_ops.evidence.key import read_key
+    from taylor_ops.signing.signers import signer_named
+    from taylor_ops.verification.trust import require_trusted_code
     from taylor_ops.verification.verify import verify
 
-    secret = read_key(key)
+    secret, signer = read_key(key), signer_named(public_key, identity, issuer)
     console = Console(stderr=True)
     with console.status("verifying the bundle"):
-        verify(bundle, tokens=False)
+        signed = verify(bundle, signer, tokens=False).signed_by is not None
+        if tokens:
+            require_trusted_code(bundle, signed, trust_code)
     with console.status("marking"):
         mark_bundle(bundle, recipient, secret, STRENGTH if strength is None else strength, to, silent, sign_with)
     try:
         with console.status("verifying the copy"):
-            verified = verify(to, tokens=tokens)
+            verified = verify(to, tokens=tokens, trust_code=signed or trust_code)
     except BaseException:
         # Also if it is stopped by hand, because an unverified copy must not look finished.
         shutil.rmtree(to, ignore_errors=True)

@@ -23,6 +23,7 @@ from flows.commands.options import quiet_tools
 from flows.commands.releasing import changed, check, plan, run, schema
 from flows.commands.server import approve, deploy, reject, submit
 from taylor_ops.errors import ReleaseError
+from taylor_ops.masking import mask_logs, masked, printable
 
 # The status that typer makes of Ctrl-C.
 _INTERRUPTED = 130
@@ -69,6 +70,7 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
 def main() -> None:
     """Entry point: run a command and turn every expected error into two lines and an exit status."""
     quiet_tools()
+    mask_logs()
     try:
         with _signals_as_ctrl_c():
             # Without standalone mode click returns the status of `typer.Exit` instead of exiting with it.
@@ -119,4 +121,4 @@ def _print_error(cause: str, remedy: str) -> None:
         import logging
 
         logging.exception("stopped")
-    typer.echo(f"error: {cause}\nremedy: {remedy}", err=True)
+    typer.echo(printable(masked(f"error: {cause}\nremedy: {remedy}")), err=True)

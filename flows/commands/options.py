@@ -25,6 +25,16 @@ Configs = Annotated[Path, typer.Option(help="Folder of the release configs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
 Name = Annotated[str, typer.Argument(help="Name of the release.", show_default=False)]
 Version = Annotated[str, typer.Argument(help="Version of the release.", show_default=False)]
+PublicKey = Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed it.")]
+Identity = Annotated[str | None, typer.Option(help="Sigstore identity that must have signed it.")]
+Issuer = Annotated[str | None, typer.Option(help="Issuer that must vouch for this identity.")]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="Run the bundle's code even if nobody whom you ask for signed it and no version of this project has it.",
+    ),
+]
 RunId = Annotated[UUID, typer.Argument(help="Id of the suspended flow run.", show_default=False)]
 By = Annotated[str, typer.Option(help="Who decides. The manifest says it.", show_default=False)]
 Comment = Annotated[str, typer.Option(help="Why. The manifest says it.", show_default=False)]

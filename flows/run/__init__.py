@@ -1,7 +1,8 @@
 """The tools of a run: stages, progress, GPU slots, secrets, task runners and log.
 
 gpu               The concurrency limit `gpu`: a stage that computes on a GPU holds a slot of it only while it works.
-log_filter        Keep tracebacks of expected errors out of Prefect's logs, because two lines say what a person can do.
+log_filter        Keep tracebacks of expected errors out of Prefect's logs, where two lines say what to do, and secrets
+                  out of all.
 pace              How far a stage is, in words: what is done of how much, how long the step at work lasts, and the time
                   left.
 prefect_database  Whether Prefect's database has every migration. Prefect loads each one of them only to find that out.

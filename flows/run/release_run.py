@@ -14,6 +14,7 @@ import torch
 from prefect.logging import get_run_logger
 
 from flows.run.gpu import gpu_slot
+from flows.run.log_filter import secrets_kept
 from flows.run.progress import StageProgress
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
@@ -142,6 +143,7 @@ class ReleaseRun:
             self.measured(stage.name),
             self.shown(stage.name) as progress,
             kept_for(key, folder),
+            secrets_kept(),
         ):
             record = work(folder, progress)
             remember(memory, key, record, folder)

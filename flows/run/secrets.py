@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput
+from taylor_ops.masking import note_secret
 
 
 def token_of(publish: Publish) -> SecretStr | None:
@@ -23,7 +24,7 @@ def token_of(publish: Publish) -> SecretStr | None:
             f"there is no Prefect Secret block `{publish.token_secret}`",
             "create it on the Prefect server, or correct `publish.token_secret`",
         ) from error
-    return SecretStr(str(block.get()))
+    return SecretStr(note_secret(str(block.get())))
 
 
 def secrets_here(publish: Publish) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 
+from flows.run.log_filter import secrets_kept
 from flows.run.release_run import ReleaseRun
 from flows.run.runners import require_installed
 from flows.run.secrets import token_of
@@ -22,6 +23,7 @@ from taylor_ops.texts.readable import require_readable
 
 
 @task(task_run_name="resolve {run.label}")
+@secrets_kept()
 def resolve(run: ReleaseRun) -> ResolvedSource:
     """Bring the source and all texts to this machine and check them."""
     require_equipped(run)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect import task
 
+from flows.run.log_filter import secrets_kept
 from flows.run.release_run import ReleaseRun
 from flows.run.secrets import secrets_here, token_of
 from flows.tasks import lineage
@@ -82,6 +83,7 @@ def refuse_leaks(
 
 
 @task(task_run_name="publish {run.label}")
+@secrets_kept()
 def publish(run: ReleaseRun, bundle: BundleRecord) -> Published:
     """Publish the whole bundle or nothing of it."""
     with run.measured("publish") as reused, run.shown("publish") as progress:
@@ -104,15 +106,16 @@ def publish(run: ReleaseRun, bundle: BundleRecord) -> Published:
 
 
 @task(task_run_name="verify {run.label}")
+@secrets_kept()
 def verify(run: ReleaseRun, bundle: BundleRecord, published: Published) -> Verified:
     """Verify the publication in its place. From the Hub, verify the files that a reader gets."""
 
     def check(folder: Path, progress: Progress) -> Verified:
         if published.commit is None:
-            return verification.verify(run.artifacts.root / published.path, run.signer, progress=progress)
+            return verification.verify(run.artifacts.root / published.path, run.signer, progress=progress, own=True)
         place, fetched = Reference(published.repo_id, published.commit), kept_beside(folder) / "fetched"
         fetch(place, fetched, token_of(run.config.publish))
-        return verification.verify(fetched, run.signer, progress=progress)
+        return verification.verify(fetched, run.signer, progress=progress, own=True)
 
     with failed_verification_told(run, published):
         return run.perform(

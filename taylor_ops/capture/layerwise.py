@@ -44,7 +44,7 @@ class Layerwise:
     def __init__(self, original: Original, dtype: torch.dtype, device: torch.device) -> None:
         self._original, self._dtype, self._device = original, dtype, device
         with init_empty_weights(include_buffers=False):
-            self.model: Any = AutoModelForCausalLM.from_config(original.config, dtype=dtype)
+            self.model: Any = AutoModelForCausalLM.from_config(original.config, dtype=dtype, trust_remote_code=False)
         self.model.eval()
         for name, buffer in list(self.model.named_buffers()):
             owner, _, attribute = name.rpartition(".")

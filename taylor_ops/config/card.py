@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+from functools import cache
+from importlib.resources import files
+
 from pydantic import Field, ValidationInfo, field_validator
 
-from taylor_ops.config.section import REPO_ID, LocalPath, Section
+from taylor_ops.config.section import LocalPath, RepoId, Section
+
+_LANGUAGE = r"[a-z]{2,3}|code|multilingual"
+
+
+@cache
+def _licences() -> tuple[str, ...]:
+    """Every licence of the Hub's list, as of the date that the file states."""
+    text = (files("taylor_ops") / "data" / "hub_licences.txt").read_text(encoding="utf-8")
+    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
 class Card(Section):
@@ -16,10 +30,10 @@ class Card(Section):
     """Name of the licence, if `license` is `other`."""
     license_link: str | None = Field(default=None, min_length=1, validate_default=True)
     """Address of the licence text, if `license` is `other`."""
-    base_model: str | None = Field(default=None, pattern=REPO_ID)
+    base_model: RepoId | None = None
     """Hub repository of the original, if there is one."""
     language: tuple[str, ...] = ("en",)
-    """Languages of the model, by their codes on the Hub."""
+    """Languages of the model, by their codes on the Hub: two or three letters of ISO 639, `code` or `multilingual`."""
     tags: tuple[str, ...] = ()
     """Additional tags of the model on the Hub."""
     contact: str | None = None
@@ -31,6 +45,30 @@ class Card(Section):
     template: LocalPath | None = None
     """A jinja2 template in place of the project's own, relative to the folder of the config file. docs/card.md lists
     the names that a template gets."""
+
+    @field_validator("license")
+    @classmethod
+    def _known_to_the_hub(cls, value: str) -> str:
+        known = _licences()
+        if value not in known:
+            near = difflib.get_close_matches(value.lower().replace(" ", "-"), known, n=1)
+            meant = f"; did you mean `{near[0]}`" if near else ""
+            raise ValueError(
+                f"is {value!r}, which is no licence of the Hub's list{meant}. For a licence that is not on it write "
+                "`other`, and say which with `license_name` and `license_link`"
+            )
+        return value
+
+    @field_validator("language")
+    @classmethod
+    def _codes_of_the_hub(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = next((code for code in value if not re.fullmatch(_LANGUAGE, code)), None)
+        if wrong is not None:
+            raise ValueError(
+                f"has {wrong!r}, which is no code of a language on the Hub: write two or three small letters of "
+                "ISO 639, such as `en`, or `code` or `multilingual`"
+            )
+        return value
 
     @field_validator("license_name", "license_link")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from taylor_ops.config.section import REPO_ID, LocalPath, Section
+from taylor_ops.config.section import LocalPath, RepoId, Section
 
 
 class Publish(Section):
@@ -16,7 +16,7 @@ class Publish(Section):
     target: Literal["folder", "hub"] = "folder"
     """`folder` publishes into `hub/REPO_ID/VERSION` below the artifacts folder. `hub` publishes on the Hugging Face
     Hub."""
-    repo_id: str = Field(pattern=REPO_ID)
+    repo_id: RepoId
     """Owner and name under which the bundle appears. The owner is an account or an organisation."""
     signing: Signing | None = None
     """Sign the bundle. Readers check the signature with `taylor-release verify FOLDER --public-key FILE`."""
@@ -32,7 +32,7 @@ class Publish(Section):
     """Resource group of the organisation into which a new repository is put."""
     review: bool = False
     """Open a pull request for a person to merge, in place of showing the release on `main` at once."""
-    token_secret: str | None = None
+    token_secret: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$")
     """Name of the Prefect Secret block that holds the Hub token. Without it, HF_TOKEN or the login of this machine is
     used."""
 

@@ -27,7 +27,7 @@ class ReleaseConfig(Section):
 
     model_config = ConfigDict(title="Release config")
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,99}$")
     """Name of the release and of its folder below the artifacts folder."""
     version: str = Field(pattern=f"^{_VERSION}$")
     """Semantic version of the release."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
-from taylor_ops.config.section import COMMIT, REPO_ID, LocalPath, Section, beside_the_config
+from taylor_ops.config.section import COMMIT, LocalPath, RepoId, Section, beside_the_config
 
 
 class ModelSource(Section):
@@ -21,7 +21,7 @@ class HubSource(ModelSource):
     """A model repository on the Hugging Face Hub, at one commit."""
 
     kind: Literal["hub"]
-    repo_id: str = Field(pattern=REPO_ID)
+    repo_id: RepoId
     """Owner and name, such as `meta-llama/Meta-Llama-3-8B-Instruct`."""
     revision: str = Field(pattern=COMMIT)
     """The commit as 40 hexadecimal digits: a branch or a tag can move, a commit cannot."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from taylor_ops.config.section import COMMIT, REPO_ID, LocalPath, Section
+from taylor_ops.config.section import COMMIT, LocalPath, RepoId, Section
 
 
 def parts_of(template: str) -> list[tuple[str, str | None]]:
@@ -67,7 +67,7 @@ TEXT_SUFFIXES = (".jsonl", ".parquet", ".txt")
 class DatasetSource(Section):
     """A data set that the library `datasets` reads: one split of a Hub repository or of a local folder."""
 
-    name: str | None = Field(default=None, pattern=REPO_ID)
+    name: RepoId | None = None
     """Owner and name on the Hub, such as `openai/gsm8k`."""
     folder: LocalPath | None = Field(default=None, validate_default=True)
     """In place of `name`: a folder of data files, or a folder that `save_to_disk` wrote, relative to the folder of the

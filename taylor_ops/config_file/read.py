@@ -20,6 +20,7 @@ from taylor_ops.config_file.explain import explained, shown
 from taylor_ops.config_file.schema import Schema, allowed_values, schema, schema_below
 from taylor_ops.config_file.yaml_lines import Entry, Problem, parsed, quoted
 from taylor_ops.errors import BadInput
+from taylor_ops.masking import masked, printable
 from taylor_ops.storage.files import canonical_json
 
 _MAX_BYTES = 1_000_000
@@ -30,8 +31,8 @@ class ConfigErrors(BadInput):
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines), "correct these; `taylor-release schema` lists every key and its limits")
-        self.lines = lines
-        self.args = (lines,)  # pickle makes an exception anew from its arguments
+        self.lines = [printable(masked(line)) for line in lines]
+        self.args = (self.lines,)  # pickle makes an exception anew from its arguments
 
     def __str__(self) -> str:
         return self.cause

@@ -73,12 +73,16 @@ def _sizes(original: Path, bundle: Path, dtype: str) -> tuple[int, int]:
     return Original(original).bytes(DTYPES[dtype]), sum(file.stat().st_size for file in bundle.glob("*.safetensors"))
 
 
-def _loaded(folder: Path, places: dict[str, torch.device] | str, **options: Any) -> Any:
-    """A model for inference. `options` go to transformers.
+def _loaded(
+    folder: Path, places: dict[str, torch.device] | str, trust_remote_code: bool = False, **options: Any
+) -> Any:
+    """A model for inference. `options` go to transformers. Only code of a bundle may run, never that of an original.
 
     Each weight goes to its place as soon as it is read, so the memory of the host need not hold all of them.
     """
-    return AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, device_map=places, **options).eval()
+    return AutoModelForCausalLM.from_pretrained(
+        folder, local_files_only=True, device_map=places, trust_remote_code=trust_remote_code, **options
+    ).eval()
 
 
 def _partly_on_disk(folder: Path, room: int, device: torch.device, scratch: Path, **options: Any) -> Any:
@@ -96,7 +100,7 @@ def _partly_on_disk(folder: Path, room: int, device: torch.device, scratch: Path
 
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model folder. It pads on the left, and has a padding token even if the model has none."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

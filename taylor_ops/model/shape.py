@@ -140,7 +140,7 @@ def model_config(place: Path) -> Any:
     if "quantization_config" in document:
         raise BadInput(f"{path}: the checkpoint is quantised", "release the unquantised checkpoint, or a GGUF file")
     try:
-        return AutoConfig.from_pretrained(place, local_files_only=True)
+        return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     except (StrictDataclassError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{path} is refused by transformers: {reason}", "correct the config of the source") from error
@@ -152,7 +152,9 @@ def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
         # transformers sets the default dtype of the whole process meanwhile, and two threads that do so at once would
         # leave it set. It also writes the dtype into the config.
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=torch.float32)
+            model = AutoModelForCausalLM.from_config(
+                copy.deepcopy(config), dtype=torch.float32, trust_remote_code=False
+            )
     except ValueError as error:
         raise BadInput(
             f"architecture `{config.model_type}` is not a causal language model of transformers",

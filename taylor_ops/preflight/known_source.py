@@ -18,6 +18,7 @@ from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import GgufSource, HubSource
 from taylor_ops.errors import BadInput
+from taylor_ops.masking import printable
 from taylor_ops.model.original import Original
 from taylor_ops.model.shape import ModelShape
 from taylor_ops.source.files import is_read
@@ -162,18 +163,18 @@ def _access_and_licence(config: ReleaseConfig, folder: Path) -> tuple[str, str]:
             return "fetched before; the Hub does not answer now", "not known"
     if isinstance(source, GgufSource):
         field = GGUFReader(gguf_file(source)).get_field("general.license")
-        return "local file", str(field.contents()) if field else _NONE_STATED
+        return "local file", printable(str(field.contents())) if field else _NONE_STATED
     card = folder / "README.md"
     try:
         metadata = metadata_load(card) if card.is_file() else None
     except (ValueError, YAMLError):
         return "local files", f"not known: the metadata of {card.name} cannot be read"
-    return "local files", str((metadata or {}).get("license", _NONE_STATED))
+    return "local files", printable(str((metadata or {}).get("license", _NONE_STATED)))
 
 
 def _stated_by_the_hub(info: ModelInfo) -> tuple[str, str]:
     access = "private" if info.private else "gated, open to this account" if info.gated else "public"
-    return access, str((info.card_data or {}).get("license", _NONE_STATED))
+    return access, printable(str((info.card_data or {}).get("license", _NONE_STATED)))
 
 
 def _bytes_hashed_per_second(folder: Path) -> float:

@@ -101,7 +101,7 @@ def publish_to_hub(
             else:
                 commit = base
             _tag(repository, tag, commit, cargo, version)
-        _remove_staging(repository, tag)
+        remove_staging(repository, tag)
         return Published(
             target="hub",
             repo_id=where.repo_id,
@@ -278,11 +278,24 @@ def _tag(repository: Repository, tag: str, commit: str, cargo: Cargo, version: s
     _refuse_other_bytes(repository.tree(tag), cargo, repository.repo_id, version)
 
 
-def _remove_staging(repository: Repository, tag: str) -> None:
-    for branch in repository.references().branches:
-        # A prefix would not do: v1.0.0 is a prefix of v1.0.0-rc1 too.
-        if re.fullmatch(rf"staging/{re.escape(tag)}-[0-9a-f]{{12}}", branch):
-            repository.change(f"remove the branch {branch}", partial(_remove, repository, branch))
+def remove_staging(repository: Repository, tag: str) -> bool:
+    """Remove the staging branches of a version, and look whether they are gone. Returns whether there were any."""
+    found = _staging_branches(repository, tag)
+    for branch in found:
+        repository.change(f"remove the branch {branch}", partial(_remove, repository, branch))
+    left = _staging_branches(repository, tag) if found else []
+    if left:
+        raise WorkFailed(
+            f"{repository.repo_id}: the Hub says that it removed the branch {left[0]}, and still has it",
+            "run again; if the error remains, remove the branch on its page",
+        )
+    return bool(found)
+
+
+def _staging_branches(repository: Repository, tag: str) -> list[str]:
+    # A prefix would not do: v1.0.0 is a prefix of v1.0.0-rc1 too.
+    ours = re.compile(rf"staging/{re.escape(tag)}-[0-9a-f]{{12}}")
+    return [branch for branch in repository.references().branches if ours.fullmatch(branch)]
 
 
 def _remove(repository: Repository, branch: str) -> None:

@@ -13,11 +13,15 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import parse_ratelimit_headers
 
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
+from taylor_ops.masking import masked, without_signatures
 
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _FULL = (402, 413, 507)
+ANOTHER_FORM = (AttributeError, IndexError, KeyError, TypeError)
+"""What the client raises, and whoever reads its answer, if the Hub's JSON is valid but of another form."""
 _NO_TOKEN = "set HF_TOKEN, or log in with `hf auth login`, or name a Prefect Secret block in `publish.token_secret`"
 _AGAIN = "run again: files that arrived are not sent again"
 
@@ -54,10 +58,17 @@ def passes(error: BaseException) -> bool:
 def retry_after(error: BaseException) -> float | None:
     """Seconds that the Hub asks the client to wait. None if it does not ask."""
     cause = cause_of(error)
-    if not isinstance(cause, HfHubHTTPError):
+    return asked_to_wait(cause.response) if isinstance(cause, HfHubHTTPError) else None
+
+
+def asked_to_wait(response: httpx2.Response) -> float | None:
+    """Seconds that a busy Hub asks the client to wait. None if it does not ask."""
+    if response.status_code not in _BUSY:
         return None
-    value = cause.response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else None
+    value, limits = response.headers.get("Retry-After", ""), parse_ratelimit_headers(response.headers)
+    if value.isdecimal():
+        return float(value)
+    return float(limits.reset_in_seconds) if limits is not None and limits.remaining == 0 else None
 
 
 def explained(error: Exception, repo_id: str, doing: str, permission: str) -> ReleaseError:
@@ -75,7 +86,11 @@ def explained(error: Exception, repo_id: str, doing: str, permission: str) -> Re
         return BadInput(f"{where}: HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE, or publish to a folder")
     if isinstance(cause, LocalTokenNotFoundError):
         return BadInput(f"{where}: there is no token", _NO_TOKEN)
-    answer = without_secrets(_words_of(cause))
+    answer = words_of(cause)
+    if isinstance(cause, ANOTHER_FORM):
+        return WorkFailed(
+            f"{where}: its answer has another form than expected ({answer})", f"check HF_ENDPOINT, {_AGAIN}"
+        )
     if status in _FULL or re.search("quota|storage limit", answer, re.IGNORECASE):
         return WorkFailed(f"{where}: the storage of {repo_id.partition('/')[0]} is full ({answer})", "free or buy some")
     if isinstance(cause, GatedRepoError):
@@ -97,16 +112,11 @@ def explained(error: Exception, repo_id: str, doing: str, permission: str) -> Re
     return WorkFailed(f"{where}: {answer}", f"check the network and HF_ENDPOINT, then {_AGAIN}")
 
 
-def without_secrets(text: str, token: str | None = None) -> str:
-    """The text without tokens, and without the signatures of signed addresses."""
-    text = re.sub(r"(https?://[^\s'\"?]+)\?[^\s'\"]*", r"\1", text)
-    text = re.sub(r"\bhf_[A-Za-z0-9]{8,}", "hf_***", text)
-    return text.replace(token, "***") if token else text
-
-
-def _words_of(cause: BaseException) -> str:
-    if isinstance(cause, HfHubHTTPError):
-        message = cause.server_message or next((line for line in str(cause).splitlines() if line.strip()), "")
-        return f"{cause.response.status_code}: {' '.join(message.split())}"
+def words_of(error: BaseException) -> str:
+    """What the Hub or the network said, in one line without tokens and the signatures of signed addresses."""
+    cause = cause_of(error)
     first = next((line.strip() for line in str(cause).splitlines() if line.strip()), "")
-    return f"{type(cause).__name__}: {first}" if first else type(cause).__name__
+    if isinstance(cause, HfHubHTTPError):
+        message = without_signatures(masked(cause.server_message or first))
+        return f"{cause.response.status_code}: {' '.join(message.split())}"
+    return f"{type(cause).__name__}: {without_signatures(masked(first))}" if first else type(cause).__name__

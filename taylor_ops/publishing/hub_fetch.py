@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from pydantic import SecretStr
 
 from taylor_ops.config.section import REPO_ID
@@ -28,7 +30,13 @@ class Reference:
 def reference(text: str) -> Reference | None:
     """Parse `owner/name@revision`; without a revision it names `main`. None for a text of another form."""
     repo_id, _, revision = text.partition("@")
-    return Reference(repo_id, revision or "main") if re.match(REPO_ID, repo_id) else None
+    if not re.fullmatch(REPO_ID, repo_id):
+        return None
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        return None
+    return Reference(repo_id, revision or "main")
 
 
 def fetch(where: Reference, folder: Path, token: SecretStr | None = None, patience: Patience | None = None) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +15,15 @@ import httpx2
 from huggingface_hub import HfApi, constants, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import hf_raise_for_status
 from huggingface_hub.utils import logging as client_logging
 from huggingface_hub.utils._http import default_client_factory
 from pydantic import SecretStr
 
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
-from taylor_ops.publishing.hub_errors import explained, without_secrets
+from taylor_ops.masking import note_secret
+from taylor_ops.publishing.hub_errors import ANOTHER_FORM, asked_to_wait, explained
 from taylor_ops.publishing.retries import Patience
 from taylor_ops.storage.files import FULL_OR_CLOSED, sha256_of
 
@@ -30,6 +33,8 @@ KEPT_BY_THE_HUB = ".gitattributes"
 """The one file that the Hub itself puts into every repository and changes there."""
 
 _HASHED_AT_ONCE = 4
+_SHORT_WAIT = 10.0
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,6 @@ class Repository:
     repo_id: str
     api: HfApi
     patience: Patience
-    _token: str | None = field(repr=False, default=None)
 
     @property
     def owner(self) -> str:
@@ -132,12 +136,11 @@ class Repository:
             return self.patience(call)
         except ReleaseError:
             raise
-        except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
+        except (httpx2.HTTPError, OSError, RuntimeError, ValueError, *ANOTHER_FORM) as error:
             if isinstance(error, OSError) and error.errno in FULL_OR_CLOSED:
                 raise
             refusal = explained(error, self.repo_id, doing, permission)
-        cause, remedy = (without_secrets(text, self._token) for text in (refusal.cause, refusal.remedy))
-        raise type(refusal)(cause, remedy)
+        raise refusal
 
     def change(self, doing: str, call: Callable[[], T]) -> T:
         """Like `ask`, for calls that need write access."""
@@ -145,10 +148,15 @@ class Repository:
 
     def references(self) -> References:
         """All branches and tags."""
-        refs = self.ask("list its branches", lambda: self.api.list_repo_refs(self.repo_id))
-        return References(
-            {ref.name: ref.target_commit for ref in refs.branches}, {ref.name: ref.target_commit for ref in refs.tags}
-        )
+
+        def listed() -> References:
+            refs = self.api.list_repo_refs(self.repo_id)
+            branches, tags = ({ref.name: ref.target_commit for ref in found} for found in (refs.branches, refs.tags))
+            if "main" not in branches:
+                raise KeyError("main")
+            return References(branches, tags)
+
+        return self.ask("list its branches", listed)
 
     def tree(self, revision: str) -> Tree:
         """Every file at a revision, with its size and hashes."""
@@ -161,30 +169,38 @@ class Repository:
 
     def head(self, revision: str) -> str:
         """The commit to which a branch, tag or pull request points."""
-        info = self.ask(
-            f"look up {revision}",
-            lambda: self.api.model_info(self.repo_id, revision=revision),
-        )
-        return str(info.sha)
+
+        def looked_up() -> str:
+            sha: str | None = self.api.model_info(self.repo_id, revision=revision).sha
+            if sha is None or not _COMMIT.fullmatch(sha):
+                raise TypeError("no commit")
+            return sha
+
+        return self.ask(f"look up {revision}", looked_up)
 
     def require_writer(self) -> str:
         """The name of the account. Raises `BadInput` if there is no token or it may not write to the repository."""
-        me: dict[str, Any] = self.ask("see whose token this is", self.api.whoami, "permission to read its own account")
-        name, orgs = str(me["name"]), {org["name"]: org for org in me.get("orgs") or ()}
+
+        def looked() -> tuple[str, dict[str, Any], Any, set[str]]:
+            me: dict[str, Any] = self.api.whoami()
+            roles = {org["name"]: org.get("roleInOrg") for org in me.get("orgs") or ()}
+            token = (me.get("auth") or {}).get("accessToken") or {}
+            scoped = (token.get("fineGrained") or {}).get("scoped") or ()
+            writes = {
+                str((scope.get("entity") or {}).get("name"))
+                for scope in scoped
+                if "repo.write" in scope.get("permissions", ())
+            }
+            return str(me["name"]), roles, token.get("role"), writes
+
+        name, orgs, role, writes = self.ask("see whose token this is", looked, "permission to read its own account")
         if self.owner != name and self.owner not in orgs:
             raise BadInput(
                 f"{self.repo_id}: account {name} does not belong to {self.owner}",
                 f"correct `publish.repo_id`, or use a token of an account with `write` access to {self.owner}",
             )
-        token = (me.get("auth") or {}).get("accessToken") or {}
-        scoped = (token.get("fineGrained") or {}).get("scoped") or ()
-        writes = {
-            str((scope.get("entity") or {}).get("name"))
-            for scope in scoped
-            if "repo.write" in scope.get("permissions", ())
-        }
-        refused = token.get("role") == "read" or orgs.get(self.owner, {}).get("roleInOrg") == "read"
-        if refused or (token.get("role") == "fineGrained" and not writes & {self.owner, self.repo_id}):
+        refused = role == "read" or orgs.get(self.owner) == "read"
+        if refused or (role == "fineGrained" and not writes & {self.owner, self.repo_id}):
             raise BadInput(
                 f"{self.repo_id}: the token of {name} may not write there; it needs the permission `repo.write` "
                 f"on {self.owner}",
@@ -221,7 +237,10 @@ class Repository:
                 info = self.api.model_info(self.repo_id)
             except RepositoryNotFoundError:
                 return None
-            return bool(info.private), info.gated or False
+            gated = info.gated or False
+            if not isinstance(info.private, bool) or gated not in ("auto", "manual", False):
+                raise TypeError("private or gated")
+            return info.private, gated
 
         return self.ask("look it up", look)
 
@@ -239,10 +258,10 @@ def repository_on_the_hub(
 ) -> Iterator[Repository]:
     """A repository on the Hub of HF_ENDPOINT, with HF_TOKEN or the login of this machine unless a token is given.
 
-    Until the context ends, the client gives up connections that fall silent, which it never does by default. Its own
-    warnings are off, because they quote signed addresses.
+    Until the context ends, the client gives up connections that fall silent, which it never does by default, and leaves
+    it to `patience` to wait as long as the Hub asks. Its own warnings are off, because they quote signed addresses.
     """
-    patience, secret = patience or Patience(), token.get_secret_value() if token else None
+    patience, secret = patience or Patience(), note_secret(token.get_secret_value()) if token else None
 
     def give_up_in_silence(request: httpx2.Request) -> None:
         # Set on the request, because some calls of the client override any default with no limit at all.
@@ -254,17 +273,31 @@ def repository_on_the_hub(
     def client() -> httpx2.Client:
         created: httpx2.Client = default_client_factory()
         hooks = created.event_hooks
-        created.event_hooks = hooks | {"request": [*hooks["request"], give_up_in_silence]}
+        created.event_hooks = hooks | {
+            "request": [*hooks["request"], give_up_in_silence],
+            "response": [*hooks["response"], _leave_waits_to_patience],
+        }
         return created
 
     verbosity = client_logging.get_verbosity()
     client_logging.set_verbosity_error()
     set_client_factory(client)
     try:
-        yield Repository(repo_id, HfApi(endpoint=constants.ENDPOINT, token=secret), patience, secret)
+        yield Repository(repo_id, HfApi(endpoint=constants.ENDPOINT, token=secret), patience)
     finally:
         set_client_factory(default_client_factory)
         client_logging.set_verbosity(verbosity)
+
+
+def _leave_waits_to_patience(response: httpx2.Response) -> None:
+    """Raise the error of an answer that asks to wait: the client would wait as long as it says, without a word.
+
+    A short wait in an upload stays with the client, which repeats one part of a file and not all of it.
+    """
+    asked = asked_to_wait(response)
+    if asked is not None and (response.request.method != "PUT" or asked > _SHORT_WAIT):
+        response.read()
+        hf_raise_for_status(response)
 
 
 def is_stale(error: BaseException) -> bool:

@@ -18,7 +18,8 @@ from pydantic import SecretStr
 
 from taylor_ops.bundle.manifest import CARD, MANIFEST, below_the_metadata
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.publishing.hub import manifest_on, tag_of, text_of, withdrawn_branch
+from taylor_ops.masking import printable
+from taylor_ops.publishing.hub import manifest_on, remove_staging, tag_of, text_of, withdrawn_branch
 from taylor_ops.publishing.hub_repository import (
     KEPT_BY_THE_HUB,
     References,
@@ -94,6 +95,12 @@ def yank(
             changed |= _mark(repository, _MAIN, version, why, keep_all=True)
         if tag in refs.tags:
             repository.change(f"remove the tag {tag}", lambda: _remove_tag(repository, tag))
+            if tag in repository.references().tags:
+                raise WorkFailed(
+                    f"{repo_id}: the Hub says that it removed the tag {tag}, and still has it: the version can be read",
+                    "run again; if the error remains, remove the tag on its page",
+                )
+        changed |= remove_staging(repository, tag)
         return Yanked(repo_id=repo_id, version=version, main_shows=shown, unchanged=not changed)
 
 
@@ -203,7 +210,7 @@ def _commit(repository: Repository, operations: list[Any], title: str, place: st
 def _version_on(repository: Repository, commit: str) -> str | None:
     """The version that a commit shows. None if it shows no release."""
     version = _manifest(repository, commit).get("version")
-    return version if isinstance(version, str) else None
+    return printable(version) if isinstance(version, str) else None
 
 
 def _manifest(repository: Repository, commit: str) -> dict[str, Any]:

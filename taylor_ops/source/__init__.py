@@ -5,6 +5,7 @@ gguf          GGUF sources: the file, and its tensors as a folder with safetenso
 gguf_reading  Parse a GGUF file once, although transformers opens it anew for its config, its tokenizer and its tensors.
 hub           Sources on the Hugging Face Hub: what the cache holds, what the Hub says, and what it refuses.
 record        The record of a source, which the stage `resolve` leaves.
+refused       Refuse a source for what its folder holds: files that name code, and what looks like a file and is none.
 resolve       Resolve a source, which is a Hub commit, a local folder or a GGUF file, to a checked folder of
               safetensors.
 """

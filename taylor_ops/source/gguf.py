@@ -54,8 +54,10 @@ def dequantise(file: Path, place: Path, progress: Progress = silent) -> None:
     try:
         with parsed_once(file, progress) as reader:
             needed = _require_memory(file, sum(int(tensor.n_elements) for tensor in reader.tensors))
-            model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                file.parent, dtype=torch.float32, trust_remote_code=False, **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **options)
     except (ValueError, KeyError, IndexError, OSError, NotImplementedError) as error:
         raise BadInput(
             f"{file.name} cannot be read as a GGUF model: {first_line(error)}",

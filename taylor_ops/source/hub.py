@@ -64,6 +64,12 @@ def hub_refusals_explained(source: HubSource) -> Iterator[None]:
         raise BadInput(f"{commit} does not exist: there is no such commit", "correct `source.revision`") from error
     except HFValidationError as error:
         raise BadInput(f"`{source.repo_id}` is not the name of a repository", "correct `source.repo_id`") from error
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"{commit} cannot be fetched: the Hub's answer has another form than expected "
+            f"({type(error).__name__}: {first_line(error)})",
+            "check HF_ENDPOINT, then run again",
+        ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, httpx2.HTTPError) as error:
         if isinstance(error, OSError) and error.errno in FULL_OR_CLOSED:
             raise

@@ -18,6 +18,7 @@ from taylor_ops.source.files import WANTED, first_line, is_read
 from taylor_ops.source.gguf import dequantise, gguf_file
 from taylor_ops.source.hub import hub_refusals_explained
 from taylor_ops.source.record import ResolvedSource
+from taylor_ops.source.refused import require_no_code, require_only_files
 from taylor_ops.storage.files import sha256_of
 
 
@@ -83,6 +84,8 @@ def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> Orig
     Raises:
         BadInput: With the tensor, file or setting to look at.
     """
+    require_only_files(place)
+    require_no_code(place)
     original = Original(place)
     require_known(original, source.recognise_architecture)
     for name, (shape, stored_shape) in original.unfit().items():
@@ -140,7 +143,7 @@ def require_known(original: ModelShape, recognise: bool) -> None:
 
 def _check_tokenizer(place: Path) -> None:
     try:
-        AutoTokenizer.from_pretrained(place, local_files_only=True)
+        AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{place} has no tokenizer that transformers can read: {first_line(error)}",

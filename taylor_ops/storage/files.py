@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,8 @@ def sha256_of(path: Path) -> str:
 def sha256_of_tree(folder: Path, progress: Progress = silent) -> dict[str, str]:
     """SHA-256 of every file below `folder`, by the POSIX path of the file relative to `folder`, sorted.
 
-    A link that leads to no file is listed too, with `not a file` as its hash. Every core reads a file.
+    A link that leads to no file, a pipe or a device is listed too, with `not a file` as its hash. Every core reads a
+    file.
 
     Args:
         folder: The folder.
@@ -44,8 +46,20 @@ def sha256_of_tree(folder: Path, progress: Progress = silent) -> dict[str, str]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file below `folder`, and every link that leads to no file, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    """Everything below `folder` but folders, sorted: files, pipes and the like, and links, also those to a folder."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def kind_of(path: Path) -> str:
+    """What stands at a path, in words that follow "is"."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "a link that leads nowhere" if path.is_symlink() else "nothing"
+    if stat.S_ISDIR(mode):
+        return "a link to a folder" if path.is_symlink() else "a folder"
+    kinds = ((stat.S_ISREG, "a file"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((words for test, words in kinds if test(mode)), "a device")
 
 
 def sha256_of_all(paths: Sequence[Path], progress: Progress = silent) -> list[str]:
@@ -81,7 +95,12 @@ def canonical_json(value: Any) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises `ValueError` if it holds something else, `OSError` if it cannot be read."""
+    """The object in a JSON file. Raises `ValueError` if it holds something else, `OSError` if it cannot be read.
+
+    A pipe or a device is not read, which might never end.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"it is {kind_of(path)}, not a file")
     document = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")

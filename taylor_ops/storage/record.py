@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from taylor_ops.masking import masked
 from taylor_ops.storage.files import write_text
 
 
@@ -26,8 +27,8 @@ class Record(BaseModel):
         return values
 
     def write(self, path: Path) -> None:
-        """Write this record as a JSON file that appears whole."""
-        write_text(path, self.model_dump_json(indent=2) + "\n")
+        """Write this record as a JSON file that appears whole, without any secret of this process."""
+        write_text(path, masked(self.model_dump_json(indent=2)) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -23,6 +24,7 @@ from taylor_ops.verification import consumer
 
 _ROOTS = ("torch", "transformers")
 _INHERITED = ("PATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+_LOG = logging.getLogger(__name__)
 _STEP = re.compile(r'\{"step": (\d{1,9})\}')
 
 
@@ -33,10 +35,11 @@ class CleanProcess:
     Args:
         process: The process.
         errors: File that receives its error output.
+        own: Whether this project has just made the bundle on this machine.
     """
 
-    def __init__(self, process: subprocess.Popen[str], errors: Path) -> None:
-        self._process, self._errors = process, errors
+    def __init__(self, process: subprocess.Popen[str], errors: Path, own: bool = True) -> None:
+        self._process, self._errors, self._own = process, errors, own
 
     def continuations_of(
         self, bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int, progress: Progress = silent
@@ -83,7 +86,21 @@ class CleanProcess:
                 f"{bundle} does not run in a process with only torch and transformers: {reason.strip()}",
                 "this is a defect of the bundle's modeling code or of its files; do not hand it out",
             )
+        if not self._own:
+            say_if_on_the_network(answer.get("without_network") is True)
         return answer
+
+
+def say_if_on_the_network(cut_off: bool) -> None:
+    """Warn that the code of a bundle of others could reach the network, if the machine did not cut its process off."""
+    if not cut_off:
+        _LOG.warning("this machine cuts no process off from the network: the code of the bundle could reach it")
+
+
+def bare_environment(home: str) -> dict[str, str]:
+    """The environment of a process that runs the code of a bundle: no token, an empty home, no access to the Hub."""
+    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return environment | {"HOME": home, "HF_HOME": home, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -96,17 +113,16 @@ def _object(text: str) -> dict[str, Any]:
 
 
 @contextmanager
-def clean_process() -> Iterator[CleanProcess]:
+def clean_process(own: bool = True) -> Iterator[CleanProcess]:
     """Start a clean process. It is ended with the block.
 
-    It has an empty home and no access to the Hub. Its path holds the standard library, torch, transformers and the
-    packages that they require.
+    It has an empty home, no token, no access to the Hub, and where Linux allows it no network. Its path holds the
+    standard library, torch, transformers and the packages that they require. If the bundle is not `own`, a network that
+    the machine did not cut off is told in the log.
     """
     with tempfile.TemporaryDirectory(prefix="taylor-consumer-") as scratch:
         packages, errors = Path(scratch) / "packages", Path(scratch) / "errors"
         link_packages(packages)
-        environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        environment |= {"HOME": scratch, "HF_HOME": scratch, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         with (
             errors.open("w", encoding="utf-8") as stderr,
             subprocess.Popen(
@@ -115,12 +131,12 @@ def clean_process() -> Iterator[CleanProcess]:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
-                env=environment,
+                env=bare_environment(scratch),
                 cwd=scratch,
             ) as process,
         ):
             try:
-                yield CleanProcess(process, errors)
+                yield CleanProcess(process, errors, own)
             finally:
                 process.kill()
 

@@ -14,9 +14,10 @@ from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.progress import Progress, part_of, silent
 from taylor_ops.signing.keys import NOT_THIS_COPY, SIGNATURE
 from taylor_ops.signing.signers import Signer, name_of, require_signed_by
-from taylor_ops.storage.files import files_below, sha256_of_all
+from taylor_ops.storage.files import files_below, kind_of, sha256_of_all
 from taylor_ops.verification.clean_process import CleanProcess, clean_process
 from taylor_ops.verification.record import Verified
+from taylor_ops.verification.trust import require_trusted_code
 
 _Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
 
@@ -54,25 +55,36 @@ _SMALL = 16 * 2**20
 _HASHING = 20
 
 
-def verify(bundle: Path, signer: Signer | None = None, tokens: bool = True, progress: Progress = silent) -> Verified:
+def verify(
+    bundle: Path,
+    signer: Signer | None = None,
+    tokens: bool = True,
+    progress: Progress = silent,
+    trust_code: bool = False,
+    own: bool = False,
+) -> Verified:
     """Check the signature and the hashes, then load the bundle in a clean process and compare its tokens.
 
-    The process starts while large files are read. No code of the bundle runs before every hash is checked.
+    The process starts while large files are read. No code of the bundle runs before every hash is checked. Code that no
+    version of this project has runs only if the signer signed it or the caller trusts it.
 
     Args:
         bundle: Folder of the bundle.
         signer: Who must have signed it, by key or identity. Without a signer, no signature is checked.
         tokens: Whether to compare continuations of the recorded prompts.
         progress: Receives what is done, of 100.
+        trust_code: Whether the code may run whatever it is.
+        own: Whether this project has just made the bundle on this machine. Its code runs unasked.
 
     Raises:
         BadInput: The folder is not a bundle.
-        GateRejected: The version was withdrawn, the signature is not the signer's, or a file or a continuation is not
-            as recorded. The message names it.
+        GateRejected: The version was withdrawn, the signature is not the signer's, a file or a continuation is not as
+            recorded, or the code is unknown. The message names it.
     """
     manifest = _whole(bundle / MANIFEST, read_manifest(bundle))
     if manifest.yanked is not None:
         raise GateRejected(f"{bundle} was withdrawn: {manifest.yanked.why}", "use another version")
+    _require_only_files(bundle)
     if signer is not None:
         require_signed_by(bundle, signer)
     signed_by = None if signer is None else name_of(signer)
@@ -80,7 +92,9 @@ def verify(bundle: Path, signer: Signer | None = None, tokens: bool = True, prog
     length = min((len(continuation.new_tokens) for continuation in recorded), default=0)
     hashing = part_of(progress, 0, _HASHING if recorded else 100, 100)
     large = _require_small_files(bundle, manifest)
-    with clean_process() if recorded else nullcontext() as process:
+    if recorded:
+        require_trusted_code(bundle, signed_by is not None, trust_code or own)
+    with clean_process(own) if recorded else nullcontext() as process:
         _require_hashes(bundle, manifest, large, hashing)
         if process is not None:
             continuing = part_of(progress, _HASHING, 100 - _HASHING, 100)
@@ -97,6 +111,13 @@ def _whole(path: Path, document: Mapping[str, Any]) -> _Manifest:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BadInput(f"{path} is not a whole manifest: {where}: {first['msg']}", NO_BUNDLE) from error
+
+
+def _require_only_files(bundle: Path) -> None:
+    """Refuse pipes, devices and links to folders before anything reads them. The Hub's cache links to files."""
+    for path in files_below(bundle):
+        if not path.is_file():
+            raise GateRejected(f"{path} is {kind_of(path)}, not a file", NOT_THIS_COPY)
 
 
 def _require_small_files(bundle: Path, manifest: _Manifest) -> list[str]:

@@ -74,7 +74,7 @@ class InThisProcess:
         return consumer.continued(str(bundle), [list(prompt) for prompt in prompts], new_tokens)
 
 
-def in_this_process() -> AbstractContextManager[InThisProcess]:
+def in_this_process(_own: bool = True) -> AbstractContextManager[InThisProcess]:
     """What stands in for `clean_process`."""
     return nullcontext(InThisProcess())
 

@@ -102,7 +102,8 @@ class Hub:
                 return None
             assert fault is not None
             headers = {"X-Error-Message": fault.message} | fault.headers
-            return await Answer({"error": fault.message}, fault.status, headers).send(send)
+            said = {"error": fault.message} if fault.body is None else json.loads(fault.body)
+            return await Answer(said, fault.status, headers).send(send)
         answer = await self._answered(request, kind, found)
         if wrong == "lost":
             return cut(send)

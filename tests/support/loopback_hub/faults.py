@@ -8,7 +8,8 @@ from typing import Literal
 
 Wrong = Literal["before", "after", "lost", "cut", "stall", "answer"]
 """before: error 500, nothing was done. after: error 500, though it was done. lost: done, and no answer. cut: the
-connection ends in the middle of what is sent. stall: silence until the client leaves. answer: one of `status`."""
+connection ends in the middle of what is sent. stall: silence until the client leaves. answer: one of `status`, with
+`body` in place of the message if one is given."""
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Fault:
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     message: str = "ordered"
+    body: bytes | None = None
 
 
 class Faults:

@@ -56,7 +56,7 @@ def test_an_override_may_correct_the_file(tmp_path: Path) -> None:
         ("card.license", "", "card.license: is empty, must be text that is not empty"),
         ("card.license", "[1", "card.license: not valid YAML: "),
         ("card.license", "*a", "card.license: is the alias '*a'"),
-        ("card", "{license: a, license: b}", "card.license: is given twice; keep one of them"),
+        ("card", "{license: mit, license: mit}", "card.license: is given twice; keep one of them"),
         ("latency", "{pairs: 1}", "latency.pairs: is the number 1, must be a whole number at least 7"),
         ("exactness.prompts.0.limit", "0", "exactness.prompts.0.limit: is the number 0, must be a whole number"),
         ("exactness.prompts.1.limit", "3", "exactness.prompts.1.limit: there is no '1' here: this is a list of 1, co"),

@@ -212,6 +212,27 @@ def test_a_release_is_not_called_as_the_folder_of_what_is_published(tmp_path: Pa
     assert error == "--set name: is `hub`, the folder below the artifacts folder that holds what was published"
 
 
+@pytest.mark.parametrize("key", ["source.repo_id", "card.base_model", "publish.repo_id"])
+@pytest.mark.parametrize(
+    "repo_id", ["org/a--b", "a--b/tiny", "org/a..b", "org/model.git", "org/" + "a" * 97, "org/a-", "org/a.", "org-/a"]
+)
+def test_a_name_that_the_hub_refuses_is_refused_by_its_own_rules(tmp_path: Path, key: str, repo_id: str) -> None:
+    [error] = errors_of(tmp_path, VALID, {key: repo_id})
+    assert error.startswith(f"--set {key}: is a name that the Hub refuses: ")
+    assert repo_id in error
+
+
+@pytest.mark.parametrize("repo_id", ["org/" + "a" * 96, "o/x", "Org_1/A.b-c_d"])
+def test_a_name_that_the_hub_takes_is_taken(tmp_path: Path, repo_id: str) -> None:
+    loaded = read(written(tmp_path, VALID), {"publish.repo_id": repo_id})
+    assert loaded.config.publish.repo_id == repo_id
+
+
+def test_a_name_of_a_release_longer_than_a_file_name_is_refused(tmp_path: Path) -> None:
+    [error] = errors_of(tmp_path, VALID, {"name": "t" * 260})
+    assert error.startswith("--set name: is the text 'ttt")
+
+
 @pytest.mark.parametrize("repo_id", ["../..", "./tiny", "owner/..", "owner", "owner/a/b", "ownér/tiny", "owner/тiny"])
 @pytest.mark.parametrize("key", ["source.repo_id", "card.base_model", "publish.repo_id"])
 def test_a_repository_that_could_leave_its_folder_or_pass_for_another_is_refused(
@@ -315,3 +336,36 @@ def test_a_signature_needs_what_its_method_needs_and_nothing_else(
 ) -> None:
     found = errors_of(tmp_path, VALID + f"  signing: {signing}\n")
     assert [line.partition("publish.signing.")[2][: len(what)] for line, what in zip(found, says, strict=True)] == says
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("card.license", "Apache-2.0", "which is no licence of the Hub's list; did you mean `apache-2.0`"),
+        ("card.license", "MIT", "did you mean `mit`"),
+        ("card.license", "my own", "For a licence that is not on it write `other`"),
+        ("card.language", "[english]", "has 'english', which is no code of a language"),
+        ("card.language", "[en, pt-BR]", "has 'pt-BR', which is no code of a language"),
+        ("card.language", "[EN]", "has 'EN', which is no code of a language"),
+    ],
+)
+def test_a_licence_or_a_language_that_the_hub_does_not_know_is_refused(
+    tmp_path: Path, key: str, value: str, says: str
+) -> None:
+    [error] = errors_of(tmp_path, VALID, {key: value})
+    assert error.startswith(f"--set {key}: ")
+    assert says in error
+
+
+@pytest.mark.parametrize("licence", ["apache-2.0", "llama3", "gemma", "openrail++", "cc-by-nc-4.0"])
+def test_a_licence_and_languages_that_the_hub_knows_are_taken(tmp_path: Path, licence: str) -> None:
+    loaded = read(written(tmp_path, VALID), {"card.license": licence, "card.language": "[en, yue, code, multilingual]"})
+    assert loaded.config.card.license == licence
+
+
+def test_a_token_in_the_place_of_the_name_of_its_block_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    token = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz01234567"
+    with pytest.raises(ConfigErrors) as caught:
+        read(written(tmp_path, VALID), {"publish.token_secret": token})
+    assert "publish.token_secret" in str(caught.value)
+    assert token not in f"{caught.value} {caught.value!r}"

@@ -223,9 +223,10 @@ def test_a_copy_inside_the_bundle_is_refused(master: Path) -> None:
 def test_a_copy_that_was_not_verified_to_the_end_does_not_stay(
     master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: BaseException
 ) -> None:
-    def stopped(bundle: Path, tokens: bool) -> Verified:
+    def stopped(bundle: Path, _signer: object = None, tokens: bool = True, trust_code: bool = False) -> Verified:
         if bundle == master:
             return verify(bundle, tokens=tokens)
+        assert not trust_code
         assert (bundle / MANIFEST).is_file()
         raise stops
 

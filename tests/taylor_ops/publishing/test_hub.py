@@ -263,7 +263,8 @@ def test_the_hub_is_waited_for_as_long_as_it_asks(hub: Hub, bundle: Path, status
     answer = Fault("answer", kind="tag", status=status, headers={"Retry-After": "37"}, times=2)
     hub.faults.order(answer)
     publish(bundle, VERSION, impatient(budget=80, waits=waits))
-    assert waits == [37.0, 37.0]
+    assert sum(waits) == pytest.approx(2 * 37)
+    assert max(waits) <= 30  # then it is said again
 
 
 def test_waits_grow_and_end_with_the_budget(hub: Hub, bundle: Path) -> None:
@@ -280,13 +281,21 @@ def test_signed_addresses_and_tokens_stay_out_of_errors(hub: Hub, bundle: Path) 
     hub.faults.order(Fault("answer", kind="lfs_put", status=403, message=message, times=99))
     error = refused(BadInput, lambda: publish(bundle, VERSION))
     assert "signature" not in str(error)
-    assert "https://store/x with hf_***" in error.cause
+    assert "https://store/x with ***" in error.cause
 
 
 def test_a_hub_without_xet_is_named_with_its_remedy(hub: Hub, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
     error = refused(WorkFailed, lambda: publish(bundle, VERSION))
     assert "HF_HUB_DISABLE_XET=1" in error.remedy
+
+
+def test_a_staging_branch_that_the_hub_only_says_to_have_removed_is_found(hub: Hub, bundle: Path) -> None:
+    hub.faults.order(Fault("answer", kind="delete_branch", status=200, body=b"{}"))
+    error = refused(WorkFailed, lambda: publish(bundle, VERSION))
+    assert "says that it removed the branch staging/v1.0.0-" in error.cause
+    assert publish(bundle, VERSION).unchanged
+    assert not [ref for ref in hub.store.repositories[REPO].refs if "staging" in ref]
 
 
 # Review

@@ -199,3 +199,25 @@ def test_after_an_answer_that_was_lost_a_rerun_completes(hub: Hub, kind: str, tm
     withdrawn(rollback=True)
     assert content_at(hub.store, "main") == content_in(tmp_path / "1.0.0")
     assert refs(hub) == {"refs/heads/main", "refs/heads/withdrawn/v1.1.0", "refs/tags/v1.0.0"}
+
+
+def test_a_tag_that_the_hub_only_says_to_have_removed_is_found(hub: Hub) -> None:
+    hub.faults.order(Fault("answer", kind="delete_tag", status=200, body=b"{}"))
+    with pytest.raises(WorkFailed, match=r"says that it removed the tag v1\.1\.0, and still has it"):
+        withdrawn()
+    assert "refs/tags/v1.1.0" in refs(hub)
+    withdrawn()
+    assert "refs/tags/v1.1.0" not in refs(hub)
+
+
+def test_staging_branches_of_a_withdrawn_version_go_and_those_of_others_stay(hub: Hub) -> None:
+    repository = hub.store.repositories[REPO]
+    mine, other = f"refs/heads/staging/v1.1.0-{'a' * 12}", f"refs/heads/staging/v1.1.0-rc1-{'a' * 12}"
+    repository.refs |= dict.fromkeys((mine, other), repository.at("main").oid)
+    hub.faults.order(Fault("answer", kind="delete_branch", status=200, body=b"{}"))
+    with pytest.raises(WorkFailed, match=r"says that it removed the branch staging/v1\.1\.0-a+, and still has it"):
+        withdrawn()
+    assert not withdrawn().unchanged
+    assert mine not in refs(hub)
+    assert other in refs(hub)
+    assert withdrawn().unchanged

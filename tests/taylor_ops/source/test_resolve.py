@@ -13,6 +13,7 @@ import pytest
 import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import hf_raise_for_status
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -301,9 +302,9 @@ def test_a_network_that_fails_is_named_with_what_to_check(
     assert "HF_HUB_OFFLINE" in told.remedy
 
 
-def test_a_name_that_no_hub_repository_can_have_is_refused_without_asking(tmp_path: Path) -> None:
-    source = HubSource(kind="hub", repo_id="owner/tiny--model", revision=COMMIT)
-    assert "owner/tiny--model" in refused(source, tmp_path).cause
+def test_a_name_that_no_hub_repository_can_have_is_refused_without_asking() -> None:
+    with pytest.raises(ValidationError, match=r"a name that the Hub refuses: .*owner/tiny--model"):
+        HubSource(kind="hub", repo_id="owner/tiny--model", revision=COMMIT)
 
 
 def test_a_hub_source_is_fetched_at_its_commit_and_stays_in_the_cache(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.latency import timing
 from taylor_ops.latency.judging import timed_pairs
 from taylor_ops.machine import devices as devices_room
-from taylor_ops.storage.files import canonical_json, sha256_of_tree, write_text
+from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
 from taylor_ops.verification import remeasure as remeasuring
+from taylor_ops.verification.apart import remeasured_apart
 from taylor_ops.verification.record import Remeasured
 from taylor_ops.verification.remeasure import remeasure
 from tests.support.clocks import of_each, restless
+from tests.support.commands import called_here
 from tests.taylor_ops.conftest import CPU, Sample, silent
 
 TRUE = 4.0
@@ -170,3 +174,68 @@ def test_pairs_are_taken_until_they_settle_the_slowdown_or_there_are_too_many() 
     assert settled
     most, _, settled = timed_pairs(lambda: (1.0, next(wild)), settings)
     assert (len(most), settled) == (99, False)
+
+
+# The command, which measures a bundle of others in a process of its own
+
+
+def measured_by_command(
+    sample: Sample, tmp_path: Path, spoil: Callable[[Path], object], *options: str, rehash: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """`calibrate` on a bundle whose manifest states another device, so that a few pairs are enough."""
+    bundle = shutil.copytree(sample.converted, tmp_path / "bundle")
+    listed = sha256_of_tree(bundle)
+    spoil(bundle)
+    manifest = manifest_of(sample, TRUE) | {"files": sha256_of_tree(bundle) if rehash else listed}
+    manifest["exactness"] |= {"continuations": []}
+    manifest["slowdown"] |= {"device": "Example GPU"}
+    write_text(bundle / MANIFEST, canonical_json(manifest))
+    original = str(sample.original)
+    return called_here(
+        "calibrate", str(bundle), "--original", original, "--max-pairs", "11", "--device", "cpu", *options
+    )
+
+
+def spy_on(place: Path) -> Callable[[Path], object]:
+    """Adds code to a bundle that writes the environment in which it runs."""
+
+    def spoil(bundle: Path) -> None:
+        file = bundle / "modeling_taylor.py"
+        code = f"import os, json\njson.dump(dict(os.environ), open({str(place)!r}, 'w'))\n"
+        file.write_text(file.read_text() + code)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("rehash", "options", "says"),
+    [
+        (False, ["--trust-code"], "does not have the bytes that the manifest lists"),
+        (True, [], "is not of a known version of this project"),
+    ],
+)
+def test_the_command_runs_no_code_that_nothing_vouches_for(
+    llama: Sample, tmp_path: Path, rehash: bool, options: list[str], says: str
+) -> None:
+    done = measured_by_command(llama, tmp_path, spy_on(tmp_path / "seen.json"), *options, rehash=rehash)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert not (tmp_path / "seen.json").exists()
+
+
+def test_the_command_runs_code_that_is_vouched_for_without_token_and_home(
+    llama: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "correct-horse-battery")
+    monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "correct-horse-battery")
+    done = measured_by_command(llama, tmp_path, spy_on(tmp_path / "seen.json"), "--trust-code")
+    assert (done.returncode, "Example GPU" in done.stdout) == (0, True), done.stderr
+    seen = read_json(tmp_path / "seen.json")
+    assert "correct-horse-battery" not in str(seen)
+    assert seen["HOME"] != str(Path.home())
+
+
+def test_what_the_process_of_the_command_refuses_is_told_as_here(llama: Sample, tmp_path: Path) -> None:
+    bundle = shutil.copytree(llama.converted, tmp_path / "bundle")
+    with pytest.raises(BadInput, match=r"taylor_release.json cannot be read"):
+        remeasured_apart(bundle, llama.original, "cpu", None)

@@ -62,17 +62,17 @@ def bundle(original_bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(original_bundle, tmp_path / "bundle")
 
 
-def rejected(bundle: Path) -> str:
+def rejected(bundle: Path, trust_code: bool = False) -> str:
     """Why a bundle is refused."""
     with pytest.raises(GateRejected) as caught:
-        verify(bundle)
+        verify(bundle, trust_code=trust_code)
     assert "do not use this copy" in caught.value.remedy
     return caught.value.cause
 
 
-def says(continuations_of: Callable[..., list[list[int]]]) -> Callable[[], Any]:
+def says(continuations_of: Callable[..., list[list[int]]]) -> Callable[[bool], Any]:
     """Stands in for the clean process: one that is started at once and says this."""
-    return lambda: nullcontext(SimpleNamespace(continuations_of=continuations_of))
+    return lambda _own: nullcontext(SimpleNamespace(continuations_of=continuations_of))
 
 
 def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -181,10 +181,10 @@ def test_no_code_of_a_bundle_runs_before_every_hash_is_checked(
     marker, whole = tmp_path / "marker", (bundle / WEIGHTS).read_bytes()
     marking_code(bundle, marker)
     (bundle / WEIGHTS).write_bytes(whole[:-1])
-    assert rejected(bundle) == f"{bundle / WEIGHTS} does not have the bytes that the manifest lists"
+    assert rejected(bundle, trust_code=True) == f"{bundle / WEIGHTS} does not have the bytes that the manifest lists"
     assert not marker.exists()
     (bundle / WEIGHTS).write_bytes(whole)
-    assert verify(bundle).prompts == PROMPTS
+    assert verify(bundle, trust_code=True).prompts == PROMPTS
     assert marker.exists()
 
 
@@ -197,9 +197,9 @@ def test_large_files_are_read_while_the_clean_process_starts(bundle: Path, monke
         return hashed(paths, progress)
 
     @contextmanager
-    def starting() -> Iterator[Any]:
+    def starting(own: bool) -> Iterator[Any]:
         happened.append("start")
-        with start() as process:
+        with start(own) as process:
             yield process
 
     monkeypatch.setattr(verifying, "sha256_of_all", hashing)

@@ -1,0 +1,122 @@
+"""Keep secrets and control characters out of what is said: errors, log records and records on disk."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+MASK = "***"
+
+# A shorter value occurs in ordinary words, and no Hub gives one out.
+_SHORTEST = 8
+_VARIABLES = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "PREFECT_API_AUTH_STRING",
+    "PREFECT_API_KEY",
+    "PREFECT_SERVER_API_AUTH_STRING",
+    "TAYLOR_RELEASE_IDENTITY_TOKEN",
+    "TAYLOR_RELEASE_KEY_PASSWORD",
+)
+# Tokens of whoever else: this process does not know their values.
+_FORMS = re.compile(
+    r"\b(?:hf_(?:(?:oauth|jwt)_[\w.-]{8,}|[A-Za-z0-9]{8,})|api_org_[A-Za-z0-9]{8,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
+)
+_SIGNED_ADDRESS = re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\"]*")
+_LOGIN_IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@'\"]+:[^/\s@'\"]+(?=@)")
+# All but tab and newline: C0, C1, and what changes the direction of text or breaks lines.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+_noted: set[str] = set()
+
+
+def note_secret(value: str) -> str:
+    """Have a secret that stands in no variable and no file masked from now on. Returns it."""
+    _noted.add(value)
+    return value
+
+
+def masked(text: str) -> str:
+    """The text without the secrets of this process, tokens of known forms, logins and signatures in addresses.
+
+    The secrets are the Hub's token in its variable or its files, those of Prefect and of signing in their variables,
+    and every one that was noted. The value itself is looked for, whatever its form.
+    """
+    for secret in _secrets():
+        text = text.replace(secret, MASK)
+    return _FORMS.sub(MASK, _LOGIN_IN_ADDRESS.sub(MASK, text))
+
+
+def without_signatures(text: str) -> str:
+    """The text without the queries of addresses, in which signed addresses carry their signature."""
+    return _SIGNED_ADDRESS.sub(r"\1", text)
+
+
+def printable(text: str) -> str:
+    """The text with control characters as their escapes, so that a terminal obeys none of them."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def mask_logs() -> None:
+    """Mask every log record of this process as it is made, for all loggers and handlers. Can be repeated."""
+    usual = logging.getLogRecordFactory()
+    if isinstance(usual, _Masking):
+        return
+    logging.setLogRecordFactory(_Masking(usual))
+
+
+class _Masking:
+    """Makes log records with what they say masked, tracebacks included."""
+
+    def __init__(self, usual: Any) -> None:
+        self._usual = usual
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record: logging.LogRecord = self._usual(*args, **kwargs)
+        try:
+            said = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            said = f"{record.msg} {record.args}"
+        shown = printable(masked(said))
+        if shown != said:
+            record.msg, record.args = shown, ()
+        if record.exc_info and record.exc_info[1] is not None:
+            trace = "".join(traceback.format_exception(record.exc_info[1]))
+            shown = printable(masked(trace))
+            if shown != trace:
+                record.exc_info, record.exc_text = None, shown.rstrip()
+        return record
+
+
+def _secrets() -> list[str]:
+    """Every secret, the longest first, also as it stands in an address."""
+    values = {*_noted, *(os.environ.get(name, "") for name in _VARIABLES)}
+    values.update(_login_of_the_hub())
+    # Of `name:password`, the password alone is a secret too.
+    values |= {value.partition(":")[2] for value in values}
+    values = {value.strip() for value in values}
+    values |= {quote(value, safe="") for value in values}
+    return sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
+
+
+def _login_of_the_hub() -> Iterator[str]:
+    """The tokens in the files of the Hub's client: that in use, and all that it has stored."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    home = Path(os.environ.get("HF_HOME") or cache / "huggingface").expanduser()
+    token = Path(os.environ.get("HF_TOKEN_PATH") or home / "token").expanduser()
+    for file in (token, token.parent / "stored_tokens"):
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            # Where the client finds no token, none can be said.
+            continue
+        for line in text.splitlines():
+            name, equals, value = line.partition(" = ")
+            if not equals or "token" in name:
+                yield value or line
