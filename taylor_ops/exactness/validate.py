@@ -22,7 +22,13 @@ from torch import Tensor
 
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.conversion.terms import Subject
-from taylor_ops.exactness.generation import Continuation, batches, continue_greedily, continued_along
+from taylor_ops.exactness.generation import (
+    Continuation,
+    batches,
+    continue_greedily,
+    continued_along,
+    padding_token,
+)
 from taylor_ops.exactness.layers import LayerErrors, RangeCounts, limits_of
 from taylor_ops.exactness.perplexity import perplexities
 from taylor_ops.exactness.record import (
@@ -81,7 +87,7 @@ def _compared(subject: Subject, models: tuple[Any, Any], settings: Exactness, pr
         for source in settings.running_text
     }
     done = Done(progress, 3 * sum(map(len, data_sets.values())) + 2 * sum(map(len, running.values())))
-    compared = _Compared(subject, models, settings, tokenizer.pad_token_id, done)
+    compared = _Compared(subject, models, settings, padding_token(tokenizer, models[0]), done)
     found = {name: compared.on(held_out) for name, held_out in data_sets.items()}
     tie_margin = 2 * max(one.floor.difference for one in found.values())
     equal = [continuation for one in found.values() for continuation in one.equal]
