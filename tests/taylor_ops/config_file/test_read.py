@@ -315,3 +315,10 @@ def test_a_signature_needs_what_its_method_needs_and_nothing_else(
 ) -> None:
     found = errors_of(tmp_path, VALID + f"  signing: {signing}\n")
     assert [line.partition("publish.signing.")[2][: len(what)] for line, what in zip(found, says, strict=True)] == says
+
+
+def test_a_config_that_windows_wrote_reads_as_any_other(tmp_path: Path) -> None:
+    plain = read(written(tmp_path, VALID))
+    path = tmp_path / "windows.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + plain.text.replace("\n", "\r\n").encode())
+    assert read(path).document == plain.document
