@@ -114,6 +114,8 @@ def _most_probable(model: Any, logits: Tensor) -> Tensor:
     """The most probable token [n] of each step, of those that do not end a text."""
     ends = model.generation_config.eos_token_id
     suppressed = torch.tensor([ends] if isinstance(ends, int) else ends or [], dtype=torch.int64, device=logits.device)
+    # A generation config may name tokens that the model does not have.
+    suppressed = suppressed[suppressed < logits.shape[-1]]
     return logits.index_fill(-1, suppressed, -torch.inf).argmax(-1)
 
 

@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.conversion.terms import Subject
+from taylor_ops.errors import GateRejected
 from taylor_ops.exactness.generation import (
     Continuation,
     batches,
@@ -75,7 +77,22 @@ def validate(
     with ExitStack() as stack:
         work = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taylor-validate-")))
         models = load_both(subject.original.folder, bundle, subject.conversion.dtype, device, work)
+        _require_used_once(models[1], bundle)
         return _compared(subject, models, settings, progress)
+
+
+def _require_used_once(model: Any, bundle: Path) -> None:
+    """Load the tokenizer of the converted model and generate once as its own generation config says, as readers do."""
+    tokenizer = AutoTokenizer.from_pretrained(bundle, local_files_only=True, trust_remote_code=True)
+    ids = torch.tensor([tokenizer("Hello")["input_ids"] or [0]], device=model.device)
+    try:
+        with torch.random.fork_rng(), torch.inference_mode():
+            model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=2, tokenizer=tokenizer)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, ImportError) as error:
+        raise GateRejected(
+            f"{bundle} cannot generate as its generation_config.json says: {' '.join(str(error).split())}",
+            "correct the generation config of the source",
+        ) from error
 
 
 def _compared(subject: Subject, models: tuple[Any, Any], settings: Exactness, progress: Progress) -> ExactnessRecord:
