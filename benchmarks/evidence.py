@@ -52,7 +52,7 @@ from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.statistic import log_p
 from taylor_ops.evidence.trace import AddedUp, Traced, probability, trace
-from taylor_ops.exactness.generation import Continuation, batches, continue_greedily
+from taylor_ops.exactness.generation import Continuation, batches, continue_greedily, padding_token
 from taylor_ops.exactness.tally import Tally
 from taylor_ops.machine.devices import device_description
 from taylor_ops.machine.threads import use_threads
@@ -164,8 +164,8 @@ class Bench:
         A bundle that is shown a continuation and would choose each of its tokens generates the same by itself.
         """
         asked = held_out(self._original, Exactness().prompts, PROMPTS)
-        pad = load_tokenizer(self._original).pad_token_id
         model = load_original(self._original, "float32", CPU)
+        pad = padding_token(load_tokenizer(self._original), model)
         said = [one for batch in batches(asked, 12) for one in continue_greedily(model, batch, NEW_TOKENS, 12, pad)]
         result = {}
         for name, folder in (("unmarked", self._converted), ("marked", self._copies[ACME])):

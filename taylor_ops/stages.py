@@ -36,8 +36,10 @@ from taylor_ops.leaks.refuse import require_no_leak
 from taylor_ops.leaks.texts import Machine
 from taylor_ops.machine.devices import device_description, device_named, processor
 from taylor_ops.publishing.record import Published
+from taylor_ops.source.card_files import card_files
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.resolve import resolve, stamp
+from taylor_ops.storage.files import sha256_of
 from taylor_ops.storage.record import Record
 from taylor_ops.storage.stage_cache import stage_key
 from taylor_ops.texts.prompts import text_hashes
@@ -216,14 +218,30 @@ def inputs_of_approve(
     config: ReleaseConfig, findings: Findings, document: Mapping[str, Any], signer: str | None
 ) -> dict[str, Any]:
     """Inputs of approve: everything that the bundle will state. `document` is the config as the bundle states it."""
-    return {"findings": findings, "signer": signer, "config": document, "template": card_template(config.card)}
+    return {
+        "findings": findings,
+        "signer": signer,
+        "config": document,
+        "template": card_template(config.card),
+        "files": _hashes_of_card_files(config, findings),
+    }
 
 
 def inputs_of_assemble(
     config: ReleaseConfig, findings: Findings, document: Mapping[str, Any], signer: str | None
 ) -> dict[str, Any]:
     """Inputs of assemble. `document` is the config as the bundle states it."""
-    return {"findings": findings, "config": document, "template": card_template(config.card), "key": str(signer)}
+    return {
+        "findings": findings,
+        "config": document,
+        "template": card_template(config.card),
+        "key": str(signer),
+        "files": _hashes_of_card_files(config, findings),
+    }
+
+
+def _hashes_of_card_files(config: ReleaseConfig, findings: Findings) -> dict[str, str]:
+    return {name: sha256_of(path) for name, path in card_files(config, findings.source.folder).items()}
 
 
 def inputs_of_leaks(

@@ -15,6 +15,8 @@ from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.files import size
 from taylor_ops.verification.record import Remeasured
 
+_MOST_NAMES = 12
+
 
 def summary(record: ReleaseRecord) -> Group:
     """A release as tables for a rich console."""
@@ -103,6 +105,8 @@ def preflight_table(estimate: Preflight) -> Group:
         ("bundle", f"about {size(estimate.bundle_bytes)}, {fixed(ratio, 1)} times the original in the same data type"),
         ("access", estimate.access),
         ("licence of the source", estimate.source_license + differ),
+        ("files left out", _left(estimate)),
+        *(("of the tokenizer", note) for note in estimate.notes),
         ("neurons to protect", _neurons_to_protect(estimate)),
         ("orders from", _rests_on(estimate)),
         ("slowdowns from", _timed_on(estimate)),
@@ -124,6 +128,14 @@ def preflight_table(estimate: Preflight) -> Group:
     for name, seconds in estimate.seconds.items():
         _row(stages, [name, count(max(1, round(seconds))) if seconds else "done"])
     return Group(table, Text(), stages)
+
+
+def _left(estimate: Preflight) -> str:
+    if not estimate.left:
+        return "none"
+    more = len(estimate.left) - _MOST_NAMES
+    names = ", ".join(estimate.left[:_MOST_NAMES])
+    return f"{names}{f' and {count(more)} more' if more > 0 else ''}; `card.files` adds files"
 
 
 def _rests_on(estimate: Preflight) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from prefect import task
 
 from flows.run.log_filter import secrets_kept
@@ -11,12 +13,15 @@ from flows.run.secrets import token_of
 from taylor_ops.capture import capture as captured
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.latency.transfer import require_devices
+from taylor_ops.leaks.sources import require_discreet_source
+from taylor_ops.leaks.texts import this_machine
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.publishing import publish as publishing
 from taylor_ops.signing.signers import require_signer
 from taylor_ops.source import resolve as sources
 from taylor_ops.source.record import ResolvedSource
+from taylor_ops.source.usable import notes_on, require_usable
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
 from taylor_ops.storage.stage_cache import kept_beside
 from taylor_ops.texts.readable import require_readable
@@ -48,7 +53,11 @@ def require_equipped(run: ReleaseRun) -> None:
 
 def require_texts_and_target(run: ReleaseRun, source: ResolvedSource) -> None:
     """Raise `BadInput` if a text cannot be read with the source, or nothing can be published to the target."""
-    require_readable(run.config, Original(source.folder), load_tokenizer(source.folder))
+    original = Original(source.folder)
+    for note in notes_on(require_usable(source.folder, original.config), original.config):
+        logging.getLogger(__name__).warning("%s", note)
+    require_readable(run.config, original, load_tokenizer(source.folder))
+    require_discreet_source(run.config, source.folder, this_machine(run.artifacts.root, source.folder))
     publishing.require_access(run.config.publish, token_of(run.config.publish))
 
 

@@ -17,7 +17,13 @@ from taylor_ops.audit.record import Rebuilt
 from taylor_ops.audit.timing import timed
 from taylor_ops.config.audit import Audit
 from taylor_ops.config.texts import TextSource
-from taylor_ops.exactness.generation import Continuation, batches, continue_greedily, continued_along
+from taylor_ops.exactness.generation import (
+    Continuation,
+    batches,
+    continue_greedily,
+    continued_along,
+    padding_token,
+)
 from taylor_ops.exactness.tally import Tally
 from taylor_ops.model.loading import load_both, load_tokenizer
 from taylor_ops.model.shards import save_tensors
@@ -97,8 +103,8 @@ def _measured_against(
     Weights that do not fit in memory are offloaded to the folder `rebuilt`, which is temporary.
     """
     compared = held_out(original, conditions.sources, settings.prompts)
-    pad_token = load_tokenizer(original).pad_token_id
     first, second = load_both(original, rebuilt, dtype, conditions.device, rebuilt / "offloaded")
+    pad_token = padding_token(load_tokenizer(original), first)
     tally, rounds = Tally(), batches(compared, _BATCH_SIZE)
     for number, batch in enumerate(rounds, 1):
         texts = _continued(first, batch, settings.new_tokens, pad_token, conditions.continuations)

@@ -20,8 +20,10 @@ from taylor_ops.bundle.record import BundleRecord
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.progress import Progress, silent
 from taylor_ops.signing.signers import sign_bundle, signer_of, statement_of
+from taylor_ops.source.card_files import card_files
 from taylor_ops.storage.files import (
     canonical_json,
+    files_below,
     folder_that_appears_whole,
     link_or_copy,
     sha256_of,
@@ -61,8 +63,10 @@ def assemble(
     if signing is not None:
         statements["signature"] = statement_of(signer_of(signing))
     with folder_that_appears_whole(folder) as partial:
-        for path in sorted(converted_folder.iterdir()):
-            link_or_copy(path, partial / path.name)
+        for path in files_below(converted_folder):
+            _put(path, partial / path.relative_to(converted_folder))
+        for name, path in card_files(config, findings.source.folder).items():
+            _put(path, partial / name)
         write_text(partial / CARD, render_card(statements, config))
         for name, picture in card_plots(statements).items():
             (partial / name).write_bytes(picture)
@@ -70,9 +74,14 @@ def assemble(
         write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
         if signing is not None:
             sign_bundle(partial, signing, f"{config.name}-{config.version}")
-    added = {path.name: sha256_of(path) for path in folder.iterdir() if path.name not in files}
+    added = {path.name: sha256_of(path) for path in folder.iterdir() if path.is_file() and path.name not in files}
     return BundleRecord(
         folder=folder.name,
-        bytes=sum(path.stat().st_size for path in folder.iterdir()),
+        bytes=sum(path.stat().st_size for path in files_below(folder)),
         files=dict(sorted((files | added).items())),
     )
+
+
+def _put(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    link_or_copy(path, target)

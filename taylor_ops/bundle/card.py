@@ -180,6 +180,6 @@ def card_template(card: Card) -> str:
     if card.template is None:
         return (files("taylor_ops") / "templates" / "card.md.j2").read_text(encoding="utf-8")
     try:
-        return card.template.read_text(encoding="utf-8")
+        return card.template.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{card.template} cannot be read: {error}", "correct `card.template`") from error

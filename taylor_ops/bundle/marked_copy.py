@@ -13,7 +13,14 @@ from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.progress import Progress
 from taylor_ops.signing.keys import SIGNATURE, name_of_key, public_key_of, sign
-from taylor_ops.storage.files import canonical_json, folder_that_appears_whole, require_free, sha256_of, write_text
+from taylor_ops.storage.files import (
+    canonical_json,
+    files_below,
+    folder_that_appears_whole,
+    require_free,
+    sha256_of,
+    write_text,
+)
 
 
 def mark_bundle(
@@ -58,7 +65,7 @@ def mark_bundle(
         raise BadInput(f"{folder} lies inside the bundle", "name a folder beside it")
     if folder.exists():
         raise BadInput(f"{folder} exists already", "name a folder that does not exist")
-    needed = sum(path.stat().st_size for path in bundle.iterdir() if path.is_file())
+    needed = sum(path.stat().st_size for path in files_below(bundle))
     require_free(folder, needed)
     statements = {key: value for key, value in manifest.items() if key not in ("signature", "files")}
     statements |= marked_statement()

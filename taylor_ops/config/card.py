@@ -38,6 +38,9 @@ class Card(Section):
     """Additional tags of the model on the Hub."""
     contact: str | None = None
     """Where a reader can ask for more. The card shows this text as it is given."""
+    files: tuple[str, ...] = ()
+    """Further files of the source that go into the bundle, by their paths in the folder of the source. Config,
+    tokenizer, chat templates, processor, licence and policy go along without being named; `plan` names the rest."""
     measured: bool = True
     """State the timed figures: slowdowns with their intervals, samples and plots. They differ from run to run, so card
     and manifest differ with them. Without them, two runs that choose the same plan write the same bytes in every file,
@@ -77,6 +80,15 @@ class Card(Section):
             raise ValueError("is needed if `license` is `other`, and only then")
         return value
 
+    @field_validator("files")
+    @classmethod
+    def _in_the_folder_of_the_source(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        for name in files:
+            parts = name.split("/")
+            if not name or "\\" in name or any(part in ("", ".", "..") for part in parts):
+                raise ValueError(f"`{name}` is no path in the folder of the source, such as `docs/limits.md`")
+        return files
+
     @field_validator("template")
     @classmethod
     def _a_template(cls, template: LocalPath | None) -> LocalPath | None:
@@ -85,7 +97,7 @@ class Card(Section):
             from jinja2 import Environment, TemplateSyntaxError
 
             try:
-                Environment().parse(template.read_text(encoding="utf-8"))
+                Environment().parse(template.read_text(encoding="utf-8-sig"))
             except (OSError, UnicodeDecodeError) as error:
                 raise ValueError(f"cannot be read: {error}") from error
             except TemplateSyntaxError as error:

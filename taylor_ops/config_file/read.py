@@ -100,7 +100,7 @@ def _text_of(path: Path) -> str:
     if len(data) > _MAX_BYTES:
         raise ConfigErrors([f"{path}: is larger than {_MAX_BYTES} bytes; this is no release config"])
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = 1 + data.count(b"\n", 0, error.start)
         raise ConfigErrors([f"{path}:{line}: is not UTF-8 text; save the file as UTF-8"]) from error

@@ -27,7 +27,7 @@ from taylor_ops.evidence.pattern import code_of, layer_pattern, model_of, neuron
 from taylor_ops.machine.threads import on_one_thread
 from taylor_ops.model.checkpoint import Checkpoint, read_header
 from taylor_ops.progress import Progress
-from taylor_ops.storage.files import link_or_copy, read_json, sha256_of, sha256_of_tree
+from taylor_ops.storage.files import files_below, link_or_copy, read_json, sha256_of, sha256_of_tree
 
 _TERMS = ".terms.weight"
 _BLOCK_BYTES = 8 << 20
@@ -127,6 +127,11 @@ class MarkedModel:
         """The safetensors files of the model, in the order of their names."""
         return sorted(self._folder.glob("*.safetensors"))
 
+    def _others(self) -> dict[str, Path]:
+        """All other files, by their paths in the folder."""
+        others = sorted(set(files_below(self._folder)) - set(self.files()))
+        return {other.relative_to(self._folder).as_posix(): other for other in others}
+
     def blocks(self, file: Path) -> Iterator[memoryview]:
         """Yield the bytes of one file of the copy, a few megabytes at a time. A block is valid until the next one."""
         header = read_header(file)
@@ -170,8 +175,9 @@ class MarkedModel:
             for done, (file, sha256) in enumerate(zip(files, pool.map(write, files), strict=True), start=1):
                 written[file.name] = sha256
                 progress(done, len(files))
-        for other in sorted(set(self._folder.iterdir()) - set(files)):
-            link_or_copy(other, folder / other.name)
+        for name, other in self._others().items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(other, folder / name)
         return written
 
     def require_in(self, folder: Path) -> None:
@@ -180,7 +186,7 @@ class MarkedModel:
         Raises `GateRejected` with the name of a file that differs.
         """
         files, found = self.files(), sha256_of_tree(folder)
-        expected = {other.name: sha256_of(other) for other in set(self._folder.iterdir()) - set(files)}
+        expected = {name: sha256_of(other) for name, other in self._others().items()}
         for file in files:
             digest = hashlib.sha256()
             for block in self.blocks(file):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
+from taylor_ops.exactness.greedy import GREEDY
 from taylor_ops.texts.prompts import Prompt
 
 _BATCH_TOKENS = 4096
@@ -54,6 +55,12 @@ def batches(prompts: Sequence[Prompt], batch_size: int) -> list[list[Prompt]]:
             result.append([])
         result[-1].append(prompt)
     return result
+
+
+def padding_token(tokenizer: Any, model: Any) -> int:
+    """A token to pad with, which no token of a text sees: that of the tokenizer, or 0 if the embedding lacks it."""
+    token, rows = tokenizer.pad_token_id, model.get_input_embeddings().weight.shape[0]
+    return int(token) if token is not None and 0 <= token < rows else 0
 
 
 def continue_greedily(
@@ -129,14 +136,16 @@ def _most_probable(model: Any, logits: Tensor) -> Tensor:
     """The most probable token [n] of each step, of those that do not end a text."""
     ends = model.generation_config.eos_token_id
     suppressed = torch.tensor([ends] if isinstance(ends, int) else ends or [], dtype=torch.int64, device=logits.device)
+    # A generation config may name tokens that the model does not have.
+    suppressed = suppressed[suppressed < logits.shape[-1]]
     return logits.index_fill(-1, suppressed, -torch.inf).argmax(-1)
 
 
 @contextmanager
 def _greedy(model: Any) -> Iterator[None]:
-    """While open, `model` generates greedily, without the penalties that its own generation config may have."""
+    """While open, `model` generates greedily, by none of the settings that its own generation config may have."""
     usual = model.generation_config
-    model.generation_config = GenerationConfig(do_sample=False, num_beams=1, eos_token_id=usual.eos_token_id)
+    model.generation_config = GenerationConfig(**GREEDY, eos_token_id=usual.eos_token_id)
     try:
         yield
     finally:

@@ -20,15 +20,18 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.conversion.terms import Subject
+from taylor_ops.errors import GateRejected
 from taylor_ops.exactness.generation import (
     Continuation,
     batches,
     continue_greedily,
     continued_along,
     decoded_along,
+    padding_token,
 )
 from taylor_ops.exactness.layers import LayerErrors, RangeCounts, limits_of
 from taylor_ops.exactness.perplexity import perplexities
@@ -77,7 +80,22 @@ def validate(
     with ExitStack() as stack:
         work = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taylor-validate-")))
         models = load_both(subject.original.folder, bundle, subject.conversion.dtype, device, work)
+        _require_used_once(models[1], bundle)
         return _compared(subject, models, settings, progress)
+
+
+def _require_used_once(model: Any, bundle: Path) -> None:
+    """Load the tokenizer of the converted model and generate once as its own generation config says, as readers do."""
+    tokenizer = AutoTokenizer.from_pretrained(bundle, local_files_only=True, trust_remote_code=True)
+    ids = torch.tensor([tokenizer("Hello")["input_ids"] or [0]], device=model.device)
+    try:
+        with torch.random.fork_rng(), torch.inference_mode():
+            model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=2, tokenizer=tokenizer)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, ImportError) as error:
+        raise GateRejected(
+            f"{bundle} cannot generate as its generation_config.json says: {' '.join(str(error).split())}",
+            "correct the generation config of the source",
+        ) from error
 
 
 def _compared(subject: Subject, models: tuple[Any, Any], settings: Exactness, progress: Progress) -> ExactnessRecord:
@@ -89,7 +107,7 @@ def _compared(subject: Subject, models: tuple[Any, Any], settings: Exactness, pr
         for source in settings.running_text
     }
     done = Done(progress, 3 * sum(map(len, data_sets.values())) + 2 * sum(map(len, running.values())))
-    compared = _Compared(subject, models, settings, tokenizer.pad_token_id, done)
+    compared = _Compared(subject, models, settings, padding_token(tokenizer, models[0]), done)
     found = {name: compared.on(held_out) for name, held_out in data_sets.items()}
     tie_margin = 2 * max(one.floor.difference for one in found.values())
     equal = [continuation for one in found.values() for continuation in one.equal]

@@ -17,8 +17,9 @@ from torch import Tensor
 from taylor_ops.conversion.record import LayerConversion
 from taylor_ops.errors import GateRejected
 from taylor_ops.leaks.record import NoLeak
+from taylor_ops.leaks.telling import bare_columns
 from taylor_ops.leaks.texts import Machine, leak_in
-from taylor_ops.leaks.weights import Found, ProtectedLines, bare_columns, output_weights
+from taylor_ops.leaks.weights import Found, ProtectedLines, output_weights
 from taylor_ops.model.checkpoint import read_header
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
@@ -122,15 +123,20 @@ def _require_terms(what: str, stored: Any, layer: LayerConversion, down: Tensor)
     shape = tuple(stored.get_shape())
     if shape != (len(down), layer.columns):
         raise GateRejected(f"{what} has shape {shape}; {(len(down), layer.columns)} was made", _REMEDY)
-    end, most = layer.columns - layer.clear, _BARE_BY_CHANCE * (layer.neurons - layer.clear)
+    end, bare = layer.columns - layer.clear, 0
     # A few rows clear nearly every layer; more are read only if these do not. Each slice is judged on its own, because
-    # in a marked layer hardly any column is as trained over its whole length.
+    # in a marked layer hardly any column is as trained over its whole length. Rows in which no protected neuron has
+    # anything of its own, as where rows are pruned, clear nothing.
     for row in range(0, len(down), _LOOKED_AT_ROWS):
         rows = slice(row, row + _LOOKED_AT_ROWS)
-        bare = bare_columns(down[rows], stored[rows][:, :end])
-        if bare <= most:
+        found, columns = bare_columns(down[rows], stored[rows][:, :end])
+        if columns <= layer.clear:
+            continue
+        if found <= _BARE_BY_CHANCE * (columns - layer.clear):
             return
-    raise GateRejected(f"{what} holds the output weights of {bare} neurons of {layer.path} as trained", _REMEDY)
+        bare = max(bare, found)
+    if bare:
+        raise GateRejected(f"{what} holds the output weights of {bare} neurons of {layer.path} as trained", _REMEDY)
 
 
 def _refuse(found: Sequence[Found]) -> None:

@@ -4,8 +4,9 @@ Every row and every column of a protected matrix is a line. A line has four feat
 scale or sign. Windows of the same length slide over the tensors of the bundle, along memory and along columns. A window
 with the features of a line is compared with the line value by value, both sorted.
 
-Not every window is tried: enough are drawn that 16 lines of a matrix are expected among them, and three lines prove
-that the matrix is there. A matrix is not found if the bundle contains none of its rows and columns completely.
+Lines that tell nothing, such as zero ones, and lines that repeat another one are left out (`telling`). Not every window
+is tried: enough are drawn that 16 lines of a matrix are expected among them, and three lines prove that the matrix is
+there, or all if it has fewer. A matrix is not found if the bundle contains none of its rows and columns completely.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from taylor_ops.leaks.telling import first_of_each, is_told_by_order, telling
 from taylor_ops.model.architectures import Mlp
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress, silent
@@ -108,13 +110,20 @@ class ProtectedLines:
         self._mlps, self._weights = mlps, weights
         parts: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
         fewest: dict[int, int] = {}
+        self._known = [0] * len(mlps)
         for place, mlp in enumerate(mlps):
             down = weights(mlp).float()
             for direction, lines in enumerate((down, down.T.contiguous())):
-                count, length = lines.shape
-                numbers = 2 * torch.arange(count) + direction
-                parts[length].append((_features(_sums(lines), length), torch.full((count,), place), numbers))
-                fewest[length] = min(fewest.get(length, count), count)
+                length = lines.shape[1]
+                rows = telling(lines).nonzero()[:, 0]
+                features = _features(_sums(lines[rows]), length)
+                distinct = first_of_each(features)
+                count = len(distinct)
+                if count:
+                    numbers = 2 * rows[distinct] + direction
+                    parts[length].append((features[distinct], torch.full((count,), place), numbers))
+                    fewest[length] = min(fewest.get(length, count), count)
+                self._known[place] += count
             progress(place + 1, len(mlps))
         self._indices = [
             _Index(length, fewest[length], *(torch.cat(part) for part in zip(*blocks, strict=True)))
@@ -166,7 +175,7 @@ class ProtectedLines:
                 self._pending_values += n
 
     def proven(self) -> list[Found]:
-        """Compare the noted windows with the lines. Returns every tensor with at least three lines of one MLP."""
+        """Compare the noted windows with the lines. Returns every tensor with the lines that prove an MLP."""
         for place, noted in self._pending.items():
             down = self._weights(self._mlps[place]).float()
             for name, number, window in noted:
@@ -178,29 +187,13 @@ class ProtectedLines:
         return [
             Found(name, self._mlps[place].path, len(numbers))
             for (name, place), numbers in self._seen.items()
-            if len(numbers) >= _LINES_THAT_PROVE
+            if len(numbers) >= min(_LINES_THAT_PROVE, self._known[place])
         ]
 
 
 def output_weights(original: Original) -> Weights:
     """A function that reads the output weights [H, F] of an MLP of `original`."""
     return lambda mlp: original.weights(mlp).down
-
-
-def bare_columns(down: Tensor, terms: Tensor) -> int:
-    """How many columns of `down` [H, F] `terms` [H, K] contain bit by bit, as they are or negated.
-
-    Every column of the terms is a column of `down` times a coefficient. This counts the coefficients 1 and -1.
-    """
-    return int(torch.isin(_fingerprints(down.to(terms.dtype)), _fingerprints(terms)).sum())
-
-
-def _fingerprints(columns: Tensor) -> Tensor:
-    """One number for each column [H, K]. Columns with equal bits, up to the sign of the column, have equal numbers."""
-    first = columns[columns.ne(0).int().argmax(0), torch.arange(columns.shape[1])]
-    bits = (columns * torch.where(first < 0, -1, 1) + 0.0).double().contiguous().view(torch.int64)
-    factors = torch.randint(1, 1 << 62, (len(columns), 1), generator=torch.Generator().manual_seed(0)) | 1
-    return (bits * factors).sum(0)
 
 
 def _sums(lines: Tensor) -> Iterator[Tensor]:
@@ -255,5 +248,10 @@ def _along_columns(places: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def _same_values(window: Tensor, line: Tensor) -> bool:
-    scaled, expected = (values / values.abs().sum() for values in (window.sort().values, line.sort().values))
-    return any(float((scaled - signed).abs().sum()) <= _SAME for signed in (expected, -expected.flip(0)))
+    if not is_told_by_order(line):
+        window, line = window.sort().values, line.sort().values
+        reverse = -line.flip(0)
+    else:
+        reverse = -line
+    scaled = window / window.abs().sum()
+    return any(float((scaled - other / other.abs().sum()).abs().sum()) <= _SAME for other in (line, reverse))

@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
-from taylor_ops.config.source import GgufSource, HubSource
+from taylor_ops.config.source import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.masking import printable
 from taylor_ops.model.original import Original
@@ -26,6 +26,7 @@ from taylor_ops.source.gguf import gguf_file
 from taylor_ops.source.hub import fetch_config, in_the_cache, told_by_the_hub
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.resolve import brought_here, readable, require_known
+from taylor_ops.source.roles import left_files, left_of
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
 from taylor_ops.storage.artifacts import Artifacts, ReleaseFolder
 from taylor_ops.storage.files import size
@@ -50,6 +51,7 @@ class KnownSource:
         to_write: Bytes that resolving the source will write into the artifacts folder.
         ranges: File of the ranges that an earlier run captured from this source under this config, if there is one.
         tokens: Number of tokens over which those ranges were captured.
+        left: Files of the source without a role in a release. Of a Hub source, only before it is fetched.
         seconds: Estimated time for resolving the source, without any download.
     """
 
@@ -61,6 +63,7 @@ class KnownSource:
     to_write: int = 0
     ranges: Path | None = None
     tokens: int = 0
+    left: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
@@ -118,7 +121,8 @@ def _captured_before(
 def _in_folder(config: ReleaseConfig, folder: Path) -> KnownSource:
     access, licence = _access_and_licence(config, folder)
     read = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return KnownSource(readable(folder, config.source), access, licence, read)
+    left = left_files(folder) if isinstance(config.source, FolderSource) else ()
+    return KnownSource(readable(folder, config.source), access, licence, read, left=tuple(left))
 
 
 def _is_complete(folder: Path) -> bool:
@@ -146,7 +150,8 @@ def _on_the_hub(source: HubSource, scratch: Path) -> KnownSource:
         )
     original = ModelShape(scratch)
     require_known(original, source.recognise_architecture)
-    return KnownSource(original, *_stated_by_the_hub(info), sum(weights.values()), to_fetch=needed)
+    left = tuple(left_of(file.rfilename for file in info.siblings or ()))
+    return KnownSource(original, *_stated_by_the_hub(info), sum(weights.values()), to_fetch=needed, left=left)
 
 
 def _is_cached(source: HubSource, name: str) -> bool:

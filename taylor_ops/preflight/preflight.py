@@ -20,6 +20,8 @@ from taylor_ops.latency.candidates import bytes_side_by_side
 from taylor_ops.latency.column_cost import Cost, bytes_of_a_column, cost_of_a_column
 from taylor_ops.latency.out_of_reach import out_of_reach
 from taylor_ops.latency.transfer import require_devices
+from taylor_ops.leaks.sources import require_discreet_source
+from taylor_ops.leaks.texts import this_machine
 from taylor_ops.machine.devices import DTYPES, device_named, free_memory, room_in
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
@@ -30,6 +32,7 @@ from taylor_ops.preflight.record import Preflight, ProbeSample
 from taylor_ops.preflight.stage_seconds import seconds_by_stage
 from taylor_ops.progress import Progress
 from taylor_ops.source.resolve import origin_of
+from taylor_ops.source.usable import notes_on, require_usable
 from taylor_ops.storage.files import disk_errors_explained, size
 from taylor_ops.texts.readable import require_readable
 
@@ -57,10 +60,13 @@ def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Pre
         source = known_source(config, artifacts, device, scratch / "source")
         original = source.original
         if not isinstance(original, Original):
-            return _judged(config, artifacts, source, free, None, None)
-        require_readable(config, original, load_tokenizer(original.folder))
+            return _judged(config, artifacts, source, free, None, None, ())
+        tokenizer = load_tokenizer(original.folder)
+        require_readable(config, original, tokenizer)
+        require_discreet_source(config, original.folder, this_machine(artifacts, original.folder))
         orders = orders_of(config, original, source, scratch, progress)
-        return _judged(config, artifacts, source, free, orders, times_of(config, original, orders))
+        notes = notes_on(require_usable(original.folder, original.config), original.config)
+        return _judged(config, artifacts, source, free, orders, times_of(config, original, orders), notes)
 
 
 class _Free(NamedTuple):
@@ -71,7 +77,13 @@ class _Free(NamedTuple):
 
 
 def _judged(
-    config: ReleaseConfig, artifacts: Path, source: KnownSource, free: _Free, orders: Orders | None, times: Times | None
+    config: ReleaseConfig,
+    artifacts: Path,
+    source: KnownSource,
+    free: _Free,
+    orders: Orders | None,
+    times: Times | None,
+    notes: tuple[str, ...],
 ) -> Preflight:
     """The estimate. Raises `BadInput` if the release cannot succeed."""
     original, dtype, device = source.original, DTYPES[config.conversion.dtype], device_named(config.device)
@@ -131,6 +143,8 @@ def _judged(
         memory_free=free.memory,
         seconds=seconds_by_stage(config, source, orders, times, bundle) if orders and times else {},
         pinned=pinned is not None,
+        notes=notes,
+        left=tuple(name for name in source.left if name not in config.card.files),
     )
     _require_room(estimate, artifacts)
     return estimate

@@ -1,5 +1,6 @@
 """Stage `resolve`: bring the original from the Hub, a folder or a GGUF file, and check it.
 
+card_files    The files that `card.files` adds to a bundle.
 files         Which files of a source a release reads.
 gguf          GGUF sources: the file, and its tensors as a folder with safetensors files.
 gguf_reading  Parse a GGUF file once, although transformers opens it anew for its config, its tokenizer and its tensors.
@@ -8,4 +9,7 @@ record        The record of a source, which the stage `resolve` leaves.
 refused       Refuse a source for what its folder holds: files that name code, and what looks like a file and is none.
 resolve       Resolve a source, which is a Hub commit, a local folder or a GGUF file, to a checked folder of
               safetensors.
+roles         Which files of a source go along with a release, by their role, and which are left where they are.
+usable        What goes along with weights is used once by plain transformers: generation config, tokenizer, chat
+              templates.
 """

@@ -5,16 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*", "*.tiktoken"]
+from taylor_ops.source.roles import copied_files, fetched_patterns, role_of
 
-
-_UNWANTED = ("training_args", "trainer_state", "optimizer", "adapter_")
+WANTED = fetched_patterns()
 
 
 def is_read(name: str) -> bool:
     """Whether a release reads the file of this name in a model folder."""
-    wanted = any(Path(name).match(pattern) for pattern in WANTED)
-    return wanted and not name.startswith(_UNWANTED) and not name.startswith(".")
+    return role_of(name) is not None
 
 
 def first_line(error: Exception) -> str:
@@ -23,8 +21,7 @@ def first_line(error: Exception) -> str:
 
 
 def tokenizer_files(place: Path, target: Path) -> None:
-    """Copy the tokenizer, chat template and generation config of a model folder, byte for byte."""
-    for path in sorted(place.iterdir()):
-        keep = path.is_file() and is_read(path.name) and path.suffix != ".safetensors"
-        if keep and path.name != "config.json" and not path.name.endswith(".index.json"):
-            shutil.copyfile(path, target / path.name)
+    """Copy every file of a model folder with a role but config and weights, byte for byte."""
+    for name in copied_files(place):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(place / name, target / name)

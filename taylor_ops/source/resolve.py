@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from transformers import AutoTokenizer
 
 from taylor_ops.config.source import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
@@ -14,11 +13,13 @@ from taylor_ops.model.architectures import ARCHITECTURES
 from taylor_ops.model.original import Original
 from taylor_ops.model.shape import ModelShape
 from taylor_ops.progress import Progress, silent
-from taylor_ops.source.files import WANTED, first_line, is_read
+from taylor_ops.source.files import WANTED, is_read
 from taylor_ops.source.gguf import dequantise, gguf_file
 from taylor_ops.source.hub import hub_refusals_explained
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.refused import require_no_code, require_only_files
+from taylor_ops.source.roles import copied_files
+from taylor_ops.source.usable import require_usable
 from taylor_ops.storage.files import sha256_of
 
 
@@ -39,12 +40,11 @@ def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progres
     place = brought_here(source, folder, lambda done, total: progress(done, 2 * total))
     original = readable(place, source)
     parameters = _finite_values(original, progress, dequantised)
-    names = sorted(path for path in place.iterdir() if path.is_file() and is_read(path.name))
     return ResolvedSource(
         folder=place.absolute(),
         origin=origin_of(source),
         model_type=str(original.config.model_type),
-        sha256={path.name: sha256_of(path) for path in names},
+        sha256={name: sha256_of(place / name) for name in _files_read(place)},
         parameters=parameters,
     )
 
@@ -95,7 +95,7 @@ def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> Orig
             f"{place}: tensor {name} has shape {stored_shape}, its config asks for {shape}",
             "the checkpoint and its config.json do not belong together",
         )
-    _check_tokenizer(place)
+    require_usable(place, original.config)
     return original
 
 
@@ -105,10 +105,15 @@ def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
         case HubSource():
             return {}
         case FolderSource():
-            files = sorted(source.path.iterdir()) if source.path.is_dir() else []
-            return {path.name: sha256_of(path) for path in files if path.is_file() and is_read(path.name)}
+            names = _files_read(source.path) if source.path.is_dir() else []
+            return {name: sha256_of(source.path / name) for name in names}
         case GgufSource():
             return {"gguf": sha256_of(gguf_file(source))}
+
+
+def _files_read(place: Path) -> list[str]:
+    beside = [path.name for path in place.iterdir() if path.is_file() and is_read(path.name)]
+    return sorted({*beside, *copied_files(place)})
 
 
 def _finite_values(original: Original, progress: Progress, dequantised: bool) -> int:
@@ -139,13 +144,3 @@ def require_known(original: ModelShape, recognise: bool) -> None:
         f"known are {', '.join(sorted(ARCHITECTURES))}",
         "set `source.recognise_architecture: true` to release it all the same; the gates prove whether that was right",
     )
-
-
-def _check_tokenizer(place: Path) -> None:
-    try:
-        AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{place} has no tokenizer that transformers can read: {first_line(error)}",
-            "point `source` at a complete model folder",
-        ) from error

@@ -10,24 +10,18 @@ from typing import Annotated, Any
 
 from annotated_types import Len
 from pydantic import TypeAdapter, ValidationError
-from typing_extensions import TypedDict
 
 from taylor_ops.config.texts import TextSource, filled
 from taylor_ops.errors import BadInput
 from taylor_ops.storage.files import canonical_json, sha256_of
+from taylor_ops.texts.chats import Refused, Turn, chat_text
 from taylor_ops.texts.data_sets import identity_of
 from taylor_ops.texts.readers import DEFAULT_COLUMNS, TextRecord, file_of, origin_of, records
-
-
-class _Turn(TypedDict):
-    role: str
-    content: str
-
 
 SEQUENCE_TOKENS = 512
 """Length of the sequences over which a perplexity is reported."""
 
-_CHAT = TypeAdapter(Annotated[list[_Turn], Len(min_length=1)])
+_CHAT = TypeAdapter(Annotated[list[Turn], Len(min_length=1)])
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,9 @@ class Prompt:
 
 
 def prompts(source: TextSource, tokenizer: Any) -> list[Prompt]:
-    """The prompts of one source as tokens. Chat records go through the tokenizer's chat template.
+    """The prompts of one source as tokens. Chat records go through the tokenizer's chat template (`chats`).
+
+    A chat of the project's own texts is left out if the template refuses it.
 
     Raises:
         BadInput: A record is not as documented, two have the same id, or the source holds no text. The error names the
@@ -59,7 +55,13 @@ def prompts(source: TextSource, tokenizer: Any) -> list[Prompt]:
         kind = record.kind or source.name
         if source.per_kind is not None and kinds[kind] == source.per_kind:
             continue
-        tokens = _tokens(_text_or_chat(record, source), source.chat_template, tokenizer)
+        try:
+            tokens = _tokens(_text_or_chat(record, source), source.chat_template, tokenizer, record.place)
+        except Refused:
+            # Nobody can change the project's own texts, and those that remain do as well.
+            if source.builtin is None:
+                raise
+            continue
         if tokens:
             if record.id in ids:
                 raise BadInput(
@@ -76,9 +78,28 @@ def prompts(source: TextSource, tokenizer: Any) -> list[Prompt]:
     return result
 
 
-def longest(source: TextSource, tokenizer: Any) -> int:
-    """Number of tokens of the longest prompt of a source. Raises the errors of `prompts`."""
-    return max(len(prompt.tokens) for prompt in prompts(source, tokenizer))
+def longest(source: TextSource, tokenizer: Any, known: int) -> int:
+    """Number of tokens of the longest prompt of a source.
+
+    Args:
+        source: The texts.
+        tokenizer: Tokenizer of the model.
+        known: How many tokens the embedding of the model has.
+
+    Raises:
+        BadInput: The tokenizer makes a token that the embedding lacks, or `prompts` raises it.
+    """
+    read = prompts(source, tokenizer)
+    for prompt in read:
+        highest = max(prompt.tokens)
+        if highest >= known:
+            raise BadInput(
+                f"{origin_of(source)}: prompt {prompt.id} has the token {highest} "
+                f"({tokenizer.convert_ids_to_tokens(highest)}), but the embedding of the model ends at {known - 1}",
+                "the tokenizer is of another model, or the model was not resized for its new tokens: resize the "
+                "embedding of the original (`resize_token_embeddings`), or take tokenizer and chat template that fit",
+            )
+    return max(len(prompt.tokens) for prompt in read)
 
 
 def text_hashes(sources: Iterable[TextSource]) -> list[str]:
@@ -118,7 +139,7 @@ def sequences(sources: tuple[TextSource, ...], tokenizer: Any, tokens: int, leng
     return result
 
 
-def _text_or_chat(record: TextRecord, source: TextSource) -> str | list[_Turn]:
+def _text_or_chat(record: TextRecord, source: TextSource) -> str | list[Turn]:
     if source.template is not None:
         return _from_template(record, source.template)
     candidates = [source.column] if source.column is not None else DEFAULT_COLUMNS
@@ -133,7 +154,7 @@ def _text_or_chat(record: TextRecord, source: TextSource) -> str | list[_Turn]:
                 "correct the record, name another `column`, or write a `template`",
             ) from error
         # Other fields of a turn, such as a name, are left for the chat template.
-        chat: list[_Turn] = value
+        chat: list[Turn] = value
         return chat
     if not isinstance(value, str):
         raise BadInput(
@@ -154,12 +175,10 @@ def _from_template(record: TextRecord, template: str) -> str:
         raise BadInput(f"{record.place}: {error}", remedy) from error
 
 
-def _tokens(content: str | list[_Turn], as_chat: bool, tokenizer: Any) -> tuple[int, ...]:
+def _tokens(content: str | list[Turn], as_chat: bool, tokenizer: Any, place: str) -> tuple[int, ...]:
     if isinstance(content, str) and not as_chat:
         return tuple(tokenizer(content)["input_ids"])
-    turns: list[_Turn] = [{"role": "user", "content": content}] if isinstance(content, str) else content
+    turns: list[Turn] = [{"role": "user", "content": content}] if isinstance(content, str) else content
     if not tokenizer.chat_template:
         return tuple(tokenizer("\n\n".join(turn["content"] for turn in turns))["input_ids"])
-    turn_is_open = turns[-1]["role"] == "user"
-    rendered = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=turn_is_open)
-    return tuple(tokenizer(rendered, add_special_tokens=False)["input_ids"])
+    return tuple(tokenizer(chat_text(turns, tokenizer, place), add_special_tokens=False)["input_ids"])

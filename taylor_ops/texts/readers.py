@@ -16,6 +16,7 @@ from taylor_ops.config.texts import DatasetSource, TextSource, columns_of
 from taylor_ops.errors import BadInput
 from taylor_ops.texts.data_sets import opened, place_of
 
+_MARK = "\ufeff"
 DEFAULT_COLUMNS = ("messages", "prompt", "text")
 
 _SHIPPED = {
@@ -108,8 +109,11 @@ def _columns_read(source: TextSource) -> list[str]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        # Editors and shells of Windows begin a file with a byte order mark, which is no part of its text.
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is no UTF-8 text: {error}", "save the file as UTF-8, with or without a mark") from error
+    except OSError as error:
         raise BadInput(f"{path} cannot be read: {error}", "correct the text source in the config") from error
 
 
@@ -119,7 +123,9 @@ def _text_table(path: Path, text: str) -> _Table:
 
 def _lines_table(path: Path, text: str) -> _Table:
     # Split at line feeds alone, because a JSON string may hold other characters that Python takes for line ends.
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    # Where files were joined, a line may begin with the byte order mark of the second one.
+    numbered = ((number, line.removeprefix(_MARK)) for number, line in enumerate(text.split("\n"), start=1))
+    lines = [(number, line) for number, line in numbered if line.strip()]
 
     def at(index: int) -> TextRecord:
         number, line = lines[index]

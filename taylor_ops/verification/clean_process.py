@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from taylor_ops.errors import GateRejected
+from taylor_ops.exactness.greedy import GREEDY
 from taylor_ops.progress import Progress, silent
 from taylor_ops.verification import consumer
 
@@ -66,6 +67,7 @@ class CleanProcess:
             "bundle": str(bundle.absolute()),
             "prompts": [list(prompt) for prompt in prompts],
             "new_tokens": new_tokens,
+            "settings": GREEDY,
         }
         process, last = self._process, ""
         assert process.stdin is not None

@@ -1,9 +1,10 @@
 """Load a bundle as a consumer does, with plain transformers on torch; a clean process runs this file by its path.
 
 Its argument is the folder of the packages that it may import. It reads one JSON request in one line from standard
-input, `{"bundle": folder, "prompts": [[token, ...], ...], "new_tokens": n}`. Before this line it imports torch and
-transformers, and nothing of any bundle. On standard output it writes a line `{"step": k}` for each new token, and
-`{"tokens": [[token, ...], ...], "modules": [...], "without_network": bool}` as the last line.
+input, `{"bundle": folder, "prompts": [[token, ...], ...], "new_tokens": n, "settings": {...}}`. The settings make a
+generation config greedy. Before this line it imports torch and transformers, and nothing of any bundle. On standard
+output it writes a line `{"step": k}` for each new token, and `{"tokens": [[token, ...], ...], "modules": [...],
+"without_network": bool}` as the last line.
 """
 
 import ctypes
@@ -49,7 +50,7 @@ def main() -> None:
     def tell(step: int) -> None:
         print(json.dumps({"step": step}), flush=True)
 
-    tokens = continued(request["bundle"], request["prompts"], request["new_tokens"], tell)
+    tokens = continued(request["bundle"], request["prompts"], request["new_tokens"], request["settings"], tell)
     modules = sorted({name.partition(".")[0] for name in sys.modules})
     print(json.dumps({"tokens": tokens, "modules": modules, "without_network": alone}))
 
@@ -74,7 +75,11 @@ class Steps:
 
 
 def continued(
-    bundle: str, prompts: list[list[int]], new: int, tell: Callable[[int], None] = lambda _step: None
+    bundle: str,
+    prompts: list[list[int]],
+    new: int,
+    settings: dict[str, Any],
+    tell: Callable[[int], None] = lambda _step: None,
 ) -> list[list[int]]:
     """Load the bundle and continue all prompts greedily by `new` tokens, as one batch padded on the left.
 
@@ -83,11 +88,13 @@ def continued(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(bundle, trust_remote_code=True)
+    # A consumer needs it, although the prompts are tokens already.
+    AutoTokenizer.from_pretrained(bundle, trust_remote_code=True)
     model = AutoModelForCausalLM.from_pretrained(bundle, trust_remote_code=True, dtype="auto").eval()
-    # The recorded tokens are greedy by the logits alone, whatever penalties the config of the bundle adds to them.
-    model.generation_config = GenerationConfig(do_sample=False, eos_token_id=model.generation_config.eos_token_id)
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    # The recorded tokens are greedy by the logits alone, whatever the generation config of the bundle says.
+    model.generation_config = GenerationConfig(**settings, eos_token_id=model.generation_config.eos_token_id)
+    # No token of a text sees the padding, so it may be any that the embedding has.
+    pad = 0
     length = max(map(len, prompts))
     ids = torch.tensor([[pad] * (length - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])

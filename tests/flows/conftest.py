@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from flows.release import release
+from taylor_ops.exactness.greedy import GREEDY
 from taylor_ops.latency import timing
 from taylor_ops.progress import Progress
 from taylor_ops.verification import consumer, verify
@@ -71,7 +72,7 @@ class InThisProcess:
         self, bundle: Path, prompts: Sequence[Sequence[int]], new_tokens: int, _progress: Progress
     ) -> list[list[int]]:
         """What stands in for a process of its own."""
-        return consumer.continued(str(bundle), [list(prompt) for prompt in prompts], new_tokens)
+        return consumer.continued(str(bundle), [list(prompt) for prompt in prompts], new_tokens, GREEDY)
 
 
 def in_this_process(_own: bool = True) -> AbstractContextManager[InThisProcess]:

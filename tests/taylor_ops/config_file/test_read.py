@@ -369,3 +369,10 @@ def test_a_token_in_the_place_of_the_name_of_its_block_is_refused_and_not_repeat
         read(written(tmp_path, VALID), {"publish.token_secret": token})
     assert "publish.token_secret" in str(caught.value)
     assert token not in f"{caught.value} {caught.value!r}"
+
+
+def test_a_config_that_windows_wrote_reads_as_any_other(tmp_path: Path) -> None:
+    plain = read(written(tmp_path, VALID))
+    path = tmp_path / "windows.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + plain.text.replace("\n", "\r\n").encode())
+    assert read(path).document == plain.document

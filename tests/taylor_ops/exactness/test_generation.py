@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import GenerationConfig
 
-from taylor_ops.exactness.generation import batches, continue_greedily, continued_along, decoded_along
+from taylor_ops.exactness.generation import (
+    batches,
+    continue_greedily,
+    continued_along,
+    decoded_along,
+    padding_token,
+)
 from taylor_ops.model.loading import load_original
 from taylor_ops.texts.prompts import Prompt
 from tests.support.tiny_models import save_tiny_model
@@ -71,3 +78,14 @@ def test_a_prompt_that_is_much_longer_than_the_others_has_its_own_batch() -> Non
     asked = [Prompt(str(length), "kind", (1,) * length) for length in (600, 10, 20, 21, 15, 2000, 1900, 40)]
     lengths = [[len(prompt.tokens) for prompt in batch] for batch in batches(asked, 3)]
     assert lengths == [[10, 15, 20], [21, 40], [600], [1900, 2000]]
+
+
+@pytest.mark.parametrize(("token", "pads"), [(None, 0), (7, 7), (260, 0), (-1, 0)])
+def test_a_model_is_padded_with_a_token_that_its_embedding_has(llama: Sample, token: int | None, pads: int) -> None:
+    model = load_original(llama.original, "float32", CPU)
+    assert model.get_input_embeddings().weight.shape[0] == 260
+    assert padding_token(SimpleNamespace(pad_token_id=token), model) == pads
+    asked = [Prompt("a", "kind", (40, 41, 42)), Prompt("b", "kind", (50, 51, 52, 53, 54))]
+    padded = [text.tokens for text in continue_greedily(model, asked, 6, 2, pads)]
+    alone = [text.tokens for prompt in asked for text in continue_greedily(model, [prompt], 6, 1, pads)]
+    assert all(torch.equal(one, other) for one, other in zip(padded, alone, strict=True))

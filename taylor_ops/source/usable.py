@@ -1,0 +1,115 @@
+"""What goes along with weights is used once by plain transformers: generation config, tokenizer, chat templates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError, TemplateSyntaxError
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from taylor_ops.errors import BadInput
+from taylor_ops.source.files import first_line
+from taylor_ops.storage.files import read_json
+
+GENERATION = "generation_config.json"
+_SMALL = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+_HELLO = "Hello"
+_REMEDY = "correct or remove the file in the source; transformers cannot use it either"
+
+
+def require_usable(place: Path, config: Any) -> Any:
+    """The tokenizer of a model folder, after each file beside the weights was used once.
+
+    Args:
+        place: The folder.
+        config: The config of its model.
+
+    Raises:
+        BadInput: A file is damaged, or names what is not there. The error names the file.
+    """
+    tokenizer = _used_tokenizer(place)
+    _require_generation_config(place, int(config.vocab_size), tokenizer)
+    templates = tokenizer.chat_template or {}
+    for name, template in ({"default": templates} if isinstance(templates, str) else templates).items():
+        _require_template(place, tokenizer, name, template)
+    return tokenizer
+
+
+def notes_on(tokenizer: Any, config: Any) -> tuple[str, ...]:
+    """What a reader of this model should know of its tokenizer, in words: tokens that are missing, or that do not fit.
+
+    Args:
+        tokenizer: The tokenizer, as transformers loads it.
+        config: The config of the model.
+    """
+    notes, rows = [], int(config.vocab_size)
+    for role in ("bos_token", "eos_token", "pad_token"):
+        number = getattr(tokenizer, f"{role}_id")
+        if number is not None and number >= rows:
+            notes.append(
+                f"the {role} {getattr(tokenizer, role)} has the id {number}, but the embedding ends at {rows - 1}: the "
+                "release never uses it, and whoever pads with it gets an error. Resize the embedding of the original, "
+                "or name another token in tokenizer_config.json"
+            )
+    beyond = sorted(token for token, number in tokenizer.get_added_vocab().items() if number >= rows)
+    others = [token for token in beyond if token not in (tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token)]
+    if others:
+        notes.append(f"the embedding ends at {rows - 1} and lacks the added tokens {', '.join(others[:8])}")
+    if tokenizer.eos_token_id is None:
+        notes.append("the tokenizer has no end token: a text ends by its length alone")
+    return tuple(notes)
+
+
+def _require_generation_config(place: Path, vocabulary: int, tokenizer: Any) -> None:
+    """Generate two tokens under the generation config, by a small model, as the settings mean the same for any."""
+    path = place / GENERATION
+    if not path.exists():
+        return
+    try:
+        # transformers takes a file that it cannot parse for one that is missing.
+        read_json(path)
+        settings = GenerationConfig.from_pretrained(place, local_files_only=True)
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            model = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **_SMALL)).eval()
+            ids = torch.zeros((1, 3), dtype=torch.int64)
+            model.generation_config = settings
+            model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=2, tokenizer=tokenizer)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, ImportError) as error:
+        raise BadInput(f"{path} cannot be used: {first_line(error)}", _REMEDY) from error
+
+
+def _used_tokenizer(place: Path) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+        tokenizer.decode(tokenizer(_HELLO)["input_ids"])
+    # The library `tokenizers` raises `Exception` itself for a damaged file.
+    except Exception as error:
+        raise BadInput(
+            f"{place} has no tokenizer that transformers can read: {first_line(error)}",
+            "point `source` at a complete model folder",
+        ) from error
+    return tokenizer
+
+
+def _require_template(place: Path, tokenizer: Any, name: str, template: str) -> None:
+    """Render one chat. A template that refuses it in words of its own is not damaged."""
+    try:
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": _HELLO}], chat_template=template, tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        if type(error) is not TemplateError:
+            line = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
+            what = f"{place}: the chat template `{name}` is damaged{line}"
+            raise BadInput(f"{what}: {first_line(error)}", _REMEDY) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInput(f"{place}: the chat template `{name}` is damaged: {first_line(error)}", _REMEDY) from error
