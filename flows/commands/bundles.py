@@ -90,6 +90,7 @@ def calibrate(
     """
     quiet_tools()
     from flows.commands.tables import remeasured_table
+    from taylor_ops.machine.devices import device_named
     from taylor_ops.signing.signers import signer_named
     from taylor_ops.verification.apart import remeasured_apart
     from taylor_ops.verification.trust import require_trusted_code
@@ -97,6 +98,7 @@ def calibrate(
 
     if not original.is_dir():
         raise BadInput(f"the original {original} does not exist", "correct `--original`")
+    device_named(device)
     signer, console = signer_named(public_key, identity, issuer), Console()
     with console.status("verifying the files of the bundle"):
         verified = verify_bundle(bundle, signer, tokens=False)

@@ -88,13 +88,15 @@ def test_code_of_an_architecture_of_transformers_itself_is_left_aside(
 
 
 def untrusting(source: str) -> list[tuple[int, bool]]:
-    """Line of each call that makes something of a model folder or config, and whether it says what it trusts."""
+    """Line of each call that may load code that a folder or config names, and whether it says what it trusts."""
     return [
         (node.lineno, any(keyword.arg == "trust_remote_code" for keyword in node.keywords))
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in ("from_pretrained", "from_config")
+        # Only these look for code in the folder.
+        and ast.unparse(node.func.value).startswith("Auto")
     ]
 
 
