@@ -9,4 +9,6 @@ row_blocks     Tensors that are made a few rows at a time when they are written 
                memory.
 shape          What the config of a model says without its weights: shapes of tensors, layers, positions.
 shards         Write tensors into safetensors files of limited size, a block at a time.
+stored_names   Under which names a checkpoint stores the tensors of a model, and what it may store beside them.
+weight_files   Which files of a model folder hold its weights: those that transformers loads, or a refusal by name.
 """

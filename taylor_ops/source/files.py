@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from taylor_ops.model.weight_files import inside, weight_files
+
 WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "tokenizer*", "*.tiktoken"]
 
 
@@ -15,6 +17,21 @@ def is_read(name: str) -> bool:
     """Whether a release reads the file of this name in a model folder."""
     wanted = any(Path(name).match(pattern) for pattern in WANTED)
     return wanted and not name.startswith(_UNWANTED) and not name.startswith(".")
+
+
+def files_read(place: Path) -> list[str]:
+    """The files of a model folder that a release reads, relative to it, sorted: those it copies, and the weights.
+
+    Raises `BadInput` if the weights cannot be told, or if a file is a link that leaves the folder.
+    """
+    beside = [
+        path.name
+        for path in place.iterdir()
+        if path.is_file() and is_read(path.name) and not path.name.endswith((".safetensors", ".safetensors.index.json"))
+    ]
+    for name in beside:
+        inside(place, name)
+    return sorted([*beside, *weight_files(place).read()])
 
 
 def first_line(error: Exception) -> str:

@@ -14,10 +14,11 @@ from taylor_ops.model.architectures import ARCHITECTURES
 from taylor_ops.model.original import Original
 from taylor_ops.model.shape import ModelShape
 from taylor_ops.progress import Progress, silent
-from taylor_ops.source.files import WANTED, first_line, is_read
-from taylor_ops.source.gguf import dequantise, gguf_file
+from taylor_ops.source.files import WANTED, files_read, first_line
+from taylor_ops.source.gguf import dequantise, gguf_files
 from taylor_ops.source.hub import hub_refusals_explained
 from taylor_ops.source.record import ResolvedSource
+from taylor_ops.source.unused import require_used
 from taylor_ops.storage.files import sha256_of
 
 
@@ -35,35 +36,45 @@ def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progres
         BadInput: With the tensor, file or setting to look at.
     """
     dequantised = isinstance(source, GgufSource)
-    place = brought_here(source, folder, lambda done, total: progress(done, 2 * total))
-    original = readable(place, source)
+    place, left_out = brought_here(source, folder, lambda done, total: progress(done, 2 * total))
+    original, also_left_out = readable(place, source)
     parameters = _finite_values(original, progress, dequantised)
-    names = sorted(path for path in place.iterdir() if path.is_file() and is_read(path.name))
     return ResolvedSource(
         folder=place.absolute(),
         origin=origin_of(source),
         model_type=str(original.config.model_type),
-        sha256={path.name: sha256_of(path) for path in names},
+        sha256={name: sha256_of(place / name) for name in files_read(place)},
         parameters=parameters,
+        left_out=left_out + also_left_out,
     )
 
 
-def brought_here(source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress = silent) -> Path:
-    """The local folder of a source. A Hub source is fetched, a GGUF file dequantised into `folder`. Checks nothing.
+def brought_here(
+    source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress = silent
+) -> tuple[Path, tuple[str, ...]]:
+    """The local folder of a source. A Hub source is fetched, a GGUF file dequantised into `folder`.
 
-    `progress` receives the dequantised values of a GGUF file and the number of all.
+    Checks nothing, except that a GGUF file is whole, because its tensors would be initialised at random otherwise.
+
+    Args:
+        source: The section `source` of the config.
+        folder: Folder into which a GGUF file is dequantised.
+        progress: Receives the dequantised values of a GGUF file and the number of all.
+
+    Returns:
+        The folder, and the tensors of a GGUF file that are left out because of `source.ignore`.
     """
     match source:
         case HubSource():
             with hub_refusals_explained(source):
-                return Path(snapshot_download(source.repo_id, revision=source.revision, allow_patterns=WANTED))
+                return Path(snapshot_download(source.repo_id, revision=source.revision, allow_patterns=WANTED)), ()
         case FolderSource():
             if not source.path.is_dir():
                 raise BadInput(f"source folder {source.path} does not exist", "correct `source.path`")
-            return source.path
+            return source.path, ()
         case GgufSource():
-            dequantise(gguf_file(source), folder / "original", progress)
-            return folder / "original"
+            place = folder / "original"
+            return place, dequantise(gguf_files(source), place, progress, source.ignore)
 
 
 def origin_of(source: HubSource | FolderSource | GgufSource) -> str:
@@ -77,8 +88,13 @@ def origin_of(source: HubSource | FolderSource | GgufSource) -> str:
             return f"GGUF file {source.file.name}"
 
 
-def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> Original:
-    """The original in a folder, checked by the headers of its files: architecture, tensors and their shapes, tokenizer.
+def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> tuple[Original, tuple[str, ...]]:
+    """The original in a folder, checked: architecture, tensors, their shapes and types, tokenizer.
+
+    Only the headers of its files are read, and both tensors of a pair that the config ties.
+
+    Returns:
+        The original, and its tensors that are left out because of `source.ignore`.
 
     Raises:
         BadInput: With the tensor, file or setting to look at.
@@ -92,8 +108,25 @@ def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> Orig
             f"{place}: tensor {name} has shape {stored_shape}, its config asks for {shape}",
             "the checkpoint and its config.json do not belong together",
         )
+    for first, second in original.doubled():
+        raise BadInput(
+            f"{place}: tensors {first} and {second} are both the same tensor of the model", "leave out one of them"
+        )
+    for name in original.of_another_type():
+        raise BadInput(
+            f"{place}: tensor {name} does not hold floating-point numbers of 16, 32 or 64 bits, which its model takes",
+            "the checkpoint is quantised: release the unquantised one, or a GGUF file",
+        )
+    # What a GGUF file holds was compared before it was dequantised.
+    ignore = () if isinstance(source, GgufSource) else source.ignore
+    left_out = require_used(place, original.unused(), ignore)
+    for copy, name in original.unequal_copies():
+        raise BadInput(
+            f"{place}: config.json ties tensor {copy} to {name}, but both are stored and differ",
+            "transformers keeps both: say so with `tie_word_embeddings: false` in config.json",
+        )
     _check_tokenizer(place)
-    return original
+    return original, left_out
 
 
 def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
@@ -102,10 +135,10 @@ def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
         case HubSource():
             return {}
         case FolderSource():
-            files = sorted(source.path.iterdir()) if source.path.is_dir() else []
-            return {path.name: sha256_of(path) for path in files if path.is_file() and is_read(path.name)}
+            names = files_read(source.path) if source.path.is_dir() else []
+            return {name: sha256_of(source.path / name) for name in names}
         case GgufSource():
-            return {"gguf": sha256_of(gguf_file(source))}
+            return {file.name: sha256_of(file) for file in gguf_files(source)}
 
 
 def _finite_values(original: Original, progress: Progress, dequantised: bool) -> int:

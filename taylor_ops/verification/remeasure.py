@@ -15,8 +15,8 @@ from taylor_ops.latency.judging import judged_pairs, slowdown_of, timed_pairs
 from taylor_ops.latency.timing import pairs_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_in_memory
+from taylor_ops.model.weight_files import weight_files
 from taylor_ops.progress import Progress
-from taylor_ops.source.files import is_read
 from taylor_ops.storage.files import sha256_of
 from taylor_ops.storage.record import Record
 from taylor_ops.verification.record import Remeasured
@@ -147,6 +147,6 @@ def _require_its_original(original: Path, sums: dict[str, str]) -> None:
             raise BadInput(f"{file} is missing: the bundle was made of an original that has it", remedy)
         if sha256_of(file) != stated:
             raise BadInput(f"{file} does not have the bytes of the original that the bundle was made of", remedy)
-    for file in sorted(original.glob("*.safetensors")):
-        if is_read(file.name) and file.name not in sums:
-            raise BadInput(f"{file} is not part of the original that the bundle was made of", remedy)
+    for name in weight_files(original).read():
+        if name not in sums:
+            raise BadInput(f"{original / name} is not part of the original that the bundle was made of", remedy)
