@@ -2,6 +2,7 @@
 
 architectures  Where the MLPs of each architecture are and which of their tensors play which role.
 checkpoint     Safetensors checkpoints, read one tensor at a time.
+config_errors  What is wrong with the `config.json` of a model, in one line with the file and the key.
 loading        Load the models that a release compares: the original and a bundle, on one device in one dtype.
 mlp_hooks      Watch the MLPs of a running model: their inputs, pre-activations, factors and outputs.
 original       The original model on disk, by the names of its modules: its MLPs, their weights, and all other tensors.

@@ -150,7 +150,7 @@ def _finite_values(original: Original, progress: Progress, dequantised: bool) ->
     for name in names:
         tensor = original.checkpoint.tensor(name)
         parameters += tensor.numel()
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if original.checkpoint.dtype(name) is not None and not bool(tensor.isfinite().all()):
             raise BadInput(
                 f"{original.folder}: tensor {name} holds NaN or infinite values", "repair or fetch the checkpoint"
             )

@@ -75,7 +75,7 @@ def remeasure(
         WorkFailed: The machine is too noisy to decide whether the slowdown is as stated.
     """
     stated, name = _statements_of(bundle), device_description(device)
-    _require_its_original(original, stated.source.sha256)
+    require_its_original(original, stated.source.sha256)
     target = _target_of(name, stated.slowdown)
     settings = Latency(
         target_slowdown=target.target,
@@ -138,7 +138,7 @@ def _statements_of(bundle: Path) -> _Stated:
         ) from error
 
 
-def _require_its_original(original: Path, sums: dict[str, str]) -> None:
+def require_its_original(original: Path, sums: dict[str, str]) -> None:
     """Raise `BadInput` with the first file of `original` that differs from the original of the bundle."""
     remedy = "give the original that the bundle was made of; `source` in its manifest says which"
     for name, stated in sorted(sums.items()):
