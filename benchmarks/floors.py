@@ -25,7 +25,7 @@ from taylor_ops.config.source import FolderSource, GgufSource
 from taylor_ops.machine.devices import device_named
 from taylor_ops.model.loading import load_bundle, load_original, load_tokenizer
 from taylor_ops.source.files import is_read
-from taylor_ops.source.gguf import gguf_file
+from taylor_ops.source.gguf import gguf_files
 from taylor_ops.storage.artifacts import Artifacts, ReleaseFolder
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from taylor_ops.texts.prompts import prompts, sequences
@@ -111,7 +111,7 @@ class Floors:
         """The files of a source on this machine. A download is nothing that this machine does."""
         source = self.config.source
         if isinstance(source, GgufSource):
-            return [gguf_file(source)]
+            return gguf_files(source)
         return (
             [path for path in self._files(source.path) if is_read(path.name)]
             if isinstance(source, FolderSource)

@@ -15,6 +15,9 @@ class ModelSource(Section):
 
     recognise_architecture: bool = False
     """Accept an architecture that is not known by name, if its MLPs look like the MLPs of a known one."""
+    ignore: tuple[str, ...] = ()
+    """Patterns of tensors that the model does not use and that the release may drop, such as `mtp.*`. The card names
+    them."""
 
 
 class HubSource(ModelSource):

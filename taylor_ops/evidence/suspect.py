@@ -36,7 +36,7 @@ def pieces(weights: Path, original: Original) -> Iterator[Piece]:
     Raises:
         BadInput: `weights` has no safetensors.
     """
-    stored, found = Checkpoint(weights), False
+    stored, found = Checkpoint.of_all_files(weights), False
     of_bundle = weights.is_dir() and is_bundle(weights)
     for piece in _of_bundle(weights, original) if of_bundle else _named(stored, original):
         found = True

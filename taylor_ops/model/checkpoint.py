@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from taylor_ops.errors import BadInput
-from taylor_ops.storage.files import read_json
+from taylor_ops.model.weight_files import INDEX, weight_files
 
 _LENGTH_BYTES = 8
-INDEX = "model.safetensors.index.json"
-_WEIGHT_MAP = TypeAdapter(dict[str, str])
-_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_ROWS = 1024
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -50,46 +47,25 @@ def read_header(path: Path) -> Header:
 
 
 class Checkpoint:
-    """A folder of safetensors files, or one file of it, read lazily: only a requested tensor is in memory."""
+    """What transformers loads from a folder, or one safetensors file. Only a requested tensor is in memory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder if folder.is_dir() else folder.parent
-        self._file_of = self._index() if folder.is_dir() else dict.fromkeys(_names(folder), folder.name)
+        self._file_of = _loaded(folder) if folder.is_dir() else dict.fromkeys(_names(folder), folder.name)
 
-    def _index(self) -> dict[str, str]:
-        files = sorted(self.folder.glob("*.safetensors"))
-        if not files:
-            pickles = sorted(path.name for path in self.folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
-            if pickles:
-                raise BadInput(
-                    f"{self.folder} holds a pickle checkpoint ({pickles[0]}); loading one can run any code",
-                    "convert it where you trust it: "
-                    "AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder, safe_serialization=True)",
-                )
-            raise BadInput(f"{self.folder} holds no safetensors file", "point `source` at a complete model folder")
-        index = self.folder / INDEX
-        if index.exists():
-            return dict(self._listed(index))
-        return {name: path.name for path in files for name in _names(path)}
+    @classmethod
+    def of_all_files(cls, place: Path) -> Checkpoint:
+        """All tensors in the safetensors files of a folder of anybody, or in one file, whatever loaders read."""
+        if place.is_file():
+            return cls(place)
+        found = cls.__new__(cls)
+        found.folder, found._file_of = place, {name: file for file, name in _stored(place)}
+        # An index may name files in subfolders alone. If there are none either, this says what is there instead.
+        return found if found._file_of else cls(place)
 
-    def _listed(self, index: Path) -> Iterator[tuple[str, str]]:
-        try:
-            listed = _WEIGHT_MAP.validate_python(read_json(index).get("weight_map")).items()
-        except ValueError as error:
-            raise BadInput(
-                f"{index} is not a safetensors index: its `weight_map` does not name a file for each tensor",
-                "fetch the checkpoint again",
-            ) from error
-        names_in: dict[str, set[str]] = {}
-        for name, file in listed:
-            path = self.folder / file
-            if not path.is_file():
-                raise BadInput(f"{path} is missing; {index.name} says it holds {name}", "fetch the checkpoint again")
-            if file not in names_in:
-                names_in[file] = set(_names(path))
-            if name not in names_in[file]:
-                raise BadInput(f"tensor {name} is not in {path}, where {index.name} says it is", "fetch it again")
-            yield name, file
+    def files(self) -> list[Path]:
+        """The files that hold the tensors."""
+        return [self.folder / file for file in sorted(set(self._file_of.values()))]
 
     def names(self) -> list[str]:
         """Names of all tensors, sorted."""
@@ -97,9 +73,7 @@ class Checkpoint:
 
     def stored(self) -> Iterator[tuple[str, str]]:
         """File and name of every tensor in the folder, whether the index lists it or not."""
-        for path in sorted(self.folder.glob("*.safetensors")):
-            for name in _names(path):
-                yield path.name, name
+        yield from _stored(self.folder)
 
     def __contains__(self, name: str) -> bool:
         return name in self._file_of
@@ -126,6 +100,20 @@ class Checkpoint:
             row: Tensor = file.get_slice(name)[index]
             return row
 
+    def same_values(self, first: str, second: str) -> bool:
+        """Whether two tensors have one shape and equal values, whatever their types. A few rows are in memory at once.
+
+        NaN equals nothing.
+        """
+        if self.shape(first) != self.shape(second):
+            return False
+        with self._open(first) as one, self._open(second) as other:
+            rows, others = one.get_slice(first), other.get_slice(second)
+            return all(
+                torch.equal(rows[at : at + _ROWS].double(), others[at : at + _ROWS].double())
+                for at in range(0, self.shape(first)[0], _ROWS)
+            )
+
     def columns(self, name: str, begin: int, end: int) -> Tensor:
         """Read only `tensor[:, begin:end]` of one matrix to the CPU."""
         with self._open(name) as file:
@@ -134,6 +122,29 @@ class Checkpoint:
 
     def _open(self, name: str) -> Any:
         return safe_open(self.folder / self._file_of[name], framework="pt")
+
+
+def _loaded(folder: Path) -> dict[str, str]:
+    """The file of every tensor that transformers loads from a folder."""
+    files = weight_files(folder)
+    file_of: dict[str, str] = {}
+    for file in files.holding:
+        for name in _names(folder / file):
+            if name in file_of:
+                raise BadInput(
+                    f"tensor {name} is both in {folder / file_of[name]} and in {file}", "leave it in one of the files"
+                )
+            file_of[name] = file
+    for name, file in (files.listed or {}).items():
+        if file_of.get(name) != file:
+            raise BadInput(f"tensor {name} is not in {folder / file}, where {INDEX} says it is", "fetch it again")
+    return file_of
+
+
+def _stored(folder: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.glob("*.safetensors")):
+        for name in _names(path):
+            yield path.name, name
 
 
 def _names(path: Path) -> list[str]:

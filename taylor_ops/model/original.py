@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -40,28 +40,86 @@ class Original(ModelShape):
     @cached_property
     def _stored(self) -> dict[str, str]:
         """Name of every tensor in the files, by its name in the modules."""
-        return {self._module_name(name): name for name in self.checkpoint.names()}
+        stored = {module: names[0] for module, names in self._names_of.items()}
+        for target, source in self.stored_names.tied.items():
+            # As transformers does: if only the tied tensor is stored, the other takes its values.
+            if source not in stored and target in stored:
+                stored[source] = stored[target]
+        return stored
 
-    def _module_name(self, name: str) -> str:
-        for pattern, replacement in self.architecture.renamed:
-            name = re.sub(pattern, replacement, name)
-        return name
+    @cached_property
+    def _names_of(self) -> dict[str, list[str]]:
+        """All stored names of every tensor, by its name in the modules."""
+        one_by_one = (name for layers in self._experts.values() for name in layers)
+        known = {*self.shapes, *self.stored_names.tied, *one_by_one}
+        names_of: dict[str, list[str]] = {}
+        for name in self.checkpoint.names():
+            module = self.stored_names.module_name(name, self.architecture.renamed, known)
+            names_of.setdefault(module, []).append(name)
+        return names_of
+
+    @cached_property
+    def _experts(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Names and shapes of the weights that a file may store one by one, for each stacked tensor of experts."""
+        stacked = {f"{mlp.module}.{name}": mlp.module for mlp in self.mlps if mlp.kind.experts for name in _pair(mlp)}
+        experts: dict[str, dict[str, tuple[int, ...]]] = {}
+        for name, module in stacked.items():
+            half, layers = (2, _EXPERT_LAYERS[:2]) if name.endswith(".gate_up_proj") else (1, _EXPERT_LAYERS[2:])
+            count, rows, columns = self.shapes[name]
+            experts[name] = {
+                f"{module}.{expert}.{layer}.weight": (rows // half, columns)
+                for expert in range(count)
+                for layer in layers
+            }
+        return experts
+
+    @cached_property
+    def _needed(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every tensor that the files have to hold. Experts stand one by one if stored so."""
+        needed: dict[str, tuple[int, ...]] = {}
+        for name, shape in self.shapes.items():
+            one_by_one = name in self._experts and name not in self._stored
+            needed.update(self._experts[name] if one_by_one else {name: shape})
+        return needed
 
     def unfit(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...] | None]]:
         """Tensors that the files lack or have in another shape: name -> needed shape, stored shape or None."""
-        needed: dict[str, tuple[int, ...]] = {}
-        stacked = {f"{mlp.module}.{name}": mlp.module for mlp in self.mlps if mlp.kind.experts for name in _pair(mlp)}
-        for name, shape in self.shapes.items():
-            if name in stacked and name not in self._stored:
-                half = 2 if name.endswith(".gate_up_proj") else 1
-                layers = _EXPERT_LAYERS[:2] if half == 2 else _EXPERT_LAYERS[2:]
-                for expert in range(shape[0]):
-                    for layer in layers:
-                        needed[f"{stacked[name]}.{expert}.{layer}.weight"] = (shape[1] // half, shape[2])
-            else:
-                needed[name] = shape
-        stored = {name: self.checkpoint.shape(self._stored[name]) if name in self._stored else None for name in needed}
-        return {name: (shape, stored[name]) for name, shape in needed.items() if stored[name] != shape}
+        stored = {
+            name: self.checkpoint.shape(self._stored[name]) if name in self._stored else None for name in self._needed
+        }
+        return {name: (shape, stored[name]) for name, shape in self._needed.items() if stored[name] != shape}
+
+    def doubled(self) -> Iterator[tuple[str, str]]:
+        """Pairs of stored names that mean the same tensor of the model, so that a loader has to choose one."""
+        for module, names in self._names_of.items():
+            if len(names) > 1 and (module in self._needed or module in self.stored_names.tied):
+                yield names[0], names[1]
+
+    def of_another_type(self) -> Iterator[str]:
+        """Stored names of tensors that are no plain floating-point numbers, though the model takes such."""
+        for name in self._needed:
+            if name not in self.stored_names.whole_numbers and self.checkpoint.dtype(self._stored[name]) is None:
+                yield self._stored[name]
+
+    def unused(self) -> list[str]:
+        """Stored names of tensors that the model does not take, and that are not known to be derived, sorted."""
+        used = {self._stored[name] for name in self._needed if name in self._stored}
+        return sorted(
+            name
+            for module, names in self._names_of.items()
+            for name in names
+            if name not in used
+            and module not in self.stored_names.tied
+            and not self.stored_names.is_derived(module, self.checkpoint.shape(name))
+        )
+
+    def unequal_copies(self) -> Iterator[tuple[str, str]]:
+        """Stored names of tensors that the config ties, where both are stored and differ. Reads both, in blocks."""
+        for target, source in self.stored_names.tied.items():
+            if target in self._names_of and source in self._names_of:
+                copy_name, name = self._stored[target], self._stored[source]
+                if not self.checkpoint.same_values(copy_name, name):
+                    yield copy_name, name
 
     def tensor(self, name: str) -> Tensor:
         """Read one tensor to the CPU. Weights of experts, stored one by one, become [E, 2F, H] or [E, H, F]."""
@@ -126,7 +184,8 @@ class Original(ModelShape):
     def read_from(self, checkpoint: Checkpoint) -> Original:
         """The same architecture with the tensors of another checkpoint, by the same names. Tensors may be missing."""
         other = copy.copy(self)
-        other.__dict__.pop("_stored", None)
+        for cached in ("_stored", "_names_of", "_needed"):
+            other.__dict__.pop(cached, None)
         other.__dict__["checkpoint"] = checkpoint
         return other
 

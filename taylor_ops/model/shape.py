@@ -10,11 +10,12 @@ from typing import Any, Self
 
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from taylor_ops.errors import BadInput
 from taylor_ops.model.architectures import Architecture, Mlp, architecture_of, mlps_of
+from taylor_ops.model.config_errors import config_errors_named, in_one_line, require_countable
+from taylor_ops.model.stored_names import StoredNames
 from taylor_ops.series.activations import Activation, activation_named
 from taylor_ops.storage.files import read_json
 
@@ -31,9 +32,11 @@ class ModelShape:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config = model_config(folder)
-        self.shapes = expected_shapes(self.config)
-        self.architecture: Architecture = architecture_of(self.config, self.shapes)
-        self.mlps: list[Mlp] = mlps_of(self.architecture, self.shapes)
+        path = folder / "config.json"
+        with config_errors_named(path, read_json(path)):
+            self.shapes, self.stored_names = shapes_and_names(self.config)
+            self.architecture: Architecture = architecture_of(self.config, self.shapes)
+            self.mlps: list[Mlp] = mlps_of(self.architecture, self.shapes)
 
     @cached_property
     def period(self) -> int:
@@ -129,25 +132,34 @@ def model_config(place: Path) -> Any:
     path = place / "config.json"
     try:
         document = read_json(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read: {error}", "point `source` at a complete model folder") from error
     model_type = document.get("model_type")
-    if model_type not in transformers.CONFIG_MAPPING:
+    if not isinstance(model_type, str) or model_type not in transformers.CONFIG_MAPPING:
         raise BadInput(
-            f"{path}: model type `{model_type}` is not one that transformers {transformers.__version__} knows",
+            f"{path}: model type `{in_one_line(model_type)}` is not one that transformers {transformers.__version__} "
+            "knows",
             "release a model whose architecture is part of transformers",
+        )
+    if document.get("transformers_weights") is not None:
+        raise BadInput(
+            f"{path}: `transformers_weights` names another file of weights than the usual ones",
+            "remove the key, and name the file model.safetensors",
         )
     if "quantization_config" in document:
         raise BadInput(f"{path}: the checkpoint is quantised", "release the unquantised checkpoint, or a GGUF file")
-    try:
+    require_countable(path, document)
+    with config_errors_named(path, document):
         return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-    except (StrictDataclassError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise BadInput(f"{path} is refused by transformers: {reason}", "correct the config of the source") from error
 
 
 def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a model except tied ones. Raises `BadInput` for anything but a causal LM."""
+    return shapes_and_names(config)[0]
+
+
+def shapes_and_names(config: Any) -> tuple[dict[str, tuple[int, ...]], StoredNames]:
+    """The same shapes, and how a checkpoint names the tensors. Raises `BadInput` for anything but a causal LM."""
     try:
         # transformers sets the default dtype of the whole process meanwhile, and two threads that do so at once would
         # leave it set. It also writes the dtype into the config.
@@ -160,8 +172,9 @@ def expected_shapes(config: Any) -> dict[str, tuple[int, ...]]:
             f"architecture `{config.model_type}` is not a causal language model of transformers",
             "release a decoder-only text model",
         ) from error
-    tied = set(model.all_tied_weights_keys)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
+    names = StoredNames.of(model)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in names.tied}
+    return shapes, names
 
 
 def require_positions(source: ModelShape, key: str, tokens: int) -> None:

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.threads import on_one_thread
-from taylor_ops.model.checkpoint import INDEX
 from taylor_ops.model.row_blocks import ByRows
+from taylor_ops.model.weight_files import INDEX
 from taylor_ops.storage.files import canonical_json, link_or_copy, write_text
 
 # In the order in which safetensors puts tensors into a file. Types of four bits, with two values a byte, are left out.

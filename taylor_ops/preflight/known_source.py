@@ -21,8 +21,9 @@ from taylor_ops.errors import BadInput
 from taylor_ops.masking import printable
 from taylor_ops.model.original import Original
 from taylor_ops.model.shape import ModelShape
+from taylor_ops.model.weight_files import weight_files
 from taylor_ops.source.files import is_read
-from taylor_ops.source.gguf import gguf_file
+from taylor_ops.source.gguf import gguf_files
 from taylor_ops.source.hub import fetch_config, in_the_cache, told_by_the_hub
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.resolve import brought_here, readable, require_known
@@ -92,7 +93,7 @@ def known_source(config: ReleaseConfig, artifacts: Path, device: torch.device, s
         cached = in_the_cache(source)
         if cached is None or not _is_complete(cached):
             return _on_the_hub(source, scratch)
-    folder = brought_here(source, scratch)
+    folder, _ = brought_here(source, scratch)
     dequantised = time.monotonic() - start
     found = _in_folder(config, folder)
     seconds = dequantised + _READINGS * found.read_bytes / _bytes_hashed_per_second(folder)
@@ -120,9 +121,10 @@ def _captured_before(
 
 def _in_folder(config: ReleaseConfig, folder: Path) -> KnownSource:
     access, licence = _access_and_licence(config, folder)
-    read = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    original, _ = readable(folder, config.source)
+    read = sum(file.stat().st_size for file in original.checkpoint.files())
     left = left_files(folder) if isinstance(config.source, FolderSource) else ()
-    return KnownSource(readable(folder, config.source), access, licence, read, left=tuple(left))
+    return KnownSource(original, access, licence, read, left=tuple(left))
 
 
 def _is_complete(folder: Path) -> bool:
@@ -167,7 +169,7 @@ def _access_and_licence(config: ReleaseConfig, folder: Path) -> tuple[str, str]:
         except BadInput:
             return "fetched before; the Hub does not answer now", "not known"
     if isinstance(source, GgufSource):
-        field = GGUFReader(gguf_file(source)).get_field("general.license")
+        field = GGUFReader(gguf_files(source)[0]).get_field("general.license")
         return "local file", printable(str(field.contents())) if field else _NONE_STATED
     card = folder / "README.md"
     try:
@@ -183,7 +185,7 @@ def _stated_by_the_hub(info: ModelInfo) -> tuple[str, str]:
 
 
 def _bytes_hashed_per_second(folder: Path) -> float:
-    file = max(folder.glob("*.safetensors"), key=lambda path: path.stat().st_size)
+    file = max((folder / name for name in weight_files(folder).holding), key=lambda path: path.stat().st_size)
     start = time.monotonic()
     with file.open("rb") as stream:
         sample = stream.read(_SAMPLE_BYTES)

@@ -1,9 +1,12 @@
-"""GGUF sources: the file, and its tensors as a folder with safetensors files."""
+"""GGUF sources: the file or its splits, and their tensors as a folder with safetensors files."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -14,11 +17,33 @@ from taylor_ops.machine.devices import free_memory
 from taylor_ops.model.shards import disk_errors_as_elsewhere
 from taylor_ops.progress import Progress, silent
 from taylor_ops.source.files import first_line
+from taylor_ops.source.unused import require_used, some_of
 from taylor_ops.storage.files import folder_that_appears_whole, require_free, size
 
+_SPLIT = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_MOST_SPLITS = 1000
 
-def gguf_file(source: GgufSource) -> Path:
-    """The file of a GGUF source. Raises `BadInput` if it does not exist."""
+
+def gguf_files(source: GgufSource) -> list[Path]:
+    """The file of a GGUF source, or all its splits in order. Raises `BadInput` if one does not exist."""
+    file = _named_file(source)
+    split = _SPLIT.fullmatch(file.name)
+    if split is None:
+        return [file]
+    count = int(split["count"])
+    if not 1 <= int(split["number"]) <= count <= _MOST_SPLITS:
+        raise BadInput(f"{file} cannot be a split by its name", "rename the file, or correct `source.file`")
+    files = [file.with_name(f"{split['stem']}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)]
+    lacking = next((path for path in files if not path.is_file()), None)
+    if lacking is not None:
+        raise BadInput(
+            f"GGUF file {lacking} does not exist: the name of {file.name} says that the model has {count} splits",
+            f"put all splits beside {file.name}",
+        )
+    return files
+
+
+def _named_file(source: GgufSource) -> Path:
     if source.package is None:
         if not source.file.is_file():
             raise BadInput(f"GGUF file {source.file} does not exist", "correct `source.file`")
@@ -35,27 +60,39 @@ def gguf_file(source: GgufSource) -> Path:
     return file
 
 
-def dequantise(file: Path, place: Path, progress: Progress = silent) -> None:
-    """Write the model of a GGUF file as float32 safetensors, with its tokenizer and chat template.
+def dequantise(
+    files: Sequence[Path], place: Path, progress: Progress = silent, ignore: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Write a GGUF model as float32 safetensors, with its tokenizer and chat template.
 
     Args:
-        file: The GGUF file.
+        files: The GGUF file, or all splits of it in order.
         place: Folder that receives the model.
         progress: Receives the dequantised values and the number of all.
+        ignore: Patterns of GGUF tensors that the model need not use.
+
+    Returns:
+        The tensors that are left out because of `ignore`.
 
     Raises:
-        BadInput: transformers cannot read the file, or the model does not fit into memory as float32. transformers
-            needs all of it there at once.
+        BadInput: transformers cannot read the file, a tensor is missing or not used, or the model does not fit into
+            memory as float32. transformers needs all of it there at once.
     """
     # Slow to import, and only this kind of source needs it.
     from taylor_ops.source.gguf_reading import parsed_once
 
+    file = files[0]
     options = {"gguf_file": file.name, "local_files_only": True}
     try:
-        with parsed_once(file, progress) as reader:
+        with parsed_once(files, progress) as reader:
             needed = _require_memory(file, sum(int(tensor.n_elements) for tensor in reader.tensors))
-            model = AutoModelForCausalLM.from_pretrained(
-                file.parent, dtype=torch.float32, trust_remote_code=False, **options
+            model, loaded = AutoModelForCausalLM.from_pretrained(
+                file.parent,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+                **options,
             )
             tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **options)
     except (ValueError, KeyError, IndexError, OSError, NotImplementedError) as error:
@@ -63,6 +100,10 @@ def dequantise(file: Path, place: Path, progress: Progress = silent) -> None:
             f"{file.name} cannot be read as a GGUF model: {first_line(error)}",
             "use a GGUF file of an architecture and quantisation that transformers reads",
         ) from error
+    _require_whole(file, model, loaded, reader.modules, [tensor.name for tensor in reader.tensors])
+    left_out = require_used(
+        file, [tensor.name for tensor in reader.tensors if tensor.name not in reader.modules], ignore
+    )
     # transformers marks the model as quantised, and refuses to save it although it has just dequantised it.
     del model.config.quantization_config
     model.hf_quantizer = None
@@ -71,6 +112,24 @@ def dequantise(file: Path, place: Path, progress: Progress = silent) -> None:
         require_free(place, needed)
         model.save_pretrained(partial, max_shard_size="2GB")
         tokenizer.save_pretrained(partial)
+    return left_out
+
+
+def _require_whole(file: Path, model: Any, loaded: dict[str, Any], modules: dict[str, str], stored: list[str]) -> None:
+    """Raise `BadInput` if transformers initialised a tensor of the model, or a part of one, that the file lacks."""
+    tied = model.all_tied_weights_keys
+    lacking = {name for name in modules if name not in stored and modules[name] not in tied}
+    missing = sorted(lacking | (loaded["missing_keys"] - {modules[name] for name in lacking}))
+    if missing:
+        raise BadInput(
+            f"{file.name}: {some_of(missing)} {'is' if len(missing) == 1 else 'are'} missing",
+            "fetch the file again, with all its splits",
+        )
+    for name, stored_shape, shape in sorted(loaded["mismatched_keys"]):
+        raise BadInput(
+            f"{file.name}: tensor {name} has shape {tuple(stored_shape)}, its metadata asks for {tuple(shape)}",
+            "fetch the file again",
+        )
 
 
 def _require_memory(file: Path, values: int) -> int:

@@ -17,6 +17,7 @@ class ResolvedSource(Record):
         model_type: Architecture, as transformers names it.
         sha256: SHA-256 of every file that the release reads, by file name.
         parameters: Number of stored values.
+        left_out: Tensors of the source that the model does not use, and that `source.ignore` names.
     """
 
     folder: Path
@@ -24,6 +25,7 @@ class ResolvedSource(Record):
     model_type: str
     sha256: dict[str, str]
     parameters: int
+    left_out: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
         """The content alone, because the same files in another folder are the same source."""

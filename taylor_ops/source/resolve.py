@@ -13,12 +13,12 @@ from taylor_ops.model.architectures import ARCHITECTURES
 from taylor_ops.model.original import Original
 from taylor_ops.model.shape import ModelShape
 from taylor_ops.progress import Progress, silent
-from taylor_ops.source.files import WANTED, is_read
-from taylor_ops.source.gguf import dequantise, gguf_file
+from taylor_ops.source.files import WANTED, files_read
+from taylor_ops.source.gguf import dequantise, gguf_files
 from taylor_ops.source.hub import hub_refusals_explained
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.refused import require_no_code, require_only_files
-from taylor_ops.source.roles import copied_files
+from taylor_ops.source.unused import require_used
 from taylor_ops.source.usable import require_usable
 from taylor_ops.storage.files import sha256_of
 
@@ -37,34 +37,45 @@ def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progres
         BadInput: With the tensor, file or setting to look at.
     """
     dequantised = isinstance(source, GgufSource)
-    place = brought_here(source, folder, lambda done, total: progress(done, 2 * total))
-    original = readable(place, source)
+    place, left_out = brought_here(source, folder, lambda done, total: progress(done, 2 * total))
+    original, also_left_out = readable(place, source)
     parameters = _finite_values(original, progress, dequantised)
     return ResolvedSource(
         folder=place.absolute(),
         origin=origin_of(source),
         model_type=str(original.config.model_type),
-        sha256={name: sha256_of(place / name) for name in _files_read(place)},
+        sha256={name: sha256_of(place / name) for name in files_read(place)},
         parameters=parameters,
+        left_out=left_out + also_left_out,
     )
 
 
-def brought_here(source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress = silent) -> Path:
-    """The local folder of a source. A Hub source is fetched, a GGUF file dequantised into `folder`. Checks nothing.
+def brought_here(
+    source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress = silent
+) -> tuple[Path, tuple[str, ...]]:
+    """The local folder of a source. A Hub source is fetched, a GGUF file dequantised into `folder`.
 
-    `progress` receives the dequantised values of a GGUF file and the number of all.
+    Checks nothing, except that a GGUF file is whole, because its tensors would be initialised at random otherwise.
+
+    Args:
+        source: The section `source` of the config.
+        folder: Folder into which a GGUF file is dequantised.
+        progress: Receives the dequantised values of a GGUF file and the number of all.
+
+    Returns:
+        The folder, and the tensors of a GGUF file that are left out because of `source.ignore`.
     """
     match source:
         case HubSource():
             with hub_refusals_explained(source):
-                return Path(snapshot_download(source.repo_id, revision=source.revision, allow_patterns=WANTED))
+                return Path(snapshot_download(source.repo_id, revision=source.revision, allow_patterns=WANTED)), ()
         case FolderSource():
             if not source.path.is_dir():
                 raise BadInput(f"source folder {source.path} does not exist", "correct `source.path`")
-            return source.path
+            return source.path, ()
         case GgufSource():
-            dequantise(gguf_file(source), folder / "original", progress)
-            return folder / "original"
+            place = folder / "original"
+            return place, dequantise(gguf_files(source), place, progress, source.ignore)
 
 
 def origin_of(source: HubSource | FolderSource | GgufSource) -> str:
@@ -78,8 +89,13 @@ def origin_of(source: HubSource | FolderSource | GgufSource) -> str:
             return f"GGUF file {source.file.name}"
 
 
-def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> Original:
-    """The original in a folder, checked by the headers of its files: architecture, tensors and their shapes, tokenizer.
+def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> tuple[Original, tuple[str, ...]]:
+    """The original in a folder, checked: architecture, tensors, their shapes and types, tokenizer.
+
+    Only the headers of its files are read, and both tensors of a pair that the config ties.
+
+    Returns:
+        The original, and its tensors that are left out because of `source.ignore`.
 
     Raises:
         BadInput: With the tensor, file or setting to look at.
@@ -95,8 +111,25 @@ def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> Orig
             f"{place}: tensor {name} has shape {stored_shape}, its config asks for {shape}",
             "the checkpoint and its config.json do not belong together",
         )
+    for first, second in original.doubled():
+        raise BadInput(
+            f"{place}: tensors {first} and {second} are both the same tensor of the model", "leave out one of them"
+        )
+    for name in original.of_another_type():
+        raise BadInput(
+            f"{place}: tensor {name} does not hold floating-point numbers of 16, 32 or 64 bits, which its model takes",
+            "the checkpoint is quantised: release the unquantised one, or a GGUF file",
+        )
+    # What a GGUF file holds was compared before it was dequantised.
+    ignore = () if isinstance(source, GgufSource) else source.ignore
+    left_out = require_used(place, original.unused(), ignore)
+    for copy, name in original.unequal_copies():
+        raise BadInput(
+            f"{place}: config.json ties tensor {copy} to {name}, but both are stored and differ",
+            "transformers keeps both: say so with `tie_word_embeddings: false` in config.json",
+        )
     require_usable(place, original.config)
-    return original
+    return original, left_out
 
 
 def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
@@ -105,15 +138,10 @@ def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
         case HubSource():
             return {}
         case FolderSource():
-            names = _files_read(source.path) if source.path.is_dir() else []
+            names = files_read(source.path) if source.path.is_dir() else []
             return {name: sha256_of(source.path / name) for name in names}
         case GgufSource():
-            return {"gguf": sha256_of(gguf_file(source))}
-
-
-def _files_read(place: Path) -> list[str]:
-    beside = [path.name for path in place.iterdir() if path.is_file() and is_read(path.name)]
-    return sorted({*beside, *copied_files(place)})
+            return {file.name: sha256_of(file) for file in gguf_files(source)}
 
 
 def _finite_values(original: Original, progress: Progress, dequantised: bool) -> int:
@@ -125,7 +153,7 @@ def _finite_values(original: Original, progress: Progress, dequantised: bool) ->
     for name in names:
         tensor = original.checkpoint.tensor(name)
         parameters += tensor.numel()
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if original.checkpoint.dtype(name) is not None and not bool(tensor.isfinite().all()):
             raise BadInput(
                 f"{original.folder}: tensor {name} holds NaN or infinite values", "repair or fetch the checkpoint"
             )

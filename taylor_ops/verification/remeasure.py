@@ -15,8 +15,8 @@ from taylor_ops.latency.judging import judged_pairs, slowdown_of, timed_pairs
 from taylor_ops.latency.timing import pairs_of
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.loading import load_in_memory
+from taylor_ops.model.weight_files import weight_files
 from taylor_ops.progress import Progress
-from taylor_ops.source.files import is_read
 from taylor_ops.storage.files import sha256_of
 from taylor_ops.storage.record import Record
 from taylor_ops.verification.record import Remeasured
@@ -75,7 +75,7 @@ def remeasure(
         WorkFailed: The machine is too noisy to decide whether the slowdown is as stated.
     """
     stated, name = _statements_of(bundle), device_description(device)
-    _require_its_original(original, stated.source.sha256)
+    require_its_original(original, stated.source.sha256)
     target = _target_of(name, stated.slowdown)
     settings = Latency(
         target_slowdown=target.target,
@@ -138,7 +138,7 @@ def _statements_of(bundle: Path) -> _Stated:
         ) from error
 
 
-def _require_its_original(original: Path, sums: dict[str, str]) -> None:
+def require_its_original(original: Path, sums: dict[str, str]) -> None:
     """Raise `BadInput` with the first file of `original` that differs from the original of the bundle."""
     remedy = "give the original that the bundle was made of; `source` in its manifest says which"
     for name, stated in sorted(sums.items()):
@@ -147,6 +147,6 @@ def _require_its_original(original: Path, sums: dict[str, str]) -> None:
             raise BadInput(f"{file} is missing: the bundle was made of an original that has it", remedy)
         if sha256_of(file) != stated:
             raise BadInput(f"{file} does not have the bytes of the original that the bundle was made of", remedy)
-    for file in sorted(original.glob("*.safetensors")):
-        if is_read(file.name) and file.name not in sums:
-            raise BadInput(f"{file} is not part of the original that the bundle was made of", remedy)
+    for name in weight_files(original).read():
+        if name not in sums:
+            raise BadInput(f"{original / name} is not part of the original that the bundle was made of", remedy)

@@ -285,6 +285,13 @@ def test_the_folder_of_the_original_is_not_on_the_card() -> None:
 # Text
 
 
+def test_tensors_that_are_left_out_on_the_word_of_the_publisher_are_named() -> None:
+    stated = example.statements()
+    stated["source"] = stated["source"] | {"left_out": ["mtp.first", "mtp.second"]}
+    assert "that are left out on the word of the publisher:\n  mtp.first, mtp.second\n- Made with" in card(stated)
+    assert "left out on the word" not in card()
+
+
 def test_the_code_to_load_it_is_python_that_trusts_remote_code() -> None:
     code = block(card(), "python")
     compile(code, "card", "exec")

@@ -193,7 +193,8 @@ def test_one_mistake_gives_one_line(tmp_path: Path, line: str, message: str) -> 
             "  kind: folder\n  folder: x",
             [
                 "3: source.path: is required; it must be text",
-                "5: source.folder: unknown key; the keys here are `recognise_architecture`, `kind` and `path`",
+                "5: source.folder: unknown key; the keys here are `recognise_architecture`, `ignore`, `kind` and "
+                "`path`",
             ],
         ),
         ("  kind: gguf\n  file: 3", ['5: source.file: is the number 3, must be text; put it in quotes: "3"']),

@@ -22,10 +22,11 @@ from taylor_ops.conversion.parts import parts_of
 from taylor_ops.conversion.terms import Subject
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.machine.threads import threads_restored, use_threads
-from taylor_ops.model.checkpoint import INDEX, Checkpoint
+from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.model.loading import load_bundle, load_original
 from taylor_ops.model.original import Original
 from taylor_ops.model.shape import model_config
+from taylor_ops.model.weight_files import INDEX
 from taylor_ops.series import ladder
 from taylor_ops.series.activations import Activation
 from taylor_ops.series.fitted_layer import FittedLayer

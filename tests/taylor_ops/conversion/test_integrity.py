@@ -14,7 +14,8 @@ from torch import Tensor
 
 from taylor_ops.conversion.integrity import require_as_planned
 from taylor_ops.errors import GateRejected
-from taylor_ops.model.checkpoint import INDEX, Checkpoint
+from taylor_ops.model.checkpoint import Checkpoint
+from taylor_ops.model.weight_files import INDEX
 from tests.taylor_ops.conftest import Sample
 
 LAYER = "model.layers.1.mlp"

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.model import shards
-from taylor_ops.model.checkpoint import INDEX, Checkpoint
+from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.model.row_blocks import ByRows
 from taylor_ops.model.shards import gather_shards, save_tensors, write_shards, write_tensors
+from taylor_ops.model.weight_files import INDEX
 from taylor_ops.storage.files import folder_that_appears_whole, read_json, sha256_of_tree
 
 LFS_POINTER = """\
@@ -151,12 +152,26 @@ def test_whoever_may_read_the_index_may_read_the_shards(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {(tmp_path / INDEX).stat().st_mode & 0o777}
 
 
-def test_several_files_without_an_index_are_one_checkpoint(tmp_path: Path) -> None:
+def test_files_of_any_names_are_read_where_it_does_not_matter_what_a_loader_reads(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "one.safetensors")
     save_file({"b": torch.zeros(3)}, tmp_path / "two.safetensors")
-    read = Checkpoint(tmp_path)
+    read = Checkpoint.of_all_files(tmp_path)
     assert read.names() == ["a", "b"]
     assert torch.equal(read.tensor("b"), torch.zeros(3))
+    with pytest.raises(BadInput, match=r"one\.safetensors, which transformers does not load"):
+        Checkpoint(tmp_path)
+
+
+def test_tensors_are_compared_by_their_values_in_blocks(tmp_path: Path) -> None:
+    values = torch.randn(2500, 2)
+    other = values.clone()
+    other[2400, 1] += 1e-3
+    tensors = {"a": values, "same": values.double(), "other": other, "shorter": values[:2400].clone()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    read = Checkpoint(tmp_path)
+    assert read.same_values("a", "same")
+    assert not read.same_values("a", "other")
+    assert not read.same_values("a", "shorter")
 
 
 def test_a_file_that_the_index_does_not_list_is_not_read(tmp_path: Path) -> None:
@@ -264,7 +279,7 @@ def test_a_file_cut_short_anywhere_is_named(data: st.DataObject, indexed: bool) 
         whole = cut.read_bytes()
         cut.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
         with pytest.raises(BadInput) as caught:
-            Checkpoint(folder)
+            Checkpoint(folder) if indexed else Checkpoint.of_all_files(folder)
     assert str(cut) in caught.value.cause
     assert "cut short" in caught.value.cause
 

@@ -17,7 +17,7 @@ from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.latency import timing
 from taylor_ops.latency.judging import timed_pairs
 from taylor_ops.machine import devices as devices_room
-from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree, write_text
+from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree, write_text
 from taylor_ops.verification import remeasure as remeasuring
 from taylor_ops.verification.apart import remeasured_apart
 from taylor_ops.verification.record import Remeasured
@@ -134,15 +134,21 @@ def test_another_original_is_refused_with_the_file_that_differs(llama: Sample, t
 def test_an_original_with_fewer_or_more_files_is_another_one(llama: Sample, tmp_path: Path) -> None:
     other = shutil.copytree(llama.original, tmp_path / "other")
     (other / "README.md").write_text("no release reads this")
+    shutil.copyfile(other / "model.safetensors", other / "no-loader-reads-this.safetensors")
     assert again(llama, tmp_path, original=other).as_stated
-    shutil.rmtree(tmp_path / "bundle")
-    shutil.copyfile(other / "model.safetensors", other / "more.safetensors")
-    with pytest.raises(BadInput, match=r"more\.safetensors is not part of the original"):
-        again(llama, tmp_path, original=other)
     shutil.rmtree(tmp_path / "bundle")
     (other / "config.json").unlink()
     with pytest.raises(BadInput, match=r"config\.json is missing"):
         again(llama, tmp_path, original=other)
+
+
+def test_weights_that_a_loader_would_read_in_place_of_those_of_the_original_are_refused(
+    llama: Sample, tmp_path: Path
+) -> None:
+    other = shutil.copytree(llama.original, tmp_path / "other")
+    made_of_shards = {"config.json": sha256_of(other / "config.json")}
+    with pytest.raises(BadInput, match=r"model\.safetensors is not part of the original"):
+        remeasuring.require_its_original(other, made_of_shards)
 
 
 def test_a_manifest_without_a_slowdown_is_refused_with_what_it_lacks(llama: Sample, tmp_path: Path) -> None:
