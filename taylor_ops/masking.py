@@ -15,7 +15,8 @@ MASK = "***"
 
 # A shorter value occurs in ordinary words, and no Hub gives one out.
 _SHORTEST = 8
-_VARIABLES = (
+VARIABLES = (
+    "AWS_SECRET_ACCESS_KEY",
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
     "PREFECT_API_AUTH_STRING",
@@ -24,9 +25,11 @@ _VARIABLES = (
     "TAYLOR_RELEASE_IDENTITY_TOKEN",
     "TAYLOR_RELEASE_KEY_PASSWORD",
 )
-# Tokens of whoever else: this process does not know their values.
+"""Environment variables that hold a secret."""
+
+# Tokens of whoever else: this process does not know their values. Shorter ones could be names: `hf_checkpoints`.
 _FORMS = re.compile(
-    r"\b(?:hf_(?:(?:oauth|jwt)_[\w.-]{8,}|[A-Za-z0-9]{8,})|api_org_[A-Za-z0-9]{8,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
+    r"\b(?:hf_(?:(?:oauth|jwt)_[\w.-]{16,}|[A-Za-z0-9]{30,})|api_org_[A-Za-z0-9]{20,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+)"
 )
 _SIGNED_ADDRESS = re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\"]*")
 _LOGIN_IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@'\"]+:[^/\s@'\"]+(?=@)")
@@ -51,6 +54,18 @@ def masked(text: str) -> str:
     for secret in _secrets():
         text = text.replace(secret, MASK)
     return _FORMS.sub(MASK, _LOGIN_IN_ADDRESS.sub(MASK, text))
+
+
+def masked_values(values: Any) -> Any:
+    """JSON values with the secrets of this process masked in their texts. Other values and forms of tokens stay."""
+    if isinstance(values, dict):
+        return {key: masked_values(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [masked_values(value) for value in values]
+    if isinstance(values, str):
+        for secret in _secrets():
+            values = values.replace(secret, MASK)
+    return values
 
 
 def without_signatures(text: str) -> str:
@@ -90,13 +105,15 @@ class _Masking:
             trace = "".join(traceback.format_exception(record.exc_info[1]))
             shown = printable(masked(trace))
             if shown != trace:
+                # A filter that knows errors by their type still has to find it.
+                record.masked_error = type(record.exc_info[1])
                 record.exc_info, record.exc_text = None, shown.rstrip()
         return record
 
 
 def _secrets() -> list[str]:
     """Every secret, the longest first, also as it stands in an address."""
-    values = {*_noted, *(os.environ.get(name, "") for name in _VARIABLES)}
+    values = {*_noted, *(os.environ.get(name, "") for name in VARIABLES)}
     values.update(_login_of_the_hub())
     # Of `name:password`, the password alone is a secret too.
     values |= {value.partition(":")[2] for value in values}

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from taylor_ops.audit.record import AttackResult, Rebuilt
+from taylor_ops.masking import printable
 from taylor_ops.preflight.record import Preflight
 from taylor_ops.presentation.wording import count, figure, fixed, percent
 from taylor_ops.releases.record import ReleaseRecord
@@ -210,4 +211,4 @@ def _table(title: str, headings: Iterable[str], names: int = 2) -> Table:
 
 def _row(table: Table, cells: Iterable[str]) -> None:
     # As Text, because names come from outside and rich takes square brackets in a string for markup.
-    table.add_row(*[Text(cell) for cell in cells])
+    table.add_row(*[Text(printable(cell)) for cell in cells])

@@ -19,7 +19,8 @@ class _TwoLines(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         watched = os.environ.get(TRACEBACKS) == "hide"
-        if record.exc_info and (watched or isinstance(record.exc_info[1], ReleaseError)):
+        error = type(record.exc_info[1]) if record.exc_info else getattr(record, "masked_error", None)
+        if error is not None and (watched or issubclass(error, ReleaseError)):
             record.exc_info = None
             record.exc_text = None
         # Whoever stopped the run by hand reads at its end what is kept.

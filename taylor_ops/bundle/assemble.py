@@ -8,6 +8,7 @@ two runs.
 from __future__ import annotations
 
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from taylor_ops.bundle.findings import Findings, statements_of
 from taylor_ops.bundle.manifest import CARD, MANIFEST, portable
 from taylor_ops.bundle.record import BundleRecord
 from taylor_ops.config.release import ReleaseConfig
+from taylor_ops.errors import BadInput
 from taylor_ops.progress import Progress, silent
 from taylor_ops.signing.signers import sign_bundle, signer_of, statement_of
 from taylor_ops.source.card_files import card_files
@@ -66,7 +68,7 @@ def assemble(
         for path in files_below(converted_folder):
             _put(path, partial / path.relative_to(converted_folder))
         for name, path in card_files(config, findings.source.folder).items():
-            _put(path, partial / name)
+            _copy(path, partial / name)
         write_text(partial / CARD, render_card(statements, config))
         for name, picture in card_plots(statements).items():
             (partial / name).write_bytes(picture)
@@ -85,3 +87,11 @@ def assemble(
 def _put(path: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     link_or_copy(path, target)
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copy a file of the source, which its owner may change later, and which may be a link."""
+    if target.exists():
+        raise BadInput(f"`card.files`: {target.name} is a file that the release makes itself", "leave it out")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from taylor_ops.config.evidence import VARIABLE
 from taylor_ops.errors import BadInput
+from taylor_ops.masking import note_secret
 
 _LEAST_BYTES = 16
 _NAME_DIGITS = 16
@@ -68,6 +69,7 @@ def read_key(place: str) -> Key:
         except OSError as error:
             raise BadInput(f"{place}, the key of the evidence, cannot be read: {error.strerror}", remedy) from error
     secret = secret.rstrip(b"\r\n")
+    note_secret(secret.decode("utf-8", "replace"))
     if len(secret) < _LEAST_BYTES:
         raise BadInput(
             f"{place} holds {len(secret)} bytes, too few for a key; it must be {_LEAST_BYTES} or more", remedy

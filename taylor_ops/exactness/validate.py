@@ -86,7 +86,7 @@ def validate(
 
 def _require_used_once(model: Any, bundle: Path) -> None:
     """Load the tokenizer of the converted model and generate once as its own generation config says, as readers do."""
-    tokenizer = AutoTokenizer.from_pretrained(bundle, local_files_only=True, trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(bundle, local_files_only=True, trust_remote_code=False)
     ids = torch.tensor([tokenizer("Hello")["input_ids"] or [0]], device=model.device)
     try:
         with torch.random.fork_rng(), torch.inference_mode():

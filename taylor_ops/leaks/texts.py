@@ -17,7 +17,7 @@ from typing import Any
 from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 from huggingface_hub import get_token
 
-from taylor_ops.signing.keys import PASSWORD
+from taylor_ops.masking import VARIABLES
 
 # Names that many machines share and that occur in ordinary texts.
 _ANYBODY = frozenset(
@@ -56,13 +56,6 @@ _HOME = re.compile(
 _ADDRESS = re.compile(r"[\w.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 _VOCABULARY = re.compile(r"(^|/)(tokenizer\.json|vocab\..*|merges\.txt|added_tokens\.json|.*\.(model|tiktoken))$")
 _ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
-_SECRET_VARIABLES = (
-    "AWS_SECRET_ACCESS_KEY",
-    "PREFECT_API_AUTH_STRING",
-    "PREFECT_API_KEY",
-    "PREFECT_SERVER_API_AUTH_STRING",
-    PASSWORD,
-)
 _ACCOUNT_VARIABLES = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
 _LONGER_THAN_WORDS = 16
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -101,7 +94,7 @@ def this_machine(*places: Path, secrets: Iterable[str] = ()) -> Machine:
     except (KeyError, OSError):
         user = ""
     folders = {place.absolute() for place in (Path.home(), Path.cwd(), Path(tempfile.gettempdir()), *places)}
-    values = {get_token() or "", *secrets, *(os.environ.get(name, "") for name in _SECRET_VARIABLES)}
+    values = {get_token() or "", *secrets, *(os.environ.get(name, "") for name in VARIABLES)}
     # The password of `name:password` is a secret by itself. A password that is an ordinary word would match any text.
     values |= {os.environ.get(name, "").partition(":")[2] for name in _ACCOUNT_VARIABLES}
     tokens = sorted(value for value in values if value and value.lower() not in _ANYBODY)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from taylor_ops.errors import BadInput
 from taylor_ops.model.weight_files import INDEX, weight_files
+from taylor_ops.storage.files import kind_of
 
 _LENGTH_BYTES = 8
 _ROWS = 1024
@@ -143,6 +144,8 @@ def _loaded(folder: Path) -> dict[str, str]:
 
 def _stored(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.glob("*.safetensors")):
+        if not path.is_file():
+            raise BadInput(f"{path} is {kind_of(path)}, not a file", "put the file itself there, or remove it")
         for name in _names(path):
             yield path.name, name
 

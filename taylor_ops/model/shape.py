@@ -146,6 +146,11 @@ def model_config(place: Path) -> Any:
             f"{path}: `transformers_weights` names another file of weights than the usual ones",
             "remove the key, and name the file model.safetensors",
         )
+    if document.get("configuration_files") is not None:
+        raise BadInput(
+            f"{path}: `configuration_files` names another config than this one",
+            "remove the key, and name the file config.json",
+        )
     if "quantization_config" in document:
         raise BadInput(f"{path}: the checkpoint is quantised", "release the unquantised checkpoint, or a GGUF file")
     require_countable(path, document)

@@ -11,8 +11,11 @@ from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.source.hub import hub_refusals_explained
+from taylor_ops.source.roles import LICENCE, role_of
 
-_MADE_BY_THE_RELEASE = re.compile(r"(README\.md|config\.json|taylor_.*|modeling_taylor\.py|.*\.(safetensors|sig))")
+_MADE_BY_THE_RELEASE = re.compile(r"README\.md|taylor_.*|(slowdown|layers|calibration|latency)\.png|.*\.sig")
+# Readers of a bundle run no code but that of a known version of this project, and load no adapter.
+_CODE = re.compile(r".*\.(py|pyc|pyd|pth|so)|(.*/)?adapter_config\.json")
 
 
 def card_files(config: ReleaseConfig, folder: Path) -> dict[str, Path]:
@@ -30,8 +33,12 @@ def card_files(config: ReleaseConfig, folder: Path) -> dict[str, Path]:
     place = source.file.parent if isinstance(source, GgufSource) and source.package is None else folder
     remedy = "correct `card.files`; its names are relative to the folder of the source"
     for name in names:
-        if _MADE_BY_THE_RELEASE.fullmatch(name):
+        if _MADE_BY_THE_RELEASE.fullmatch(name) or role_of(name) not in (None, LICENCE):
             raise BadInput(f"`card.files`: {name} is a file that the release makes itself", "leave it out")
+        if _CODE.fullmatch(name):
+            raise BadInput(
+                f"`card.files`: {name} would bring code into the bundle, which no reader runs", "leave it out"
+            )
         if not (place / name).is_file():
             raise BadInput(f"`card.files`: {place / name} is not a file", remedy)
         # The files of a Hub source are links into the cache of the Hub.

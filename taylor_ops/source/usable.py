@@ -88,6 +88,16 @@ def _require_generation_config(place: Path, vocabulary: int, tokenizer: Any) -> 
 
 
 def _used_tokenizer(place: Path) -> Any:
+    path = place / "tokenizer_config.json"
+    try:
+        another = read_json(path).get("fast_tokenizer_files") if path.is_file() else None
+    except (OSError, ValueError, AttributeError):
+        another = None
+    if another is not None:
+        raise BadInput(
+            f"{path}: `fast_tokenizer_files` names another tokenizer than tokenizer.json",
+            "remove the key, and name the file tokenizer.json",
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
         tokenizer.decode(tokenizer(_HELLO)["input_ids"])
@@ -102,9 +112,15 @@ def _used_tokenizer(place: Path) -> Any:
 
 def _require_template(place: Path, tokenizer: Any, name: str, template: str) -> None:
     """Render one chat. A template that refuses it in words of its own is not damaged."""
+    # A template for tools or documents may take for granted that there are some.
+    given: dict[str, Any] = {} if name == "default" else {"tools": [], "documents": []}
     try:
         tokenizer.apply_chat_template(
-            [{"role": "user", "content": _HELLO}], chat_template=template, tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": _HELLO}],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+            **given,
         )
     except TemplateError as error:
         if type(error) is not TemplateError:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from taylor_ops.masking import masked
+from taylor_ops.masking import masked_values
 from taylor_ops.storage.files import write_text
 
 
@@ -28,7 +28,9 @@ class Record(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write this record as a JSON file that appears whole, without any secret of this process."""
-        write_text(path, masked(self.model_dump_json(indent=2)) + "\n")
+        text, values = self.model_dump_json(indent=2), self.plain()
+        shown = masked_values(values)
+        write_text(path, (text if shown == values else json.dumps(shown, indent=2, ensure_ascii=False)) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -90,8 +90,8 @@ def _names_other_code(path: Path) -> bool:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        # transformers reads no code from what it cannot read, and says what is wrong.
-        return False
+        # Another process may be able to read it.
+        return True
     if path.name == "config.json" and isinstance(document, dict) and document.get("auto_map") == AUTO_MAP:
         del document["auto_map"]
     return any(key in _NAMES_CODE for key in _keys(document))

@@ -23,6 +23,11 @@ FORMS = [
 ]
 
 
+class Answer(Record):
+    said: str
+    number: int
+
+
 @pytest.fixture(autouse=True)
 def no_other_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(masking, "_noted", set())
@@ -74,7 +79,7 @@ def test_a_token_of_another_is_masked_by_its_form(token: str) -> None:
 
 
 def test_words_stay() -> None:
-    text = "hf_hub_download of org/tiny at 0123456789abcdef; the token is not valid (401)"
+    text = "hf_hub_download of org/hf_distilled at 0123456789abcdef into /data/hf_checkpoints: not valid (401)"
     assert masked(text) == text
 
 
@@ -109,12 +114,16 @@ def test_a_log_record_without_secrets_keeps_its_arguments_and_its_traceback(log:
 
 
 def test_a_record_on_disk_holds_no_secret(tmp_path: Path) -> None:
-    class Answer(Record):
-        said: str
+    note_secret('correct-"horse"\\')
+    note_secret("12345678")
+    Answer(said='you are correct-"horse"\\, é', number=12345678).write(tmp_path / "record.json")
+    assert Answer.read(tmp_path / "record.json") == Answer(said="you are ***, é", number=12345678)
 
-    note_secret("correct-horse")
-    Answer(said="you are correct-horse").write(tmp_path / "record.json")
-    assert Answer.read(tmp_path / "record.json").said == "you are ***"
+
+def test_a_record_without_secrets_is_written_as_it_is(tmp_path: Path) -> None:
+    answer = Answer(said="of hf_AbCdEfGhIjKlMnOpQrStUvWxYz01234567, é", number=1)
+    answer.write(tmp_path / "record.json")
+    assert (tmp_path / "record.json").read_text(encoding="utf-8") == answer.model_dump_json(indent=2) + "\n"
 
 
 def test_a_terminal_obeys_no_control_character_of_an_error() -> None:

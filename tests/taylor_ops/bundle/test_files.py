@@ -65,6 +65,34 @@ def test_a_bundle_holds_subfolders_and_the_files_that_the_card_adds(
     assert record.bytes == sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
 
 
+def test_the_files_that_the_card_adds_are_copies_of_what_links_lead_to(
+    original: Path, converted: Path, tmp_path: Path
+) -> None:
+    (original / "docs" / "limits.md").rename(original / "docs" / "stored")
+    (original / "docs" / "limits.md").symlink_to("stored")
+    config = example.config(
+        source=FolderSource(kind="folder", path=original), card=Card(license="mit", files=("docs/limits.md",))
+    )
+    bundle = tmp_path / "bundle"
+    assemble(converted, config, example.document(), findings_of(original), bundle)
+    assert not (bundle / "docs" / "limits.md").is_symlink()
+    (bundle / "docs" / "limits.md").write_text("changed", encoding="utf-8")
+    assert (original / "docs" / "stored").read_text(encoding="utf-8") == "# Limits\n"
+
+
+def test_a_file_that_the_card_adds_never_replaces_one_of_the_conversion(
+    original: Path, converted: Path, tmp_path: Path
+) -> None:
+    (converted / "docs").mkdir()
+    (converted / "docs" / "limits.md").write_text("converted", encoding="utf-8")
+    config = example.config(
+        source=FolderSource(kind="folder", path=original), card=Card(license="mit", files=("docs/limits.md",))
+    )
+    with pytest.raises(BadInput, match=r"limits\.md is a file that the release makes itself"):
+        assemble(converted, config, example.document(), findings_of(original), tmp_path / "bundle")
+    assert (converted / "docs" / "limits.md").read_text(encoding="utf-8") == "converted"
+
+
 def test_another_file_of_the_card_is_another_bundle(original: Path) -> None:
     config = example.config(
         source=FolderSource(kind="folder", path=original), card=Card(license="mit", files=("docs/limits.md",))

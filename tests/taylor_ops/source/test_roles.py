@@ -131,6 +131,11 @@ def test_card_files_are_found_in_the_source(folder: Path) -> None:
         ("README.md", "makes itself"),
         ("model.safetensors", "makes itself"),
         ("aside.txt", "leads out of the folder"),
+        ("tokenizer_config.json", "makes itself"),
+        ("model.safetensors.index.json", "makes itself"),
+        ("slowdown.png", "makes itself"),
+        ("train.py", "would bring code"),
+        ("adapter_config.json", "would bring code"),
     ],
 )
 def test_a_card_file_that_cannot_go_along_is_named(folder: Path, name: str, reason: str) -> None:

@@ -86,6 +86,20 @@ def test_a_damaged_chat_template_is_refused_by_its_name(folder: Path, text: str)
         require_usable(folder, CONFIG)
 
 
+def test_a_template_for_tools_may_take_them_for_granted(folder: Path) -> None:
+    (folder / "additional_chat_templates").mkdir()
+    text = "{% for tool in tools %}{{ tool }}{% endfor %}{% for one in documents %}{{ one }}{% endfor %}"
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text(text, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}", encoding="utf-8")
+    require_usable(folder, CONFIG)
+
+
+def test_a_tokenizer_in_another_file_is_refused_by_its_key(folder: Path) -> None:
+    change(folder / "tokenizer_config.json", fast_tokenizer_files=["tokenizer.4.0.json"])
+    with pytest.raises(BadInput, match="`fast_tokenizer_files` names another tokenizer"):
+        require_usable(folder, CONFIG)
+
+
 def test_a_template_that_refuses_a_chat_in_its_own_words_is_not_damaged(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ raise_exception('no chats') }}", encoding="utf-8")
     require_usable(folder, CONFIG)

@@ -16,6 +16,7 @@ import pytest
 from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.conversion.modeling_files import _MODELING, write_code
 from taylor_ops.errors import GateRejected
+from taylor_ops.exactness.greedy import GREEDY
 from taylor_ops.model.architectures import ARCHITECTURES
 from taylor_ops.modeling import taylor_mlp
 from taylor_ops.storage.files import read_json, sha256_of_tree
@@ -135,7 +136,7 @@ with open(PLACE, "w") as _file:
 @pytest.fixture(scope="module")
 def new_tokens(llama: Sample) -> list[int]:
     """How the bundle goes on after the prompt."""
-    return consumer.continued(str(llama.converted), [PROMPT], 3)[0]
+    return consumer.continued(str(llama.converted), [PROMPT], 3, GREEDY)[0]
 
 
 def write_manifest(bundle: Path, new_tokens: list[int]) -> None:
