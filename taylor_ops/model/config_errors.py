@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,9 @@ from typing import Any
 from taylor_ops.errors import BadInput
 
 _REMEDY = "correct the config of the source"
-# The fewest and the most that are laid out, which takes about a millisecond for each layer.
-_COUNTS = {
-    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), (1, 1_000)),
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), (0, 10_000)),
-}
+# The most that are laid out, which takes about a millisecond for each layer, by the end of a key.
+_MOST = {"layer": 1_000, "layers": 1_000, "experts": 10_000}
+_AT_LEAST_ONE = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _SHOWN = 300
 _TORCH_COUNTS_TO = 1 << 63
 _TALKED_OF_AS = {"padding_idx": "pad_token_id"}
@@ -22,10 +21,15 @@ _TALKED_OF_AS = {"padding_idx": "pad_token_id"}
 
 def require_countable(path: Path, document: Mapping[str, Any]) -> None:
     """Raise `BadInput` if the config asks for no layer, or for more layers or experts than can be laid out in time."""
-    for key, (fewest, most) in _COUNTS.items():
-        value = document.get(key)
-        if isinstance(value, int) and not fewest <= value <= most:
-            raise BadInput(f"{path}: `{key}` is {value}; it must be between {fewest} and {most:,}", _REMEDY)
+    waiting: list[tuple[str, Any]] = [("", document)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{place}.{key}".lstrip("."), inner) for key, inner in value.items()]
+        most = _MOST.get(re.split(r"[._]", place)[-1])
+        fewest = int(place in _AT_LEAST_ONE)
+        if most is not None and type(value) is int and not fewest <= value <= most:
+            raise BadInput(f"{path}: `{place}` is {value}; it must be between {fewest} and {most:,}", _REMEDY)
 
 
 @contextmanager

@@ -173,6 +173,8 @@ def shapes_and_names(config: Any) -> tuple[dict[str, tuple[int, ...]], StoredNam
                 copy.deepcopy(config), dtype=torch.float32, trust_remote_code=False
             )
     except ValueError as error:
+        if type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+            raise
         raise BadInput(
             f"architecture `{config.model_type}` is not a causal language model of transformers",
             "release a decoder-only text model",

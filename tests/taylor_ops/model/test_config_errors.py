@@ -69,6 +69,9 @@ def refusal(folder: Path, text: str) -> str | None:
         ("num_hidden_layers", {"num_hidden_layers": 1_000_000_000}),
         ("num_hidden_layers", {"num_hidden_layers": -2}),
         ("num_hidden_layers", {"num_hidden_layers": 0}),
+        ("text_config.num_hidden_layers", {"text_config": {"num_hidden_layers": 1_000_000_000}}),
+        ("decoder_layers", {"decoder_layers": 1_000_000_000}),
+        ("deep.er.n_routed_experts", {"deep": {"er": {"n_routed_experts": 1_000_000_000}}}),
         ("num_experts", {"num_experts": 10**9}),
         ("transformers_weights", {"transformers_weights": "other.safetensors"}),
     ],
@@ -135,3 +138,14 @@ def test_an_index_with_any_content_is_refused_in_one_line_with_its_file(listed: 
             weight_files(folder)
     assert str(folder) in caught.value.cause
     assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_wrong_value_is_not_blamed_on_an_architecture_that_transformers_has(tmp_path: Path) -> None:
+    document = {"model_type": "gpt2", "n_embd": 32, "n_head": 5, "n_layer": 2, "vocab_size": 50}
+    cause = refusal(tmp_path, json.dumps(document))
+    assert cause is not None
+    assert cause.startswith(str(tmp_path / "config.json"))
+    assert "not a causal language model" not in cause
+    cause = refusal(tmp_path, json.dumps({"model_type": "t5"}))
+    assert cause is not None
+    assert "not a causal language model" in cause
