@@ -20,6 +20,7 @@ from distributed.client import FutureCancelledError
 from prefect import flow
 from prefect.settings import PREFECT_API_URL
 from ray import exceptions
+from safetensors.torch import load_file
 
 from flows.run import runners
 from flows.run.log_filter import without_tracebacks
@@ -178,7 +179,10 @@ def test_a_killed_run_leaves_no_worker_and_the_next_goes_on_part_by_part(sample:
 def without_a_shard(sample: Sample, tmp_path: Path) -> Sample:
     """The sample from an original whose index names a file that is not there: parts find out, preparation does not."""
     folder = save_tiny_model(tmp_path / "original", num_hidden_layers=LAYERS)
-    index = {"metadata": {}, "weight_map": dict.fromkeys(["model.norm.weight"], "gone.safetensors")}
+    file = (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    weight_map = dict.fromkeys(load_file(file), file.name)
+    weight_map["model.norm.weight"] = "gone.safetensors"
+    index = {"metadata": {}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     return dataclasses.replace(sample, original=folder)
 

@@ -47,11 +47,11 @@ def test_the_hub_reads_the_metadata() -> None:
 
 
 def test_metadata_that_yaml_could_misread_comes_back_as_given() -> None:
-    awkward = Card(license="no: [", language=("no", "1e3"), tags=("on", "a: b", '"', "---"))
+    awkward = Card(license="mit", language=("no", "yes"), tags=("on", "a: b", '"', "---", "1e3", "no: ["))
     data = ModelCard(card(card=awkward)).data
-    assert data.license == "no: ["
-    assert data.language == ["no", "1e3"]
-    assert data.tags == ["taylor-mlp", "custom_code", "on", "a: b", '"', "---"]
+    assert data.license == "mit"
+    assert data.language == ["no", "yes"]
+    assert data.tags == ["taylor-mlp", "custom_code", "on", "a: b", '"', "---", "1e3", "no: ["]
 
 
 def test_without_a_base_model_none_is_claimed() -> None:
