@@ -25,7 +25,6 @@ def convert_in_memory(
     expansions: Expansions,
     plan: Plan,
     mapped: Path | None = None,
-    from_disk: bool = False,
 ) -> Any:
     """Put Taylor MLPs under `plan` into a loaded original, in place.
 
@@ -35,9 +34,9 @@ def convert_in_memory(
         expansions: The expansions of its neurons.
         plan: What decides the orders of all neurons.
         mapped: Folder for files from which the tensors are mapped, as the tensors of a loaded model on the CPU are.
-            The files may be removed afterwards. None: the tensors are in memory alone.
-        from_disk: Whether the pages of these files come from the disk, as after a restart. The system may put a file
-            that was just written into larger pages, which are read faster.
+            Their pages come from the disk, as after a restart: the system may keep a file that was just written in
+            larger pages, which are read faster. The files may be removed afterwards. None: the tensors are in memory
+            alone.
 
     Returns:
         The same model.
@@ -61,8 +60,7 @@ def convert_in_memory(
             file = mapped / f"{mlp.path}.safetensors"
             with disk_errors_explained(mapped, needed):
                 write_tensors(mlp_tensors_by_rows(weights, layout, dtype), file)
-                if from_disk:
-                    leave_page_cache(file)
+                leave_page_cache(file)
             on_device = load_file(file)
         model.get_submodule(mlp.path).load_state_dict(on_device, assign=True, strict=False)
     path, _, name = original.guard.rpartition(".")

@@ -3,8 +3,9 @@
 A slowdown is measured in pairs. After a warm-up and the same prompt, original and bundle decode the same forced number
 of tokens, one token each in turn (A B A B). The slowdown is the median of the paired ratios, with a bootstrap interval.
 
-A plan that meets the target is measured once more after both models are loaded anew, on a CPU from the disk: where a
-model lies in memory differs from loading to loading, and so may its speed. The interval reaches over either loading.
+A plan that meets the target is measured once more after both models are loaded anew: where a model lies in memory
+differs from loading to loading, and so may its speed. The interval reaches over either loading. On a CPU, every loading
+gets the weights from the disk, because files that were just written may be read faster.
 
 A turn is one token long because other users of a machine slow it down for seconds at a time. Turns that are
 milliseconds apart meet the same machine. Weights larger than the caches are read anew at every step, in either order.

@@ -30,8 +30,7 @@ class Candidates:
     Models are loaded once and series fitted once, for the first `layers` decoder layers. Each candidate cuts the series
     as its plan says. Number by number, its tensors are those that `convert` writes under this plan. On the CPU they lie
     in files, like the tensors of a loaded bundle, so that the measured bundle is the one that will be released. The
-    files go to `scratch` and lose their names at once. In a second loading, files come from the disk, as they do for
-    who loads a bundle after a restart.
+    files go to `scratch` and lose their names at once. Both models come from the disk, as they do after a restart.
 
     Attributes:
         layers: Number of decoder layers in memory.
@@ -55,7 +54,7 @@ class Candidates:
         self._expansions, self._scratch = expansions, scratch or Path(tempfile.gettempdir())
         for leftover in scratch.glob(f"{_CANDIDATE}*") if scratch else ():
             shutil.rmtree(leftover, ignore_errors=True)
-        self._disturbed, self._from_disk = 0, False
+        self._disturbed = 0
         self._timed: Undisturbed | None = None
         self._dtype, self.device = dtype, device
         self.plan: Plan | None = None
@@ -68,21 +67,18 @@ class Candidates:
         self._original: Any = None
         self._bundle: Any = None
         self._disturbed, self._timed = self.disturbed, None
+        if self.device.type == "cpu":
+            for file in self._source.checkpoint.files():
+                leave_page_cache(file)
         self._original, self._bundle = (
             load_original(self._source.folder, self._dtype, self.device, self._source.config) for _ in range(2)
         )
 
     def again(self) -> None:
-        """Load both models anew, with the candidate of the same plan. On the CPU, their weights come from the disk."""
+        """Load both models anew, with the candidate of the same plan."""
         assert self.plan is not None
-        self._original = self._bundle = None
-        self._from_disk = True
-        if self.device.type == "cpu":
-            for file in self._source.folder.glob("*.safetensors"):
-                leave_page_cache(file)
         self._load()
         self.take(self.plan)
-        self._from_disk = False
 
     @property
     def disturbed(self) -> int:
@@ -100,7 +96,7 @@ class Candidates:
             disk_errors_explained(self._scratch),
             tempfile.TemporaryDirectory(prefix=_CANDIDATE, dir=self._scratch) as folder,
         ):
-            convert_in_memory(*arguments, mapped=Path(folder), from_disk=self._from_disk)
+            convert_in_memory(*arguments, mapped=Path(folder))
 
     def sample(self, settings: Latency) -> Sample:
         """A function that times pairs of original and candidate under `settings`, scaled to all layers."""
