@@ -33,7 +33,7 @@ def _result(record: ReleaseRecord) -> Table:
     for name, value in (
         ("neurons protected", f"{count(coverage.neurons_protected)} of {count(coverage.neurons_total)} ({share})"),
         ("mean order", fixed(coverage.mean_order, 2)),
-        ("slowdown", f"{fixed(slowdown.achieved, 2)} (95 % interval {_interval(slowdown.ci95)})"),
+        ("slowdown", f"{fixed(slowdown.achieved, 2)} (95 % of loadings {_interval(slowdown.ci95)})"),
         ("target", f"{figure(slowdown.target, 3)} within {percent(slowdown.tolerance)}"),
         ("bundle", f"{bundle.path}/, {size(bundle.bytes)} (original {size(bundle.original_bytes)})"),
         (

@@ -45,11 +45,11 @@ class Latency(Section):
     """Number of tokens that both models have to generate in each sample. Short samples lose little when other programs
     disturb one, and the measurement ends as soon as it is decided."""
     pairs: int = Field(default=7, ge=7)
-    """Smallest number of pairs for a candidate. Seven pairs can show that it misses the target, eleven that it meets
-    the target."""
+    """Smallest number of pairs for a candidate in one loading of the models. Seven pairs can show that it misses the
+    target, and several loadings that it meets the target."""
     max_pairs: int = Field(default=600, ge=11, validate_default=True)
-    """Largest number of pairs for a candidate. If they do not suffice on a noisy machine, the release ends and says
-    what to do about it."""
+    """Largest number of pairs for a candidate in one loading of the models. If they do not suffice on a noisy machine,
+    the release ends and says what to do about it."""
     min_seconds: float | None = Field(default=None, ge=0, le=3600)
     """Time in seconds that the samples of a candidate must take in total before it can meet the target. Without this
     key, it is one second divided by `tolerance`: a machine may be a little slower for seconds at a time, which matters

@@ -34,9 +34,9 @@ def convert_in_memory(
         expansions: The expansions of its neurons.
         plan: What decides the orders of all neurons.
         mapped: Folder for files from which the tensors are mapped, as the tensors of a loaded model on the CPU are.
-            Their pages come from the disk, as after a restart: the system may keep a file that was just written in
-            larger pages, which are read faster. The files may be removed afterwards. None: the tensors are in memory
-            alone.
+            Files that an earlier call wrote there for this plan are mapped once more. Their pages come from the disk,
+            as after a restart: the system may keep a file that was just written in larger pages, which are read faster.
+            The files may be removed afterwards. None: the tensors are in memory alone.
 
     Returns:
         The same model.
@@ -49,7 +49,7 @@ def convert_in_memory(
         install(model, taylor_entry(original, plan, widths, unprotected))
     values = sum(original.input_values(mlp) + len(stacked[mlp.path].neuron) * hidden for mlp in original.mlps)
     needed = dtype.itemsize * values
-    if mapped is not None:
+    if mapped is not None and not any(mapped.iterdir()):
         require_free(mapped, needed)
     for mlp in original.mlps:
         weights, layout = original.weights(mlp), stacked[mlp.path]
@@ -59,7 +59,8 @@ def convert_in_memory(
         else:
             file = mapped / f"{mlp.path}.safetensors"
             with disk_errors_explained(mapped, needed):
-                write_tensors(mlp_tensors_by_rows(weights, layout, dtype), file)
+                if not file.exists():
+                    write_tensors(mlp_tensors_by_rows(weights, layout, dtype), file)
                 leave_page_cache(file)
             on_device = load_file(file)
         model.get_submodule(mlp.path).load_state_dict(on_device, assign=True, strict=False)

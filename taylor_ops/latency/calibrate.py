@@ -3,9 +3,9 @@
 A slowdown is measured in pairs. After a warm-up and the same prompt, original and bundle decode the same forced number
 of tokens, one token each in turn (A B A B). The slowdown is the median of the paired ratios, with a bootstrap interval.
 
-A plan that meets the target is measured once more after both models are loaded anew: where a model lies in memory
-differs from loading to loading, and so may its speed. The interval reaches over either loading. On a CPU, every loading
-gets the weights from the disk, because files that were just written may be read faster.
+A plan that meets the target is measured again after both models are loaded anew, several times: where a model lies in
+memory differs from loading to loading, and so does its speed. What decides is the interval over all loadings. On a CPU,
+every loading gets the weights from the disk, because files that were just written may be read faster.
 
 A turn is one token long because other users of a machine slow it down for seconds at a time. Turns that are
 milliseconds apart meet the same machine. Weights larger than the caches are read anew at every step, in either order.
@@ -47,7 +47,7 @@ def calibrate(
     scratch: Path | None = None,
     bench: Bench | None = None,
 ) -> LatencyRecord:
-    """Choose the plan whose measured slowdown meets the target in two loadings. Nothing stays written.
+    """Choose the plan whose slowdown, measured in several loadings, meets the target. Nothing stays written.
 
     Args:
         subject: The original, the file of its captured ranges, and how it is converted.
@@ -95,7 +95,10 @@ def calibrate(
         return candidates.sample(settings)
 
     remedy = remedy_out_of_reach(conversion, source.activation)
-    plan, trials = search(ladder, predict, trial, settings, seed, progress, remedy)
+    try:
+        plan, trials = search(ladder, predict, trial, settings, seed, progress, remedy)
+    finally:
+        candidates.forget_files()
     if bench is not None:
         bench.keep(candidates)
     return LatencyRecord(

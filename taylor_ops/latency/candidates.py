@@ -29,8 +29,8 @@ class Candidates:
 
     Models are loaded once and series fitted once, for the first `layers` decoder layers. Each candidate cuts the series
     as its plan says. Number by number, its tensors are those that `convert` writes under this plan. On the CPU they lie
-    in files, like the tensors of a loaded bundle, so that the measured bundle is the one that will be released. The
-    files go to `scratch` and lose their names at once. Both models come from the disk, as they do after a restart.
+    in files in `scratch`, like the tensors of a loaded bundle, so that the measured bundle is the one that will be
+    released. Both models come from the disk, as they do after a restart.
 
     Attributes:
         layers: Number of decoder layers in memory.
@@ -58,6 +58,7 @@ class Candidates:
         self._timed: Undisturbed | None = None
         self._dtype, self.device = dtype, device
         self.plan: Plan | None = None
+        self._files: Path | None = None
         expansions.keep(mlp.path for mlp in self._source.mlps)
         self._load()
 
@@ -76,9 +77,8 @@ class Candidates:
 
     def again(self) -> None:
         """Load both models anew, with the candidate of the same plan."""
-        assert self.plan is not None
         self._load()
-        self.take(self.plan)
+        self._make()
 
     @property
     def disturbed(self) -> int:
@@ -87,16 +87,25 @@ class Candidates:
 
     def take(self, plan: Plan) -> None:
         """Replace the previous candidate by the candidate of `plan`."""
+        self.forget_files()
         self.plan = plan
-        arguments = self._bundle, self._source, self._expansions, plan
+        self._make()
+
+    def forget_files(self) -> None:
+        """Remove the candidate's files, without which it cannot be loaded `again`. It stays in memory."""
+        if self._files is not None:
+            shutil.rmtree(self._files)
+            self._files = None
+
+    def _make(self) -> None:
+        assert self.plan is not None
         if self.device.type != "cpu":
-            convert_in_memory(*arguments)
+            convert_in_memory(self._bundle, self._source, self._expansions, self.plan)
             return
-        with (
-            disk_errors_explained(self._scratch),
-            tempfile.TemporaryDirectory(prefix=_CANDIDATE, dir=self._scratch) as folder,
-        ):
-            convert_in_memory(*arguments, mapped=Path(folder))
+        with disk_errors_explained(self._scratch):
+            if self._files is None:
+                self._files = Path(tempfile.mkdtemp(prefix=_CANDIDATE, dir=self._scratch))
+            convert_in_memory(self._bundle, self._source, self._expansions, self.plan, mapped=self._files)
 
     def sample(self, settings: Latency) -> Sample:
         """A function that times pairs of original and candidate under `settings`, scaled to all layers."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from taylor_ops.config.latency import Latency
 from taylor_ops.latency.intervals import (
@@ -30,8 +29,8 @@ _FEW = 15
 # Over all looks. A false success would be repeated to users, a false miss costs one more candidate.
 _FALSELY_MET = 0.001
 _FALSELY_MISSED = 0.05
-# In a second loading, of a candidate that has met the target in the first.
-_FALSELY_CONFIRMED = 0.025
+# Of a candidate that further loadings will confirm or not.
+_FALSELY_SCREENED = 0.025
 _CONFIDENCE = 0.95
 _LOOKS_BEFORE_ANOTHER = 4
 _LOOKS_BEFORE_HOPELESS = 10
@@ -44,7 +43,7 @@ def judged_pairs(
     settings: Latency,
     progress: Progress = silent,
     another: Callable[[float], bool] = lambda _slowdown: False,
-    confirming: bool = False,
+    screening: bool = False,
 ) -> tuple[list[float], list[float], Verdict]:
     """Take as many pairs as decide whether the slowdown meets the target.
 
@@ -61,14 +60,15 @@ def judged_pairs(
         settings: The target, its tolerance and the numbers of pairs.
         progress: Receives the number of pairs so far, and how many are expected to decide.
         another: Whether a plan nearer to the target is left to try if this candidate has the given slowdown.
-        confirming: Whether the candidate has met the target in another loading. It is then met as surely as a 95 %
-            interval says.
+        screening: Whether further loadings of the models will confirm a candidate that meets the target. It then meets
+            it as surely as a 95 % interval says, after a third of the time that is asked for.
 
     Returns:
         The seconds of the original, the seconds of the candidate, and the verdict.
     """
     low, target, high = (math.log(settings.target_slowdown * (1 + side * settings.tolerance)) for side in (-1, 0, 1))
-    falsely_met = _FALSELY_CONFIRMED if confirming else _FALSELY_MET
+    falsely_met = _FALSELY_SCREENED if screening else _FALSELY_MET
+    least_seconds = settings.least_seconds / 3 if screening else settings.least_seconds
     met_ranks, missed_ranks = (
         ranks_of_looks(settings.pairs, settings.max_pairs, error) for error in (falsely_met, _FALSELY_MISSED / 2)
     )
@@ -86,10 +86,10 @@ def judged_pairs(
         slowdown = math.log(float(np.median(ratios)))
         least, most = ends(averages, met_ranks[number], wider)
         lasted = sum(original) + sum(bundle)
-        enough = samples == settings.max_pairs or lasted >= settings.least_seconds
+        enough = samples == settings.max_pairs or lasted >= least_seconds
         if enough and low <= least and most <= high and low <= slowdown <= high:
             return original, bundle, "met"
-        expected = _expected(samples, (least, most), (low, slowdown, high), settings, lasted)
+        expected = _expected(samples, (least, most), (low, slowdown, high), settings, least_seconds / lasted)
         least, most = ends(averages, missed_ranks[number], wider)
         if (most < low and slowdown < low) or (high < least and high < slowdown):
             return original, bundle, "missed"
@@ -107,27 +107,43 @@ def judged_pairs(
 
 
 def _expected(
-    samples: int, interval: tuple[float, float], band: tuple[float, float, float], settings: Latency, lasted: float
+    samples: int, interval: tuple[float, float], band: tuple[float, float, float], settings: Latency, times: float
 ) -> int:
-    """How many pairs are likely to decide, from so many of them, their interval, and where the slowdown lies."""
+    """How many pairs are likely to decide, from so many of them, their interval, and where the slowdown lies.
+
+    They must last `times` as long as these did.
+    """
     (least, most), (low, slowdown, high) = interval, band
     room = 2 * max(min(high - slowdown, slowdown - low), (high - low) / 8)
     by_width = samples * ((most - least) / room) ** 2 if math.isfinite(most - least) else 2 * samples
-    by_time = samples * settings.least_seconds / lasted if lasted > 0 else 0.0
-    return int(min(settings.max_pairs, max(by_width, by_time, samples + 1)))
+    return int(min(settings.max_pairs, max(by_width, samples * times, samples + 1)))
 
 
 def timed_pairs(
-    sample: Sample, settings: Latency, progress: Progress = silent, longest: float = math.inf
+    sample: Sample,
+    settings: Latency,
+    progress: Progress = silent,
+    widest: float | None = None,
+    shortest: float = 0.0,
+    longest: float = math.inf,
 ) -> tuple[list[float], list[float], bool]:
-    """Take as many pairs as give a 95 % interval no wider than a third of the band around the target.
+    """Take as many pairs as give a narrow 95 % interval, without judging where it lies.
 
-    It is for figures that promise nothing. It ends with the most pairs that are allowed, or once the fewest are taken
-    and all of them lasted `longest` seconds. Also returns whether they gave such an interval.
+    Args:
+        sample: Times one pair: seconds of the original and of the bundle.
+        settings: The tolerance and the numbers of pairs.
+        progress: Receives the number of pairs so far, and of the most.
+        widest: Width of the interval over the slowdown at which it is narrow. None: a third of the band around the
+            target.
+        shortest: Seconds that all pairs together last at least.
+        longest: Once the fewest pairs are taken and last as long as this, no more are taken.
+
+    Returns:
+        The seconds of the original, the seconds of the bundle, and whether their interval is narrow.
     """
     original: list[float] = []
     bundle: list[float] = []
-    widest = 2 * settings.tolerance / 3
+    widest = 2 * settings.tolerance / 3 if widest is None else widest
     while len(original) < settings.max_pairs:
         first, second = sample()
         original.append(first)
@@ -136,16 +152,15 @@ def timed_pairs(
         if len(original) >= settings.pairs:
             ratios = np.asarray(bundle) / np.asarray(original)
             least, most = ratio_interval(ratios, _CONFIDENCE)
-            if most - least <= widest * float(np.median(ratios)):
+            lasted = sum(original) + sum(bundle)
+            if most - least <= widest * float(np.median(ratios)) and lasted >= shortest:
                 return original, bundle, True
-            if sum(original) + sum(bundle) >= longest:
+            if lasted >= longest:
                 break
     return original, bundle, False
 
 
-def slowdown_of(
-    original: Sequence[float], bundle: Sequence[float], seed: int, loadings: Sequence[int] = ()
-) -> tuple[float, tuple[float, float]]:
+def slowdown_of(original: Sequence[float], bundle: Sequence[float], seed: int) -> tuple[float, tuple[float, float]]:
     """Median of the paired ratios bundle / original, and its bootstrap 95 % interval (percentile method).
 
     A bootstrap interval of few pairs is too narrow: with 7 it holds the median in 87.5 % of cases. Fewer than 15 pairs
@@ -153,21 +168,11 @@ def slowdown_of(
     from the smallest to the largest ratio. Pairs that are like their neighbours widen any of these (`widening`).
 
     Args:
-        original: Seconds of the original, in the order in which they were taken.
+        original: Seconds of the original in one loading, in the order in which they were taken.
         bundle: Seconds of the bundle.
         seed: Seed of the bootstrap.
-        loadings: How many of the pairs each loading of the models gave. The interval then reaches from the lowest to
-            the highest end that a loading has on its own, so that it also holds what differs from loading to loading.
     """
     taken = np.asarray(bundle) / np.asarray(original)
-    if len(loadings) > 1:
-        own = [_interval(part, seed) for part in np.split(taken, np.cumsum(loadings)[:-1])]
-        return float(np.median(taken)), (min(low for low, _ in own), max(high for _, high in own))
-    return float(np.median(taken)), _interval(taken, seed)
-
-
-def _interval(taken: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """The 95 % interval of the median of ratios from one loading."""
     ratios = np.sort(taken)
     if len(ratios) < _FEW:
         rank = max(1, median_rank(len(ratios), _CONFIDENCE))
@@ -178,4 +183,4 @@ def _interval(taken: NDArray[np.float64], seed: int) -> tuple[float, float]:
     wider, middle = widening(np.log(taken)), float(np.median(ratios))
     if wider > 1:
         low, high = (middle * (end / middle) ** wider for end in (low, high))
-    return float(low), float(high)
+    return float(np.median(taken)), (float(low), float(high))

@@ -10,8 +10,9 @@ class Pairs(Record):
     """A slowdown and the pairs that it comes from.
 
     Attributes:
-        slowdown: Median of the paired ratios.
-        ci95: Its 95 % interval.
+        slowdown: Median of the paired ratios. Of several loadings, the geometric mean of their medians.
+        ci95: Its 95 % interval. Of several loadings, the interval in which that of one more loading lies in 95 % of
+            cases.
         seconds_original, seconds_bundle: Raw samples, one a pair, each for the forced number of new tokens.
         loadings: How many of them each loading of the models gave, in their order. Empty if the models were loaded
             once.
@@ -25,8 +26,14 @@ class Pairs(Record):
 
 
 class Trial(Pairs):
-    """One measured candidate, and the slowdown that was predicted for it."""
+    """One measured candidate, and the slowdown that was predicted for it.
 
+    Attributes:
+        ci98_of_mean: Of several loadings, the 98 % interval of the slowdown that loadings have on average, by which the
+            calibration decides.
+    """
+
+    ci98_of_mean: tuple[float, float] | None = None
     plan: Plan
     predicted: float
 

@@ -2,23 +2,26 @@
 
 Each candidate is timed in pairs until its interval lies inside the band around the target (met) or outside of it
 (missed). A candidate that is clearly off-centre is set aside while another plan is predicted to be nearer. If none of
-these happens within the allowed number of pairs, the machine is too noisy.
+these happens within the allowed number of pairs, the machine is too noisy. A candidate that meets the target is loaded
+anew, until the interval over all its loadings lies inside the band.
 
 The samples of a candidate are looked at many times, so the intervals that decide are wider than for a single look. Over
-all looks, a candidate outside of the band passes with a chance of at most 0.1 %. A candidate inside the band is called
-missed with a chance of at most 5 %.
+all looks, a candidate outside of the band passes the first loading with a chance of at most 2.5 %, and then has to pass
+the others. A candidate inside the band is called missed with a chance of at most 5 %.
 
 This module uses neither a clock nor a model.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from taylor_ops.config.latency import Latency
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
-from taylor_ops.latency.judging import Sample, Verdict, judged_pairs, slowdown_of
+from taylor_ops.latency.judging import Sample, judged_pairs, slowdown_of
+from taylor_ops.latency.loadings import Pairs, confirmed, over_loadings
 from taylor_ops.latency.record import Trial
 from taylor_ops.progress import Progress
 from taylor_ops.series.plan import Plan
@@ -28,6 +31,8 @@ _FAR_APART = 0.05
 # Two slowdowns that differ by more than this share of them differ by more than noise. The slope between them is then
 # believed, however far it is from the slope of the line through no extra columns.
 _CLEARLY_APART = 0.05
+# Loadings whose slowdowns differ by no more than this share say together where the line of slowdowns lies.
+_NEAR = 0.06
 # The least share of its slowdown that a bundle is taken to owe to its columns.
 _LEAST_RISE = 0.1
 
@@ -50,9 +55,7 @@ def search(
     progress: Progress,
     remedy: str,
 ) -> tuple[Plan, list[Trial]]:
-    """Measure plans of the ladder until one meets the target, in two loadings of the models.
-
-    A plan that meets the target in one loading alone counts as missed, with the slowdown of both together.
+    """Measure plans of the ladder until one meets the target over several loadings of the models.
 
     The first guess comes from `predict`. If it misses, the next guess lies on the line from (no extra columns, slowdown
     1) to the measured slowdown. Later guesses lie on the secant through the last trial and the trial whose slowdown is
@@ -77,7 +80,6 @@ def search(
     target, most = settings.target_slowdown, settings.max_trials
     trials: list[Trial] = []
     measured: list[tuple[Plan, float]] = []
-    set_aside: list[Plan] = []
     estimate = predict
 
     def nearest(estimated: Callable[[Plan], float]) -> Plan:
@@ -85,73 +87,74 @@ def search(
 
     for number in range(most):
         plan = nearest(estimate)
-        # A plan that was set aside may still be the best of all. It is then measured to the end.
-        again = plan in set_aside
-        if plan in (trial.plan for trial in trials) and not again:
+        # A plan that was left, or that one loading put beyond the band, may still be the best of all.
+        before = [trial.slowdown for trial in trials if trial.plan == plan]
+        if len(before) > 1 or any(abs(slowdown / target - 1) > settings.tolerance + _NEAR for slowdown in before):
             break
 
-        def another(slowdown: float, plan: Plan = plan, last: bool = again or number + 1 == most) -> bool:
+        def another(slowdown: float, plan: Plan = plan, last: bool = bool(before) or number + 1 == most) -> bool:
             better = nearest(_corrected([*measured, (plan, slowdown)]))
             return not last and better != plan and better not in (trial.plan for trial in trials)
 
-        def report(taken: int, expected: int, before: int = sum(len(trial.seconds_bundle) for trial in trials)) -> None:
-            progress(before + taken, before + expected)
+        def report(taken: int, expected: int, earlier: int = sum(sum(t.loadings) for t in trials)) -> None:
+            progress(earlier + taken, earlier + expected)
 
-        original, bundle, verdict = judged_pairs(measure(plan), settings, report, another)
-        loadings: tuple[int, ...] = (len(original),)
+        original, bundle, verdict = judged_pairs(measure(plan), settings, report, another, screening=True)
+        loadings = [Pairs(original, bundle)]
         if verdict == "met":
-            of_another, of_its_bundle, verdict = _confirmed(measure(plan, anew=True), settings, report, len(original))
-            loadings = (*loadings, len(of_another))
-            original, bundle = original + of_another, bundle + of_its_bundle
-        slowdown, interval = slowdown_of(original, bundle, seed, loadings)
-        trials.append(
-            Trial(
-                plan=plan,
-                predicted=estimate(plan),
-                slowdown=slowdown,
-                ci95=interval,
-                seconds_original=tuple(original),
-                seconds_bundle=tuple(bundle),
-                loadings=loadings,
+            loadings, verdict = confirmed(
+                lambda plan=plan: measure(plan, anew=True),  # type: ignore[misc]
+                loadings[0],
+                settings,
+                report,
+                another,
             )
-        )
+        trials.append(_trial(plan, estimate(plan), loadings, seed))
         if verdict == "met":
             return plan, trials
         if verdict == "noisy":
             raise _noisy(trials[-1], settings)
-        if again:
-            set_aside.remove(plan)
-        elif verdict == "edge" and len(loadings) == 1 and len(bundle) < settings.max_pairs:
-            set_aside.append(plan)
-        measured.append((plan, slowdown))
+        measured.extend((plan, pairs.slowdown) for pairs in loadings)
         estimate = _corrected(measured)
     raise _refusal(ladder, estimate, trials, settings, remedy)
 
 
-def _confirmed(
-    sample: Sample, settings: Latency, report: Progress, before: int
-) -> tuple[list[float], list[float], Verdict]:
-    """Judge a candidate in another loading, after `before` pairs in the first."""
-    return judged_pairs(
-        sample, settings, lambda taken, expected: report(before + taken, before + expected), confirming=True
+def _trial(plan: Plan, predicted: float, loadings: Sequence[Pairs], seed: int) -> Trial:
+    of_mean = None
+    if len(loadings) > 1:
+        slowdown, of_mean, ci95 = over_loadings([pairs.slowdown for pairs in loadings])
+    else:
+        slowdown, ci95 = slowdown_of(*loadings[0], seed)
+    return Trial(
+        plan=plan,
+        predicted=predicted,
+        slowdown=slowdown,
+        ci95=ci95,
+        ci98_of_mean=of_mean,
+        seconds_original=tuple(seconds for pairs in loadings for seconds in pairs.original),
+        seconds_bundle=tuple(seconds for pairs in loadings for seconds in pairs.bundle),
+        loadings=tuple(len(pairs.original) for pairs in loadings),
     )
 
 
 def _corrected(measured: Sequence[tuple[Plan, float]]) -> Callable[[Plan], float]:
-    """Estimate the slowdown of a plan by a line through measured plans and their slowdowns."""
+    """Estimate the slowdown of a plan by a line through plans and the slowdowns of their loadings."""
     last, slowdown = measured[-1]
-    extra = last.columns - last.neurons
+    # One loading may be faster than the next: all that lie near the last one say where the line lies.
+    near = [(plan.columns, found) for plan, found in measured if abs(found / slowdown - 1) <= _NEAR]
+    columns, slowdown = (statistics.fmean(values) for values in zip(*near, strict=True))
+    extra = columns - last.neurons
     # With few columns a bundle may be no slower than its original, which would give a line without slope.
     slope = max(slowdown - 1, _LEAST_RISE * slowdown) / extra
     # The larger the difference of two slowdowns, the less noise matters to the slope between them.
     other, slowdown_of_other = max(measured, key=lambda pair: abs(pair[1] - slowdown))
-    distance = last.columns - other.columns
+    distance = columns - other.columns
     if abs(distance) > _FAR_APART * extra:
         secant = (slowdown - slowdown_of_other) / distance
         # Costs beside the columns can flatten a secant to any degree. So can noise between near slowdowns.
         believed = secant > 0 and abs(slowdown - slowdown_of_other) > _CLEARLY_APART * slowdown
         slope = secant if believed else min(max(secant, slope / 2), slope * 2)
-    return lambda plan: slowdown + slope * (plan.columns - last.columns)
+    return lambda plan: slowdown + slope * (plan.columns - columns)
 
 
 def _noisy(trial: Trial, settings: Latency) -> WorkFailed:

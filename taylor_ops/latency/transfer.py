@@ -61,7 +61,10 @@ def transfer(
     def candidates_on(place: torch.device, most: int) -> Candidates:
         fit = layers_that_fit(source, latency.plan, DTYPES[conversion.dtype], room_for_weights(place))
         loaded = Candidates(source, expansions, conversion.dtype, place, min(fit, most), seed, scratch)
-        loaded.take(latency.plan)
+        try:
+            loaded.take(latency.plan)
+        finally:
+            loaded.forget_files()
         return loaded
 
     shapes: list[ShapeSlowdown] = []

@@ -6,14 +6,13 @@ import math
 
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.texts import TextSource
+from taylor_ops.latency.loadings import fewest_loadings
 from taylor_ops.preflight.known_source import KnownSource
 from taylor_ops.preflight.probe import Orders, Times
 
 # The first candidate comes near the target, and the amount by which it misses leads to the one that meets it.
 _MISSED = 1
 _PAIRS_TO_MEET = 11
-# A plan that meets the target is confirmed after both models are loaded anew.
-_LOADINGS = 2
 # The number of prompts of a text is not known before it is read. The project's own prompts are of five kinds.
 _PROMPTS, _KINDS = 100, 5
 _PROMPT_TOKENS = 64
@@ -47,13 +46,16 @@ def seconds_by_stage(
         return (1 + slowdown) * (times.forward(batch_size * prompt_tokens) + decoded)
 
     def promised(slowdown: float, least: float = latency.least_seconds) -> float:
-        """Seconds until a promise is decided in one loading, or the `least` seconds of samples."""
+        """Seconds until one loading is decided, or the `least` seconds of samples."""
         a_pair = (1 + slowdown) * latency.new_tokens * times.forward(latency.batch_size)
         number = max(_PAIRS_TO_MEET, latency.pairs, math.ceil(least / a_pair))
         return timed(number, slowdown, latency.batch_size, latency.prompt_tokens)
 
     missed = 0 if latency.columns is not None else _MISSED
-    calibrated = orders.ladder_seconds + missed * (made + promised(target, 0.0)) + _LOADINGS * (made + promised(target))
+    # The first loading that meets the target makes the candidate, the others map it anew.
+    loadings = fewest_loadings(latency.tolerance)
+    confirmed = made + loadings * promised(target, latency.least_seconds / loadings)
+    calibrated = orders.ladder_seconds + missed * (made + promised(target, 0.0)) + confirmed
     shapes = [timed(latency.also_pairs, target, shape.batch_size, shape.prompt_tokens) for shape in latency.also]
     devices = [made + promised(device.target_slowdown) for device in latency.devices]
     attacks = [_attack_seconds(name, config, source, times, made) for name in config.audit.attacks]

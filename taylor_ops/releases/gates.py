@@ -38,7 +38,7 @@ def gates(record: ReleaseRecord) -> tuple[Gate, ...]:
     coverage, slowdown, verified = record.coverage, record.slowdown, record.verified
     return (
         _protected(coverage.neurons_protected, coverage.neurons_total),
-        _slowdown(slowdown.target, slowdown.tolerance, slowdown.achieved, slowdown.ci95),
+        _slowdown(slowdown.target, slowdown.tolerance, slowdown.achieved, slowdown.ci95, loadings=True),
         *_devices(slowdown.devices),
         *map(_exact, record.exactness.values()),
         *_layers(record.layer_errors, [layer.bound for layer in record.coverage.layers]),
@@ -58,7 +58,7 @@ def gates_before_publication(
     """The gates on which a person approves: those known before publication, and the leak gate, still to come."""
     achieved = latency.achieved
     return (
-        _slowdown(latency.target, latency.tolerance, achieved.slowdown, achieved.ci95),
+        _slowdown(latency.target, latency.tolerance, achieved.slowdown, achieved.ci95, loadings=True),
         *_devices(latency.devices),
         *map(_exact, exactness.data_sets),
         *_attacks(attacks.attacks, audit.policy, audit.thresholds.model_dump()),
@@ -91,12 +91,18 @@ def _devices(devices: Sequence[DeviceSlowdown]) -> list[Gate]:
 
 
 def _slowdown(
-    target: float, tolerance: float, achieved: float, ci95: tuple[float, float], name: str = "slowdown"
+    target: float,
+    tolerance: float,
+    achieved: float,
+    ci95: tuple[float, float],
+    name: str = "slowdown",
+    loadings: bool = False,
 ) -> Gate:
+    interval = "95 % of loadings" if loadings else "95 % interval"
     return Gate(
         gate=name,
         required=f"{figure(target, 3)} within {percent(tolerance)}",
-        found=f"{fixed(achieved, 2)} (95 % interval {fixed(ci95[0], 2)} to {fixed(ci95[1], 2)})",
+        found=f"{fixed(achieved, 2)} ({interval} {fixed(ci95[0], 2)} to {fixed(ci95[1], 2)})",
     )
 
 

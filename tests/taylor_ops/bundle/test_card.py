@@ -205,7 +205,7 @@ def test_a_long_list_of_divergences_is_cut_and_says_so() -> None:
 def test_the_card_says_that_another_loading_may_be_faster_or_slower() -> None:
     for statements in (example.statements(), untimed(example.statements())):
         words = " ".join(card(statements).split())
-        assert "every interval here hold for one loading of the models" in words
+        assert "the slowdown that loadings have on average had to lie inside this band" in words
         assert "another loading may differ by a few percent" in words
 
 

@@ -292,7 +292,37 @@ def test_a_candidate_has_the_tensors_that_are_released_whatever_was_measured_bef
     made = candidates._bundle.state_dict()
     assert made.keys() == released.keys()
     assert all(torch.equal(made[name], tensor) for name, tensor in released.items())
+    candidates.again()
+    again = candidates._bundle.state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in released.items())
+    candidates.forget_files()
     assert list(tmp_path.iterdir()) == []
+    assert all(torch.equal(again[name], tensor) for name, tensor in released.items())
+
+
+@pytest.mark.usefixtures("clock_of_bytes")
+def test_nothing_of_a_calibration_stays_on_the_disk_however_it_ends(llama: Sample, tmp_path: Path) -> None:
+    calibrate(llama.subject, SETTINGS, CPU, 0, silent, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(BadInput, match=r"plan of `latency\.columns`"):
+        calibrate(
+            llama.subject,
+            SETTINGS.model_copy(update={"columns": llama.expansions.ladder()[0].columns}),
+            CPU,
+            0,
+            silent,
+            tmp_path,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_candidate_that_is_loaded_anew_is_not_made_anew(llama: Sample, tmp_path: Path) -> None:
+    candidates_ = Candidates(Original(llama.original), llama.expansions, "float32", CPU, 2, 0, tmp_path)
+    candidates_.take(llama.plan)
+    written = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
+    candidates_.again()
+    assert written == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.safetensors")}
+    candidates_.forget_files()
 
 
 def test_every_weight_that_is_timed_comes_from_the_disk(

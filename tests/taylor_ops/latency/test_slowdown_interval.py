@@ -108,17 +108,6 @@ def test_the_interval_of_samples_that_share_what_lasts_holds_the_slowdown_nearly
     assert statistics.fmean(held) > 0.84
 
 
-def test_the_interval_of_two_loadings_holds_that_of_each() -> None:
-    first, second = (
-        by_turns([3.0 + 0.01 * number for number in range(20)]),
-        by_turns([3.4 + 0.01 * n for n in range(8)]),
-    )
-    slowdown, (low, high) = slowdown_of([1.0] * 28, [*first, *second], 0, (20, 8))
-    assert slowdown == statistics.median([*first, *second])
-    assert low == slowdown_of([1.0] * 20, first, 0)[1][0]
-    assert high == slowdown_of([1.0] * 8, second, 0)[1][1]
-
-
 def test_the_interval_narrows_with_more_pairs() -> None:
     ratios = [2.0, 2.1, 1.9, 2.5, 1.6, 2.2, 1.8, 2.05, 1.95]
     widths = []

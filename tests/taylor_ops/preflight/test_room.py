@@ -199,11 +199,11 @@ def test_time_is_counted_for_prompts_other_shapes_devices_and_attacks(
         return seconds_by_stage(ReleaseConfig.model_validate(changed), here, orders, times, 10**9)
 
     usual = seconds()
-    # The ladder, and two candidates, the second in two loadings: each is made and reads 4 tokens; its pairs and a
+    # The ladder, and two candidates, the second in five loadings: each is made and reads 4 tokens; its pairs and a
     # warm-up decode 4.
-    timed = 3 * (times.forward(4) + (11 + 1) * 4 * times.forward(1))
-    assert usual["calibrate"] == pytest.approx(3 + 3 + (1 + 12) * timed)
-    longer = 2 * (100 - (1 + 12) * 11 * 4 * times.forward(1))
+    timed = 6 * (times.forward(4) + (11 + 1) * 4 * times.forward(1))
+    assert usual["calibrate"] == pytest.approx(3 + 2 + (1 + 12) * timed)
+    longer = 100 - 5 * (1 + 12) * 11 * 4 * times.forward(1)
     assert seconds(min_seconds=100.0)["calibrate"] == pytest.approx(usual["calibrate"] + longer, rel=0.02)
     assert seconds(prompt_tokens=4000)["calibrate"] > 2 * usual["calibrate"]
     also = [{"batch_size": 2, "prompt_tokens": 8}]

@@ -99,7 +99,7 @@ def test_a_record_of_other_software_is_named_and_hides_no_other(tmp_path: Path) 
 def test_one_release_is_shown_with_every_gate(tmp_path: Path) -> None:
     released(tmp_path)
     text = said("show", "tiny-taylor", "1.2.0", "--artifacts", tmp_path)
-    assert row(text, "slowdown") == ["3 within 10 %", "2.97 (95 % interval 2.92 to 3.05)"]
+    assert row(text, "slowdown") == ["3 within 10 %", "2.97 (95 % of loadings 2.92 to 3.05)"]
     assert row(text, "exactness, gsm8k")[1] == "23 of 24 prompts equal, KL 2.3e-8"
     assert row(text, "neurons protected")[1] == "18,432 of 18,432 (100 %)"
     assert row(text, "audit, rank_one") == [
