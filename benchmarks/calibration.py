@@ -146,6 +146,7 @@ def _row(target: float, record: LatencyRecord, seconds: float) -> dict[str, Any]
         "columns": plan.columns,
         "slowdown": achieved.slowdown,
         "ci95": achieved.ci95,
+        "ci98_of_mean": achieved.ci98_of_mean,
         "candidates": len(record.trials),
         "pairs": sum(len(trial.seconds_bundle) for trial in record.trials),
         "disturbed": record.disturbed,
