@@ -9,12 +9,9 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
-import torch
-import transformers.dynamic_module_utils
-from transformers.utils import logging as transformers_logging
 
-from taylor_ops.latency import timing
-from tests.support.prefect_database import made_once
+# What takes seconds to import is imported in the fixtures: the process that hands out the tests needs none of it, and
+# the others begin when it has loaded this file.
 
 WAIT_FOR_OTHERS = ("test_killed_run.py", "test_smollm2_release.py", "test_worker.py")
 """Files that take minutes, in which servers, worker processes and the disk are waited for."""
@@ -44,6 +41,12 @@ def apart_from_what_runs_beside(tmp_path_factory: pytest.TempPathFactory) -> Ite
     Several workers run the tests, and operations on several threads spend most of their time waiting for a core that
     something else uses. The folder of modeling code must not change once it is imported from.
     """
+    import torch
+    from transformers import dynamic_module_utils
+    from transformers.utils import logging
+
+    from taylor_ops.latency import timing
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -53,10 +56,10 @@ def apart_from_what_runs_beside(tmp_path_factory: pytest.TempPathFactory) -> Ite
         patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         patch.setenv("DO_NOT_TRACK", "1")
         scratch = str(tmp_path_factory.mktemp("modules"))
-        patch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", scratch)
+        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", scratch)
         # A share of a machine says nothing: what is timed here stands for a clock.
         patch.setattr(timing, "waited", dict)
-        transformers_logging.disable_progress_bar()
+        logging.disable_progress_bar()
         # What is imported stays, and every model that is loaded has all that is not frozen looked through.
         gc.freeze()
         yield
@@ -66,5 +69,7 @@ def apart_from_what_runs_beside(tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture(scope="session")
 def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of an empty Prefect database, to be copied."""
+    from tests.support.prefect_database import made_once
+
     base = tmp_path_factory.getbasetemp()
     return made_once(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)

@@ -1,15 +1,11 @@
-"""Captures the ranges of a model and is killed on the way, by itself: in the middle of a layer, or of a file.
+"""Captures the ranges of a model and is killed on the way, by itself: in the middle of a layer, or of a file."""
 
-Started by its path. Reads `{"original": folder, "calibration": {...}, "folder": folder, "kept": folder, "killed":
-"in a layer" | "in a file"}` from standard input.
-"""
+from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,10 +14,10 @@ from taylor_ops.config.texts import Calibration
 from taylor_ops.model import shards
 
 
-def main() -> None:
-    """Capture; the second layer is at work when it ends."""
-    request = json.load(sys.stdin)
-    torch.set_num_threads(1)
+def killed_capture(
+    original: Path, calibration: Calibration, folder: Path, kept: Path, killed: Literal["in a layer", "in a file"]
+) -> None:
+    """Capture, in a process of its own; the second layer is at work when it ends."""
 
     def save_half(tensors: Any, path: Path, **more: Any) -> None:
         whole(tensors, path, **more)
@@ -34,18 +30,6 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     whole = shards.save_file
-    if request["killed"] == "in a file":
+    if killed == "in a file":
         shards.save_file = save_half
-    capture(
-        Path(request["original"]),
-        "float32",
-        Calibration(**request["calibration"]),
-        torch.device("cpu"),
-        Path(request["folder"]),
-        in_the_second,
-        Path(request["kept"]),
-    )
-
-
-if __name__ == "__main__":
-    main()
+    capture(original, "float32", calibration, torch.device("cpu"), folder, in_the_second, kept)

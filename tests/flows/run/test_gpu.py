@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 from prefect import flow, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 
 from flows.run import gpu, release_run
 from flows.run.release_run import ReleaseRun, open_release
@@ -33,9 +32,9 @@ class Done(Record):
 
 @pytest.fixture
 def one_gpu() -> Iterator[None]:
-    """The limit `gpu` of one slot."""
+    """The limit `gpu` of one slot, which `deploy` in another test on this server may have made."""
     with get_client(sync_client=True) as client:
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=gpu.LIMIT, limit=1))
+        client.upsert_global_concurrency_limit_by_name(gpu.LIMIT, 1)
         yield
         client.delete_global_concurrency_limit_by_name(gpu.LIMIT)
 

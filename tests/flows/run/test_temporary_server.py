@@ -31,12 +31,37 @@ print("loaded", "prefect.server.api.server" in sys.modules, flush=True)
 print("started", server and server.process.pid, flush=True)
 signal.pause()
 """
-# One process loads what a release needs, and forks a run for the name of every stage that it is to wait in.
+# One process loads what a release and its server need, and forks a run for the name of every stage that it is to wait
+# in. Its server is a fork as well: that the program of its own ends with its run is tested above, for each signal.
 RUNS = """
-import os, signal, sys
+import os, runpy, signal, subprocess, sys
 from pathlib import Path
+from types import SimpleNamespace
+import prefect.server.api.server, uvicorn.main
+from prefect.context import refresh_global_settings_context
 from flows.commands.main import main
+from flows.run import temporary_server
 from tests.support import halted_release
+def begun(command, **given):
+    def serve():
+        # With the other files that a program would not get goes the one by which Popen learns that it runs.
+        os.closerange(3, 1024)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.environ.update(given["env"])
+        refresh_global_settings_context()
+        sys.argv = ["uvicorn", *command[3:]]
+        try:
+            runpy.run_module("uvicorn", run_name="__main__")
+        finally:
+            os._exit(0)
+    if command[1:3] != ["-m", "uvicorn"]:
+        return subprocess.Popen(command, **given)
+    server = subprocess.Popen(command, preexec_fn=serve, **given)
+    print("serves", server.pid, flush=True)
+    return server
+temporary_server.subprocess = SimpleNamespace(
+    Popen=begun, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired
+)
 def halt(_artifacts, stage):
     if stage == wanted:
         print("waits", os.getpid(), flush=True)
@@ -129,9 +154,11 @@ def test_a_release_that_is_ended_in_any_stage_leaves_no_process_and_goes_on_when
 
     for stage in STAGES:
         print(stage, file=runs.stdin, flush=True)
-        run = psutil.Process(int(said_until("waits")[-1].split()[1]))
+        lines = said_until("waits")
+        run = psutil.Process(int(lines[-1].split()[1]))
         started = [run, *run.children(recursive=True)]
-        assert [one for one in started if "uvicorn" in one.cmdline()], "the run has a server of its own"
+        (server,) = (int(line.split()[1]) for line in lines if line.startswith("serves"))
+        assert server in {one.pid for one in started}, "the run has a server of its own"
         run.terminate()
         lines = said_until("ended")
         assert lines[-1] == "ended 1\n"

@@ -166,18 +166,22 @@ def test_a_signature_is_said_with_how_to_check_it() -> None:
 # Plots
 
 
-def test_plots_are_pictures_with_the_same_bytes_each_time_and_without_a_trace() -> None:
-    first, again = card_plots(example.statements()), card_plots(example.statements())
-    assert first == again
-    for name, picture in first.items():
+@pytest.fixture(scope="module")
+def usual() -> dict[str, bytes]:
+    """The plots of the example as it is."""
+    return card_plots(example.statements())
+
+
+def test_plots_are_pictures_with_the_same_bytes_each_time_and_without_a_trace(usual: dict[str, bytes]) -> None:
+    assert card_plots(example.statements()) == usual
+    for name, picture in usual.items():
         assert name.endswith(".png")
         assert picture.startswith(PNG)
         assert b"tEXt" not in picture
         assert b"Matplotlib" not in picture
 
 
-def test_plots_follow_orders_coverage_target_and_devices() -> None:
-    usual = card_plots(example.statements())
+def test_plots_follow_orders_coverage_target_and_devices(usual: dict[str, bytes]) -> None:
     clear = card_plots(some_unprotected())
     assert clear["layers.png"] != usual["layers.png"]
     assert clear["slowdown.png"] == usual["slowdown.png"]
@@ -198,23 +202,24 @@ def test_plots_follow_orders_coverage_target_and_devices() -> None:
         ("slowdown.png", "devices", [{"slowdown": 2.5, "ci95": [2.4, 2.6]}]),
     ],
 )
-def test_plots_follow_what_was_timed(plot: str, name: str, value: Any) -> None:
-    statements, usual = example.statements(), card_plots(example.statements())
+def test_plots_follow_what_was_timed(usual: dict[str, bytes], plot: str, name: str, value: Any) -> None:
+    statements = example.statements()
     statements["slowdown"]["measured"][name] = value
     plots = card_plots(statements)
     assert {changed for changed in plots if plots[changed] != usual[changed]} == {plot}
 
 
-def test_the_slowdown_is_drawn_as_measured_or_else_as_the_target_and_the_card_says_which() -> None:
+def test_the_slowdown_is_drawn_as_measured_or_else_as_the_target_and_the_card_says_which(
+    usual: dict[str, bytes],
+) -> None:
     statements = example.statements()
-    measured = card_plots(statements)["slowdown.png"]
     assert "Measured time per token over that of the original, with its 95 % interval" in render_card(
         statements, example.config()
     )
     for section in ("slowdown", "audit"):
         del statements[section]["measured"]
     target = card_plots(statements)["slowdown.png"]
-    assert target != measured
+    assert target != usual["slowdown.png"]
     assert "![Target of the time per token over that of the original, with its tolerance](slowdown.png)" in render_card(
         statements, example.config()
     )

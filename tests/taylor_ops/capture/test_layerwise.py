@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -24,12 +21,12 @@ from taylor_ops.model.original import Original
 from taylor_ops.storage import files
 from taylor_ops.storage.files import sha256_of_tree, write_text
 from taylor_ops.storage.stage_cache import kept_beside, kept_for
-from tests.support import killed_capture
+from tests.support.forked import exit_code
+from tests.support.killed_capture import killed_capture
 from tests.support.tiny_models import save_tiny_model
 from tests.support.whole_model import ranges_of_whole_model
 from tests.taylor_ops.conftest import CALIBRATION, CPU, Sample, captured, silent
 
-ROOT = Path(__file__).parents[3]
 SHARED = {
     "num_hidden_layers": 4,
     "num_kv_shared_layers": 2,
@@ -233,17 +230,8 @@ def test_a_model_that_does_not_call_each_layer_once_in_order_is_refused(tmp_path
 # Killed
 
 
-def killed(original: Path, folder: Path, kept: Path, how: str) -> None:
-    request = {
-        "original": str(original),
-        "calibration": CALIBRATION.model_dump(mode="json"),
-        "folder": str(folder),
-        "kept": str(kept),
-        "killed": how,
-    }
-    command = [sys.executable, killed_capture.__file__]
-    ended = subprocess.run(command, input=json.dumps(request), text=True, check=False, env={"PYTHONPATH": str(ROOT)})
-    assert ended.returncode == -signal.SIGKILL
+def killed(original: Path, folder: Path, kept: Path, how: Literal["in a layer", "in a file"]) -> None:
+    assert exit_code(killed_capture, original, CALIBRATION, folder, kept, how) == -signal.SIGKILL
     assert not folder.exists()
 
 
@@ -267,7 +255,7 @@ def capture_and_count(
 @pytest.mark.parametrize("how", ["in a layer", "in a file"])
 @pytest.mark.parametrize(("model_type", "changes"), [("llama", {"num_hidden_layers": 4}), ("gemma4_text", SHARED)])
 def test_a_killed_capture_goes_on_at_its_layer_and_ends_with_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str, changes: dict[str, Any], how: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str, changes: dict[str, Any], how: Any
 ) -> None:
     original = save_tiny_model(tmp_path / "original", model_type, **changes)
     folder, kept = tmp_path / "ranges", tmp_path / "kept"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,9 @@ from taylor_ops.conversion.record import ConvertedModel
 from taylor_ops.errors import WorkFailed
 from taylor_ops.model.checkpoint import Checkpoint
 from taylor_ops.storage.files import sha256_of_tree
-from tests.support import killed_conversion
+from tests.support.forked import exit_code
+from tests.support.killed_conversion import killed_conversion
 from tests.taylor_ops.conftest import Sample, silent
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -39,22 +35,10 @@ def converted(sample: Sample, folder: Path, kept: Path | None = None) -> Convert
 
 @pytest.mark.parametrize(("killed", "finished"), [("after a part", 2), ("in a file", 1)])
 def test_a_killed_conversion_goes_on_at_its_next_part_and_ends_with_the_same_bytes(
-    gated_or_plain: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str, finished: int
+    gated_or_plain: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: Any, finished: int
 ) -> None:
     sample, kept, folder = gated_or_plain, tmp_path / "kept", tmp_path / "converted"
-    sample.plan.write(tmp_path / "plan.json")
-    request = {
-        "original": str(sample.original),
-        "ranges": str(sample.ranges),
-        "plan": str(tmp_path / "plan.json"),
-        "conversion": sample.conversion.model_dump(mode="json"),
-        "folder": str(folder),
-        "kept": str(kept),
-        "killed": killed,
-    }
-    command = [sys.executable, killed_conversion.__file__]
-    ended = subprocess.run(command, input=json.dumps(request), text=True, check=False, env={"PYTHONPATH": str(ROOT)})
-    assert ended.returncode == -signal.SIGKILL
+    assert exit_code(killed_conversion, sample.subject, sample.plan, folder, kept, killed) == -signal.SIGKILL
     assert not folder.exists()
     assert len(list(kept.glob("0*"))) == finished
 

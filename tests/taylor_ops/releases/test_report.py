@@ -27,6 +27,12 @@ def report(folder: Path, record: ReleaseRecord | None = None) -> str:
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of the example as it is: its plots take a second to draw."""
+    return report(tmp_path_factory.mktemp("usual"))
+
+
 def drawn(text: str) -> list[ElementTree.Element]:
     """The plots; each must be XML of its own."""
     return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
@@ -56,31 +62,28 @@ class _Page(HTMLParser):
         self.words += data
 
 
-def test_the_page_loads_nothing(tmp_path: Path) -> None:
-    text = report(tmp_path)
-    page = _Page(text)
+def test_the_page_loads_nothing(usual: str) -> None:
+    page = _Page(usual)
     assert all(target.startswith("#") for target in page.loaded)
     assert all(re.match(r"https://arxiv\.org/abs/\d{4}\.\d{5}$", link) for link in page.links)
-    assert all(target.startswith("#") for target in re.findall(r"url\(['\"]?([^)]*)", text))
-    assert "@import" not in text
+    assert all(target.startswith("#") for target in re.findall(r"url\(['\"]?([^)]*)", usual))
+    assert "@import" not in usual
     assert not {"script", "link", "img", "iframe", "object"} & page.tags
 
 
-def test_attacks_link_to_where_they_were_published(tmp_path: Path) -> None:
-    assert "https://arxiv.org/abs/2506.19874" in _Page(report(tmp_path)).links
+def test_attacks_link_to_where_they_were_published(usual: str) -> None:
+    assert "https://arxiv.org/abs/2506.19874" in _Page(usual).links
 
 
-def test_every_plot_is_there_once_and_well_formed(tmp_path: Path) -> None:
-    text = report(tmp_path)
-    assert len(drawn(text)) == text.count("<figure>") == 6
-    ids = _Page(text).ids
+def test_every_plot_is_there_once_and_well_formed(usual: str) -> None:
+    assert len(drawn(usual)) == usual.count("<figure>") == 6
+    ids = _Page(usual).ids
     assert len(ids) == len(set(ids))
 
 
-def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
-    first = report(tmp_path)
+def test_equal_records_give_equal_bytes(tmp_path: Path, usual: str) -> None:
     reread = ReleaseRecord.model_validate_json(example.record().model_dump_json())
-    assert report(tmp_path, reread) == first
+    assert report(tmp_path, reread) == usual
 
 
 def test_a_file_that_was_there_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -117,15 +120,15 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
         ({"verified": Verified(files=77, prompts=5, tokens=321)}, "5 prompts (321 tokens)"),
     ],
 )
-def test_the_page_says_what_the_record_says(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    usual = " ".join(_Page(report(tmp_path)).words.split())
+def test_the_page_says_what_the_record_says(usual: str, tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    before = " ".join(_Page(usual).words.split())
     words = " ".join(_Page(report(tmp_path, example.record(**changes))).words.split())
     assert said in words
-    assert said not in usual or said == "reused"
+    assert said not in before or said == "reused"
 
 
-def test_the_page_has_the_slowdown_at_every_other_shape_and_on_every_other_device(tmp_path: Path) -> None:
-    rows = re.findall(r"<tr>(.*?)</tr>", report(tmp_path))
+def test_the_page_has_the_slowdown_at_every_other_shape_and_on_every_other_device(usual: str, tmp_path: Path) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", usual)
     cells = [[re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
     assert ["4", "900", "5.51", "5.48 to 5.55", "3"] in cells
     assert ["Example GPU 9", "2 within 15\N{NO-BREAK SPACE}%", "2.06", "2.03 to 2.10", "4", "9"] in cells
@@ -212,7 +215,7 @@ def test_a_plot_shows_every_raw_sample_of_the_released_candidate(tmp_path: Path)
     assert samples(9) - samples(6) == 2 * 3
 
 
-def test_the_line_of_the_calibration_is_what_was_predicted_before_anything_was_measured(tmp_path: Path) -> None:
+def test_the_line_of_the_calibration_is_what_was_predicted_before_anything_was_measured(usual: str) -> None:
     trials = example.latency().trials
     candidates = [PlottedTrial(trial.plan.columns, trial.predicted, trial.slowdown, trial.ci95) for trial in trials]
     columns, slowdowns = prediction(trials[0].plan.neurons, candidates)
@@ -221,7 +224,7 @@ def test_the_line_of_the_calibration_is_what_was_predicted_before_anything_was_m
     first = trials[0]
     assert slowdowns[0] + slope * (first.plan.columns - 1000 * columns[0]) == pytest.approx(first.predicted)
     assert slowdowns[0] + slope * (first.plan.neurons - 1000 * columns[0]) == pytest.approx(1)
-    shown = "".join(drawn(report(tmp_path))[2].itertext())
+    shown = "".join(drawn(usual)[2].itertext())
     assert all(label in shown for label in ("target", "first prediction", "predicted", "measured, 95 % interval"))
 
 
