@@ -82,8 +82,8 @@ def brought_here(
         case HubSource():
             with hub_refusals_explained(source):
                 commit = source.revision
-                place = ask(lambda: str(snapshot_download(source.repo_id, revision=commit, allow_patterns=WANTED)))
-                return Path(place), ()
+                fetched = ask(lambda: str(snapshot_download(source.repo_id, revision=commit, allow_patterns=WANTED)))
+                return Path(fetched), ()
         case FolderSource():
             if not source.path.is_dir():
                 raise BadInput(f"source folder {source.path} does not exist", "correct `source.path`")
