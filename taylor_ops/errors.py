@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from taylor_ops.masking import masked, printable
 
 
@@ -36,3 +40,14 @@ class GateRejected(ReleaseError):
 
 class WorkFailed(ReleaseError):
     """The work could not be finished, for instance because of a full disk, a lost file or a process that died."""
+
+
+@contextmanager
+def told_as(place: Path, name: str) -> Iterator[None]:
+    """Have errors call a temporary folder by the name of what it holds, which a person knows."""
+    try:
+        yield
+    except ReleaseError as error:
+        error.cause, error.remedy = (text.replace(str(place), name) for text in (error.cause, error.remedy))
+        error.args = (error.cause, error.remedy)
+        raise

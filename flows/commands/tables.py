@@ -132,6 +132,8 @@ def preflight_table(estimate: Preflight) -> Group:
 
 
 def _left(estimate: Preflight) -> str:
+    if estimate.left is None:
+        return "not known: the Hub does not answer now"
     if not estimate.left:
         return "none"
     more = len(estimate.left) - _MOST_NAMES

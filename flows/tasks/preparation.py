@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from prefect import task
 
@@ -17,11 +18,13 @@ from taylor_ops.leaks.sources import require_discreet_source
 from taylor_ops.leaks.texts import this_machine
 from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
+from taylor_ops.progress import Progress
 from taylor_ops.publishing import publish as publishing
+from taylor_ops.publishing.hub_repository import patient_client
 from taylor_ops.signing.signers import require_signer
 from taylor_ops.source import resolve as sources
 from taylor_ops.source.record import ResolvedSource
-from taylor_ops.source.usable import notes_on, require_usable
+from taylor_ops.source.usable import notes_on
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
 from taylor_ops.storage.stage_cache import kept_beside
 from taylor_ops.texts.readable import require_readable
@@ -32,10 +35,15 @@ from taylor_ops.texts.readable import require_readable
 def resolve(run: ReleaseRun) -> ResolvedSource:
     """Bring the source and all texts to this machine and check them."""
     require_equipped(run)
+
+    def bring(folder: Path, progress: Progress) -> ResolvedSource:
+        with patient_client() as patience:
+            return sources.resolve(run.config.source, folder, progress, patience)
+
     resolved = run.perform(
         RESOLVE,
         inputs_of_resolve(run.config, run.place.stages),
-        lambda folder, progress: sources.resolve(run.config.source, folder, progress),
+        bring,
         still=lambda found: not found.missing(),
     )
     require_texts_and_target(run, resolved)
@@ -53,10 +61,10 @@ def require_equipped(run: ReleaseRun) -> None:
 
 def require_texts_and_target(run: ReleaseRun, source: ResolvedSource) -> None:
     """Raise `BadInput` if a text cannot be read with the source, or nothing can be published to the target."""
-    original = Original(source.folder)
-    for note in notes_on(require_usable(source.folder, original.config), original.config):
+    original, tokenizer = Original(source.folder), load_tokenizer(source.folder)
+    for note in notes_on(tokenizer, original.config):
         logging.getLogger(__name__).warning("%s", note)
-    require_readable(run.config, original, load_tokenizer(source.folder))
+    require_readable(run.config, original, tokenizer)
     require_discreet_source(run.config, source.folder, this_machine(run.artifacts.root, source.folder))
     publishing.require_access(run.config.publish, token_of(run.config.publish))
 

@@ -14,9 +14,11 @@ from flows.tasks.announcements import failed_verification_told, publication_told
 from taylor_ops.bundle import assemble as bundles
 from taylor_ops.bundle import manifest
 from taylor_ops.bundle.findings import Findings
+from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.bundle.record import Approval, BundleRecord
 from taylor_ops.config.release import public_texts
 from taylor_ops.conversion.record import ConvertedModel
+from taylor_ops.errors import told_as
 from taylor_ops.leaks.record import NoLeak
 from taylor_ops.leaks.refuse import require_no_leak
 from taylor_ops.leaks.texts import this_machine
@@ -34,7 +36,7 @@ from taylor_ops.stages import (
     inputs_of_leaks,
     inputs_of_verify,
 )
-from taylor_ops.storage.files import sha256_of_tree
+from taylor_ops.storage.files import sha256_of
 from taylor_ops.storage.stage_cache import kept_beside
 from taylor_ops.verification import verify as verification
 from taylor_ops.verification.record import Verified
@@ -115,10 +117,12 @@ def verify(run: ReleaseRun, bundle: BundleRecord, published: Published) -> Verif
         if published.commit is None:
             return verification.verify(run.artifacts.root / published.path, run.signer, progress=progress, own=True)
         place, fetched = Reference(published.repo_id, published.commit), kept_beside(folder) / "fetched"
-        fetch(place, fetched, token_of(run.config.publish))
-        # What the Hub gives is the bundle of this run only if every byte is.
-        found = {name: sha for name, sha in sha256_of_tree(fetched).items() if name != ".gitattributes"}
-        return verification.verify(fetched, run.signer, progress=progress, own=found == bundle.files)
+        with told_as(fetched, f"{place.repo_id}@{place.revision[:12]}"):
+            fetch(place, fetched, token_of(run.config.publish))
+            # The manifest has the hash of every other file, with which verification compares before it runs any code.
+            stated = fetched / MANIFEST
+            own = stated.is_file() and sha256_of(stated) == bundle.files[MANIFEST]
+            return verification.verify(fetched, run.signer, progress=progress, own=own)
 
     with failed_verification_told(run, published):
         return run.perform(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from functools import cache
 from importlib.resources import files
 
@@ -11,14 +10,14 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from taylor_ops.config.section import LocalPath, RepoId, Section
 
-_LANGUAGE = r"[a-z]{2,3}|code|multilingual"
+_NO_LANGUAGE = ("code", "multilingual")
 
 
 @cache
-def _licences() -> tuple[str, ...]:
-    """Every licence of the Hub's list, as of the date that the file states."""
-    text = (files("taylor_ops") / "data" / "hub_licences.txt").read_text(encoding="utf-8")
-    return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
+def _listed(name: str) -> tuple[str, ...]:
+    """Every word of a list in the data of this package, as of the date that the file states."""
+    text = (files("taylor_ops") / "data" / name).read_text(encoding="utf-8")
+    return tuple(word for line in text.splitlines() if not line.startswith("#") for word in line.split())
 
 
 class Card(Section):
@@ -52,7 +51,7 @@ class Card(Section):
     @field_validator("license")
     @classmethod
     def _known_to_the_hub(cls, value: str) -> str:
-        known = _licences()
+        known = _listed("hub_licences.txt")
         if value not in known:
             near = difflib.get_close_matches(value.lower().replace(" ", "-"), known, n=1)
             meant = f"; did you mean `{near[0]}`" if near else ""
@@ -65,7 +64,8 @@ class Card(Section):
     @field_validator("language")
     @classmethod
     def _codes_of_the_hub(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        wrong = next((code for code in value if not re.fullmatch(_LANGUAGE, code)), None)
+        known = {*_listed("language_codes.txt"), *_NO_LANGUAGE}
+        wrong = next((code for code in value if code not in known), None)
         if wrong is not None:
             raise ValueError(
                 f"has {wrong!r}, which is no code of a language on the Hub: write two or three small letters of "

@@ -26,7 +26,7 @@ from taylor_ops.series.bound import Bound
 from taylor_ops.series.ladder import Expansions
 from taylor_ops.series.layout import Layout
 from taylor_ops.series.plan import Plan
-from taylor_ops.source.files import tokenizer_files
+from taylor_ops.source.files import copy_along
 from taylor_ops.storage.files import (
     disk_errors_explained,
     folder_that_appears_whole,
@@ -105,7 +105,7 @@ def convert(
         widths = {path: width for part in finished for path, width in part.widths.items()}
         with folder_that_appears_whole(folder) as partial:
             written = gather_shards(partial, folders)
-            tokenizer_files(original.folder, partial)
+            copy_along(original.folder, partial)
             write_code(partial, original.architecture)
             unprotected_of = {layer.path: layer.clear for layer in layers}
             write_config(original, partial, plan, widths, unprotected_of, conversion.dtype)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.conversion.terms import Subject
@@ -68,6 +68,10 @@ def validate(
 ) -> ExactnessRecord:
     """Compare the bundle with the original on every data set. `require_exact` judges the result.
 
+    Raises:
+        GateRejected: The tokenizer of the bundle gives a text other tokens than that of the original, or the bundle
+            cannot generate as its own generation config says.
+
     Args:
         subject: The original, the file of its captured ranges, and how it is converted.
         bundle: Folder of the converted model.
@@ -79,9 +83,42 @@ def validate(
     """
     with ExitStack() as stack:
         work = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taylor-validate-")))
-        models = load_both(subject.original.folder, bundle, subject.conversion.dtype, device, work)
+        _require_same_ids(subject.original.folder, bundle, settings)
+        with _generation_config_named(bundle):
+            models = load_both(subject.original.folder, bundle, subject.conversion.dtype, device, work)
         _require_used_once(models[1], bundle)
         return _compared(subject, models, settings, progress)
+
+
+def _require_same_ids(original: Path, bundle: Path, settings: Exactness) -> None:
+    theirs, own = load_tokenizer(original), load_tokenizer(bundle)
+    for source in (*settings.prompts, *settings.running_text):
+        found = {text.id: text.tokens for text in prompts(source, own)}
+        for text in prompts(source, theirs):
+            if found.get(text.id) != text.tokens:
+                raise GateRejected(
+                    f"{bundle}: its tokenizer gives text {text.id} of `{source.name}` other tokens than that of the "
+                    "original",
+                    "correct the tokenizer files of the source, which contradict each other",
+                )
+
+
+@contextmanager
+def _generation_config_named(bundle: Path) -> Iterator[None]:
+    """Tell an error of loading that comes from the generation config of the bundle from all others."""
+    path = bundle / "generation_config.json"
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError) as error:
+        try:
+            if path.is_file():
+                GenerationConfig.from_pretrained(bundle, local_files_only=True)
+        except (OSError, ValueError, TypeError, AttributeError) as refused:
+            raise GateRejected(
+                f"{path} is refused by transformers: {' '.join(str(refused).split())}",
+                "correct the generation config of the source",
+            ) from error
+        raise
 
 
 def _require_used_once(model: Any, bundle: Path) -> None:

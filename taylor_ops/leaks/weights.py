@@ -4,9 +4,11 @@ Every row and every column of a protected matrix is a line. A line has four feat
 scale or sign. Windows of the same length slide over the tensors of the bundle, along memory and along columns. A window
 with the features of a line is compared with the line value by value, both sorted.
 
-Lines that tell nothing, such as zero ones, and lines that repeat another one are left out (`telling`). Not every window
-is tried: enough are drawn that 16 lines of a matrix are expected among them, and three lines prove that the matrix is
-there, or all if it has fewer. A matrix is not found if the bundle contains none of its rows and columns completely.
+Lines that tell nothing, such as zero ones, and lines that repeat another one are left out (`telling`). A line of fewer
+than four sizes of values, as in ternary weights, is found only with its own values in order: sorted, it is alike in all
+lines of its matrix, so that only all lines together could tell it. Not every window is tried: enough are drawn that 16
+lines of a matrix are expected among them, and three lines prove that the matrix is there, or all if it has fewer. A
+matrix is not found if the bundle contains none of its rows and columns completely.
 """
 
 from __future__ import annotations

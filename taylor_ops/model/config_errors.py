@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ _REMEDY = "correct the config of the source"
 # The most that are laid out, which takes about a millisecond for each layer, by the end of a key.
 _MOST = {"layer": 1_000, "layers": 1_000, "experts": 10_000}
 _AT_LEAST_ONE = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_ATTENTION = ("attn_implementation", "_attn_implementation")
 _SHOWN = 300
 _TORCH_COUNTS_TO = 1 << 63
 _TALKED_OF_AS = {"padding_idx": "pad_token_id"}
@@ -21,15 +22,32 @@ _TALKED_OF_AS = {"padding_idx": "pad_token_id"}
 
 def require_countable(path: Path, document: Mapping[str, Any]) -> None:
     """Raise `BadInput` if the config asks for no layer, or for more layers or experts than can be laid out in time."""
-    waiting: list[tuple[str, Any]] = [("", document)]
-    while waiting:
-        place, value = waiting.pop()
-        if isinstance(value, Mapping):
-            waiting += [(f"{place}.{key}".lstrip("."), inner) for key, inner in value.items()]
+    for place, value in _every(document):
         most = _MOST.get(re.split(r"[._]", place)[-1])
         fewest = int(place in _AT_LEAST_ONE)
         if most is not None and type(value) is int and not fewest <= value <= most:
             raise BadInput(f"{path}: `{place}` is {value}; it must be between {fewest} and {most:,}", _REMEDY)
+
+
+def require_known_attention(path: Path, document: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raise `BadInput` if the config asks for another attention than the `known`, such as code of the Hub."""
+    for place, value in _every(document):
+        if place.rpartition(".")[2] in _ATTENTION and value is not None and value not in known:
+            raise BadInput(
+                f"{path}: `{place}` is {in_one_line(value)!r}, which is no attention of transformers: "
+                f"{', '.join(sorted(known))}",
+                "remove the key from the config of the source: transformers then chooses what the machine has",
+            )
+
+
+def _every(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every value of a JSON object, at any depth below objects, by the keys that lead to it."""
+    waiting: list[tuple[str, Any]] = [("", document)]
+    while waiting:
+        place, value = waiting.pop()
+        yield place, value
+        if isinstance(value, Mapping):
+            waiting += [(f"{place}.{key}".lstrip("."), inner) for key, inner in value.items()]
 
 
 @contextmanager

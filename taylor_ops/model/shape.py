@@ -11,10 +11,11 @@ from typing import Any, Self
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from taylor_ops.errors import BadInput
 from taylor_ops.model.architectures import Architecture, Mlp, architecture_of, mlps_of
-from taylor_ops.model.config_errors import config_errors_named, in_one_line, require_countable
+from taylor_ops.model.config_errors import config_errors_named, in_one_line, require_countable, require_known_attention
 from taylor_ops.model.stored_names import StoredNames
 from taylor_ops.series.activations import Activation, activation_named
 from taylor_ops.storage.files import read_json
@@ -154,6 +155,7 @@ def model_config(place: Path) -> Any:
     if "quantization_config" in document:
         raise BadInput(f"{path}: the checkpoint is quantised", "release the unquantised checkpoint, or a GGUF file")
     require_countable(path, document)
+    require_known_attention(path, document, ("eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()))
     with config_errors_named(path, document):
         return AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
 

@@ -54,7 +54,7 @@ def weight_files(folder: Path) -> WeightFiles:
         return WeightFiles((ONE_FILE,))
     if (folder / INDEX).is_file():
         inside(folder, INDEX)
-        listed = _listed(folder)
+        listed = listed_in(folder)
         files = tuple(sorted(set(listed.values())))
         for file in files:
             _require_there(folder, file, listed)
@@ -81,8 +81,8 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _listed(folder: Path) -> dict[str, str]:
-    """The weight map of the index of a folder."""
+def listed_in(folder: Path) -> dict[str, str]:
+    """The file of each tensor as the index of a folder says it. Raises `BadInput` if the index is none."""
     index = folder / INDEX
     try:
         document = read_json(index)

@@ -32,7 +32,7 @@ from taylor_ops.preflight.record import Preflight, ProbeSample
 from taylor_ops.preflight.stage_seconds import seconds_by_stage
 from taylor_ops.progress import Progress
 from taylor_ops.source.resolve import origin_of
-from taylor_ops.source.usable import notes_on, require_usable
+from taylor_ops.source.usable import notes_on
 from taylor_ops.storage.files import disk_errors_explained, size
 from taylor_ops.texts.readable import require_readable
 
@@ -65,7 +65,7 @@ def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Pre
         require_readable(config, original, tokenizer)
         require_discreet_source(config, original.folder, this_machine(artifacts, original.folder))
         orders = orders_of(config, original, source, scratch, progress)
-        notes = notes_on(require_usable(original.folder, original.config), original.config)
+        notes = notes_on(tokenizer, original.config)
         return _judged(config, artifacts, source, free, orders, times_of(config, original, orders), notes)
 
 
@@ -144,7 +144,7 @@ def _judged(
         seconds=seconds_by_stage(config, source, orders, times, bundle) if orders and times else {},
         pinned=pinned is not None,
         notes=notes,
-        left=tuple(name for name in source.left if name not in config.card.files),
+        left=source.left and tuple(name for name in source.left if name not in config.card.files),
     )
     _require_room(estimate, artifacts)
     return estimate

@@ -46,7 +46,7 @@ class Preflight(Record):
         peak_bytes: Memory that both models take. With less free memory, layers are read from disk.
         least_bytes: Memory for the layers of both models that calibration cannot do without.
         seconds: Estimated time of each stage, without any download.
-        left: Files of the source that are left where they are, as far as they are known.
+        left: Files of the source that are left where they are. None if nobody says which files it has.
         notes: What else is worth knowing of the source, in words.
         pinned: Whether `latency.columns` names the plan. No other plan is within reach then.
     """
@@ -75,6 +75,6 @@ class Preflight(Record):
     least_bytes: int
     memory_free: int
     seconds: dict[str, float]
-    left: tuple[str, ...] = ()
+    left: tuple[str, ...] | None = ()
     notes: tuple[str, ...] = ()
     pinned: bool = False

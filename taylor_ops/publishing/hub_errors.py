@@ -18,7 +18,9 @@ from huggingface_hub.utils import parse_ratelimit_headers
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.masking import masked, without_signatures
 
-_BUSY = (408, 425, 429, 500, 502, 503, 504)
+BUSY = (408, 425, 429, 500, 502, 503, 504)
+"""Statuses that pass by themselves."""
+
 _FULL = (402, 413, 507)
 ANOTHER_FORM = (AttributeError, IndexError, KeyError, TypeError)
 """What the client raises, and whoever reads its answer, if the Hub's JSON is valid but of another form."""
@@ -52,7 +54,7 @@ def passes(error: BaseException) -> bool:
     cause = cause_of(error)
     if isinstance(cause, httpx2.TransportError):
         return not isinstance(cause, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError)
-    return status_of(cause) in _BUSY
+    return status_of(cause) in BUSY
 
 
 def retry_after(error: BaseException) -> float | None:
@@ -63,7 +65,7 @@ def retry_after(error: BaseException) -> float | None:
 
 def asked_to_wait(response: httpx2.Response) -> float | None:
     """Seconds that a busy Hub asks the client to wait. None if it does not ask."""
-    if response.status_code not in _BUSY:
+    if response.status_code not in BUSY:
         return None
     value, limits = response.headers.get("Retry-After", ""), parse_ratelimit_headers(response.headers)
     if value.isdecimal():

@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, ReleaseError, WorkFailed
 from taylor_ops.masking import note_secret
-from taylor_ops.publishing.hub_errors import ANOTHER_FORM, asked_to_wait, explained
+from taylor_ops.publishing.hub_errors import ANOTHER_FORM, BUSY, asked_to_wait, explained
 from taylor_ops.publishing.retries import Patience
 from taylor_ops.storage.files import FULL_OR_CLOSED, sha256_of
 
@@ -256,12 +256,31 @@ def _granted(access: tuple[bool, str | bool] | None, where: Publish) -> bool:
 def repository_on_the_hub(
     repo_id: str, token: SecretStr | None = None, patience: Patience | None = None
 ) -> Iterator[Repository]:
-    """A repository on the Hub of HF_ENDPOINT, with HF_TOKEN or the login of this machine unless a token is given.
-
-    Until the context ends, the client gives up connections that fall silent, which it never does by default, and leaves
-    it to `patience` to wait as long as the Hub asks. Its own warnings are off, because they quote signed addresses.
-    """
+    """A repository on the Hub of HF_ENDPOINT, with HF_TOKEN or the login of this machine unless a token is given."""
     patience, secret = patience or Patience(), note_secret(token.get_secret_value()) if token else None
+    with _client_of(patience, _leave_waits_to_patience):
+        yield Repository(repo_id, HfApi(endpoint=constants.ENDPOINT, token=secret), patience)
+
+
+@contextmanager
+def patient_client(patience: Patience | None = None) -> Iterator[Patience]:
+    """The patience with which to call the client of the Hub, to fetch a source for instance.
+
+    Until the context ends, the client itself repeats no request that a busy Hub refuses, so that nothing is waited for
+    without a word.
+    """
+    patience = patience or Patience()
+    with _client_of(patience, _leave_errors_to_patience):
+        yield patience
+
+
+@contextmanager
+def _client_of(patience: Patience, see: Callable[[httpx2.Response], None]) -> Iterator[None]:
+    """Until the context ends, have the client show every answer to `see`, which may raise its error.
+
+    It gives up connections that fall silent, which it never does by default, and leaves it to `patience` to wait as
+    long as the Hub asks. Its own warnings are off, because they quote signed addresses.
+    """
 
     def give_up_in_silence(request: httpx2.Request) -> None:
         # Set on the request, because some calls of the client override any default with no limit at all.
@@ -275,7 +294,7 @@ def repository_on_the_hub(
         hooks = created.event_hooks
         created.event_hooks = hooks | {
             "request": [*hooks["request"], give_up_in_silence],
-            "response": [*hooks["response"], _leave_waits_to_patience],
+            "response": [*hooks["response"], see],
         }
         return created
 
@@ -283,7 +302,7 @@ def repository_on_the_hub(
     client_logging.set_verbosity_error()
     set_client_factory(client)
     try:
-        yield Repository(repo_id, HfApi(endpoint=constants.ENDPOINT, token=secret), patience)
+        yield
     finally:
         set_client_factory(default_client_factory)
         client_logging.set_verbosity(verbosity)
@@ -296,6 +315,13 @@ def _leave_waits_to_patience(response: httpx2.Response) -> None:
     """
     asked = asked_to_wait(response)
     if asked is not None and (response.request.method != "PUT" or asked > _SHORT_WAIT):
+        response.read()
+        hf_raise_for_status(response)
+
+
+def _leave_errors_to_patience(response: httpx2.Response) -> None:
+    """Raise the error of every answer that a later request may not get: the client would wait without a word."""
+    if response.status_code in BUSY:
         response.read()
         hf_raise_for_status(response)
 

@@ -28,7 +28,7 @@ class FittedLayer:
         expansion: The expansions of the neurons. Each interval is cut where phi equals its asymptotes within the
             allowed error, so a range may leave its interval.
         allowed: Largest truncation error of each series with which the layer keeps the configured tolerance, 0 if no
-            truncation error does.
+            truncation error does, and infinity for a neuron without output weights.
         low: Least pre-activation of the widened range.
         high: Largest pre-activation of the widened range.
         factor: Largest gate factor of the widened range.
@@ -142,4 +142,4 @@ def fit_layer(activation: Activation, captured: LayerRange, conversion: Conversi
     rounding = 0.0
     if counts_rounding(dtype):
         rounding = float(layer.bound(layer.orders(0.5, conversion.max_order).clamp_max(conversion.max_order)).rounding)
-    return replace(layer, allowed=shares(rounding))
+    return replace(layer, allowed=torch.where(weights.norms > 0, shares(rounding), torch.inf))

@@ -24,6 +24,8 @@ from taylor_ops.series.ranges import LayerRange, read_ranges
 
 _RUNGS_PER_DECADE = 20
 _TIGHTEST = 1e-10
+# The order of a neuron that adds nothing. Bundles store terms of order 0 and 1 of every protected neuron.
+_FEWEST = 1
 _UNPROTECTED_STEP = 0.005
 
 
@@ -186,12 +188,16 @@ class Expansions:
         return tighter + [_Candidate(tolerances[-1], order) for order in range(2, conversion.max_order + 1)]
 
     def _orders(self, layer: FittedLayer, tolerance: float, least_order: int, unprotected_share: float = 0.0) -> Tensor:
-        """Orders [F] of one layer, cut at `max_order` even if that does not keep the tolerance."""
+        """Orders [F] of one layer, cut at `max_order` even if that does not keep the tolerance.
+
+        A neuron whose output weights are all zero, pruned for instance, adds nothing whatever its series says.
+        """
         max_order = self._conversion.max_order
         if math.isinf(tolerance):
             orders = torch.full((len(layer.allowed),), least_order)
         else:
             orders = layer.orders(tolerance / self._conversion.tolerance, max_order).clamp(least_order, max_order)
+        orders[layer.weights.norms == 0] = _FEWEST
         if unprotected_share:
             # At least one neuron stays protected, or the layer would be no Taylor MLP.
             unprotected = min(int(unprotected_share * len(orders)), len(orders) - 1)

@@ -13,7 +13,7 @@ class Plan(Record):
         basis: Basis of the series.
         tolerance: Tolerance of the bound of each layer, as `conversion.tolerance`. If it is smaller than the configured
             one, each series is more exact by the same ratio. Infinity stands for one order for all neurons.
-        least_order: The least order of a protected neuron.
+        least_order: The least order of a protected neuron. One whose output weights are all zero has order 1.
         columns: Stacked columns of all layers. The height of a column is the hidden size.
         neurons: Neurons of all layers.
         clear_share: Share of the neurons of each layer that are unprotected. They are the neurons with the longest

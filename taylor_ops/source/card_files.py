@@ -11,7 +11,7 @@ from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.source.hub import hub_refusals_explained
-from taylor_ops.source.roles import LICENCE, role_of
+from taylor_ops.source.roles import LICENCE, copied_files, role_of
 
 _MADE_BY_THE_RELEASE = re.compile(r"README\.md|taylor_.*|(slowdown|layers|calibration|latency)\.png|.*\.sig")
 # Readers of a bundle run no code but that of a known version of this project, and load no adapter.
@@ -21,7 +21,7 @@ _CODE = re.compile(r".*\.(py|pyc|pyd|pth|so)|(.*/)?adapter_config\.json")
 def card_files(config: ReleaseConfig, folder: Path) -> dict[str, Path]:
     """The files that `card.files` adds, by their names in the bundle: beside the GGUF file, or in the source `folder`.
 
-    Those of a Hub source are fetched.
+    Those of a Hub source are fetched. A licence that goes along by its role is not added a second time.
 
     Raises:
         BadInput: A file is not there, is no file, or is one that the release makes itself.
@@ -45,4 +45,5 @@ def card_files(config: ReleaseConfig, folder: Path) -> dict[str, Path]:
         leads_out = not (place / name).resolve().is_relative_to(place.resolve())
         if leads_out and not isinstance(source, HubSource):
             raise BadInput(f"`card.files`: {place / name} leads out of the folder of the source", remedy)
-    return {name: place / name for name in names}
+    along = copied_files(folder)
+    return {name: place / name for name in names if name not in along}

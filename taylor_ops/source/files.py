@@ -33,7 +33,7 @@ def first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def tokenizer_files(place: Path, target: Path) -> None:
+def copy_along(place: Path, target: Path) -> None:
     """Copy every file of a model folder with a role but config and weights, byte for byte."""
     for name in copied_files(place):
         (target / name).parent.mkdir(parents=True, exist_ok=True)

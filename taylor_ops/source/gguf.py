@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,17 @@ from taylor_ops.config.source import GgufSource
 from taylor_ops.errors import BadInput
 from taylor_ops.machine.devices import free_memory
 from taylor_ops.model.shards import disk_errors_as_elsewhere
+from taylor_ops.model.weight_files import inside
 from taylor_ops.progress import Progress, silent
 from taylor_ops.source.files import first_line
+from taylor_ops.source.roles import LICENCE, role_of
 from taylor_ops.source.unused import require_used, some_of
 from taylor_ops.storage.files import folder_that_appears_whole, require_free, size
 
 _SPLIT = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _MOST_SPLITS = 1000
+_TOKENS = "tokenizer.ggml.tokens"
+_TOKEN_ID = re.compile(r"tokenizer\.ggml\.\w+_token_id")
 
 
 def gguf_files(source: GgufSource) -> list[Path]:
@@ -43,6 +50,18 @@ def gguf_files(source: GgufSource) -> list[Path]:
     return files
 
 
+def licences_beside(source: GgufSource) -> list[Path]:
+    """Licences and notices in the folder of a GGUF file, sorted. What else lies there may be of other models.
+
+    Raises `BadInput` if one is a link that leaves the folder. What lies in a Python package is the package's own.
+    """
+    if source.package is not None:
+        return []
+    folder = source.file.parent
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and role_of(path.name) == LICENCE)
+    return [inside(folder, name) for name in names]
+
+
 def _named_file(source: GgufSource) -> Path:
     if source.package is None:
         if not source.file.is_file():
@@ -61,7 +80,11 @@ def _named_file(source: GgufSource) -> Path:
 
 
 def dequantise(
-    files: Sequence[Path], place: Path, progress: Progress = silent, ignore: Sequence[str] = ()
+    files: Sequence[Path],
+    place: Path,
+    progress: Progress = silent,
+    ignore: Sequence[str] = (),
+    along: Sequence[Path] = (),
 ) -> tuple[str, ...]:
     """Write a GGUF model as float32 safetensors, with its tokenizer and chat template.
 
@@ -70,6 +93,7 @@ def dequantise(
         place: Folder that receives the model.
         progress: Receives the dequantised values and the number of all.
         ignore: Patterns of GGUF tensors that the model need not use.
+        along: Files to copy into the folder.
 
     Returns:
         The tensors that are left out because of `ignore`.
@@ -83,19 +107,23 @@ def dequantise(
 
     file = files[0]
     options = {"gguf_file": file.name, "local_files_only": True}
+    reader: Any = None
     try:
-        with parsed_once(files, progress) as reader:
+        with _alone(files) as folder, parsed_once(files, progress) as reader:
             needed = _require_memory(file, sum(int(tensor.n_elements) for tensor in reader.tensors))
             model, loaded = AutoModelForCausalLM.from_pretrained(
-                file.parent,
+                folder,
                 dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
                 trust_remote_code=False,
                 **options,
             )
-            tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **options)
-    except (ValueError, KeyError, IndexError, OSError, NotImplementedError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
+    # torch says by an AssertionError that a token for padding lies beyond the embedding.
+    except (ValueError, KeyError, IndexError, OSError, NotImplementedError, AssertionError) as error:
+        if reader is not None:
+            _require_ids(file, reader)
         raise BadInput(
             f"{file.name} cannot be read as a GGUF model: {first_line(error)}",
             "use a GGUF file of an architecture and quantisation that transformers reads",
@@ -112,7 +140,36 @@ def dequantise(
         require_free(place, needed)
         model.save_pretrained(partial, max_shard_size="2GB")
         tokenizer.save_pretrained(partial)
+        for path in along:
+            shutil.copyfile(path, partial / path.name)
     return left_out
+
+
+@contextmanager
+def _alone(files: Sequence[Path]) -> Iterator[Path]:
+    """A temporary folder with links to these files and nothing else.
+
+    transformers would also read a tokenizer and a generation config that lie beside them, of another model perhaps.
+    """
+    with tempfile.TemporaryDirectory(prefix="taylor-gguf-") as folder:
+        for file in files:
+            (Path(folder) / file.name).symlink_to(file.absolute())
+        yield Path(folder)
+
+
+def _require_ids(file: Path, reader: Any) -> None:
+    """Raise `BadInput` with the first special token of a GGUF file that is not in its vocabulary."""
+    tokens = reader.get_field(_TOKENS)
+    if tokens is None:
+        return
+    for key, field in sorted(reader.fields.items()):
+        number = field.contents() if _TOKEN_ID.fullmatch(key) else None
+        if isinstance(number, int) and not 0 <= number < len(tokens.data):
+            raise BadInput(
+                f"{file.name}: `{key}` is {number}, but its vocabulary (`{_TOKENS}`) has {len(tokens.data)} tokens",
+                "its tokenizer is damaged or of another model: fetch the file again, or convert it from a model folder "
+                "whose tokenizer fits",
+            )
 
 
 def _require_whole(file: Path, model: Any, loaded: dict[str, Any], modules: dict[str, str], stored: list[str]) -> None:

@@ -39,10 +39,10 @@ def told_by_the_hub(source: HubSource) -> ModelInfo:
         return HfApi().model_info(source.repo_id, revision=source.revision, files_metadata=True)
 
 
-def fetch_config(source: HubSource, folder: Path) -> None:
-    """Fetch only the config.json of a Hub source, into `folder`. Raises `BadInput` if a gated source stays closed."""
+def fetch_file(source: HubSource, name: str, folder: Path) -> None:
+    """Fetch one file of a Hub source into `folder`. Raises `BadInput` if a gated source stays closed."""
     with hub_refusals_explained(source):
-        hf_hub_download(source.repo_id, "config.json", revision=source.revision, local_dir=folder)
+        hf_hub_download(source.repo_id, name, revision=source.revision, local_dir=folder)
 
 
 @contextmanager

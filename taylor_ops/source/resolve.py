@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -14,7 +15,7 @@ from taylor_ops.model.original import Original
 from taylor_ops.model.shape import ModelShape
 from taylor_ops.progress import Progress, silent
 from taylor_ops.source.files import WANTED, files_read
-from taylor_ops.source.gguf import dequantise, gguf_files
+from taylor_ops.source.gguf import dequantise, gguf_files, licences_beside
 from taylor_ops.source.hub import hub_refusals_explained
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.refused import require_no_code, require_only_files
@@ -22,8 +23,18 @@ from taylor_ops.source.unused import require_used
 from taylor_ops.source.usable import require_usable
 from taylor_ops.storage.files import sha256_of
 
+Ask = Callable[[Callable[[], str]], str]
+"""Calls the client of the Hub, and again after errors that pass."""
 
-def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress) -> ResolvedSource:
+
+def once(call: Callable[[], str]) -> str:
+    """Call the client of the Hub, which repeats some requests on its own."""
+    return call()
+
+
+def resolve(
+    source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress, ask: Ask = once
+) -> ResolvedSource:
     """Bring the source to a local folder and check it: known architecture, no tensor missing, every value finite.
 
     A Hub source stays in the Hub cache, and a local folder stays where it is.
@@ -32,12 +43,13 @@ def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progres
         source: The section `source` of the config.
         folder: Folder into which a GGUF file is dequantised.
         progress: Receives the values that were dequantised and those that were checked, and the number of all.
+        ask: How the files of a Hub source are asked for.
 
     Raises:
         BadInput: With the tensor, file or setting to look at.
     """
     dequantised = isinstance(source, GgufSource)
-    place, left_out = brought_here(source, folder, lambda done, total: progress(done, 2 * total))
+    place, left_out = brought_here(source, folder, lambda done, total: progress(done, 2 * total), ask)
     original, also_left_out = readable(place, source)
     parameters = _finite_values(original, progress, dequantised)
     return ResolvedSource(
@@ -51,7 +63,7 @@ def resolve(source: HubSource | FolderSource | GgufSource, folder: Path, progres
 
 
 def brought_here(
-    source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress = silent
+    source: HubSource | FolderSource | GgufSource, folder: Path, progress: Progress = silent, ask: Ask = once
 ) -> tuple[Path, tuple[str, ...]]:
     """The local folder of a source. A Hub source is fetched, a GGUF file dequantised into `folder`.
 
@@ -61,6 +73,7 @@ def brought_here(
         source: The section `source` of the config.
         folder: Folder into which a GGUF file is dequantised.
         progress: Receives the dequantised values of a GGUF file and the number of all.
+        ask: How the files of a Hub source are asked for.
 
     Returns:
         The folder, and the tensors of a GGUF file that are left out because of `source.ignore`.
@@ -68,14 +81,16 @@ def brought_here(
     match source:
         case HubSource():
             with hub_refusals_explained(source):
-                return Path(snapshot_download(source.repo_id, revision=source.revision, allow_patterns=WANTED)), ()
+                commit = source.revision
+                fetched = ask(lambda: str(snapshot_download(source.repo_id, revision=commit, allow_patterns=WANTED)))
+                return Path(fetched), ()
         case FolderSource():
             if not source.path.is_dir():
                 raise BadInput(f"source folder {source.path} does not exist", "correct `source.path`")
             return source.path, ()
         case GgufSource():
             place = folder / "original"
-            return place, dequantise(gguf_files(source), place, progress, source.ignore)
+            return place, dequantise(gguf_files(source), place, progress, source.ignore, licences_beside(source))
 
 
 def origin_of(source: HubSource | FolderSource | GgufSource) -> str:
@@ -141,7 +156,7 @@ def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
             names = files_read(source.path) if source.path.is_dir() else []
             return {name: sha256_of(source.path / name) for name in names}
         case GgufSource():
-            return {file.name: sha256_of(file) for file in gguf_files(source)}
+            return {file.name: sha256_of(file) for file in (*gguf_files(source), *licences_beside(source))}
 
 
 def _finite_values(original: Original, progress: Progress, dequantised: bool) -> int:

@@ -39,7 +39,12 @@ _LICENCE = re.compile(
     r"([.-][\w.-]+)?",
     re.IGNORECASE,
 )
-_TEXTS = re.compile(r"(\.(txt|md|rst|pdf|html)|\.\d+|)", re.IGNORECASE)
+# The end of the name of a text, or of a licence.
+_TEXTS = re.compile(
+    r"(\.(txt|md|rst|pdf|html)|\.\d+|)|"
+    r"\.(lesser|a?gpl|lgpl|apache|mit|bsd|mpl|epl|isc|cc|openrail|llama|gemma|qwen|mistral|falcon)[\w-]*",
+    re.IGNORECASE,
+)
 _LICENCE_WORDS = (
     *("licen[cs]e", "notice", "copying", "copyright", "patents", "terms[_-]of[_-]use"),
     *("use[_-]policy", "acceptable[_-]use", "prohibited[_-]use"),

@@ -1,16 +1,30 @@
-"""What goes along with weights is used once by plain transformers: generation config, tokenizer, chat templates."""
+"""What goes along with weights is used once by plain transformers: generation config, tokenizer, chat templates.
+
+Processors are loaded, or it is said why they cannot be.
+"""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 from jinja2 import TemplateError, TemplateSyntaxError
-from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoTokenizer,
+    AutoVideoProcessor,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from taylor_ops.errors import BadInput
 from taylor_ops.source.files import first_line
+from taylor_ops.source.roles import ROLES
 from taylor_ops.storage.files import read_json
 
 GENERATION = "generation_config.json"
@@ -23,15 +37,16 @@ _SMALL = {
     "eos_token_id": None,
 }
 _HELLO = "Hello"
+_PROCESSORS = {"processor_config.json": AutoProcessor, "video_preprocessor_config.json": AutoVideoProcessor}
 _REMEDY = "correct or remove the file in the source; transformers cannot use it either"
 
 
-def require_usable(place: Path, config: Any) -> Any:
-    """The tokenizer of a model folder, after each file beside the weights was used once.
+def require_usable(place: Path, config: Any) -> None:
+    """Use each file beside the weights once.
 
     Args:
-        place: The folder.
-        config: The config of its model.
+        place: The folder of a model.
+        config: The config of the model.
 
     Raises:
         BadInput: A file is damaged, or names what is not there. The error names the file.
@@ -41,20 +56,23 @@ def require_usable(place: Path, config: Any) -> Any:
     templates = tokenizer.chat_template or {}
     for name, template in ({"default": templates} if isinstance(templates, str) else templates).items():
         _require_template(place, tokenizer, name, template)
-    return tokenizer
+    for name in ROLES["processor"]:
+        if (place / name).exists():
+            _use_processor(place / name)
 
 
 def notes_on(tokenizer: Any, config: Any) -> tuple[str, ...]:
     """What a reader of this model should know of its tokenizer, in words: tokens that are missing, or that do not fit.
 
     Args:
-        tokenizer: The tokenizer, as transformers loads it.
+        tokenizer: The tokenizer. That the end token pads, if it does, is not said a second time.
         config: The config of the model.
     """
     notes, rows = [], int(config.vocab_size)
     for role in ("bos_token", "eos_token", "pad_token"):
         number = getattr(tokenizer, f"{role}_id")
-        if number is not None and number >= rows:
+        said = role == "pad_token" and tokenizer.pad_token == tokenizer.eos_token
+        if number is not None and number >= rows and not said:
             notes.append(
                 f"the {role} {getattr(tokenizer, role)} has the id {number}, but the embedding ends at {rows - 1}: the "
                 "release never uses it, and whoever pads with it gets an error. Resize the embedding of the original, "
@@ -85,6 +103,23 @@ def _require_generation_config(place: Path, vocabulary: int, tokenizer: Any) -> 
             model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=2, tokenizer=tokenizer)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError, ImportError) as error:
         raise BadInput(f"{path} cannot be used: {first_line(error)}", _REMEDY) from error
+
+
+def _use_processor(path: Path) -> None:
+    """Load a processor. Why it cannot be is told and no reason to refuse, as a language model never asks for it."""
+    try:
+        document = read_json(path)
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} cannot be used: {first_line(error)}", _REMEDY) from error
+    loader = _PROCESSORS.get(path.name, AutoImageProcessor)
+    if loader is AutoImageProcessor and "feature_extractor_type" in document:
+        loader = AutoFeatureExtractor
+    try:
+        loader.from_pretrained(path.parent, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        logging.getLogger(__name__).warning(
+            "%s goes along without having been used: transformers cannot load it here: %s", path, first_line(error)
+        )
 
 
 def _used_tokenizer(place: Path) -> Any:

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,10 +25,32 @@ FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _MAKE_ROOM = "free some space or point --artifacts at another disk, then run again: finished stages are reused"
 
 
+# Longer than the tick of any clock of a file system, so that a later change of a file changes its times.
+_SETTLED_SECONDS = 2.0
+_hashed: dict[tuple[int, ...], str] = {}
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits.
+
+    A process reads a file once: its bytes are the same as long as device, inode, size, and the times of the last change
+    of its bytes and of its entry are. A file that changed within the last seconds is read again the next time.
+    """
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        before = _state_of(stream.fileno())
+        known = _hashed.get(before)
+        if known is not None:
+            return known
+        settled = max(before[-2:]) < time.time_ns() - int(_SETTLED_SECONDS * 1e9)
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        if settled and _state_of(stream.fileno()) == before:
+            _hashed[before] = sha256
+        return sha256
+
+
+def _state_of(descriptor: int) -> tuple[int, ...]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def sha256_of_tree(folder: Path, progress: Progress = silent) -> dict[str, str]:

@@ -88,7 +88,10 @@ def test_an_unchanged_release_reuses_every_stage_and_publishes_nothing_new(
 ) -> None:
     # The key of resolve knows the folder, and this one is a copy.
     release_again(tiny_release, tiny_config, tmp_path / "a")
-    again = run(tiny_config, tmp_path / "a")
+    with pytest.MonkeyPatch.context() as patched:
+        # The files of an unchanged source were used when it was resolved.
+        patched.setattr("taylor_ops.source.usable.GenerationConfig", None)
+        again = run(tiny_config, tmp_path / "a")
     assert all(cost.cached for cost in again.stages.values())
     assert again.published.unchanged
     assert sha256_of_tree(tmp_path / "a" / "hub") == sha256_of_tree(tiny_release / "hub")

@@ -83,7 +83,7 @@ def test_a_release_on_the_hub_is_what_a_reader_loads_and_verifies_until_it_is_wi
     assert f"{REPO}@v1.0.0: {files} files as listed" in capsys.readouterr().out
     app(["yank", REPO, "1.0.0", "--why", "a test"], standalone_mode=False)
     assert f"{REPO} 1.0.0 is withdrawn; main still shows it, with a notice" in capsys.readouterr().out
-    with pytest.raises(GateRejected, match="was withdrawn: a test"):
+    with pytest.raises(GateRejected, match=f"^{REPO}@main was withdrawn: a test"):
         app(["verify", REPO], standalone_mode=False)
     with pytest.raises(BadInput, match="not the name of a repository"):
         app(["yank", "tiny", "1.0.0", "--why", "a test"], standalone_mode=False)

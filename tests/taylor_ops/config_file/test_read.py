@@ -348,6 +348,8 @@ def test_a_signature_needs_what_its_method_needs_and_nothing_else(
         ("card.language", "[english]", "has 'english', which is no code of a language"),
         ("card.language", "[en, pt-BR]", "has 'pt-BR', which is no code of a language"),
         ("card.language", "[EN]", "has 'EN', which is no code of a language"),
+        ("card.language", "[en, xx]", "has 'xx', which is no code of a language"),
+        ("card.language", "[jpy]", "has 'jpy', which is no code of a language"),
     ],
 )
 def test_a_licence_or_a_language_that_the_hub_does_not_know_is_refused(

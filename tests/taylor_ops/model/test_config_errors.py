@@ -57,6 +57,9 @@ def refusal(folder: Path, text: str) -> str | None:
     ("key", "change"),
     [
         ("hidden_act", {"hidden_act": "swooshx"}),
+        ("_attn_implementation", {"_attn_implementation": "swoosh"}),
+        ("_attn_implementation", {"_attn_implementation": "kernels-community/flash-attn"}),
+        ("attn_implementation", {"attn_implementation": 7}),
         ("num_attention_heads", {"num_attention_heads": 0}),
         ("num_key_value_heads", {"num_key_value_heads": 0}),
         ("rope_parameters.rope_type", {"rope_parameters": {"rope_type": "swirl", "rope_theta": 1e4}}),

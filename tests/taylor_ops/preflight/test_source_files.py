@@ -35,6 +35,11 @@ def test_plan_names_the_files_that_are_left(trained: Sample, tmp_path: Path) -> 
     assert preflight(config_of(trained, card=card), tmp_path, silent).left == ("train_data.json",)
 
 
+def test_plan_does_not_say_that_none_is_left_where_it_cannot_know(trained: Sample, tmp_path: Path) -> None:
+    found = preflight(config_of(trained), tmp_path, silent).model_copy(update={"left": None})
+    assert "not known: the Hub does not answer now" in shown(found)
+
+
 def test_plan_says_which_token_the_embedding_lacks_and_goes_on(trained: Sample, tmp_path: Path) -> None:
     made = tokenizer()
     made.add_special_tokens({"pad_token": "[PAD]"})

@@ -339,7 +339,7 @@ def test_a_download_that_breaks_is_gone_on_with(hub: Hub, bundle: Path, tmp_path
 def test_a_tag_that_is_not_there_and_a_repository_that_is_not_are_named(hub: Hub, bundle: Path, tmp_path: Path) -> None:
     publish(bundle, VERSION)
     for where, says in (
-        (Reference(REPO, "v9.9.9"), "cannot fetch its files at v9.9.9"),
+        (Reference(REPO, "v9.9.9"), r"has no tag, branch or commit v9\.9\.9\nits tags are: v1\.0\.0$"),
         (Reference("org/none", "main"), "it does not exist, or this account does not see it"),
     ):
         with pytest.raises(ReleaseError, match=says):

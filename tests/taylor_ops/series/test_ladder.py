@@ -103,6 +103,24 @@ def test_a_higher_plan_never_takes_terms_from_a_neuron(llama: Sample) -> None:
         assert all(bool((fewer <= more).all()) for fewer, more in itertools.pairwise(orders))
 
 
+def test_a_neuron_whose_output_weights_are_zero_has_the_fewest_terms_that_a_bundle_can_store(
+    gated_or_plain: Sample, conversion: Conversion, tmp_path: Path
+) -> None:
+    ranges = load_file(gated_or_plain.ranges)
+    for name, values in ranges.items():
+        if name.endswith((".norms", ".peaks")):
+            values[::3] = 0.0
+    save_file(ranges, tmp_path / "ranges.safetensors")
+    fitted = Expansions(tmp_path / "ranges.safetensors", Original(gated_or_plain.original).activation, conversion)
+    for plan in some(fitted.ladder()):
+        for path in fitted.paths:
+            orders = fitted.layout(path, plan).orders
+            assert orders[::3].unique().tolist() == [1]
+            assert min(int(orders[1::3].min()), int(orders[2::3].min())) >= plan.least_order
+            if conversion.order is None and plan.tolerance == conversion.tolerance:
+                assert float(fitted.bound(path, plan).truncation) <= plan.tolerance * (1 + 1e-9)
+
+
 def worst_errors(activation: Activation, stacked: Layout, basis: Basis) -> Tensor:
     """Largest errors [F] of phi on the intervals of a layer when terms and features are float32, as in a bundle."""
     t = torch.linspace(-1, 1, 201)[:, None].expand(-1, stacked.widths[0]).contiguous()

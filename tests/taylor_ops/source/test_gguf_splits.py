@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy
@@ -46,8 +46,15 @@ def tensors(tied: bool = False) -> Tensors:
     return found if tied else found | {"output.weight": weights(WORDS, HIDDEN)}
 
 
-def write(file: Path, held: Tensors, split: tuple[int, int, int] | None = None, metadata: bool = True) -> Path:
+def write(
+    file: Path,
+    held: Tensors,
+    split: tuple[int, int, int] | None = None,
+    metadata: bool = True,
+    ids: Mapping[str, int] = {"bos": 256, "eos": 257},
+) -> Path:
     """Write a GGUF file. split: its number, the number of all splits, and that of all tensors."""
+    file.parent.mkdir(exist_ok=True)
     writer = GGUFWriter(file, "llama")
     if metadata:
         writer.add_name("tiny")
@@ -65,8 +72,8 @@ def write(file: Path, held: Tensors, split: tuple[int, int, int] | None = None, 
         writer.add_token_list([*sorted(pre_tokenizers.ByteLevel.alphabet()), "<s>", "</s>", "th", "he"])
         writer.add_token_types([1] * 256 + [3, 3, 1, 1])
         writer.add_token_merges(["t h", "h e"])
-        writer.add_bos_token_id(256)
-        writer.add_eos_token_id(257)
+        for role, number in ids.items():
+            writer.add_uint32(f"tokenizer.ggml.{role}_token_id", number)
     if split is not None:
         writer.add_uint16("split.no", split[0])
         writer.add_uint16("split.count", split[1])
@@ -125,6 +132,43 @@ def test_every_split_is_part_of_the_stamp(tmp_path: Path) -> None:
     assert before.keys() == {file.name for file in files}
     write_splits(tmp_path, 2, {name: values + 1 for name, values in tensors().items()})
     assert all(stamp(source(files[0]))[name] != sha256 for name, sha256 in before.items())
+
+
+def test_a_licence_beside_a_file_goes_along_and_nothing_else_there(tmp_path: Path) -> None:
+    file = write(tmp_path / "models" / "tiny.gguf", tensors())
+    for name in ("LICENSE", "USE_POLICY.md", "notes.txt", "other.gguf", "tokenizer.model", "generation_config.json"):
+        (file.parent / name).write_text(f"of {name}", encoding="utf-8")
+    resolved = resolve(source(file), tmp_path / "work", silent)
+    assert {"LICENSE", "USE_POLICY.md"} <= resolved.sha256.keys()
+    assert not {"notes.txt", "other.gguf", "tokenizer.model"} & resolved.sha256.keys()
+    assert (resolved.folder / "LICENSE").read_text(encoding="utf-8") == "of LICENSE"
+    # What lies beside a file changes nothing that is read from it.
+    alone = resolve(source(write(tmp_path / "alone" / "tiny.gguf", tensors())), tmp_path / "other", silent)
+    assert alone.sha256 == {
+        name: sha for name, sha in resolved.sha256.items() if name not in ("LICENSE", "USE_POLICY.md")
+    }
+    before = stamp(source(file))
+    (file.parent / "notes.txt").write_text("other notes", encoding="utf-8")
+    assert stamp(source(file)) == before
+    (file.parent / "LICENSE").write_text("other terms", encoding="utf-8")
+    assert stamp(source(file))["LICENSE"] != before["LICENSE"]
+
+
+def test_a_licence_beside_a_file_that_is_a_link_to_elsewhere_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "models" / "tiny.gguf", tensors())
+    (tmp_path / "secret").write_text("of another", encoding="utf-8")
+    (file.parent / "LICENSE").symlink_to(tmp_path / "secret")
+    assert "outside of the folder" in refused(file, tmp_path / "work")
+
+
+@pytest.mark.parametrize("role", ["bos", "eos", "padding"])
+def test_a_special_token_beyond_the_vocabulary_is_blamed_on_the_tokenizer(tmp_path: Path, role: str) -> None:
+    file = write(tmp_path / "m.gguf", tensors(), ids={"bos": 256, "eos": 257, role: 260})
+    with pytest.raises(BadInput) as caught:
+        resolve(source(file), tmp_path / "work", silent)
+    assert f"m.gguf: `tokenizer.ggml.{role}_token_id` is 260, but its vocabulary" in caught.value.cause
+    assert "tokenizer" in caught.value.remedy
+    assert "architecture" not in str(caught.value)
 
 
 def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from taylor_ops.config.source import FolderSource, GgufSource, HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.model.architectures import ARCHITECTURES
 from taylor_ops.source import resolve as sources
-from taylor_ops.source.files import tokenizer_files
+from taylor_ops.source.files import copy_along
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.resolve import resolve, stamp
 from taylor_ops.storage.files import sha256_of
@@ -130,7 +130,7 @@ def test_files_that_a_release_does_not_read_are_not_part_of_the_source(copy: Pat
         (copy / name).write_bytes(b"anything")
     assert resolved(copy) == before
     (tmp_path / "target").mkdir()
-    tokenizer_files(copy, tmp_path / "target")
+    copy_along(copy, tmp_path / "target")
     assert {path.name for path in (tmp_path / "target").iterdir()} == before.sha256.keys() - {
         "config.json",
         "model.safetensors",

@@ -12,7 +12,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.leaks.sources import require_discreet_source
 from taylor_ops.leaks.texts import Machine
 from taylor_ops.source.card_files import card_files
-from taylor_ops.source.files import tokenizer_files
+from taylor_ops.source.files import copy_along
 from taylor_ops.source.roles import copied_files, fetched_patterns, left_files, role_of
 from tests.support.tiny_models import save_tiny_model
 
@@ -30,6 +30,10 @@ ALONG = {
     "USE_POLICY.md": "licence or policy",
     "ACCEPTABLE_USE.md": "licence or policy",
     "COPYING": "licence or policy",
+    "COPYING.LESSER": "licence or policy",
+    "LICENSE.apache": "licence or policy",
+    "LICENSE.GPLv3": "licence or policy",
+    "LICENSE.CC-BY-4.0": "licence or policy",
     "config.json": "config",
     "generation_config.json": "generation",
     "tokenizer.json": "tokenizer",
@@ -51,6 +55,8 @@ STAY = [
     "notes.txt",
     "license_plates.json",
     "LICENSE.json",
+    "LICENSE.py",
+    "license.bin",
     "license_plates.txt",
     "use.txt",
     "trainer_state.json",
@@ -92,7 +98,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_is_parted_into_what_goes_along_and_what_stays(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
-    tokenizer_files(folder, tmp_path / "target")
+    copy_along(folder, tmp_path / "target")
     written = sorted(path.relative_to(tmp_path / "target").as_posix() for path in (tmp_path / "target").rglob("*.*"))
     assert {"additional_chat_templates/tool_use.jinja", "USE_POLICY.md", "Notice.txt"} <= set(written)
     assert set(copied_files(folder)) >= {name for name, role in ALONG.items() if role not in ("config", "weights")}
@@ -120,6 +126,7 @@ def test_card_files_are_found_in_the_source(folder: Path) -> None:
         "notes.txt": "of notes.txt",
         "data/LICENSE": "of data/LICENSE",
     }
+    assert card_files(config_with(folder, "LICENSE"), folder) == {}
 
 
 @pytest.mark.parametrize(

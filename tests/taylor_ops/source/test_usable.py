@@ -21,7 +21,7 @@ CONFIG = SimpleNamespace(vocab_size=260)
 def folder(tmp_path: Path) -> Path:
     """A healthy model folder."""
     place = save_tiny_model(tmp_path / "model")
-    assert require_usable(place, CONFIG).eos_token_id == 257
+    require_usable(place, CONFIG)
     return place
 
 
@@ -114,7 +114,23 @@ def test_tokens_that_the_embedding_lacks_and_a_missing_end_are_noted(tmp_path: P
     made.add_tokens(["<|turn|>"], special_tokens=True)
     assert "lacks the added tokens <|turn|>" in notes_on(made, CONFIG)[1]
     assert notes_on(made, SimpleNamespace(vocab_size=262)) == ()
+    made.eos_token = made.pad_token
+    (once,) = (note for note in notes_on(made, CONFIG) if "[PAD]" in note)
+    assert "the eos_token [PAD] has the id 260" in once
     made.eos_token = None
     made.save_pretrained(tmp_path)
     endless = AutoTokenizer.from_pretrained(tmp_path)
     assert "no end token" in notes_on(endless, SimpleNamespace(vocab_size=262))[-1]
+
+
+def test_a_processor_is_loaded_or_it_is_said_why_not(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = folder / "preprocessor_config.json"
+    path.write_text('{"feature_extractor_type": "WhisperFeatureExtractor"}', encoding="utf-8")
+    require_usable(folder, CONFIG)
+    assert caplog.text == ""
+    path.write_text('{"image_processor_type": "NoSuchProcessor"}', encoding="utf-8")
+    require_usable(folder, CONFIG)
+    assert f"{path} goes along without having been used" in caplog.text
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"preprocessor_config\.json cannot be used"):
+        require_usable(folder, CONFIG)
