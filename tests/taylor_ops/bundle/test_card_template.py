@@ -149,7 +149,7 @@ def test_the_interval_of_the_slowdown_stands_beside_its_device_and_every_other()
     statements = example.statements()
     statements["slowdown"]["devices"] = [{"device": "Other GPU 9", "target": 4.0, "tolerance": 0.05}]
     text = render_card(statements, example.config())
-    assert "median lies between 2.70 and 3.30. A candidate" in text
+    assert "between\n2.70 and 3.30. Both models" in text
     assert "That was measured on Example CPU 7, 2 threads" in text
     assert "| Other GPU 9 | 4 | 3.80 to 4.20 |" in text
     assert "Other GPU" not in render_card(example.statements(), example.config())

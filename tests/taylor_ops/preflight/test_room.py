@@ -204,7 +204,7 @@ def test_time_is_counted_for_prompts_other_shapes_devices_and_attacks(
     timed = 6 * (times.forward(4) + (11 + 1) * 4 * times.forward(1))
     assert usual["calibrate"] == pytest.approx(3 + 2 + (1 + 12) * timed)
     longer = 100 - 5 * (1 + 12) * 11 * 4 * times.forward(1)
-    assert seconds(min_seconds=100.0)["calibrate"] == pytest.approx(usual["calibrate"] + longer, rel=0.02)
+    assert seconds(min_seconds=100.0)["calibrate"] == pytest.approx(usual["calibrate"] + longer, rel=0.04)
     assert seconds(prompt_tokens=4000)["calibrate"] > 2 * usual["calibrate"]
     also = [{"batch_size": 2, "prompt_tokens": 8}]
     shapes = seconds(also=also)["transfer"]
