@@ -7,7 +7,7 @@ column_cost   The slowdown of a bundle as a straight line over its columns, from
 intervals     Intervals for the centre of paired ratios, valid also if the samples are looked at repeatedly as they come
               in.
 judging       Judge a candidate by paired samples: met, missed, at the edge of the band, or too noisy to tell.
-loadings      Confirm a candidate in further loadings of the models: they, not their pairs, are what its interval counts.
+loadings      Confirm a candidate in further loadings of the models, which are what its interval counts.
 out_of_reach  The error for an unreachable target slowdown, and the settings that would make it reachable.
 record        What the stages `calibrate` and `transfer` leave: the record of the slowdown.
 search        Choose the plan whose slowdown meets the target, from as few noisy measurements as decide it.

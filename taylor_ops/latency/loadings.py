@@ -1,4 +1,4 @@
-"""Confirm a candidate in further loadings of the models: they, not their pairs, are what its interval counts.
+"""Confirm a candidate in further loadings of the models, which are what its interval counts.
 
 Where a model lies in memory differs from loading to loading, and so does its speed. Many pairs of one loading say
 nothing of this. The logarithms of the slowdowns of single loadings are taken for a sample of a normal distribution.

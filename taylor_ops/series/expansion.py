@@ -182,11 +182,11 @@ def coefficients(expansion: Expansion, orders: Tensor) -> Tensor:
 
 @cache
 def _powers_of_chebyshev(highest: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Matrix [N + 1, N + 1] whose column n holds the coefficients of T_n in powers of t."""
-    matrix = np.zeros((highest + 1, highest + 1))
-    for n in range(highest + 1):
-        series = np.polynomial.chebyshev.cheb2poly(np.eye(highest + 1)[n])
-        matrix[: len(series), n] = series
+    """Matrix [N + 1, N + 1] whose column n holds the coefficients of T_n in powers of t: T_n = 2 t T_n-1 - T_n-2."""
+    matrix = np.eye(highest + 1)
+    for n in range(2, highest + 1):
+        matrix[1:, n] = 2 * matrix[:-1, n - 1]
+        matrix[:, n] -= matrix[:, n - 2]
     return matrix
 
 

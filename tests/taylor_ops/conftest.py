@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -89,24 +87,6 @@ def sample(root: Path, model_type: str, **changes: Any) -> Sample:
     ranges = captured(original, root / f"{model_type}-ranges")
     conversion = Conversion(tolerance=1e-4, range_margin=0.5)
     return converted(original, ranges, conversion, root / f"{model_type}-converted")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def powers_are_found_once() -> Iterator[None]:
-    """`cheb2poly` remembers: the matrices of all orders, which a ladder asks for, have the same columns."""
-    usual = np.polynomial.chebyshev.cheb2poly
-
-    @functools.cache
-    def found(series: bytes) -> Any:
-        return usual(np.frombuffer(series))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            np.polynomial.chebyshev,
-            "cheb2poly",
-            lambda series: found(np.trim_zeros(series, "b").tobytes()).copy(),
-        )
-        yield
 
 
 @pytest.fixture(scope="session")
