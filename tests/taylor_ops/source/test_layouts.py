@@ -181,6 +181,11 @@ REFUSED: dict[str, tuple[str, Change, str]] = {
         both(config(transformers_weights="b.safetensors"), other_weights("b.safetensors")),
         "`transformers_weights` names another file",
     ),
+    "experts of which some have the prefix": (
+        "qwen3_moe",
+        both(tensors(stacked_one_by_one), named(lambda name: without_model(name) if ".experts.2." in name else name)),
+        "have different prefixes, and transformers would stack them in another order",
+    ),
     "experts twice": (
         "qwen3_moe",
         tensors(lambda found: found.update({"model.layers.1.mlp.experts.down_proj": torch.ones(4, 32, 24)})),
