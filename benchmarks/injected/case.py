@@ -79,7 +79,8 @@ def of_command(done: CompletedProcess[str], places: Sequence[object], taken: Cal
         except Exception as error:  # noqa: BLE001
             wrong = f"it is taken, and then {type(error).__name__}: {error}"
         return Answer("wrong accept" if wrong else "well", True, wrong)
-    lines = done.stderr.splitlines()
+    # A progress bar is drawn over itself.
+    lines = [line for line in done.stderr.split("\n") if line and "\r" not in line]
     if [line.partition(": ")[0] for line in lines] != ["error", "remedy"]:
         return Answer("badly", False, f"it is no line of cause and one of remedy: {done.stderr!r}")
     return _refused(done.returncode, [line.partition(": ")[2] for line in lines], places, REFUSED)

@@ -172,6 +172,8 @@ def test_a_part_of_a_release_that_is_shown_is_a_wrong_accept(tmp_path: Path, mon
     whole = bench.publish
 
     def first_a_part(bundle: Path, *given: Any, **where: Any) -> Any:
+        if given[0] != "1.1.0":
+            return whole(bundle, *given, **where)
         part = shutil.copytree(bundle, tmp_path / "part", dirs_exist_ok=True)
         (part / "config.json").write_text("{ }", encoding="utf-8")
         with suppress(ReleaseError):
