@@ -183,4 +183,5 @@ def test_a_part_of_a_release_that_is_shown_is_a_wrong_accept(tmp_path: Path, mon
     monkeypatch.setattr(hub, "publish", first_a_part)
     with hub.answering(tmp_path / "scratch") as answering:
         found = answering(Case("connection closed", 0))
-    assert (found.verdict, found.why) == ("wrong accept", "a part of a release was shown")
+    assert found.verdict == "wrong accept"
+    assert "published already, with other bytes" in found.why or "a part of a release was shown" in found.why
