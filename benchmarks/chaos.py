@@ -36,12 +36,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.command import typed
-from benchmarks.injected.case import Answer, Case
+from benchmarks.injected.case import Answer, Case, Verdict
 from benchmarks.injected.worker import Worker
 from benchmarks.measurement import write_result
 
 RESULT = Path(__file__).parent / "results" / "chaos.json"
-VERDICTS = ("well", "badly", "wrong accept")
+VERDICTS: tuple[Verdict, ...] = ("well", "badly", "wrong accept")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
@@ -52,9 +53,11 @@ def _release(config: Path, artifacts: Path, server: str, log: Path) -> None:
             os.dup2(said.fileno(), stream.fileno())
     torch.set_num_threads(1)
     # All runs choose the same plan, and no consumer takes its time to begin.
-    timing.decode_seconds = decode_seconds
-    verify.clean_process = in_this_process  # type: ignore[assignment]
-    with temporary_settings({PREFECT_API_URL: server}):
+    with (
+        patch.object(timing, "decode_seconds", decode_seconds),
+        patch.object(verify, "clean_process", in_this_process),
+        temporary_settings({PREFECT_API_URL: server}),
+    ):
         release(str(config), {}, str(artifacts))
 
 
