@@ -67,6 +67,7 @@ RUNS = (
     Run("llama_ranges.json", "llama_ranges", 5, data=True, timed=False),
     Run("architectures.json", "architectures", 10, timed=False),
     Run("rounding.json", "rounding", 30, timed=False),
+    Run("chaos.json", "chaos", 10, timed=False),
     Run("recovery.json", "recovery", 60, ("--keep",), timed=False),
     Run("exactness-float32.json", "exactness", 120, data=True, timed=False),
 )

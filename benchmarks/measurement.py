@@ -57,6 +57,7 @@ MEASURES = {
     "audit": Measured((*_PREPARED, "taylor_ops.audit.audit"), DEMO),
     "calibration": Measured((*_PREPARED, "taylor_ops.latency.calibrate")),
     "capture": Measured(("taylor_ops.capture.capture",)),
+    "chaos": Measured(("taylor_ops.stages", "flows")),
     "convert": Measured(("taylor_ops.conversion.convert",)),
     "distributed": Measured(("taylor_ops.conversion.convert", "flows.run.runners")),
     "evidence": Measured(

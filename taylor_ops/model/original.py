@@ -95,6 +95,18 @@ class Original(ModelShape):
             if len(names) > 1 and (module in self._needed or module in self.stored_names.tied):
                 yield names[0], names[1]
 
+    def apart(self) -> Iterator[tuple[str, str]]:
+        """Pairs of stored names of experts of one tensor, one with the prefix of the base model and one without.
+
+        transformers stacks experts in the order of their stored names, which is another one then.
+        """
+        for layers in self._experts.values():
+            stored = {name: self._stored[name] for name in layers if name in self._stored}
+            one_of_each = {len(place) - len(name): place for name, place in stored.items()}
+            if len(one_of_each) > 1:
+                first, second, *_ = sorted(one_of_each.values())
+                yield first, second
+
     def of_another_type(self) -> Iterator[str]:
         """Stored names of tensors that are no plain floating-point numbers, though the model takes such."""
         for name in self._needed:

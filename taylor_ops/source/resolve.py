@@ -51,7 +51,8 @@ def resolve(
     dequantised = isinstance(source, GgufSource)
     place, left_out = brought_here(source, folder, lambda done, total: progress(done, 2 * total), ask)
     original, also_left_out = readable(place, source)
-    parameters = _finite_values(original, progress, dequantised)
+    named = source.file if isinstance(source, GgufSource) else place
+    parameters = _finite_values(original, named, progress, dequantised)
     return ResolvedSource(
         folder=place.absolute(),
         origin=origin_of(source),
@@ -130,6 +131,12 @@ def readable(place: Path, source: HubSource | FolderSource | GgufSource) -> tupl
         raise BadInput(
             f"{place}: tensors {first} and {second} are both the same tensor of the model", "leave out one of them"
         )
+    for first, second in original.apart():
+        raise BadInput(
+            f"{place}: experts {first} and {second} have different prefixes, "
+            "and transformers would stack them in another order",
+            "name all experts with the prefix of the base model, or none",
+        )
     for name in original.of_another_type():
         raise BadInput(
             f"{place}: tensor {name} does not hold floating-point numbers of 16, 32 or 64 bits, which its model takes",
@@ -159,7 +166,7 @@ def stamp(source: HubSource | FolderSource | GgufSource) -> dict[str, str]:
             return {file.name: sha256_of(file) for file in (*gguf_files(source), *licences_beside(source))}
 
 
-def _finite_values(original: Original, progress: Progress, dequantised: bool) -> int:
+def _finite_values(original: Original, named: Path, progress: Progress, dequantised: bool) -> int:
     """Number of values that a checkpoint stores. Reads all of them, and raises `BadInput` if one is not finite."""
     parameters = 0
     names = original.checkpoint.names()
@@ -169,9 +176,7 @@ def _finite_values(original: Original, progress: Progress, dequantised: bool) ->
         tensor = original.checkpoint.tensor(name)
         parameters += tensor.numel()
         if original.checkpoint.dtype(name) is not None and not bool(tensor.isfinite().all()):
-            raise BadInput(
-                f"{original.folder}: tensor {name} holds NaN or infinite values", "repair or fetch the checkpoint"
-            )
+            raise BadInput(f"{named}: tensor {name} holds NaN or infinite values", "repair or fetch the checkpoint")
         progress(before + parameters, before + total)
     return parameters
 

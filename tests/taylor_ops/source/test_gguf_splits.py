@@ -227,6 +227,14 @@ def test_a_tensor_that_transformers_does_not_read_is_left_out_on_the_word_of_the
     assert found.left_out == ("rope_freqs.weight",)
 
 
+def test_a_value_that_is_not_finite_is_blamed_on_the_file(tmp_path: Path) -> None:
+    held = tensors()
+    held["blk.1.ffn_down.weight"][0, 0] = numpy.nan
+    file = write(tmp_path / "m.gguf", held)
+    with pytest.raises(BadInput, match=r"m\.gguf: tensor .* holds NaN"):
+        resolve(source(file), tmp_path / "work", silent)
+
+
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.999])
 def test_a_file_that_was_cut_is_refused(tmp_path: Path, part: float) -> None:
     file = write(tmp_path / "m.gguf", tensors())

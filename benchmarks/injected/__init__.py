@@ -1,0 +1,1 @@
+"""What `benchmarks.chaos` injects, and how each answer is judged."""
