@@ -39,7 +39,8 @@ class OriginalMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         z = self.gate(x)
         hidden = self.activation.value(z)
-        return self.down(hidden if self.up is None else hidden * self.up(x))
+        output: Tensor = self.down(hidden if self.up is None else hidden * self.up(x))
+        return output
 
 
 def expansions(folder: Path, low: Tensor, high: Tensor, original: OriginalMLP, conversion: Conversion) -> Expansions:
