@@ -197,4 +197,4 @@ def _planned(config: Path, folder: Path) -> Answer:
         return otherwise_loaded(Original(folder)) or not_usable(folder)
 
     done = called_here("plan", config, "--artifacts", config.with_name("artifacts"))
-    return of_command(done, (folder, "latency.", "exactness.", "calibration.", "`source."), taken)
+    return of_command(done, (folder, "target slowdown", "latency.", "exactness.", "calibration.", "`source."), taken)
