@@ -99,7 +99,7 @@ def test_tensors_that_transformers_loads_otherwise_are_seen(tmp_path: Path) -> N
 @pytest.fixture
 def odd(monkeypatch: pytest.MonkeyPatch) -> None:
     """One group alone, whose answers are known."""
-    monkeypatch.setattr(chaos, "GROUPS", {"odd": Group(ODD, 6, 1)})
+    monkeypatch.setattr(chaos, "GROUPS", {"odd": Group(ODD, 6, 10)})
     monkeypatch.setattr(chaos, "LANES", (("odd",),))
 
 
@@ -122,7 +122,7 @@ def test_every_end_of_a_case_is_counted_and_named_with_its_seed(
     named = {(one["kind"], one["seed"]): (one["verdict"], one["why"]) for one in found["bad"]}
     assert named[("accepts", 43)] == ("wrong accept", "transformers loads other values")
     assert named[("dies", 44)] == ("badly", "the process died of it, with -9")
-    assert named[("hangs", 45)] == ("badly", "no answer in 1 s")
+    assert named[("hangs", 45)] == ("badly", "no answer in 10 s")
     assert "unexpected KeyError" in named[("raises", 42)][1]
     assert "wrong accept: --only 'accepts' --seed 43" in capsys.readouterr().out
 
