@@ -41,7 +41,8 @@ def timed(first: Any, second: Any, conditions: Conditions, progress: Progress = 
             "disturbance": 1.0,
         }
     )
-    original, other, settled = timed_pairs(pairs_of(first, second, settings, seed), settings, progress, _LONGEST)
+    pairs = pairs_of(first, second, settings, seed)
+    original, other, settled = timed_pairs(pairs, settings, progress, longest=_LONGEST)
     slowdown, interval = slowdown_of(original, other, seed)
     return Timed(
         slowdown=slowdown,

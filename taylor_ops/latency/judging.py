@@ -123,6 +123,7 @@ def timed_pairs(
     sample: Sample,
     settings: Latency,
     progress: Progress = silent,
+    *,
     widest: float | None = None,
     shortest: float = 0.0,
     longest: float = math.inf,

@@ -113,7 +113,8 @@ def confirmed(
             continue
         slowdown, (least, most), _ = over_loadings([pairs.slowdown for pairs in loadings])
         lasted = sum(sum(pairs.original) + sum(pairs.bundle) for pairs in loadings)
-        if low <= least and most <= high and lasted >= settings.least_seconds:
+        enough = lasted >= settings.least_seconds or len(loadings[-1].original) == settings.max_pairs
+        if low <= least and most <= high and enough:
             return loadings, "met"
         if most < low or high < least:
             return loadings, "missed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,13 +97,14 @@ class Original(ModelShape):
                 yield names[0], names[1]
 
     def apart(self) -> Iterator[tuple[str, str]]:
-        """Pairs of stored names of experts of one tensor, one with the prefix of the base model and one without.
+        """Pairs of stored names of experts of one tensor that have the prefix of the base model not equally often.
 
         transformers stacks experts in the order of their stored names, which is another one then.
         """
+        prefix = re.compile(rf"({re.escape(self.stored_names.prefix)}\.)*")
         for layers in self._experts.values():
             stored = {name: self._stored[name] for name in layers if name in self._stored}
-            one_of_each = {len(place) - len(name): place for name, place in stored.items()}
+            one_of_each = {prefix.match(place)[0]: place for place in stored.values()}  # type: ignore[index]
             if len(one_of_each) > 1:
                 first, second, *_ = sorted(one_of_each.values())
                 yield first, second

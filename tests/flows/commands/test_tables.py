@@ -31,7 +31,7 @@ def row(text: str, *cells: str) -> list[str]:
 def test_it_shows_what_was_released_and_where_it_is() -> None:
     text = shown()
     assert row(text, "neurons protected") == ["18,432 of 18,432 (100 %)"]
-    assert row(text, "slowdown") == ["2.97 (95 % interval 2.92 to 3.05)"]
+    assert row(text, "slowdown") == ["2.97 (95 % of loadings 2.92 to 3.05)"]
     assert row(text, "target") == ["3 within 10 %"]
     assert row(text, "bundle") == ["bundle/, 1.45 GB (original 538.1 MB)"]
     assert row(text, "published") == ["example-org/Tiny-Taylor 1.2.0 in hub/example-org/Tiny-Taylor/1.2.0"]
@@ -84,4 +84,4 @@ def test_brackets_in_a_name_are_no_markup(name: str) -> None:
 
 def test_values_that_are_not_finite_are_shown_as_such() -> None:
     broken = example.trial(300_000, 3.0, math.nan).model_copy(update={"ci95": (math.nan, math.inf)})
-    assert row(shown(latency=example.latency(broken)), "slowdown") == ["NaN (95 % interval NaN to infinite)"]
+    assert row(shown(latency=example.latency(broken)), "slowdown") == ["NaN (95 % of loadings NaN to infinite)"]

@@ -105,6 +105,12 @@ def test_no_more_loadings_are_taken_than_there_are_quantiles_for() -> None:
     assert len(judged([2.95, 3.13] * 10)[0]) == 12
 
 
+def test_the_most_pairs_are_enough_however_short_they_are() -> None:
+    settings = NARROW.model_copy(update={"min_seconds": 1e6, "max_pairs": 20})
+    slowdowns, verdict, _ = judged([3.0] * 12, settings)
+    assert (verdict, len(slowdowns)) == ("met", 5)
+
+
 def test_all_samples_together_last_as_long_as_is_asked_for() -> None:
     settings = NARROW.model_copy(update={"min_seconds": 400.0})
     slowdowns, verdict, _ = judged([3.0] * 12, settings)
