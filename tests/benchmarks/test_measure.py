@@ -142,8 +142,8 @@ def test_the_runs_are_every_committed_result_that_this_machine_can_measure() -> 
     assert len(set(results)) == len(results)
     assert {run.benchmark for run in RUNS} == MEASURES.keys() - {"gpu"}
     assert set(results) <= ages().keys()
-    # One of an earlier version, for comparison, one of two targets, one of attacks that train, and one of a GPU.
-    others = {"exactness-float32-limit-110.json", "calibration_of_two.json", "audit-training.json", "gpu.json"}
+    # One of an earlier version, for comparison, one of attacks that train, and one of a GPU.
+    others = {"exactness-float32-limit-110.json", "audit-training.json", "gpu.json"}
     assert ages().keys() - set(results) <= others
 
 

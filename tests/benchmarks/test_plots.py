@@ -100,7 +100,9 @@ def test_calibrations_that_were_refused_are_named(tmp_path: Path) -> None:
     unconfirmed = {key: value for key, value in first.items() if key != "again"} | {"refused": "not confirmed: noise"}
     refused = {"target": 4.0, "seconds": 9.0, "refused": "the machine is too noisy"}
     svg = drawn_from(tmp_path, "calibration", result | {"targets": [unconfirmed], "under_load": refused})
-    assert {"1.5", "4, under load", "not confirmed", "no result: refused", "calibrated"} <= set(words(svg))
+    assert {f"{first['target']:g}", "4, under load", "not confirmed", "no result: refused", "calibrated"} <= set(
+        words(svg)
+    )
     assert "in a fresh process" not in words(svg)
 
 
@@ -108,4 +110,4 @@ def test_a_calibration_under_load_that_succeeded_is_a_row_like_the_others(tmp_pa
     result = read_json(RESULTS / "calibration.json")
     one = result["targets"][0]
     svg = drawn_from(tmp_path, "calibration", result | {"targets": [one], "under_load": one})
-    assert {"1.5", "1.5, under load", "in a fresh process"} <= set(words(svg))
+    assert {f"{one['target']:g}", f"{one['target']:g}, under load", "in a fresh process"} <= set(words(svg))
