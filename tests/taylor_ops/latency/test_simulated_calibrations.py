@@ -87,7 +87,6 @@ class Simulated(Machine):
 
 def test_of_a_thousand_calibrations_on_a_simulated_machine_none_succeeds_falsely() -> None:
     ended: dict[str, int] = {"met": 0, "late": 0, "noisy": 0, "false": 0, "other": 0}
-    # Of the first 4,000, one is met falsely: number 569, whose slowdown lies 0.13 % of its target beyond the band.
     for seed in range(1000, 2000):
         machine = Simulated(seed)
         try:
@@ -102,6 +101,13 @@ def test_of_a_thousand_calibrations_on_a_simulated_machine_none_succeeds_falsely
     assert ended["other"] == 0, ended
     assert ended["met"] + ended["late"] >= 980, ended
     assert ended["met"] >= 940, ended
+
+
+def test_the_one_of_the_first_4000_that_succeeds_falsely_is_hardly_beyond_the_band() -> None:
+    machine = Simulated(569)
+    plan, _ = find(machine.target, machine, machine.guess, tolerance=machine.tolerance, min_seconds=None)
+    beyond = abs(machine.slowdown(plan) / machine.target - 1) - machine.tolerance
+    assert 0 < beyond < 0.0014
 
 
 def test_a_machine_too_noisy_to_tell_is_named_as_such_with_the_remedy() -> None:
