@@ -33,9 +33,6 @@ _FORMS = re.compile(
 )
 _SIGNED_ADDRESS = re.compile(r"(https?://[^\s'\"?]+)\?[^\s'\"]*")
 _LOGIN_IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@'\"]+:[^/\s@'\"]+(?=@)")
-# All but tab and newline: C0, C1, and what changes the direction of text or breaks lines.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
 _noted: set[str] = set()
 
 
@@ -74,8 +71,19 @@ def without_signatures(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters as their escapes, so that a terminal obeys none of them."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """The text with what cannot be seen as its escape: a terminal obeys none of it, and no two names look alike.
+
+    Such are control characters, byte order marks, joiners, what changes the direction of text, and spaces but the
+    common one. Tabs and newlines stay.
+    """
+    if text.isprintable():
+        return text
+    seen = (letter if letter.isprintable() or letter in "\t\n" else _escaped(letter) for letter in text)
+    return "".join(seen)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
 
 
 def mask_logs() -> None:

@@ -123,7 +123,12 @@ def _use_processor(path: Path) -> None:
 
 
 def _used_tokenizer(place: Path) -> Any:
-    path = place / "tokenizer_config.json"
+    path, whole = place / "tokenizer_config.json", place / "tokenizer.json"
+    if whole.exists():
+        try:
+            read_json(whole)
+        except (OSError, ValueError, RecursionError) as error:
+            raise BadInput(f"{whole} cannot be used: {first_line(error)}", _REMEDY) from error
     try:
         another = read_json(path).get("fast_tokenizer_files") if path.is_file() else None
     except (OSError, ValueError, AttributeError):

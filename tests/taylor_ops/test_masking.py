@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import text
 
 from taylor_ops import masking
 from taylor_ops.errors import BadInput
@@ -130,3 +132,12 @@ def test_a_terminal_obeys_no_control_character_of_an_error() -> None:
     shown = str(BadInput("file \x1b]0;owned\x07\x1b[2J\x9b31m\r\u202egpj.exe is not listed", "one\ntwo"))
     assert shown == "file \\x1b]0;owned\\x07\\x1b[2J\\x9b31m\\r\\u202egpj.exe is not listed\none\ntwo"
     assert printable("Zoë 模型\t😀\n") == "Zoë 模型\t😀\n"
+
+
+def test_a_name_with_an_invisible_letter_does_not_look_like_another() -> None:
+    assert str(BadInput("tensor m\ufeffo\u200bdel is missing", "fetch it")).startswith("tensor m\\ufeffo\\u200bdel")
+
+
+@given(text())
+def test_every_letter_that_is_said_can_be_seen(words: str) -> None:
+    assert all(letter.isprintable() or letter in "\t\n" for letter in printable(words))

@@ -39,6 +39,12 @@ def test_a_file_that_is_no_json_object_is_refused(folder: Path, name: str, text:
     assert str(folder) in caught.value.cause
 
 
+def test_a_damaged_tokenizer_is_named_with_the_line(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"version": "\\u12', encoding="utf-8")
+    with pytest.raises(BadInput, match=r"tokenizer\.json cannot be used: Invalid .* line 1 column 15"):
+        require_usable(folder, CONFIG)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
