@@ -62,7 +62,7 @@ GROUPS = {
     "configs": Group("benchmarks.injected.configs", 300, 10),
     "checkpoints": Group("benchmarks.injected.checkpoints", 300, 10),
     "hub": Group("benchmarks.injected.hub", 300, 60),
-    "kills": Group("benchmarks.injected.kills", 10, 300),
+    "kills": Group("benchmarks.injected.kills", 20, 300),
 }
 LANES = (("configs", "checkpoints"), ("kills", "hub"))
 """Groups that go on beside each other, one process at a time for each lane."""
@@ -175,9 +175,9 @@ def _again(case: Case, scratch: Path, console: Console) -> int:
 
 
 def _show(result: dict[str, Any], console: Console) -> None:
-    table = Table("", "injected", "answered well", "answered badly", "wrong accepts", title="chaos")
+    table = Table("", "injected", "cases", "answered well", "answered badly", "wrong accepts", title="chaos")
     for name, counted in [*result["groups"].items(), ("all", result)]:
-        table.add_row(name, *(str(counted[key]) for key in ("injected", "well", "badly", "wrong_accept")))
+        table.add_row(name, *(str(counted[key]) for key in ("injected", "cases", "well", "badly", "wrong_accept")))
     console.print(table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from typing import Literal
 from taylor_ops.errors import ReleaseError
 
 Verdict = Literal["well", "badly", "wrong accept"]
-JARGON = ("Traceback", "unexpected ")
+# An error that nobody foresaw is told by the name of its class.
+JARGON = re.compile(r"Traceback|unexpected [A-Z]\w*:")
 REFUSED = (2,)
 """Exit statuses of bad input: what is wrong there is found before any work."""
 
@@ -93,7 +95,7 @@ def _refused(status: int, lines: list[str], places: Sequence[object], statuses: 
         why = f"exit status {status}"
     elif len(lines) != 2 or not all(line.strip() and line.isprintable() for line in lines):
         why = "it is no line of cause and one of remedy"
-    elif any(word in text for word in JARGON):
+    elif JARGON.search(text):
         why = "it says what a program that broke says"
     elif not any(str(place) in lines[0] for place in places):
         why = "it names no place"
