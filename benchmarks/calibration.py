@@ -83,6 +83,7 @@ def main() -> None:
             result["targets"].append(
                 _one(original, ranges, target, Path(scratch) / f"bundle-{target:g}", nullcontext())
             )
+            result["targets"].sort(key=lambda row: row["target"])
             # Half an hour of measuring is not to be lost to its last minute.
             write_result(given.result, "calibration", result, finished=False)
         if not given.without_load:

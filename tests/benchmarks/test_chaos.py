@@ -56,7 +56,7 @@ def commanded(status: int, said: str) -> Answer:
         (WorkFailed(f"{PLACE} is spoilt", "run again"), "exit status 1"),
         (BadInput(f"{PLACE} is spoilt", ""), "no line of cause"),
         (BadInput("something is spoilt", "fetch it again"), "names no place"),
-        (BadInput(f"{PLACE}: unexpected KeyError", "fetch it again"), "program that broke"),
+        (BadInput(f"{PLACE}: unexpected KeyError: 'heads'", "fetch it again"), "program that broke"),
     ],
 )
 def test_an_answer_that_breaks_the_contract_of_errors_is_bad(error: Exception, why: str) -> None:
