@@ -279,8 +279,21 @@ def _client_of(patience: Patience, see: Callable[[httpx2.Response], None]) -> It
     """Until the context ends, have the client show every answer to `see`, which may raise its error.
 
     It gives up connections that fall silent, which it never does by default, and leaves it to `patience` to wait as
-    long as the Hub asks. Its own warnings are off, because they quote signed addresses.
+    long as the Hub asks. Its own warnings are off, because they quote signed addresses. What it repeats by itself after
+    a request without an answer is said by `patience`.
     """
+    unanswered: set[tuple[str, str, str]] = set()
+
+    def one_of(request: httpx2.Request) -> tuple[str, str, str]:
+        return request.method, request.url.host, request.url.path
+
+    def answered(response: httpx2.Response) -> None:
+        unanswered.discard(one_of(response.request))
+
+    def tell_repeats(request: httpx2.Request) -> None:
+        if one_of(request) in unanswered:
+            patience.asks_again(request.url.host)
+        unanswered.add(one_of(request))
 
     def give_up_in_silence(request: httpx2.Request) -> None:
         # Set on the request, because some calls of the client override any default with no limit at all.
@@ -293,8 +306,8 @@ def _client_of(patience: Patience, see: Callable[[httpx2.Response], None]) -> It
         created: httpx2.Client = default_client_factory()
         hooks = created.event_hooks
         created.event_hooks = hooks | {
-            "request": [*hooks["request"], give_up_in_silence],
-            "response": [*hooks["response"], see],
+            "request": [*hooks["request"], tell_repeats, give_up_in_silence],
+            "response": [*hooks["response"], answered, see],
         }
         return created
 

@@ -57,6 +57,12 @@ class Patience:
         result: T = retrying(self._counted, call)
         return result
 
+    def asks_again(self, host: str) -> None:
+        """Say that a request got no answer and is made again by the client itself, after seconds without a word."""
+        if self._since_words >= _SECONDS_BETWEEN_WORDS:
+            self._since_words = 0.0
+            _LOG.warning("waiting for the Hub: %s does not answer and is asked again", host)
+
     def _counted(self, call: Callable[[], T]) -> T:
         began = self._clock()
         try:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import http_backoff
 
 from taylor_ops.config.source import HubSource
 from taylor_ops.errors import BadInput
@@ -46,6 +50,24 @@ def test_a_busy_hub_is_waited_for_and_that_is_told_at_once(
     assert len(waits) == 2
     assert min(waits) >= max(0.5, float(headers.get("Retry-After", 0)))
     assert f"waiting for the Hub ({status}" in caplog.text
+
+
+def test_what_the_client_repeats_by_itself_is_told_at_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with (
+        caplog.at_level(logging.WARNING),
+        patient_client(impatient()),
+        pytest.raises(httpx2.ConnectError),
+    ):
+        http_backoff("GET", f"http://127.0.0.1:{port}/signed?by=me", max_retries=3)
+    assert len(waits) == 3
+    assert caplog.messages == ["waiting for the Hub: 127.0.0.1 does not answer and is asked again"]
 
 
 def test_a_hub_that_stays_busy_is_given_up_when_the_budget_is_spent(hub: Hub, tmp_path: Path) -> None:
