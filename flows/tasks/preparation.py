@@ -23,6 +23,7 @@ from taylor_ops.publishing import publish as publishing
 from taylor_ops.publishing.hub_repository import patient_client
 from taylor_ops.signing.signers import require_signer
 from taylor_ops.source import resolve as sources
+from taylor_ops.source.card_files import card_files
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.usable import notes_on
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
@@ -65,6 +66,8 @@ def require_texts_and_target(run: ReleaseRun, source: ResolvedSource) -> None:
     for note in notes_on(tokenizer, original.config):
         logging.getLogger(__name__).warning("%s", note)
     require_readable(run.config, original, tokenizer)
+    with patient_client() as patience:
+        card_files(run.config, source.folder, patience)
     require_discreet_source(run.config, source.folder, this_machine(run.artifacts.root, source.folder))
     publishing.require_access(run.config.publish, token_of(run.config.publish))
 

@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import GgufSource, HubSource
 from taylor_ops.errors import BadInput
-from taylor_ops.source.hub import hub_refusals_explained
+from taylor_ops.source.hub import Ask, hub_refusals_explained, once
 from taylor_ops.source.roles import LICENCE, copied_files, role_of
 
 _MADE_BY_THE_RELEASE = re.compile(r"README\.md|taylor_.*|(slowdown|layers|calibration|latency)\.png|.*\.sig")
@@ -18,10 +18,15 @@ _MADE_BY_THE_RELEASE = re.compile(r"README\.md|taylor_.*|(slowdown|layers|calibr
 _CODE = re.compile(r".*\.(py|pyc|pyd|pth|so)|(.*/)?adapter_config\.json")
 
 
-def card_files(config: ReleaseConfig, folder: Path) -> dict[str, Path]:
+def card_files(config: ReleaseConfig, folder: Path, ask: Ask = once) -> dict[str, Path]:
     """The files that `card.files` adds, by their names in the bundle: beside the GGUF file, or in the source `folder`.
 
     Those of a Hub source are fetched. A licence that goes along by its role is not added a second time.
+
+    Args:
+        config: The release config.
+        folder: The folder of the source.
+        ask: How the files of a Hub source are asked for.
 
     Raises:
         BadInput: A file is not there, is no file, or is one that the release makes itself.
@@ -29,7 +34,8 @@ def card_files(config: ReleaseConfig, folder: Path) -> dict[str, Path]:
     source, names = config.source, config.card.files
     if isinstance(source, HubSource) and any(not (folder / name).is_file() for name in names):
         with hub_refusals_explained(source):
-            snapshot_download(source.repo_id, revision=source.revision, allow_patterns=list(names))
+            commit, wanted = source.revision, list(names)
+            ask(lambda: str(snapshot_download(source.repo_id, revision=commit, allow_patterns=wanted)))
     place = source.file.parent if isinstance(source, GgufSource) and source.package is None else folder
     remedy = "correct `card.files`; its names are relative to the folder of the source"
     for name in names:

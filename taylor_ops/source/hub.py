@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,14 @@ from taylor_ops.config.source import HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.source.files import WANTED, first_line
 from taylor_ops.storage.files import FULL_OR_CLOSED
+
+Ask = Callable[[Callable[[], str]], str]
+"""Calls the client of the Hub, and again after errors that pass."""
+
+
+def once(call: Callable[[], str]) -> str:
+    """Call the client of the Hub, which repeats some requests on its own."""
+    return call()
 
 
 def in_the_cache(source: HubSource) -> Path | None:

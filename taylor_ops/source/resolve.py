@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -16,20 +15,12 @@ from taylor_ops.model.shape import ModelShape
 from taylor_ops.progress import Progress, silent
 from taylor_ops.source.files import WANTED, files_read
 from taylor_ops.source.gguf import dequantise, gguf_files, licences_beside
-from taylor_ops.source.hub import hub_refusals_explained
+from taylor_ops.source.hub import Ask, hub_refusals_explained, once
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.refused import require_no_code, require_only_files
 from taylor_ops.source.unused import require_used
 from taylor_ops.source.usable import require_usable
 from taylor_ops.storage.files import sha256_of
-
-Ask = Callable[[Callable[[], str]], str]
-"""Calls the client of the Hub, and again after errors that pass."""
-
-
-def once(call: Callable[[], str]) -> str:
-    """Call the client of the Hub, which repeats some requests on its own."""
-    return call()
 
 
 def resolve(

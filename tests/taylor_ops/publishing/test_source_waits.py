@@ -13,9 +13,11 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import http_backoff
 
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import HubSource
 from taylor_ops.errors import BadInput
 from taylor_ops.publishing.hub_repository import patient_client
+from taylor_ops.source.card_files import card_files
 from taylor_ops.source.resolve import brought_here
 from tests.support.loopback_hub.app import Hub
 from tests.support.loopback_hub.bench import REPO, client_on_loopback, impatient, publish, write_bundle
@@ -50,6 +52,27 @@ def test_a_busy_hub_is_waited_for_and_that_is_told_at_once(
     assert len(waits) == 2
     assert min(waits) >= max(0.5, float(headers.get("Retry-After", 0)))
     assert f"waiting for the Hub ({status}" in caplog.text
+
+
+def test_a_file_of_the_card_is_waited_for_too(hub: Hub, tmp_path: Path) -> None:
+    config = ReleaseConfig.model_validate(
+        {
+            "name": "tiny",
+            "version": "1.0.0",
+            "source": source(hub).model_dump(),
+            "latency": {"target_slowdown": 1.6},
+            "card": {"license": "mit", "files": ["only-in-1.0.0.txt"]},
+            "publish": {"repo_id": REPO},
+        },
+        context={"folder": tmp_path},
+    )
+    waits: list[float] = []
+    with patient_client(impatient(waits=waits)) as patience:
+        place, _ = brought_here(config.source, tmp_path / "work", ask=patience)
+        hub.faults.order(Fault("answer", status=429))
+        found = card_files(config, place, patience)
+    assert found["only-in-1.0.0.txt"].read_text(encoding="utf-8") == "1.0.0"
+    assert waits
 
 
 def test_what_the_client_repeats_by_itself_is_told_at_once(
