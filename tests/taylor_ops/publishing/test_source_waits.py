@@ -69,7 +69,7 @@ def test_a_file_of_the_card_is_waited_for_too(hub: Hub, tmp_path: Path) -> None:
     waits: list[float] = []
     with patient_client(impatient(waits=waits)) as patience:
         place, _ = brought_here(config.source, tmp_path / "work", ask=patience)
-        hub.faults.order(Fault("answer", status=429))
+        hub.faults.order(Fault("answer", times=2, status=429))
         found = card_files(config, place, patience)
     assert found["only-in-1.0.0.txt"].read_text(encoding="utf-8") == "1.0.0"
     assert waits
