@@ -44,6 +44,7 @@ from taylor_ops.latency.record import LatencyRecord
 from taylor_ops.machine.devices import device_description
 from taylor_ops.model.original import Original
 from taylor_ops.source.resolve import resolve
+from tests.support.dependents import end_with_this_process
 
 RESULT = Path(__file__).parent / "results" / "calibration.json"
 TARGETS = (1.5, 2.0, 3.0, 4.0, 6.0)
@@ -158,6 +159,7 @@ def _row(target: float, record: LatencyRecord, seconds: float) -> dict[str, Any]
 @contextmanager
 def _another_process_at_work() -> Iterator[None]:
     busy = subprocess.Popen([sys.executable, "-c", BUSY])
+    end_with_this_process(busy)
     try:
         yield
     finally:

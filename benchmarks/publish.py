@@ -29,6 +29,7 @@ from rich.table import Table
 from benchmarks.measurement import write_result
 from taylor_ops.progress import silent
 from taylor_ops.storage.files import sha256_of_tree, size
+from tests.support.dependents import end_with_this_process
 
 RESULT = Path(__file__).parent / "results" / "publish.json"
 MEGABYTES, SHARDS, ROUNDS = 500, 20, 5
@@ -48,6 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as scratch:
         command = [sys.executable, "-m", "tests.support.loopback_hub.server", str(Path(scratch) / "hub")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            end_with_this_process(server)
             try:
                 assert server.stdout is not None
                 result = _measured(server.stdout.readline().strip(), Path(scratch) / "bundle", given)

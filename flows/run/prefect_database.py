@@ -1,18 +1,36 @@
-"""Whether Prefect's database has every migration. Prefect loads each one of them only to find that out."""
+"""Databases for temporary Prefect servers, without loading every migration of Prefect each time."""
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import prefect
-from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
+from filelock import FileLock
+from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_HOME
+
+from taylor_ops.errors import WorkFailed
 
 _FILE = re.compile(r"sqlite\+aiosqlite:///(/[^?:]+)")
 _STATED = {name: re.compile(rf"^{name}\b[^=\n]*=(.*)$", re.MULTILINE) for name in ("revision", "down_revision")}
 _REVISION = re.compile(r"['\"]([0-9a-z_]+)['\"]")
+
+
+def at(file: Path) -> dict[str, str]:
+    """Environment in which a server keeps its database in a file."""
+    # Prefect takes either name, and the first that is set.
+    names = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+    return dict.fromkeys(names, f"sqlite+aiosqlite:///{file}")
+
+
+def is_chosen() -> bool:
+    """Whether somebody has chosen another database than the file in Prefect's home."""
+    return PREFECT_API_DATABASE_CONNECTION_URL.value() != f"sqlite+aiosqlite:///{PREFECT_HOME.value()}/prefect.db"
 
 
 def is_migrated() -> bool:
@@ -41,3 +59,41 @@ def last_migrations() -> set[str]:
             found = stated.search(text)
             named[name].update(_REVISION.findall(found[1]) if found else ())
     return named["revision"] - named["down_revision"]
+
+
+def template_in(home: Path) -> Path:
+    """The file in a home of Prefect that holds an empty database of this version."""
+    return home / "taylor-release" / f"empty-{prefect.__version__}.db"
+
+
+def empty_database() -> Path:
+    """The file of an empty database with every migration of this Prefect, to be copied. Only the first call makes it.
+
+    Raises:
+        WorkFailed: If Prefect cannot make it. The error ends with what Prefect says.
+    """
+    template = template_in(PREFECT_HOME.value())
+    template.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(template.with_suffix(".lock")):
+        if not template.exists():
+            print(f"making an empty database, once for Prefect {prefect.__version__}", file=sys.stderr, flush=True)
+            _make(template)
+    return template
+
+
+def _make(template: Path) -> None:
+    unfinished = template.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"],
+        env=os.environ | at(unfinished),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise WorkFailed(
+            f"Prefect cannot make a database in {template.parent}: {' '.join(done.stderr.split())[-300:]}",
+            "free some space there, or name another folder as PREFECT_HOME",
+        )
+    unfinished.replace(template)

@@ -14,6 +14,7 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
+from flows.run.prefect_database import template_in
 from tests.support.tiny_models import save_tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -97,9 +98,11 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def home(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home of Prefect whose database is made already."""
+    """A home of Prefect in which the empty database is made already."""
     folder = tmp_path_factory.mktemp("home")
-    shutil.copyfile(prefect_database, folder / "prefect.db")
+    template = template_in(folder)
+    template.parent.mkdir()
+    shutil.copyfile(prefect_database, template)
     return folder
 
 

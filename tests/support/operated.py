@@ -6,7 +6,6 @@ import logging
 import os
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from taylor_ops.errors import WorkFailed
 from tests.support.commands import called_here
+from tests.support.dependents import end, end_with_this_process
 from tests.support.documented import ROOT
 
 PROGRAMS = Path(sys.executable).parent
@@ -65,6 +65,7 @@ class Prefect:
             "TOKENIZERS_PARALLELISM": "false",
         }
         self.started: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: list[subprocess.Popen[str]] = []
 
     def start(self, command: str) -> None:
         """Start `prefect server ...` or `prefect worker ...`, which stays; what it says goes into a file."""
@@ -78,6 +79,7 @@ class Prefect:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        end_with_this_process(self.started[what])
         if what == "server":
             # It would say of every try that nobody answers yet.
             logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -87,11 +89,12 @@ class Prefect:
 
     def kill(self, what: str) -> None:
         """`kill -9` of the server or the worker, with what it has started."""
-        process = self.started.pop(what)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        end(self.started.pop(what))
 
     def stop(self) -> None:
+        """Kill all that was started and has not ended, commands that still wait for the server first."""
+        for command in self._commands:
+            end(command)
         for what in list(self.started):
             self.kill(what)
 
@@ -127,7 +130,7 @@ class Prefect:
 
     def begun(self, command: str, **environment: str) -> subprocess.Popen[str]:
         """Begin a command whose output is read line by line."""
-        return subprocess.Popen(
+        begun = subprocess.Popen(
             ["bash", "-eo", "pipefail", "-c", command],
             env=self.environment | {"PYTHONUNBUFFERED": "1"} | environment,
             cwd=self.checkout,
@@ -135,6 +138,9 @@ class Prefect:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        end_with_this_process(begun)
+        self._commands.append(begun)
+        return begun
 
     def runs(self) -> list[dict[str, Any]]:
         """All flow runs that the server knows."""

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from filelock import FileLock
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import PREFECT_HOME, temporary_settings
 from prefect.testing import utilities
+
+from flows.run.prefect_database import empty_database
+from tests.support.dependents import end_with_this_process
 
 
 def made_once(base: Path) -> Path:
     """The file of an empty database, made by the first of the workers that share the folder `base`."""
-    home = base / "prefect-database"
-    with FileLock(base / "prefect-database.lock"):
-        if not home.exists():
-            unfinished = base / "prefect-database.unfinished"
-            subprocess.run(
-                [Path(sys.executable).with_name("prefect"), "server", "database", "upgrade", "-y"],
-                env=os.environ | {"PREFECT_HOME": str(unfinished)},
-                stdout=subprocess.DEVNULL,
-                check=True,
-            )
-            unfinished.rename(home)
-    return home / "prefect.db"
+    with temporary_settings({PREFECT_HOME: base / "prefect-home"}):
+        return empty_database()
 
 
 @contextmanager
@@ -38,4 +29,7 @@ def temporary_server(database: Path, folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with patch.object(utilities, "mkdtemp", lambda: str(folder)):
             stack.enter_context(utilities.prefect_test_harness(server_startup_timeout=180))
+        server = SubprocessASGIServer().server_process
+        assert server is not None
+        end_with_this_process(server)
         yield

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL
 
+from flows.run.prefect_database import template_in
+from taylor_ops.storage.files import sha256_of
+from tests.support.dependents import end_with_this_process
 from tests.support.killed import STAGES
 
 ROOT = Path(__file__).parents[3]
@@ -79,25 +85,58 @@ for line in sys.stdin:
 
 @pytest.fixture
 def without_a_server(prefect_database: Path, tmp_path: Path) -> dict[str, str]:
-    """The environment of a run that finds Prefect's database in its home, and no server."""
-    shutil.copyfile(prefect_database, tmp_path / "prefect.db")
+    """The environment of a run that finds an empty database in Prefect's home, and no server."""
+    template = template_in(tmp_path)
+    template.parent.mkdir()
+    shutil.copyfile(prefect_database, template)
     environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
     return environment | {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP])
 def test_a_server_ends_with_a_run_that_is_ended_from_outside(
     without_a_server: dict[str, str], how: signal.Signals
 ) -> None:
     environment = without_a_server | {"PYTHONPATH": str(ROOT)}
     run = subprocess.Popen([sys.executable, "-c", RUN], env=environment, stdout=subprocess.PIPE, text=True)
+    end_with_this_process(run)
     assert run.stdout is not None
     server = psutil.Process(next(int(line.split()[1]) for line in run.stdout if line.startswith("started")))
+    folder = Path(server.environ()["PREFECT_API_DATABASE_CONNECTION_URL"].removeprefix("sqlite+aiosqlite:///")).parent
+    assert {"prefect.db", "server.log"} <= {path.name for path in folder.iterdir()}
     started = [server, *psutil.Process(run.pid).children(recursive=True)]
     run.send_signal(how)
     run.wait()
     _gone, alive = psutil.wait_procs(started, timeout=60)
     assert alive == []
+    assert not folder.exists()
+
+
+def test_a_server_beside_another_of_the_same_home_leaves_its_database_alone(
+    without_a_server: dict[str, str], prefect_database: Path, tmp_path: Path
+) -> None:
+    taken = shutil.copyfile(prefect_database, tmp_path / "prefect.db")
+    program = f"import signal; signal.pause = lambda: None\n{RUN}"
+    with closing(sqlite3.connect(taken, isolation_level=None)) as other:
+        # As a server holds it that writes something down.
+        other.execute("begin exclusive")
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=without_a_server, cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    assert "started" in done.stdout
+    assert "locked" not in done.stderr
+    assert sha256_of(taken) == sha256_of(prefect_database)
+
+
+def test_a_server_that_ends_before_its_run_says_where_its_log_is(without_a_server: dict[str, str]) -> None:
+    program = f"import signal; signal.pause = lambda: (server.process.kill(), server.process.wait())\n{RUN}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=without_a_server, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    (log,) = re.findall(r"the temporary Prefect server ended with status -9: its log is (.*)", done.stderr)
+    assert Path(log).is_file()
+    shutil.rmtree(Path(log).parent)
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -124,7 +163,10 @@ def test_a_server_that_cannot_start_is_said_to_have_ended(without_a_server: dict
         [sys.executable, "-c", RUN], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "WorkFailed: the temporary Prefect server ended with status 3" in done.stderr
+    (log,) = re.findall(r"WorkFailed: the temporary Prefect server ended with status 3: its log is (.*)", done.stderr)
+    assert "Application startup failed" in Path(log).read_text("utf-8")
+    assert "Application startup failed" not in done.stderr
+    shutil.rmtree(Path(log).parent)
 
 
 def test_a_release_that_is_ended_in_any_stage_leaves_no_process_and_goes_on_when_it_is_run_again(
@@ -140,6 +182,7 @@ def test_a_release_that_is_ended_in_any_stage_leaves_no_process_and_goes_on_when
         stderr=subprocess.STDOUT,
         text=True,
     )
+    end_with_this_process(runs)
     assert runs.stdin is not None
     assert runs.stdout is not None
 
