@@ -43,7 +43,7 @@ def release(
     run = open_release(config, as_settings(overrides), artifacts)
     require_expected(run.loaded, expected)
     require_suspendable(run)
-    with secrets_kept(), run.place.lock(), rejection_told(run):
+    with run.pulse, secrets_kept(), run.place.lock(), rejection_told(run):
         source = resolve(run)
         ranges = capture(run, source)
         chosen = calibrate(run, source, ranges)

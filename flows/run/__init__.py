@@ -5,9 +5,11 @@ log_filter        Keep tracebacks of expected errors out of Prefect's logs, wher
                   out of all.
 pace              How far a stage is, in words: what is done of how much, how long the step at work lasts, and the time
                   left.
-prefect_database  Whether Prefect's database has every migration. Prefect loads each one of them only to find that out.
+prefect_database  Databases for temporary Prefect servers, without loading every migration of Prefect each time.
 progress          Show how far a stage is: one moving line on a terminal, sparse lines in a log, a progress artifact on
                   the server.
+pulse             The pulse of a run: events by which the server knows that its process is alive, and one when it falls
+                  silent.
 release_run       One run of the release flow: its config, its folders, and how it performs a stage or reuses its
                   result.
 runners           Convert the parts of a model on the workers of a Prefect task runner.

@@ -16,6 +16,7 @@ from prefect.logging import get_run_logger
 from flows.run.gpu import gpu_slot
 from flows.run.log_filter import secrets_kept
 from flows.run.progress import StageProgress
+from flows.run.pulse import Pulse
 from taylor_ops.capture.record import CapturedRanges
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config_file.read import LoadedConfig, read
@@ -45,12 +46,16 @@ Work = Callable[[Path, Progress], R]
 
 @dataclass
 class ReleaseRun:
-    """One run of the release flow: its config, its folders, the costs of its stages so far, and what is in memory."""
+    """One run of the release flow: its config, its folders, the costs of its stages so far, and what is in memory.
+
+    Its pulse beats while the flow is at work, and neither while it is suspended nor when it has ended.
+    """
 
     loaded: LoadedConfig
     artifacts: Artifacts
     costs: dict[str, StageCost] = field(default_factory=dict)
     bench: Bench = field(default_factory=Bench)
+    pulse: Pulse = field(default_factory=Pulse)
 
     @property
     def config(self) -> ReleaseConfig:

@@ -29,6 +29,8 @@ def deploy(
 ) -> list[str]:
     """Create what is missing and update deployments. An existing pool, limit or automation keeps its settings.
 
+    An automation of an earlier version, which listens to other events, is replaced.
+
     Args:
         configs: The release configs.
         pool: Name of the work pool.
@@ -62,7 +64,7 @@ def deploy(
                 parameters={"config": path.as_posix()},
                 description=description,
                 work_pool_name=pool,
-                job_variables={"env": dead_runs.HEARTBEATS} | ({"image": image} if image else {}),
+                job_variables={"image": image} if image else {},
             )
             made.entrypoint = ENTRYPOINT
             made.storage = LocalStorage(folder or str(Path.cwd()))
@@ -89,8 +91,12 @@ def _limit(client: SyncPrefectClient, gpu_slots: int) -> str:
 
 
 def _automation(client: SyncPrefectClient, wanted: AutomationCore) -> str:
-    if client.read_automations_by_name(wanted.name):
-        return f"automation {wanted.name}: there"
+    for found in client.read_automations_by_name(wanted.name):
+        if dead_runs.same_events(found, wanted):
+            return f"automation {wanted.name}: there"
+        # An earlier version listened to other events, of which the runs of this one send none.
+        client.update_automation(found.id, wanted)
+        return f"automation {wanted.name}: made anew"
     client.create_automation(wanted)
     return f"automation {wanted.name}: made"
 

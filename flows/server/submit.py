@@ -11,13 +11,13 @@ from typing import Any
 
 import httpx
 from prefect import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from flows.parameters import as_overrides, as_settings, expected_of
 from flows.server.connection import reason, server_asked
+from flows.server.shown import OUTCOME, QUESTION, artifacts_of, how_to_answer, shown
 from taylor_ops.config_file.read import LoadedConfig, read
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.presentation.wording import markdown_table
@@ -56,7 +56,8 @@ def submit(
         overrides: Dotted keys of the config and their YAML values.
         artifacts: Artifacts folder on the worker, if not the default of the flow.
         wait: Wait for the end of the run, even while it is suspended for an approval.
-        report: Called with the state of the run whenever it changes.
+        report: Called with the state of the run whenever it changes, with what is to be approved and how if the run
+            waits for that, and with what came out.
 
     Raises:
         BadInput: Before a run is created, if the config or an override is wrong, the deployment does not exist, or the
@@ -85,6 +86,10 @@ def submit(
         assert isinstance(run, FlowRun)
         if wait:
             run = _end_of(run, report)
+            with get_client(sync_client=True) as client:
+                came_out = shown(client, run, OUTCOME)
+            if came_out:
+                report(came_out)
         return Submitted(str(run.id), _state_of(run), bool(run.state and run.state.is_completed()), _text(run))
 
 
@@ -105,9 +110,12 @@ def _end_of(run: FlowRun, report: Callable[[str], None]) -> FlowRun:
     last = ""
     with get_client(sync_client=True) as client:
         while True:
+            question = ""
             try:
                 run = client.read_flow_run(run.id)
                 state = _state_of(run)
+                if state != last and run.state is not None and run.state.is_paused():
+                    question = f"{shown(client, run, QUESTION)}\n{how_to_answer(run.name, str(run.id))}"
             except ObjectNotFound as error:
                 raise WorkFailed(
                     f"run {run.id} was deleted while it was watched", "submit it again, or look on the server"
@@ -119,7 +127,7 @@ def _end_of(run: FlowRun, report: Callable[[str], None]) -> FlowRun:
                     raise
                 state = f"the server answers with status {error.response.status_code}"
             if state != last:
-                report(f"run {run.id}: {state}")
+                report(f"run {run.id}: {state}\n{question}".rstrip())
                 last = state
             if run.state is not None and run.state.is_final():
                 return run
@@ -133,8 +141,7 @@ def _state_of(run: FlowRun) -> str:
 
 def _text(run: FlowRun) -> str:
     with get_client(sync_client=True) as client:
-        of_this_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
-        tables = [found for found in client.read_artifacts(artifact_filter=of_this_run) if found.type == "table"]
+        tables = [found for found in artifacts_of(client, run) if found.type == "table"]
     head = f"## {run.name}\n\n{_state_of(run)}\n"
     if not tables:
         return head

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from prefect.artifacts import create_markdown_artifact
+from prefect.exceptions import Pause
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
+from prefect.logging import get_run_logger
 from prefect.runtime import deployment, flow_run
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from flows.run.release_run import ReleaseRun
+from flows.server.shown import QUESTION, how_to_answer
 from flows.server.waiting import forget_ended, this_server
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.manifest import stated
@@ -62,12 +65,13 @@ def approve(run: ReleaseRun, findings: Findings) -> Approval | None:
     def ask() -> Approval:
         forget_ended(run.place)
         note_that_it_waits(run.place, str(flow_run.id), this_server())
-        create_markdown_artifact(shown, run.key("approval"), f"what is to be approved of {run.label}")
-        # The key of the pause follows from what is shown, so that an answer holds for nothing that is made later. The
-        # count makes a retry ask anew, because the server has no answer for a cancelled run and keeps a rejection.
-        form = Decision.with_initial_data(description=shown)
+        create_markdown_artifact(shown, run.key(QUESTION), f"what is to be approved of {run.label}")
+        # The key of the question follows from what is shown, so that an answer holds for nothing that is made later.
+        # The count makes a retry ask anew, because the server keeps a rejection.
         key = f"{APPROVE.key(decides)[:16]}-{flow_run.run_count}"
-        answer = suspend_flow_run(form, key=key)
+        # Nothing is heard of a suspended run, and the server is told so before it is suspended.
+        with run.pulse.held():
+            answer = _answered(run.label, shown, key)
         note_that_it_goes_on(run.place, str(flow_run.id))
         if answer.decision == "reject":
             raise GateRejected(
@@ -79,3 +83,20 @@ def approve(run: ReleaseRun, findings: Findings) -> Approval | None:
     if str(flow_run.id) in waiting(run.place):
         run.forget(APPROVE)
     return run.perform(APPROVE, decides, lambda _folder, _progress: ask())
+
+
+def _answered(label: str, shown: str, key: str) -> Decision:
+    """Suspend this run until there is an answer to the question under a key, or give the answer that there is."""
+    form = Decision.with_initial_data(description=shown)
+    asked = 0
+    while True:
+        try:
+            answer: Decision = suspend_flow_run(form, key=f"{key}-{asked}")
+            return answer
+        except ValidationError:
+            # The server takes no answer that is not valid, so there is none: the run was ended while it waited, and
+            # then started again. The server does not count that as another run, nor suspend a run twice for one key.
+            asked += 1
+        except Pause:
+            get_run_logger().info(how_to_answer(label, str(flow_run.id)))
+            raise

@@ -4,6 +4,7 @@ comparison  Two releases beside each other, gate by gate.
 gates       The gates of a release side by side: what each one required and found, for tables that help a person decide.
 index       What the artifacts folder holds of releases: all runs, which of them are published, when, and their records.
 markdown    A release in Markdown, as job summaries and the Prefect UI show it.
+outcome     What came out of a release in a few lines: three figures, and where bundle and report are.
 record      The record of a whole release, as `release.json` keeps it and the report shows it.
 recording   Put the record of a release together from the records of its stages.
 report      The report of a release: one self-contained HTML file with its plots.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +12,22 @@ import pytest
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.flows.conftest import write_tiny_config
 from tests.support.documented import documented, told
-from tests.support.killed import STAGES, Halted, deploy_halted, silence_of
+from tests.support.killed import STAGES, Halted, deploy_halted, silence_of, silent_run
 from tests.support.operated import Prefect
 from tests.support.tiny_models import save_tiny_model
 
 LAYERS = 3
+# The command `taylor-release`, which halts where it is told to, and says every second that it is alive.
+HALTS = """
+import sys
+from pathlib import Path
+from flows.commands.main import main
+from flows.run import pulse
+from tests.support import halted_release
+pulse.SECONDS_BETWEEN_BEATS = 1
+halted_release.watch(Path(sys.argv[-1]))
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +121,25 @@ def test_a_release_that_is_killed_again_and_again_ends_as_one_that_was_not(
     assert sorted(killed.finished()) == sorted([*STAGES[:-1], "calibrate", "transfer"])
     assert read_json(killed.artifacts / "tiny" / "1.0.0" / "release.json")["stages"]["capture"]["cached"]
     assert not list(stages.glob(".*.kept"))
+
+
+def test_a_release_that_no_worker_started_is_not_taken_for_dead_while_it_works(
+    prefect: Prefect, deployment: str, tmp_path: Path
+) -> None:
+    halted = Halted(prefect, deployment, tmp_path / "artifacts")
+    halted.halt_at("audit")
+    silence_of(prefect, 10)
+    arguments = ["run", str(prefect.place / "tiny.yaml"), "--artifacts", str(halted.artifacts)]
+    before = {found["id"] for found in prefect.runs()}
+    process = prefect.begun(shlex.join([sys.executable, "-c", HALTS, *arguments]))
+    assert process.stdout is not None
+    assert any("Beginning flow run" in line for line in process.stdout)
+    (run,) = (found["id"] for found in prefect.runs() if found["id"] not in before)
+    halted.halted(run)
+    assert prefect.until(silent_run(prefect, deployment), "CRASHED") == "CRASHED"
+    assert prefect.state(run) == "RUNNING"
+    halted.go_on()
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert prefect.state(run) == "COMPLETED"
+    silence_of(prefect, 90)

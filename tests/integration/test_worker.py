@@ -7,19 +7,24 @@ import re
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
 from prefect import get_client
-from prefect.states import Cancelled, Pending
+from prefect.events import Event
+from prefect.states import Cancelled, Crashed, Pending
 from prefect.utilities.templating import resolve_block_document_references
 
+from flows.run import pulse
 from flows.server import dead_runs
 from taylor_ops.storage.files import read_json
 from tests.repository.test_workflows import step as workflow_step
 from tests.support.documented import ROOT, documented, told
+from tests.support.killed import silence_of, silent_run
 from tests.support.operated import Prefect, suspended
 from tests.support.tiny_models import save_tiny_model
 
@@ -75,7 +80,6 @@ def released(prefect: Prefect) -> Path:
 def test_there_is_one_deployment_for_each_config_and_setting_up_again_changes_nothing(prefect: Prefect) -> None:
     def deployed() -> dict[str, str]:
         found = prefect.asked("deployments/filter", {})
-        assert all(one["job_variables"]["env"] == dead_runs.HEARTBEATS for one in found)
         return {one["name"]: one["id"] for one in found}
 
     configs = {path.stem for path in (ROOT / "release_configs").glob("*.yaml")}
@@ -96,6 +100,16 @@ def test_there_is_one_deployment_for_each_config_and_setting_up_again_changes_no
     there += ["automation crashed releases: there", "automation releases that never began: there\n"]
     assert "\n".join(there) in prefect.called(documented("taylor-release deploy --pool local"))
     assert deployed() == before
+
+    # One that an earlier version has made listens to what no run says any more.
+    wanted, again = dead_runs.automation(), documented("taylor-release deploy --pool local")
+    heartbeats = wanted.trigger.model_copy(update={"after": {"prefect.flow-run.heartbeat"}})
+    with prefect.settings(), get_client(sync_client=True) as client:
+        (found,) = client.read_automations_by_name(dead_runs.NAME)
+        client.update_automation(found.id, wanted.model_copy(update={"trigger": heartbeats}))
+        assert "automation crashed releases: made anew" in prefect.called(again)
+        (found,) = client.read_automations_by_name(dead_runs.NAME)
+        assert dead_runs.same_events(found, wanted)
 
 
 def test_a_pool_of_containers_is_made_from_its_template_and_gets_a_token_from_the_server(prefect: Prefect) -> None:
@@ -247,3 +261,52 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     happened = {(event["event"], event["resource"]["prefect.resource.id"]) for event in events}
     assert ("release.published", f"taylor-release.{NAME}.1.0.0") in happened
     assert ("release.rejected", f"taylor-release.{NAME}.1.0.2") in happened
+
+
+def test_a_quiet_release_is_watched_in_few_lines_that_end_with_what_came_out(prefect: Prefect, released: Path) -> None:
+    said = prefect.called("taylor-release submit release_configs/smollm2.yaml --watch").splitlines()
+    assert len(said) < 30
+    published, slowdown, tokens, recovered, report = said[-5:]
+    assert published == f"- {NAME} 1.0.0 is published: {released / 'hub' / OWNER / '1.0.0'}"
+    assert re.fullmatch(r"- slowdown [\d.]+ \(95 % of loadings [\d.]+ to [\d.]+, target 1\.7\)", slowdown)
+    assert re.fullmatch(r"- tokens equal on \d of 4 prompts", tokens)
+    assert recovered.startswith("- an attacker recovers ")
+    assert report == f"- report: {released / NAME / '1.0.0' / 'report.html'}"
+
+
+def test_a_release_that_waits_is_not_taken_for_dead_and_one_that_was_ended_meanwhile_asks_again(
+    prefect: Prefect, released: Path
+) -> None:
+    submitted = prefect.begun(f"{documented('taylor-release submit')} --set version=1.0.3")
+    run = suspended(submitted)
+    assert submitted.stdout is not None
+    *asked, ready = takewhile(lambda line: not line.startswith("taylor-release reject"), submitted.stdout)
+    assert any("| slowdown |" in line for line in asked)
+    assert asked[-1].startswith(f"{NAME} 1.0.3 waits for approval: http://")
+    assert asked[-1].endswith(f"/runs/flow-run/{run}\n")
+    (deployment,) = prefect.asked("deployments/filter", {"deployments": {"name": {"any_": ["smollm2"]}}})
+    resource = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": "late"}
+    flow = {"prefect.resource.id": f"prefect.flow.{deployment['flow_id']}", "prefect.resource.role": "flow"}
+    late = Event(
+        event="prefect.flow-run.heartbeat", resource=resource, related=[flow | {"prefect.resource.name": "release"}]
+    )
+    silence_of(prefect, 10)
+    with prefect.settings(), get_client(sync_client=True) as client:
+        # As Prefect sends it until the process has ended, which takes longer than to suspend its run.
+        client.request("POST", "/events", json=[late.model_dump(mode="json")]).raise_for_status()
+        assert prefect.until(silent_run(prefect, deployment["id"]), "CRASHED") == "CRASHED"
+        assert prefect.state(run) == "PAUSED"
+        silence_of(prefect, 90)
+        beats = {"event": {"name": [pulse.ALIVE, pulse.SILENT]}, "resource": {"id": [resource["prefect.resource.id"]]}}
+        events = prefect.asked("events/filter", {"filter": {**beats, "order": "ASC"}, "limit": 50})["events"]
+        assert (events[0]["event"], events[-1]["event"]) == (pulse.ALIVE, pulse.SILENT)
+        # Not by force, as an automation and a person in the UI do it: the server then takes the question for answered.
+        client.set_flow_run_state(UUID(run), Crashed())
+    submitted.communicate()
+    assert submitted.returncode == 1
+    prefect.typed(told("prefect flow-run retry", run))
+    assert prefect.until(run, "PAUSED", "COMPLETED", "FAILED", "CRASHED") == "PAUSED"
+    # As a person copies it.
+    prefect.called(ready)
+    assert prefect.until(run, "COMPLETED", "FAILED", "CRASHED") == "COMPLETED"
+    assert (released / "hub" / OWNER / "1.0.3" / "config.json").is_file()

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect import get_client
-from prefect.states import Scheduled
+from prefect.states import Running, Scheduled
 
 from flows.server import dead_runs, deploy
 from taylor_ops.errors import WorkFailed
@@ -139,3 +139,12 @@ def silence_of(prefect: Prefect, seconds: float) -> None:
     with prefect.settings(), get_client(sync_client=True) as client:
         (found,) = client.read_automations_by_name(dead_runs.NAME)
         client.update_automation(found.id, dead_runs.automation(timedelta(seconds=seconds)))
+
+
+def silent_run(prefect: Prefect, deployment: str) -> str:
+    """A run that is said to be at work and of which nothing more is heard; gives its id.
+
+    Once the automation has found it, it has judged every run that fell silent before.
+    """
+    with prefect.settings(), get_client(sync_client=True) as client:
+        return str(client.create_flow_run_from_deployment(UUID(deployment), state=Running()).id)
