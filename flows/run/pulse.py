@@ -56,16 +56,17 @@ class Pulse:
         self._stopped.set()
         self._thread.join()
         self._thread = None
-        self._last = _told(SILENT, self._last)
+        _told(SILENT, follows=self._last)
 
     def _beat(self) -> None:
         while True:
-            self._last = _told(ALIVE, self._last)
+            # It follows no other: a server that was started meanwhile would wait for that one, which it never gets.
+            self._last = _told(ALIVE)
             if self._stopped.wait(SECONDS_BETWEEN_BEATS):
                 return
 
 
-def _told(event: str, follows: Event | None) -> Event | None:
+def _told(event: str, follows: Event | None = None) -> Event | None:
     """Emit an event of this flow run, which the server takes up after the one that it follows."""
     running = FlowRunContext.get()
     assert running is not None
