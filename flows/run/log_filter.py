@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from taylor_ops.errors import ReleaseError, WorkFailed
 from taylor_ops.masking import mask_logs, masked
 
+_CRASH = "Crash detected! "
+
 
 class _TwoLines(logging.Filter):
     """Strips the traceback of a `ReleaseError` from a log record, or any traceback if a person watches the log.
 
-    For a person it also leaves out that a run crashed, which Prefect says of every run that is stopped by hand.
+    What Prefect says of a run that is stopped from outside becomes what is kept and the command that goes on. A person
+    who watches the log reads that at its end instead.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -23,8 +26,23 @@ class _TwoLines(logging.Filter):
         if error is not None and (watched or issubclass(error, ReleaseError)):
             record.exc_info = None
             record.exc_text = None
-        # Whoever stopped the run by hand reads at its end what is kept.
-        return not (watched and record.getMessage().startswith("Crash detected!"))
+        said = record.getMessage()
+        if not said.startswith(_CRASH):
+            return True
+        # Prefect says it of the task at work as well.
+        if watched or hasattr(record, "task_run_id"):
+            return False
+        if TRACEBACKS not in os.environ:
+            # The same record comes to other handlers after this one.
+            record.msg, record.args = _stopped(said.removeprefix(_CRASH), getattr(record, "flow_run_id", "RUN")), ()
+        return True
+
+
+def _stopped(why: str, run: str) -> str:
+    return (
+        f"stopped: every stage that was finished is kept, and so are the parts of the one at work ({why.rstrip('.')})\n"
+        f"to go on: prefect flow-run retry {run}"
+    )
 
 
 TRACEBACKS = "TAYLOR_RELEASE_TRACEBACKS"

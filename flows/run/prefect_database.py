@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -82,11 +83,13 @@ def empty_database() -> Path:
 
 
 def _make(template: Path) -> None:
+    # With the files beside it that SQLite leaves behind when it is killed.
     unfinished = template.with_suffix(".unfinished")
-    unfinished.unlink(missing_ok=True)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"],
-        env=os.environ | at(unfinished),
+        env=os.environ | at(unfinished / template.name),
         capture_output=True,
         text=True,
         check=False,
@@ -96,4 +99,5 @@ def _make(template: Path) -> None:
             f"Prefect cannot make a database in {template.parent}: {' '.join(done.stderr.split())[-300:]}",
             "free some space there, or name another folder as PREFECT_HOME",
         )
-    unfinished.replace(template)
+    (unfinished / template.name).replace(template)
+    shutil.rmtree(unfinished)

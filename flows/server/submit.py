@@ -62,7 +62,7 @@ def submit(
     Raises:
         BadInput: Before a run is created, if the config or an override is wrong, the deployment does not exist, or the
             server refuses the parameters or does not answer.
-        WorkFailed: If the server answers with an error, or the run is deleted while it is watched.
+        WorkFailed: If the server answers with an error, or the run is deleted or the watching stopped meanwhile.
     """
     name = f"{_FLOW}/{config.stem}"
     loaded = read(config, overrides)
@@ -85,7 +85,14 @@ def submit(
             raise BadInput(f"the server refuses the run: {reason(error)}", "correct the parameters") from error
         assert isinstance(run, FlowRun)
         if wait:
-            run = _end_of(run, report)
+            try:
+                run = _end_of(run, report)
+            except KeyboardInterrupt as stopped:
+                raise WorkFailed(
+                    f"no longer watched: run {run.id} goes on without this command",
+                    f"prefect flow-run watch {run.id} shows what becomes of it, prefect flow-run cancel {run.id} ends "
+                    "it",
+                ) from stopped
             with get_client(sync_client=True) as client:
                 came_out = shown(client, run, OUTCOME)
             if came_out:

@@ -300,13 +300,26 @@ def test_a_release_that_waits_is_not_taken_for_dead_and_one_that_was_ended_meanw
         beats = {"event": {"name": [pulse.ALIVE, pulse.SILENT]}, "resource": {"id": [resource["prefect.resource.id"]]}}
         events = prefect.asked("events/filter", {"filter": {**beats, "order": "ASC"}, "limit": 50})["events"]
         assert (events[0]["event"], events[-1]["event"]) == (pulse.ALIVE, pulse.SILENT)
+        # Who stops to watch stops nothing else.
+        submitted.terminate()
+        said, _ = submitted.communicate()
+        assert submitted.returncode == 1
+        cause, remedy = said.splitlines()[-2:]
+        assert cause == f"error: no longer watched: run {run} goes on without this command"
+        assert f"prefect flow-run cancel {run} ends it" in remedy
+        assert prefect.state(run) == "PAUSED"
         # Not by force, as an automation and a person in the UI do it: the server then takes the question for answered.
         client.set_flow_run_state(UUID(run), Crashed())
-    submitted.communicate()
-    assert submitted.returncode == 1
     prefect.typed(told("prefect flow-run retry", run))
     assert prefect.until(run, "PAUSED", "COMPLETED", "FAILED", "CRASHED") == "PAUSED"
     # As a person copies it.
     prefect.called(ready)
     assert prefect.until(run, "COMPLETED", "FAILED", "CRASHED") == "COMPLETED"
     assert (released / "hub" / OWNER / "1.0.3" / "config.json").is_file()
+    # Who follows the log, as `prefect deployment run --watch` does, reads the same.
+    logs = prefect.asked("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200})
+    (first, again) = (found["message"] for found in logs if " waits for approval: http://" in found["message"])
+    assert first.endswith(ready + f'taylor-release reject {run} --by "YOUR NAME" --comment "WHY"')
+    assert again == first
+    assert "| slowdown |" in first
+    assert any(found["message"].endswith(f"report: {released / NAME / '1.0.3' / 'report.html'}") for found in logs)
