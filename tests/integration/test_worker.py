@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -174,7 +173,7 @@ def test_what_the_documents_have_people_type_releases_shows_and_compares(prefect
     assert "1 config in order" in prefect.called(documented("taylor-release check release_configs/smollm2.yaml"))
     assert "configs in order" in prefect.called(documented("taylor-release check release_configs/*.yaml"))
     assert "slowdowns within reach" in prefect.called(documented("taylor-release plan"))
-    prefect.typed(documented("prefect deployment run release/smollm2 --watch"))
+    assert "an attacker recovers" in prefect.typed(documented("prefect deployment run release/smollm2 --watch"))
     record = read_json(released / NAME / "1.0.0" / "release.json")
     assert all(cost["cached"] for cost in record["stages"].values())
 
@@ -195,12 +194,35 @@ def test_what_the_documents_have_people_type_releases_shows_and_compares(prefect
     assert "files as listed; " in prefect.called(documented("taylor-release verify"))
 
 
+def assert_not_taken_for_dead(prefect: Prefect, run: str) -> None:
+    """See a run that waits left alone, though Prefect's own heartbeat comes late.
+
+    Prefect sends it until the process has ended, which takes longer than to suspend its run.
+    """
+    (deployment,) = prefect.asked("deployments/filter", {"deployments": {"name": {"any_": ["smollm2"]}}})
+    resource = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": "late"}
+    flow = {"prefect.resource.id": f"prefect.flow.{deployment['flow_id']}", "prefect.resource.role": "flow"}
+    late = Event(
+        event="prefect.flow-run.heartbeat", resource=resource, related=[flow | {"prefect.resource.name": "release"}]
+    )
+    silence_of(prefect, 5)
+    with prefect.settings(), get_client(sync_client=True) as client:
+        client.request("POST", "/events", json=[late.model_dump(mode="json")]).raise_for_status()
+    assert prefect.until(silent_run(prefect, deployment["id"]), "CRASHED") == "CRASHED"
+    assert prefect.state(run) == "PAUSED"
+    silence_of(prefect, 90)
+    beats = {"event": {"name": [pulse.ALIVE, pulse.SILENT]}, "resource": {"id": [resource["prefect.resource.id"]]}}
+    events = prefect.asked("events/filter", {"filter": {**beats, "order": "ASC"}, "limit": 50})["events"]
+    assert (events[0]["event"], events[-1]["event"]) == (pulse.ALIVE, pulse.SILENT)
+
+
 def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     prefect: Prefect, released: Path, tmp_path: Path
 ) -> None:
     place, out = released / NAME, released / "hub" / OWNER / "1.0.2"
     submitted = prefect.begun(documented("taylor-release submit"))
     run = suspended(submitted)
+    assert_not_taken_for_dead(prefect, run)
     (parameters,) = (one["parameters"] for one in prefect.runs() if one["id"] == run)
     assert parameters["expected"].startswith(f"{NAME} 1.0.2 ")
     shown = prefect.asked("artifacts/filter", {"artifacts": {"key": {"any_": [f"{NAME}-approval"]}}})
@@ -218,12 +240,13 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     assert not (place / "1.0.2").exists()
     assert "waits for no answer" in prefect.called(told("taylor-release approve", run), status=2)
 
-    # A retry asks anew, also where the run was cancelled while it waited.
-    for _ in range(2):
+    # A retry asks anew, also where the run was ended while it waited. An automation and a person in the UI do that
+    # without force, and the server then takes the question for answered.
+    for ended, force in ((Crashed(), False), (Cancelled(), True), (Cancelled(), True)):
         prefect.typed(told("prefect flow-run retry", run))
         assert prefect.until(run, "PAUSED", "COMPLETED", "FAILED", "CRASHED") == "PAUSED"
         with prefect.settings(), get_client(sync_client=True) as client:
-            client.set_flow_run_state(run, Cancelled(), force=True)
+            client.set_flow_run_state(UUID(run), ended, force=force)
 
     # As the workflow does it.
     step = workflow_step("release", "on-server", "Release")["run"]
@@ -239,9 +262,35 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     twin = prefect.begun(documented("taylor-release submit"))
     other = suspended(twin)
     assert not out.exists()
+    # Who stops to watch stops nothing else.
+    twin.terminate()
+    cause, remedy = twin.communicate()[0].splitlines()[-2:]
+    assert twin.returncode == 1
+    assert cause == f"error: no longer watched: run {other} goes on without this command"
+    assert f"prefect flow-run cancel {other} ends it" in remedy
     prefect.called(told("taylor-release approve", run))
     said, _ = submitted.communicate()
     assert submitted.returncode == 0, said
+    *asked, published, slowdown, tokens, recovered, report = said.splitlines()
+    # Before it waited it said no more than its states.
+    assert len(said.splitlines()) < 25
+    options = f'{run} --by "YOUR NAME" --comment "WHY"'
+    page = f"{prefect.environment['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{run}"
+    answers = [f"{NAME} 1.0.2 waits for approval: {page}"]
+    answers += [f"taylor-release approve {options}", f"taylor-release reject {options}"]
+    gates = asked[: asked.index(answers[0])]
+    assert asked[len(gates) : len(gates) + 3] == answers
+    assert any(line.startswith("| slowdown |") for line in gates)
+    assert published == f"- {NAME} 1.0.2 is published: {out}"
+    assert re.fullmatch(r"- slowdown [\d.]+ \(95 % of loadings [\d.]+ to [\d.]+, target 1\.7\)", slowdown)
+    assert re.fullmatch(r"- tokens equal on \d of 4 prompts", tokens)
+    assert recovered.startswith("- an attacker recovers ")
+    assert report == f"- report: {place / '1.0.2' / 'report.html'}"
+    # Who follows the log, as `prefect deployment run --watch` does, reads the same.
+    logs = prefect.asked("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200})
+    said_there = [found["message"] for found in logs]
+    assert "\n".join([*gates, *answers]) in said_there
+    assert any(message.endswith(report.removeprefix("-")) for message in said_there)
     record, manifest = read_json(place / "1.0.2" / "release.json"), read_json(out / "taylor_release.json")
     assert record["approval"] == manifest["approval"] == {"by": "Ada Lovelace", "comment": "as agreed"}
     made_before = ("resolve", "capture", "calibrate", "transfer", "convert", "validate", "audit")
@@ -249,9 +298,9 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     assert re.search(r"\| slowdown \| [^|]+ \| 1\.7 within 50 % \|", summary.read_text("utf-8"))
     # The other one, of the same content, heeds its own answer in place of that one.
     prefect.called(told("taylor-release reject", other))
-    said, _ = twin.communicate()
-    assert twin.returncode == 1
-    assert "rejected by Ada Lovelace: the licence is not settled" in said
+    assert prefect.until(other, "COMPLETED", "FAILED", "CRASHED") == "FAILED"
+    (ended,) = (one["state"]["message"] for one in prefect.runs() if one["id"] == other)
+    assert "rejected by Ada Lovelace: the licence is not settled" in ended
     assert not list((place / "stages").glob("*.waiting"))
     assert "left alone" not in prefect.called(documented("taylor-release clean --keep 3"))
 
@@ -261,65 +310,3 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     happened = {(event["event"], event["resource"]["prefect.resource.id"]) for event in events}
     assert ("release.published", f"taylor-release.{NAME}.1.0.0") in happened
     assert ("release.rejected", f"taylor-release.{NAME}.1.0.2") in happened
-
-
-def test_a_quiet_release_is_watched_in_few_lines_that_end_with_what_came_out(prefect: Prefect, released: Path) -> None:
-    said = prefect.called("taylor-release submit release_configs/smollm2.yaml --watch").splitlines()
-    assert len(said) < 30
-    published, slowdown, tokens, recovered, report = said[-5:]
-    assert published == f"- {NAME} 1.0.0 is published: {released / 'hub' / OWNER / '1.0.0'}"
-    assert re.fullmatch(r"- slowdown [\d.]+ \(95 % of loadings [\d.]+ to [\d.]+, target 1\.7\)", slowdown)
-    assert re.fullmatch(r"- tokens equal on \d of 4 prompts", tokens)
-    assert recovered.startswith("- an attacker recovers ")
-    assert report == f"- report: {released / NAME / '1.0.0' / 'report.html'}"
-
-
-def test_a_release_that_waits_is_not_taken_for_dead_and_one_that_was_ended_meanwhile_asks_again(
-    prefect: Prefect, released: Path
-) -> None:
-    submitted = prefect.begun(f"{documented('taylor-release submit')} --set version=1.0.3")
-    run = suspended(submitted)
-    assert submitted.stdout is not None
-    *asked, ready = takewhile(lambda line: not line.startswith("taylor-release reject"), submitted.stdout)
-    assert any("| slowdown |" in line for line in asked)
-    assert asked[-1].startswith(f"{NAME} 1.0.3 waits for approval: http://")
-    assert asked[-1].endswith(f"/runs/flow-run/{run}\n")
-    (deployment,) = prefect.asked("deployments/filter", {"deployments": {"name": {"any_": ["smollm2"]}}})
-    resource = {"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.name": "late"}
-    flow = {"prefect.resource.id": f"prefect.flow.{deployment['flow_id']}", "prefect.resource.role": "flow"}
-    late = Event(
-        event="prefect.flow-run.heartbeat", resource=resource, related=[flow | {"prefect.resource.name": "release"}]
-    )
-    silence_of(prefect, 10)
-    with prefect.settings(), get_client(sync_client=True) as client:
-        # As Prefect sends it until the process has ended, which takes longer than to suspend its run.
-        client.request("POST", "/events", json=[late.model_dump(mode="json")]).raise_for_status()
-        assert prefect.until(silent_run(prefect, deployment["id"]), "CRASHED") == "CRASHED"
-        assert prefect.state(run) == "PAUSED"
-        silence_of(prefect, 90)
-        beats = {"event": {"name": [pulse.ALIVE, pulse.SILENT]}, "resource": {"id": [resource["prefect.resource.id"]]}}
-        events = prefect.asked("events/filter", {"filter": {**beats, "order": "ASC"}, "limit": 50})["events"]
-        assert (events[0]["event"], events[-1]["event"]) == (pulse.ALIVE, pulse.SILENT)
-        # Who stops to watch stops nothing else.
-        submitted.terminate()
-        said, _ = submitted.communicate()
-        assert submitted.returncode == 1
-        cause, remedy = said.splitlines()[-2:]
-        assert cause == f"error: no longer watched: run {run} goes on without this command"
-        assert f"prefect flow-run cancel {run} ends it" in remedy
-        assert prefect.state(run) == "PAUSED"
-        # Not by force, as an automation and a person in the UI do it: the server then takes the question for answered.
-        client.set_flow_run_state(UUID(run), Crashed())
-    prefect.typed(told("prefect flow-run retry", run))
-    assert prefect.until(run, "PAUSED", "COMPLETED", "FAILED", "CRASHED") == "PAUSED"
-    # As a person copies it.
-    prefect.called(ready)
-    assert prefect.until(run, "COMPLETED", "FAILED", "CRASHED") == "COMPLETED"
-    assert (released / "hub" / OWNER / "1.0.3" / "config.json").is_file()
-    # Who follows the log, as `prefect deployment run --watch` does, reads the same.
-    logs = prefect.asked("logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200})
-    (first, again) = (found["message"] for found in logs if " waits for approval: http://" in found["message"])
-    assert first.endswith(ready + f'taylor-release reject {run} --by "YOUR NAME" --comment "WHY"')
-    assert again == first
-    assert "| slowdown |" in first
-    assert any(found["message"].endswith(f"report: {released / NAME / '1.0.3' / 'report.html'}") for found in logs)
