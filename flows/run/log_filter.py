@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from taylor_ops.errors import ReleaseError, WorkFailed
 from taylor_ops.masking import mask_logs, masked
 
-_CRASH = "Crash detected! "
+_CRASH, _CRASHED = "Crash detected! ", "Finished in state Crashed("
 
 
 class _TwoLines(logging.Filter):
@@ -27,12 +27,12 @@ class _TwoLines(logging.Filter):
             record.exc_info = None
             record.exc_text = None
         said = record.getMessage()
-        if not said.startswith(_CRASH):
+        if not said.startswith((_CRASH, _CRASHED)):
             return True
-        # Prefect says it of the task at work as well.
+        # Prefect says both of the task at work as well.
         if watched or hasattr(record, "task_run_id"):
             return False
-        if TRACEBACKS not in os.environ:
+        if said.startswith(_CRASH) and TRACEBACKS not in os.environ:
             # The same record comes to other handlers after this one.
             record.msg, record.args = _stopped(said.removeprefix(_CRASH), getattr(record, "flow_run_id", "RUN")), ()
         return True

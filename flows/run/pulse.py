@@ -27,6 +27,10 @@ class Pulse:
         self._stopped = threading.Event()
         self._last: Event | None = None
 
+    def __reduce__(self) -> tuple[type[Pulse], tuple[()]]:
+        # Prefect makes a key of what a task is given, and a thread is of one process.
+        return Pulse, ()
+
     def __enter__(self) -> Self:
         self._start()
         return self

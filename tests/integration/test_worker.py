@@ -72,7 +72,9 @@ def prefect(prefect_database: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def released(prefect: Prefect) -> Path:
     """The artifacts folder, in which version 1.0.0 was released in a process of its own."""
-    assert "is published" in prefect.typed(documented("taylor-release run"))
+    said = prefect.typed(documented("taylor-release run"))
+    assert "is published" in said
+    assert "| ERROR" not in said
     return prefect.checkout / "artifacts"
 
 
@@ -173,7 +175,8 @@ def test_what_the_documents_have_people_type_releases_shows_and_compares(prefect
     assert "1 config in order" in prefect.called(documented("taylor-release check release_configs/smollm2.yaml"))
     assert "configs in order" in prefect.called(documented("taylor-release check release_configs/*.yaml"))
     assert "slowdowns within reach" in prefect.called(documented("taylor-release plan"))
-    assert "an attacker recovers" in prefect.typed(documented("prefect deployment run release/smollm2 --watch"))
+    said = prefect.typed(documented("prefect deployment run release/smollm2 --watch"), COLUMNS="200")
+    assert "an attacker recovers" in said
     record = read_json(released / NAME / "1.0.0" / "release.json")
     assert all(cost["cached"] for cost in record["stages"].values())
 
