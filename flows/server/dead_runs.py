@@ -76,7 +76,8 @@ def _crashed(name: str, after: set[str], expect: set[str], silence: timedelta, d
                 state=StateType.CRASHED,
                 name="Crashed",
                 force=False,
-                message=f"Nothing was heard of this run for {silence.total_seconds():.0f} seconds",
+                message=f"Nothing was heard of this run for {silence.total_seconds():.0f} seconds; finished stages are "
+                "kept, `prefect flow-run retry` goes on",
             )
         ],
     )
