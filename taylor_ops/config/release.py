@@ -18,8 +18,9 @@ from taylor_ops.config.publish import Publish
 from taylor_ops.config.section import DEVICE, Section
 from taylor_ops.config.source import HubSource, Source
 from taylor_ops.config.texts import Calibration
+from taylor_ops.config.tighter import Guarded
 
-_VERSION = r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
+VERSION = r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
 
 
 class ReleaseConfig(Section):
@@ -29,7 +30,7 @@ class ReleaseConfig(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,99}$")
     """Name of the release and of its folder below the artifacts folder."""
-    version: str = Field(pattern=f"^{_VERSION}$")
+    version: str = Field(pattern=f"^{VERSION}$")
     """Semantic version of the release."""
     source: Source
     """Where the original comes from."""
@@ -46,6 +47,8 @@ class ReleaseConfig(Section):
     """`cpu`, `cuda` or `cuda:N`. `auto` takes a GPU if there is one."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of all random numbers (prompts of the latency measurement, bootstrap)."""
+    overridable: tuple[Guarded, ...] = ()
+    """Keys that overrides of a run may loosen. Without this, they may only tighten the keys that guard a release."""
 
     @field_validator("name")
     @classmethod

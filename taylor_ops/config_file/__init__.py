@@ -1,7 +1,9 @@
-"""Reading a YAML file: lines, messages, schema, reference, and which configs a commit changed.
+"""Reading a YAML file: lines, messages, overrides, schema, reference, and which configs a commit changed.
 
 changed     Which release configs a merge or a push changed, and what each of them would release.
 explain     Validation errors in words: what is wrong, at which line, and what to write instead.
+overrides   What a run has in place of what its file says: put into the config, judged by which direction is tighter,
+            and told.
 read        Reads a YAML release config with its overrides, or reports everything that is wrong with it, with lines.
 reference   Writes the reference of the release config in Markdown from its schema: every section and key, with limits.
 schema      The JSON Schema of a release config, and the values that it allows at each place.

@@ -19,11 +19,12 @@ class _Place:
     """Where an error stands.
 
     Attributes:
-        line: Line of the entry, or of the nearest entry above it that the file has. None in an override.
+        line: Line of the entry, or of the nearest entry above it that there is. None in an argument.
         keys: The keys from the top of the config down to here.
         entry: The entry, or None if the file has none.
         schema: What the schema allows here.
         around: What the schema allows one level up.
+        source: The text that has the entry, or the nearest entry above it.
     """
 
     line: int | None
@@ -31,6 +32,7 @@ class _Place:
     entry: Entry | None
     schema: Schema
     around: Schema
+    source: str
 
 
 def explained(error: ValidationError, root: Entry) -> Iterator[Problem]:
@@ -46,12 +48,12 @@ def explained(error: ValidationError, root: Entry) -> Iterator[Problem]:
             location = (*location, context["discriminator"].strip("'"))
         place = _place_of(root, location)
         if place is not None:
-            yield Problem(place.line, place.keys, _message(kind, context, place))
+            yield Problem(place.line, place.keys, _message(kind, context, place), place.source)
 
 
 def _place_of(root: Entry, location: tuple[int | str, ...]) -> _Place | None:
     """The place of a pydantic location, or None if the file is already known to be broken there."""
-    place = _Place(root.line, (), root, schema(), {})
+    place = _Place(root.line, (), root, schema(), {}, root.source)
     for part in map(str, location):
         around = resolved(place.schema)
         kinds = around.get("discriminator", {}).get("mapping", {})
@@ -60,8 +62,8 @@ def _place_of(root: Entry, location: tuple[int | str, ...]) -> _Place | None:
             place = replace(place, schema={"$ref": kinds[part]})
             continue
         entry = place.entry.below(part) if place.entry else None
-        line = entry.line if entry else place.line
-        place = _Place(line, (*place.keys, part), entry, schema_below(around, part), around)
+        line, source = (entry.line, entry.source) if entry else (place.line, place.source)
+        place = _Place(line, (*place.keys, part), entry, schema_below(around, part), around, source)
         if entry is not None and entry.broken:
             return None
     return place

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from pydantic import ValidationError
 
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config_file.explain import explained, shown
-from taylor_ops.config_file.schema import Schema, allowed_values, schema, schema_below
-from taylor_ops.config_file.yaml_lines import Entry, Problem, parsed, quoted
+from taylor_ops.config_file.overrides import Overridden, loosened, overridden, put_more, put_settings
+from taylor_ops.config_file.schema import allowed_values, schema
+from taylor_ops.config_file.yaml_lines import Problem, parsed
 from taylor_ops.errors import BadInput
 from taylor_ops.masking import masked, printable
 from taylor_ops.storage.files import canonical_json
@@ -47,12 +48,14 @@ class LoadedConfig:
         document: The mapping of the file after overrides, with relative paths untouched.
         text: The file verbatim.
         path: Path of the file.
+        overridden: What the document has in place of what the file says.
     """
 
     config: ReleaseConfig
     document: dict[str, Any]
     text: str
     path: Path
+    overridden: Overridden = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -60,15 +63,17 @@ class LoadedConfig:
         return hashlib.sha256(canonical_json(self.document).encode()).hexdigest()
 
 
-def read(path: Path, overrides: Mapping[str, str] = {}) -> LoadedConfig:
+def read(path: Path, overrides: Mapping[str, str] = {}, more: str = "") -> LoadedConfig:
     """Read and validate the config at `path`.
 
     Args:
         path: Path of the YAML file.
         overrides: Values, as YAML text, that replace those of the file, by dotted key.
+        more: Further keys that replace those of the file, as one YAML text.
 
     Raises:
-        ConfigErrors: With every error of the file and of the overrides, in the order of their lines.
+        ConfigErrors: With every error of the file and of the overrides, in the order of their lines; if there are none,
+            with every key that an override loosens without leave of the file.
     """
     text = _text_of(path)
     root, problems = parsed(text)
@@ -77,18 +82,19 @@ def read(path: Path, overrides: Mapping[str, str] = {}) -> LoadedConfig:
             problems = [Problem(root.line, (), f"the file is {shown(root)}, must be {allowed_values(schema())}")]
         raise ConfigErrors([problem.worded(path) for problem in problems])
 
-    for key, value in overrides.items():
-        problems += _override(root, key, value)
+    file = root.plain()
+    problems += [*put_more(root, more), *put_settings(root, overrides)]
     document = root.plain()
     try:
         # From JSON, pydantic is strict about types and still takes lists and paths as YAML has them.
         config = ReleaseConfig.model_validate_json(json.dumps(document), strict=True, context={"folder": path.parent})
     except ValidationError as error:
         problems += explained(error, root)
+    problems = problems or list(loosened(root, file, document))
     if problems:
-        in_order = sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0))
+        in_order = sorted(problems, key=lambda problem: (problem.source, problem.line or 0))
         raise ConfigErrors([problem.worded(path) for problem in in_order])
-    return LoadedConfig(config, document, text, path)
+    return LoadedConfig(config, document, text, path, overridden(file, document))
 
 
 def _text_of(path: Path) -> str:
@@ -104,38 +110,3 @@ def _text_of(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = 1 + data.count(b"\n", 0, error.start)
         raise ConfigErrors([f"{path}:{line}: is not UTF-8 text; save the file as UTF-8"]) from error
-
-
-# Overrides -----------------------------------------------------------------------------------------------------------
-
-
-def _override(root: Entry, key: str, text: str) -> list[Problem]:
-    """Put a value at a dotted key, make the sections on the way, and return the problems."""
-    keys = tuple(key.split("."))
-    new, problems = parsed(text, keys, in_file=False)
-    target, allowed = root, schema()
-    for part in keys:
-        allowed = schema_below(allowed, part)
-        if isinstance(target.value, dict) and part not in target.value:
-            target.value[part] = _implied(allowed)
-        inner = target.below(part)
-        if inner is None:
-            if not target.broken:
-                problems.append(Problem(None, keys, f"there is no {quoted(part)} here: {_reason(target)}"))
-            return problems
-        target = inner
-    vars(target).update(vars(new))  # changed in place, because a section or a list may hold it
-    return problems
-
-
-def _implied(allowed: Schema) -> Entry:
-    """The entry that an override descends into if the file has none: the default list, or an empty section."""
-    default = allowed.get("default")
-    entry, _ = parsed(json.dumps(default if isinstance(default, list) else {}), in_file=False)
-    return entry
-
-
-def _reason(target: Entry) -> str:
-    if isinstance(target.value, list):
-        return f"this is a list of {len(target.value)}, counted from 0"
-    return f"this is {shown(target)}, not a section"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from taylor_ops.config.tighter import TIGHTER
 from taylor_ops.config_file.schema import Schema, allowed_values, schema
 from taylor_ops.presentation.wording import markdown_table
 
@@ -29,19 +30,28 @@ An unknown key is an error. Relative paths start at the folder of the config fil
 reports every mistake with its line. Editors complete and check keys with the JSON Schema that the second line of each
 file in `release_configs/` names.
 
-Any key can have another value for one run. Write `--set latency.target_slowdown=4` on the command line, or
-`-p 'overrides={"latency": {"target_slowdown": 4}}'` with `prefect deployment run`.
+Any key can have another value for one run. Write `--set latency.target_slowdown=4` on the command line. The run form of
+the server, and `-p` of `prefect deployment run`, have fields for what changes often, and the parameter `more` for any
+other key, as in `-p 'more=latency: {pairs: 9}'`. A section gets the keys that it is given. Every other value is
+replaced as a whole. Manifest and card state what a run had in place of what its file says.
+
+A run may tighten the keys that guard a release. It may loosen those that the file lists under `overridable`, and no
+others, so that whoever starts a run cannot take away what whoever wrote the file asks for:
 """
 
 
 def reference() -> str:
     """The text of the reference: the keys at the top, then each section in the order of the config."""
     places = _places(schema(), "", {})
-    parts = [f"{_BEGINNING}\n## At the top\n\n{_keys(schema(), places)}"]
+    parts = [f"{_BEGINNING}\n{_directions()}\n## At the top\n\n{_keys(schema(), places)}"]
     for name, place in places.items():
         section = _defined(name)
         parts.append(f"\n## `{place}`\n\n{_text(section)}\n\n{_keys(section, places)}")
     return "".join(parts)
+
+
+def _directions() -> str:
+    return markdown_table(["key", "tighter is"], [[f"`{key}`", one.tighter] for key, one in TIGHTER.items()])
 
 
 def _places(section: Schema, path: str, places: dict[str, str]) -> dict[str, str]:

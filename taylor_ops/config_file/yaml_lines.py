@@ -15,6 +15,9 @@ from typing import Any, ClassVar
 
 import yaml
 
+FILE, SET, MORE = "", "--set", "more"
+"""Where a value may stand: in the file, in an argument of the command line, or in the text of the parameter `more`."""
+
 _MAX_DEPTH = 32
 _ALIAS = "alias"
 _TAG = "tag:yaml.org,2002:"
@@ -29,15 +32,17 @@ class Entry:
 
     Attributes:
         value: A scalar, or a list or dict of entries.
-        line: Line of its key or list item. None if it stands in an override.
+        line: Line of its key or list item, from 1. None if it stands in an argument.
         written: The text of a scalar as it is written.
         broken: Whether its problem is reported already, so that nothing that follows from it is.
+        source: `FILE`, `SET` or `MORE`: the text that has it.
     """
 
     value: Any
     line: int | None
     written: str = ""
     broken: bool = False
+    source: str = FILE
 
     def below(self, key: str) -> Entry | None:
         """The entry at a key, or at an index written as text. None if there is no such entry."""
@@ -65,37 +70,39 @@ class Problem:
     """One mistake.
 
     Attributes:
-        line: Line of the mistake. None if it stands in an override.
+        line: Line of the mistake, from 1. None if it stands in an argument.
         keys: The keys from the top of the config down to the mistake.
         message: What is wrong, and what to write instead.
+        source: `FILE`, `SET` or `MORE`: the text that has it.
     """
 
     line: int | None
     keys: tuple[str, ...]
     message: str
+    source: str = FILE
 
     def worded(self, path: Path) -> str:
         """The problem in one line, for a config read from `path`."""
-        place = "--set" if self.line is None else f"{path}:{self.line}:"
+        place = self.source if self.line is None else f"{self.source or path}:{self.line}:"
         key = f" {_dotted(self.keys)}:" if self.keys else ""
         return f"{place}{key} {self.message}"
 
 
-def parsed(text: str, keys: tuple[str, ...] = (), in_file: bool = True) -> tuple[Entry, list[Problem]]:
+def parsed(text: str, keys: tuple[str, ...] = (), source: str = FILE) -> tuple[Entry, list[Problem]]:
     """The entry that a YAML text makes, and everything that is wrong with its structure.
 
     Args:
         text: The YAML text.
         keys: The keys under which the text stands in the config.
-        in_file: Whether the text is a file. If not, entries and problems have no line.
+        source: `FILE`, `SET` or `MORE`. Entries and problems of an argument have no line.
     """
-    walk = _NodeWalk(in_file)
+    walk = _NodeWalk(source)
     try:
         node = _composed(text)
     except _NotYaml as error:
-        line = error.line if in_file else None
-        return Entry(None, line, broken=True), [Problem(line, keys, str(error))]
-    entry = walk.entry(node, keys, node) if node else Entry(None, 1 if in_file else None)
+        line = None if source == SET else error.line
+        return Entry(None, line, broken=True, source=source), [Problem(line, keys, str(error), source)]
+    entry = walk.entry(node, keys, node) if node else Entry(None, None if source == SET else 1, source=source)
     return entry, walk.problems
 
 
@@ -169,23 +176,24 @@ def _composed(text: str) -> yaml.Node | None:
 class _NodeWalk:
     """Turns YAML nodes into entries and collects the problems of their structure."""
 
-    def __init__(self, in_file: bool) -> None:
-        self.in_file = in_file
+    def __init__(self, source: str) -> None:
+        self.source = source
         self.problems: list[Problem] = []
 
     def entry(self, node: yaml.Node, keys: tuple[str, ...], at: yaml.Node) -> Entry:
         """The entry of `node`, which stands at `keys`. Its line is the line of the node `at`."""
         line = self._line(at)
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
-            return Entry(self._mapping(node, keys), line)
+            return Entry(self._mapping(node, keys), line, source=self.source)
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
-            return Entry([self.entry(item, (*keys, str(i)), item) for i, item in enumerate(node.value)], line)
+            items = [self.entry(item, (*keys, str(i)), item) for i, item in enumerate(node.value)]
+            return Entry(items, line, source=self.source)
         written = str(node.value).strip() if isinstance(node, yaml.ScalarNode) else ""
         try:
-            return Entry(_scalar(node), line, written)
+            return Entry(_scalar(node), line, written, source=self.source)
         except ValueError as error:
-            self.problems.append(Problem(line, keys, str(error)))
-            return Entry(None, line, written, broken=True)
+            self.problems.append(Problem(line, keys, str(error), self.source))
+            return Entry(None, line, written, broken=True, source=self.source)
 
     def _mapping(self, node: yaml.MappingNode, keys: tuple[str, ...]) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}
@@ -194,16 +202,16 @@ class _NodeWalk:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
             problem = _key_problem(key_node)
             if problem is None and key in entries:
-                lines = f", in lines {entries[key].line} and {line}" if self.in_file else ""
+                lines = f", in lines {entries[key].line} and {line}" if line else ""
                 problem = f"is given twice{lines}; keep one of them"
             if problem is None:
                 entries[key] = self.entry(value_node, (*keys, key), key_node)
             else:
-                self.problems.append(Problem(line, (*keys, key), problem))
+                self.problems.append(Problem(line, (*keys, key), problem, self.source))
         return entries
 
     def _line(self, node: yaml.Node) -> int | None:
-        return node.start_mark.line + 1 if self.in_file else None
+        return None if self.source == SET else node.start_mark.line + 1
 
 
 def _scalar(node: yaml.Node) -> str | int | float | bool | None:

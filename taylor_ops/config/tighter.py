@@ -1,0 +1,103 @@
+"""Which direction is tighter: the keys that guard a release, and what a run may make of each of them.
+
+An override may tighten these keys, and loosens one only if the file lists it under `overridable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import Any, Literal, NamedTuple
+
+from taylor_ops.config.latency import DeviceTarget
+
+Guarded = Literal[
+    "conversion.tolerance",
+    "conversion.order",
+    "conversion.min_protected",
+    "latency.tolerance",
+    "latency.devices",
+    "audit.attacks",
+    "audit.policy",
+    "audit.thresholds.rank_one",
+    "audit.thresholds.ratios",
+    "audit.thresholds.collapse",
+    "audit.thresholds.least_squares",
+    "audit.thresholds.distillation",
+    "audit.thresholds.warm_distillation",
+    "audit.thresholds.fine_tuning",
+    "audit.thresholds.lora",
+    "evidence",
+    "publish.signing",
+    "publish.approval",
+    "publish.private",
+    "publish.gated",
+    "publish.review",
+]
+
+Rule = Callable[[Any, Any], bool]
+"""Takes the value of the file and the one of the run. Says whether the one of the run is at least as tight."""
+
+
+class Direction(NamedTuple):
+    """What is tighter for one key, in words that follow "tighter is", and the rule that decides it."""
+
+    tighter: str
+    rule: Rule
+
+
+def _later_of(*values: Any) -> Rule:
+    """The rule of a key with a few values, from the loosest to the tightest."""
+    return lambda file, run: values.index(run) >= values.index(file)
+
+
+def _each_promise_kept(file: Sequence[Mapping[str, Any]], run: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every device of the file is still promised, within no wider tolerance."""
+    usual = DeviceTarget.model_fields["tolerance"].default
+    within = {(one["device"], one.get("threads")): one.get("tolerance", usual) for one in run}
+    return all(within.get((one["device"], one.get("threads")), inf) <= one.get("tolerance", usual) for one in file)
+
+
+_ON = Direction("`true`", _later_of(False, True))
+_SMALLER = Direction("a smaller number", lambda file, run: run <= file)
+_LARGER = Direction("a larger number", lambda file, run: run >= file)
+_KEPT = Direction("having one", lambda file, run: file is None or run is not None)
+
+TIGHTER: dict[Guarded, Direction] = {
+    "conversion.tolerance": _SMALLER,
+    # Without an order, every neuron gets the one that the tolerance needs.
+    "conversion.order": Direction(
+        "no order, or a higher one", lambda file, run: run is None or (file is not None and run >= file)
+    ),
+    "conversion.min_protected": _LARGER,
+    "latency.tolerance": _SMALLER,
+    "latency.devices": Direction("every device of the file, with no wider `tolerance`, or more", _each_promise_kept),
+    "audit.attacks": Direction("every attack of the file, or more", lambda file, run: set(file) <= set(run)),
+    "audit.policy": Direction("`block`", _later_of("disclose", "block")),
+    "audit.thresholds.rank_one": _SMALLER,
+    "audit.thresholds.ratios": _SMALLER,
+    "audit.thresholds.collapse": _SMALLER,
+    "audit.thresholds.least_squares": _SMALLER,
+    "audit.thresholds.distillation": _SMALLER,
+    "audit.thresholds.warm_distillation": _SMALLER,
+    "audit.thresholds.fine_tuning": _SMALLER,
+    "audit.thresholds.lora": _SMALLER,
+    "evidence": _KEPT,
+    "publish.signing": _KEPT,
+    "publish.approval": _ON,
+    "publish.private": Direction("`true`, then no value", _later_of(False, None, True)),
+    "publish.gated": Direction("`manual`, then `auto`, then no value", _later_of(False, None, "auto", "manual")),
+    "publish.review": _ON,
+}
+"""Every key that guards a release, with its direction."""
+
+
+def at_least_as_tight(key: Guarded, file: Any, run: Any) -> bool:
+    """Whether the value of a run is at least as tight as the value of the file. Both are as YAML has them.
+
+    A value of the file that the schema refuses can be compared with nothing, so that no override passes for it.
+    """
+    try:
+        return TIGHTER[key].rule(file, run)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
