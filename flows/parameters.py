@@ -1,98 +1,48 @@
-"""Parameters of the release flow: overrides of the config, and what a worker is expected to have."""
+"""Parameters of the release flow: what changes from run to run, and the config that a run expects.
+
+The run form of the server shows them. All but `config` have a default that leaves everything as the config says.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
+from taylor_ops.config.latency import TargetSlowdown
+from taylor_ops.config.release import VERSION
+from taylor_ops.config.section import REPO_ID
 from taylor_ops.config_file.read import LoadedConfig
-from taylor_ops.config_file.schema import schema
+from taylor_ops.config_file.yaml_lines import SET, parsed
 from taylor_ops.errors import BadInput
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_FOLDER = "folder"
 
-def overrides_schema() -> dict[str, Any]:
-    """JSON Schema of a partial config: every key of `ReleaseConfig`, none of them required, and no references."""
-    full = deepcopy(schema())
-    definitions = full.pop("$defs")
-    full.pop("$schema")
-    partial: dict[str, Any] = _nothing_required(_inlined(full, definitions))
-    return partial | {
-        "title": "Overrides",
-        "description": "Keys of the config with other values, such as latency: {target_slowdown: 4}.",
-    }
-
-
-def as_settings(overrides: Mapping[str, Any] | None) -> dict[str, str]:
-    """Overrides as dotted keys and YAML values, as `--set` gives them.
-
-    Text at the top level is YAML already, because it comes from `--set`. Values in a section come typed, from a form.
-    """
-    settings: dict[str, str] = {}
-    for key, value in (overrides or {}).items():
-        settings |= {key: value} if isinstance(value, str) else _below(key, value)
-    return settings
-
-
-def _below(key: str, value: Any) -> dict[str, str]:
-    if not _merged(value):
-        return {key: json.dumps(value)}
-    return {below: text for name, part in value.items() for below, text in _below(f"{key}.{name}", part).items()}
-
-
-def as_overrides(keys: Iterable[str], document: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `as_settings`: the values that dotted `keys` have in a config, typed and in their sections.
-
-    The server can validate such overrides. If a key names an item of a list, the whole list is taken.
-    """
-    overrides: dict[str, Any] = {}
-    for key in keys:
-        place, found = overrides, document
-        section, *below = key.split(".")
-        while below and _merged(found[section]):
-            place, found = place.setdefault(section, {}), found[section]
-            section, *below = below
-        place[section] = found[section]
-    return overrides
-
-
-def _merged(value: Any) -> bool:
-    """Whether a value is a section whose keys are replaced one by one.
-
-    A source is of one of several kinds. It is replaced as a whole, because keys of another kind would be left in it.
-    """
-    return isinstance(value, Mapping) and "kind" not in value
-
-
-def _inlined(part: Any, definitions: Mapping[str, Any]) -> Any:
-    if isinstance(part, list):
-        return [_inlined(item, definitions) for item in part]
-    if not isinstance(part, dict):
-        return part
-    named = part.get("$ref", "").rpartition("/")[2]
-    inlined = {**definitions.get(named, {}), **{key: value for key, value in part.items() if key != "$ref"}}
-    # A discriminator names the members of a union by references, which are gone. The `kind` of each member suffices.
-    inlined.pop("discriminator", None)
-    return {key: _inlined(value, definitions) for key, value in inlined.items()}
-
-
-def _nothing_required(part: Any) -> Any:
-    """A section without required keys and defaults. Items of lists and members of unions stay as they are."""
-    kept = {key: value for key, value in part.items() if key not in ("required", "default")}
-    if "properties" in kept:
-        kept["properties"] = {key: _nothing_required(value) for key, value in kept["properties"].items()}
-    return kept
-
-
-Overrides = Annotated[dict[str, Any], WithJsonSchema(overrides_schema())]
-
-
+Version = Annotated[str, Field(pattern=rf"^({VERSION})?$")]
+Slowdown = TargetSlowdown | None
+PublishTo = Annotated[str, Field(pattern=rf"^({_FOLDER}|{REPO_ID.strip('^$')})?$")]
 Expected = Annotated[str, Field(pattern=r"^(\S+ \S+ [0-9a-f]{64})?$")]
+
+
+def as_settings(version: str | None, target_slowdown: float | None, publish_to: str | None) -> dict[str, str]:
+    """Fields of the form as dotted keys and YAML values, as `--set` gives them. An empty field gives none."""
+    place, value = ("target", _FOLDER) if publish_to == _FOLDER else ("repo_id", publish_to)
+    fields = {"version": version, "latency.target_slowdown": target_slowdown, f"publish.{place}": value}
+    return {key: json.dumps(value) for key, value in fields.items() if value not in (None, "")}
+
+
+def as_more(settings: Mapping[str, str]) -> str:
+    """Arguments `--set` as the parameter `more` takes them: a YAML text with a line for each.
+
+    Args:
+        settings: Dotted keys and YAML values that `read` has accepted.
+    """
+    values = {key: parsed(text, source=SET)[0].plain() for key, text in settings.items()}
+    return "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
 
 
 def expected_of(loaded: LoadedConfig) -> str:
@@ -121,7 +71,12 @@ def _short(expected: str) -> str:
 
 def release_form(
     config: str,
-    overrides: Overrides = {},  # noqa: B006
+    version: Version = "",
+    target_slowdown: Slowdown = None,
+    publish_to: PublishTo = "",
+    comment: str = "",
+    dry_run: bool = False,
+    more: str = "",
     artifacts: str = "artifacts",
     expected: Expected = "",
 ) -> None:
@@ -129,7 +84,14 @@ def release_form(
 
     Args:
         config: Path of the YAML release config, relative to the folder in which the worker runs.
-        overrides: Keys of the config that have other values in this run.
+        version: Version of the release, such as 1.0.1. If empty, as the config says.
+        target_slowdown: Decode time of the bundle divided by the decode time of the original. None is what the config
+            says.
+        publish_to: `folder`, or another OWNER/NAME for what the config publishes. If empty, as the config says.
+        comment: What whoever approves the release should know. The approval shows it.
+        dry_run: Only say what would be released.
+        more: Further keys of the config, as YAML, such as `latency: {pairs: 9}`. A key that guards the release may be
+            tightened, and loosened only if the config lists it under `overridable`.
         artifacts: Folder that receives everything that the release writes.
         expected: Name, version and sha256 of the checked config, which `taylor-release submit` fills in. A worker with
             a different config refuses the run. If empty, the worker releases the config that it has.

@@ -5,10 +5,19 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.parameters import Expected, Overrides, as_settings, described_by, release_form, require_expected
+from flows.parameters import (
+    Expected,
+    PublishTo,
+    Slowdown,
+    Version,
+    as_settings,
+    described_by,
+    release_form,
+    require_expected,
+)
 from flows.run.log_filter import secrets_kept, without_tracebacks
 from flows.run.release_run import open_release
-from flows.tasks.announcements import rejection_told
+from flows.tasks.announcements import preview, rejection_told
 from flows.tasks.approval import approve, require_suspendable
 from flows.tasks.conversion import convert, mark
 from flows.tasks.preparation import capture, resolve
@@ -25,24 +34,34 @@ from taylor_ops.releases.recording import Publication
 def _run_name() -> str:
     """Name and version, or the name of the file if the config cannot be read: the run itself reports its errors."""
     given = flow_run.parameters
+    settings = as_settings(given.get("version"), given.get("target_slowdown"), given.get("publish_to"))
     try:
-        return open_release(given["config"], as_settings(given.get("overrides")), ".").label
+        label = open_release(given["config"], settings, ".", given.get("more") or "").label
     except BadInput:
         return str(given["config"]).rpartition("/")[2].removesuffix(".yaml")
+    return f"{label}, dry run" if given.get("dry_run") else label
 
 
 @flow(name="release", flow_run_name=_run_name)
 @described_by(release_form)
 def release(
     config: str,
-    overrides: Overrides = {},  # noqa: B006
+    version: Version = "",
+    target_slowdown: Slowdown = None,
+    publish_to: PublishTo = "",
+    comment: str = "",
+    dry_run: bool = False,
+    more: str = "",
     artifacts: str = "artifacts",
     expected: Expected = "",
-) -> ReleaseRecord:
+) -> ReleaseRecord | None:
     without_tracebacks()
-    run = open_release(config, as_settings(overrides), artifacts)
+    run = open_release(config, as_settings(version, target_slowdown, publish_to), artifacts, more)
     require_expected(run.loaded, expected)
     require_suspendable(run)
+    if dry_run:
+        preview(run)
+        return None
     with run.pulse, secrets_kept(), run.place.lock(), rejection_told(run):
         source = resolve(run)
         ranges = capture(run, source)
@@ -52,7 +71,7 @@ def release(
         exactness = validate(run, source, ranges, converted)
         attacks = audit(run, source, converted, exactness)
         findings = Findings(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
-        findings = findings.model_copy(update={"approval": approve(run, findings)})
+        findings = findings.model_copy(update={"approval": approve(run, findings, comment)})
         bundle = assemble(run, findings)
         leaks = refuse_leaks(run, source, converted, bundle, findings.approval)
         published = publish(run, bundle)

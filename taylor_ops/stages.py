@@ -215,33 +215,34 @@ def inputs_of_audit(
 
 
 def inputs_of_approve(
-    config: ReleaseConfig, findings: Findings, document: Mapping[str, Any], signer: str | None
+    config: ReleaseConfig,
+    findings: Findings,
+    document: Mapping[str, Any],
+    signer: str | None,
+    overridden: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
-    """Inputs of approve: everything that the bundle will state. `document` is the config as the bundle states it."""
-    return {
-        "findings": findings,
-        "signer": signer,
-        "config": document,
-        "template": card_template(config.card),
-        "files": _hashes_of_card_files(config, findings),
-    }
+    """Inputs of approve: everything that the bundle will state, as for assemble."""
+    return _stated(config, findings, document, overridden) | {"signer": signer}
 
 
 def inputs_of_assemble(
-    config: ReleaseConfig, findings: Findings, document: Mapping[str, Any], signer: str | None
+    config: ReleaseConfig,
+    findings: Findings,
+    document: Mapping[str, Any],
+    signer: str | None,
+    overridden: Mapping[str, Any] = {},
 ) -> dict[str, Any]:
-    """Inputs of assemble. `document` is the config as the bundle states it."""
-    return {
-        "findings": findings,
-        "config": document,
-        "template": card_template(config.card),
-        "key": str(signer),
-        "files": _hashes_of_card_files(config, findings),
-    }
+    """Inputs of assemble. `document` and `overridden` are of the config, as the bundle states them."""
+    return _stated(config, findings, document, overridden) | {"key": str(signer)}
 
 
-def _hashes_of_card_files(config: ReleaseConfig, findings: Findings) -> dict[str, str]:
-    return {name: sha256_of(path) for name, path in card_files(config, findings.source.folder).items()}
+def _stated(
+    config: ReleaseConfig, findings: Findings, document: Mapping[str, Any], overridden: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a bundle states. Without overrides, they are no input."""
+    files = {name: sha256_of(path) for name, path in card_files(config, findings.source.folder).items()}
+    stated = {"findings": findings, "config": document, "template": card_template(config.card), "files": files}
+    return stated | ({"overridden": overridden} if overridden else {})
 
 
 def inputs_of_leaks(

@@ -107,10 +107,11 @@ def changed(
 ) -> None:
     """List the configs that changed since a commit: those that a push releases."""
     from taylor_ops.config_file.changed import changed_configs, release_preview
+    from taylor_ops.config_file.read import read
 
     found = changed_configs(since, configs)
     if plan:
-        typer.echo(release_preview(found), nl=False)
+        typer.echo(release_preview([read(path) for path in found]), nl=False)
     elif as_json:
         typer.echo(json.dumps([path.as_posix() for path in found]))
     else:

@@ -175,6 +175,6 @@ class ReleaseRun:
         get_run_logger().info("%s: %s in %.1f s", stage, "reused" if cached else "done", cost.seconds)
 
 
-def open_release(config: str, overrides: Mapping[str, str], artifacts: str) -> ReleaseRun:
+def open_release(config: str, overrides: Mapping[str, str], artifacts: str, more: str = "") -> ReleaseRun:
     """Read the config of a release. Raises `BadInput`, which lists every mistake in it."""
-    return ReleaseRun(read(Path(config), overrides), Artifacts(Path(artifacts).absolute()))
+    return ReleaseRun(read(Path(config), overrides, more), Artifacts(Path(artifacts).absolute()))

@@ -13,10 +13,12 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 from prefect.events import emit_event
+from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows.run.release_run import ReleaseRun
 from taylor_ops.bundle.manifest import CARD
+from taylor_ops.config_file.changed import release_preview
 from taylor_ops.errors import GateRejected
 from taylor_ops.publishing.record import Published, does_not_verify
 from taylor_ops.releases.gates import gates
@@ -40,6 +42,13 @@ def show(run: ReleaseRun, record: ReleaseRecord, plots: Sequence[Plot]) -> None:
     for plot in plots:
         image = f"data:image/svg+xml;base64,{base64.b64encode(plot.svg.encode()).decode()}"
         create_image_artifact(image, key=run.key(plot.title), description=f"{plot.title}. {plot.caption}")
+
+
+def preview(run: ReleaseRun) -> None:
+    """Say what a dry run would release, in the log and in an artifact."""
+    text = release_preview([run.loaded], "Without `dry_run`, this run")
+    get_run_logger().info("dry run of %s, which releases nothing. %s", run.label, text)
+    create_markdown_artifact(text, key=run.key("dry-run"), description=f"what a run would release of {run.label}")
 
 
 def _links(run: ReleaseRun, record: ReleaseRecord) -> tuple[str, str]:

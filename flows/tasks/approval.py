@@ -16,9 +16,11 @@ from flows.run.release_run import ReleaseRun
 from flows.server.shown import QUESTION, how_to_answer
 from flows.server.waiting import forget_ended, this_server
 from taylor_ops.bundle.findings import Findings
-from taylor_ops.bundle.manifest import stated
+from taylor_ops.bundle.manifest import stated, stated_overrides
 from taylor_ops.bundle.record import Approval
+from taylor_ops.config_file.overrides import overridden_in_markdown
 from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.presentation.wording import plain
 from taylor_ops.releases.gates import gates_before_publication, gates_in_markdown
 from taylor_ops.releases.waiting import note_that_it_goes_on, note_that_it_waits, waiting
 from taylor_ops.stages import APPROVE, inputs_of_approve
@@ -40,12 +42,12 @@ def require_suspendable(run: ReleaseRun) -> None:
         raise BadInput(
             "`publish.approval` needs a run of a deployment, because a run in this process cannot be suspended and "
             "resumed",
-            "taylor-release submit CONFIG, or publish without approval by --set publish.approval=false, which the "
-            "manifest states",
+            "taylor-release submit CONFIG; a run in this process needs a config that asks for no approval, or one that "
+            "lists `publish.approval` under `overridable`, with --set publish.approval=false",
         )
 
 
-def approve(run: ReleaseRun, findings: Findings) -> Approval | None:
+def approve(run: ReleaseRun, findings: Findings, comment: str = "") -> Approval | None:
     """Ask a person for approval. Returns None if the config asks for none.
 
     The first call suspends this run. The server starts the run again when there is an answer, which the call then
@@ -58,9 +60,12 @@ def approve(run: ReleaseRun, findings: Findings) -> Approval | None:
     if not run.config.publish.approval:
         return None
     signer = None if run.signer is None else str(run.signer)
-    decides = inputs_of_approve(run.config, findings, stated(run.loaded.document), signer)
+    overridden = stated_overrides(run.loaded.overridden)
+    decides = inputs_of_approve(run.config, findings, stated(run.loaded.document), signer, overridden)
     checked = gates_before_publication(findings.latency, findings.exactness, findings.audit, run.config.audit)
-    shown = f"## {run.label}\n\n" + gates_in_markdown(checked)
+    said, changed = plain(comment), overridden_in_markdown(run.loaded.overridden)
+    parts = (f"## {run.label}\n", f"{said}\n" if said else "", gates_in_markdown(checked), changed)
+    shown = "\n".join(part for part in parts if part)
 
     def ask() -> Approval:
         forget_ended(run.place)

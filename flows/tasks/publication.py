@@ -46,10 +46,13 @@ from taylor_ops.verification.record import Verified
 def assemble(run: ReleaseRun, findings: Findings) -> BundleRecord:
     """Put model, card and manifest together in the run's folder."""
     config, document, signer = run.config, manifest.stated(run.loaded.document), run.signer
+    overridden = manifest.stated_overrides(run.loaded.overridden)
     return run.perform(
         ASSEMBLE,
-        inputs_of_assemble(config, findings, document, None if signer is None else str(signer)),
-        lambda folder, progress: bundles.assemble(run.model_folder, config, document, findings, folder, progress),
+        inputs_of_assemble(config, findings, document, None if signer is None else str(signer), overridden),
+        lambda folder, progress: bundles.assemble(
+            run.model_folder, config, document, findings, folder, progress, overridden
+        ),
         folder=run.results.bundle,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def assemble(
     findings: Findings,
     folder: Path,
     progress: Progress = silent,
+    overridden: Mapping[str, Any] = {},
 ) -> BundleRecord:
     """Make the bundle from the converted model.
 
@@ -53,6 +55,7 @@ def assemble(
         findings: The records of the stages before.
         folder: Folder that becomes the bundle. An earlier one is replaced.
         progress: Receives the bytes that were hashed, and all bytes.
+        overridden: What the bundle states of the values of this run (`manifest.stated_overrides`).
     """
     statements = {
         "format": 1,
@@ -61,6 +64,8 @@ def assemble(
         "config": portable(document),
         "tools": {tool: version(tool) for tool in _TOOLS} | {"python": platform.python_version()},
     } | statements_of(findings, config.card.measured)
+    if overridden:
+        statements["overridden"] = portable(overridden)
     signing = config.publish.signing
     if signing is not None:
         statements["signature"] = statement_of(signer_of(signing))

@@ -19,6 +19,7 @@ from taylor_ops.bundle.card_plots import PLOTS
 from taylor_ops.config.card import Card
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import HubSource
+from taylor_ops.config_file.overrides import overridden_in_markdown
 from taylor_ops.errors import BadInput
 from taylor_ops.presentation.templates import environment
 
@@ -57,6 +58,7 @@ def render_card(statements: dict[str, Any], config: ReleaseConfig) -> str:
                 plots=PLOTS,
                 config_yaml=config_yaml,
                 fence=_fence(config_yaml),
+                overridden_table=overridden_in_markdown(statements.get("overridden", {})),
             )
         )
     except (TemplateError, TypeError, ValueError, ArithmeticError) as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import FolderSource, GgufSource, HubSource, Source
-from taylor_ops.config_file.read import read
+from taylor_ops.config_file.overrides import overridden_in_markdown
+from taylor_ops.config_file.read import LoadedConfig
 from taylor_ops.errors import BadInput
 from taylor_ops.presentation.wording import figure, markdown_table, percent
 
@@ -33,24 +34,29 @@ def changed_configs(since: str, folder: Path = CONFIGS) -> list[Path]:
     return sorted(folder / path for path in paths if path.parent == Path() and path.suffix == ".yaml")
 
 
-def release_preview(configs: Sequence[Path]) -> str:
-    """What these configs would release, as Markdown for a comment. Raises `ConfigErrors` if a config has errors."""
+def release_preview(configs: Sequence[LoadedConfig], what: str = "A merge") -> str:
+    """What would be released of these configs, as Markdown for a comment.
+
+    Args:
+        configs: The configs, with their overrides.
+        what: What would release them.
+    """
     if not configs:
-        return "No release config is changed: a merge releases nothing.\n"
-    releases = [read(path).config for path in configs]
+        return f"No release config is changed: {what.lower()} releases nothing.\n"
     rows = [
         [
-            path.name,
-            f"{config.name} {config.version}",
-            _origin(config.source),
-            config.conversion.dtype,
-            f"{figure(config.latency.target_slowdown, 3)} within {percent(config.latency.tolerance)}",
-            _destination(config),
+            loaded.path.name,
+            f"{loaded.config.name} {loaded.config.version}",
+            _origin(loaded.config.source),
+            loaded.config.conversion.dtype,
+            f"{figure(loaded.config.latency.target_slowdown, 3)} within {percent(loaded.config.latency.tolerance)}",
+            _destination(loaded.config),
         ]
-        for path, config in zip(configs, releases, strict=True)
+        for loaded in configs
     ]
     table = markdown_table(["config", "release", "source", "dtype", "slowdown", "published to"], rows)
-    return f"A merge releases {len(rows)} model{'s' if len(rows) > 1 else ''}:\n\n{table}"
+    more = "".join(f"\n{overridden_in_markdown(loaded.overridden)}" for loaded in configs if loaded.overridden)
+    return f"{what} releases {len(rows)} model{'s' if len(rows) > 1 else ''}:\n\n{table}{more}"
 
 
 def _origin(source: Source) -> str:
