@@ -59,7 +59,7 @@ def _release(config: Path, artifacts: Path, server: str, log: Path) -> None:
         patch.object(verify, "clean_process", in_this_process),
         temporary_settings({PREFECT_API_URL: server}),
     ):
-        release(str(config), {}, str(artifacts))
+        release(str(config), artifacts=str(artifacts))
 
 
 @contextmanager

@@ -85,13 +85,15 @@ def run(
     server = start_temporary_server()
     # Takes about as long as the server needs to answer.
     from flows.commands.tables import summary
+    from flows.parameters import as_more
     from flows.release import release
     from taylor_ops.releases.markdown import release_in_markdown
 
     try:
         if server is not None:
             server.wait()
-        record = release(str(config), overrides, str(artifacts))
+        record = release(str(config), more=as_more(overrides), artifacts=str(artifacts))
+        assert record is not None  # only a dry run has none
     except ReleaseError as error:
         append(markdown, f"**{error.cause}**\n\n{error.remedy}\n")
         raise

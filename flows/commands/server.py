@@ -61,9 +61,9 @@ def submit(
     from taylor_ops.config_file.read import read
 
     overrides = parse_settings(settings or [])
-    read(config, overrides)
+    loaded = read(config, overrides)
     if dry_run:
-        text = release_preview([config])
+        text = release_preview([loaded], "This submission")
         append(markdown, text)
         typer.echo(text, nl=False)
         return

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 from prefect import get_client
@@ -15,10 +14,10 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
-from flows.parameters import as_overrides, as_settings, expected_of
+from flows.parameters import as_more, expected_of
 from flows.server.connection import reason, server_asked
 from flows.server.shown import OUTCOME, QUESTION, artifacts_of, how_to_answer, shown
-from taylor_ops.config_file.read import LoadedConfig, read
+from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput, WorkFailed
 from taylor_ops.presentation.wording import markdown_table
 
@@ -66,11 +65,7 @@ def submit(
     """
     name = f"{_FLOW}/{config.stem}"
     loaded = read(config, overrides)
-    parameters = {
-        "config": config.as_posix(),
-        "overrides": _typed(loaded, overrides),
-        "expected": expected_of(loaded),
-    }
+    parameters = {"config": config.as_posix(), "more": as_more(overrides), "expected": expected_of(loaded)}
     if artifacts is not None:
         parameters["artifacts"] = artifacts
     label = f"{loaded.config.name} {loaded.config.version}"
@@ -98,18 +93,6 @@ def submit(
             if came_out:
                 report(came_out)
         return Submitted(str(run.id), _state_of(run), bool(run.state and run.state.is_completed()), _text(run))
-
-
-def _typed(loaded: LoadedConfig, overrides: Mapping[str, str]) -> dict[str, Any]:
-    """Overrides as the flow takes them and as the server validates them."""
-    typed = as_overrides(overrides, loaded.document)
-    if read(loaded.path, as_settings(typed)).document != loaded.document:
-        sections = ", ".join(key for key in overrides if "." not in key)
-        raise BadInput(
-            f"--set {sections}: a whole section cannot be replaced in a run on a server, only keys of it",
-            "set its keys one by one, as in --set latency.target_slowdown=4",
-        )
-    return typed
 
 
 def _end_of(run: FlowRun, report: Callable[[str], None]) -> FlowRun:

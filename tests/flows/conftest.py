@@ -102,7 +102,7 @@ def tiny_release(prefect_server: None, tiny_llama: Path, tmp_path_factory: pytes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "decode_seconds", decode_seconds)
         patch.setattr(verify, "clean_process", in_this_process)
-        release(str(write_tiny_config(place / "tiny.yaml", tiny_llama)), {}, str(place / "artifacts"))
+        release(str(write_tiny_config(place / "tiny.yaml", tiny_llama)), artifacts=str(place / "artifacts"))
     return place / "artifacts"
 
 

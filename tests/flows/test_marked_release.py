@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
-from flows.release import release
 from flows.run.release_run import R, ReleaseRun, Work
 from flows.tasks import proof, publication
 from taylor_ops.bundle.record import BundleRecord
@@ -28,6 +27,7 @@ from tests.flows.conftest import write_tiny_config
 from tests.support import release_example as example
 from tests.support.evidence_example import LARGER
 from tests.support.keyed import key_of
+from tests.support.released import released
 from tests.support.tiny_models import save_tiny_model
 from tests.taylor_ops.conftest import sample, silent
 
@@ -55,11 +55,11 @@ def test_one_conversion_serves_two_recipients_and_the_key_is_in_nothing_that_is_
     original = save_tiny_model(tmp_path / "original", **LARGER)
     tiny_config = write_marked_config(tmp_path / "tiny.yaml", original, key)
     artifacts, target = tmp_path / "a", {"latency.target_slowdown": "10"}
-    first = release(str(tiny_config), {"publish.repo_id": "org/for-acme"} | target, str(artifacts))
+    first = released(tiny_config, artifacts, {"publish.repo_id": "org/for-acme"} | target)
     assert first.evidence is not None
     assert first.evidence.recipient == "acme"
     overrides = {"evidence.recipient": "beta", "publish.repo_id": "org/for-beta"} | target
-    second = release(str(tiny_config), overrides, str(artifacts))
+    second = released(tiny_config, artifacts, overrides)
     made = {name for name, cost in second.stages.items() if not cost.cached}
     assert {"resolve", "capture", "calibrate", "convert"}.isdisjoint(made)
     assert {"mark", "validate"} <= made
@@ -124,7 +124,7 @@ def test_the_key_in_a_file_of_the_bundle_is_refused_by_the_leak_gate(key: Path, 
 def test_a_key_that_is_not_there_ends_a_release_before_any_work(tiny_config: Path, tmp_path: Path) -> None:
     overrides = {"evidence": "{recipient: acme, key: nowhere.key}"}
     with pytest.raises(BadInput, match=r"nowhere\.key, the key of the evidence, cannot be read"):
-        release(str(tiny_config), overrides, str(tmp_path / "a"))
+        released(tiny_config, tmp_path / "a", overrides)
     assert not (tmp_path / "a" / "tiny" / "stages" / "capture.json").exists()
 
 

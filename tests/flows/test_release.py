@@ -12,7 +12,6 @@ import torch
 from prefect import flow
 from torch import Tensor
 
-from flows.release import release
 from flows.run.release_run import open_release
 from flows.tasks import conversion, preparation, proof
 from taylor_ops.config_file.read import read
@@ -27,6 +26,7 @@ from taylor_ops.verification.verify import verify
 from tests.support import release_example as example
 from tests.support.keyed import key_of
 from tests.support.keys import write_key
+from tests.support.released import released
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock", "consumer_in_this_process")
 
@@ -35,7 +35,7 @@ DOWN = "model.layers.1.mlp.terms.weight"
 
 
 def run(config: Path, artifacts: Path, **overrides: str) -> Any:
-    return release(str(config), {key.replace("__", "."): value for key, value in overrides.items()}, str(artifacts))
+    return released(config, artifacts, {key.replace("__", "."): value for key, value in overrides.items()})
 
 
 def release_again(tiny_release: Path, config: Path, artifacts: Path, **overrides: str) -> Any:
@@ -207,6 +207,8 @@ def test_terms_that_say_other_tokens_are_rejected_though_stored_as_planned(
 
 def test_an_attack_above_its_threshold_ends_a_release_that_is_to_be_blocked(tiny_config: Path, tmp_path: Path) -> None:
     overrides = {"audit__policy": "block", "audit__attacks": "[collapse]", "audit__rebuild": "[]"}
+    with tiny_config.open("a", encoding="utf-8") as stream:
+        stream.write("overridable: [audit.attacks]\n")
     with pytest.raises(GateRejected, match=r"attack `collapse` recovers 100 % .* more than the 1 % of `audit.thresho"):
         run(tiny_config, tmp_path / "a", **overrides)
     assert published(tmp_path / "a") == []

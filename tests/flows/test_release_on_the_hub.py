@@ -12,7 +12,6 @@ from prefect.settings import PREFECT_API_AUTH_STRING, get_current_settings, temp
 from transformers import AutoModelForCausalLM
 
 from flows.commands.main import app
-from flows.release import release
 from flows.run.secrets import secrets_here
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, GateRejected
@@ -21,6 +20,7 @@ from tests.support.loopback_hub.app import Hub
 from tests.support.loopback_hub.bench import client_on_loopback
 from tests.support.loopback_hub.reader import tokens_of_a_reader
 from tests.support.loopback_hub.server import WRITER
+from tests.support.released import released
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "simulated_clock")
 
@@ -58,7 +58,7 @@ def test_a_release_on_the_hub_is_what_a_reader_loads_and_verifies_until_it_is_wi
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
     Secret(value=WRITER).save("hub-token", overwrite=True)
-    record = release(str(tiny_config), HUB | {"publish.token_secret": "hub-token"}, str(tmp_path / "a"))
+    record = released(tiny_config, tmp_path / "a", HUB | {"publish.token_secret": "hub-token"})
     place = tmp_path / "a" / "tiny" / "1.0.0"
     written = read_json(place / "release.json")
     assert written["published"]["path"] == f"{hub.endpoint}/{REPO}/tree/v1.0.0"
@@ -67,7 +67,7 @@ def test_a_release_on_the_hub_is_what_a_reader_loads_and_verifies_until_it_is_wi
     said = tokens_of_a_reader(hub, REPO, "v1.0.0", PROMPT, NEW_TOKENS, tmp_path / "reader")
     assert said == tokens_of_the_original(tiny_llama)
 
-    again = release(str(tiny_config), HUB | {"publish.token_secret": "hub-token"}, str(tmp_path / "a"))
+    again = released(tiny_config, tmp_path / "a", HUB | {"publish.token_secret": "hub-token"})
     assert again.published.unchanged
     assert all(cost.cached for cost in again.stages.values())
     assert places_that_hold(WRITER, tmp_path / "a") == []
@@ -99,7 +99,7 @@ def test_the_gate_for_leaks_knows_the_token_of_the_block_and_who_may_use_the_ser
 
 def test_a_secret_that_is_not_there_is_named_before_any_work(tiny_config: Path, tmp_path: Path, hub: Hub) -> None:
     with pytest.raises(BadInput, match="no Prefect Secret block `nowhere`"):
-        release(str(tiny_config), HUB | {"publish.token_secret": "nowhere"}, str(tmp_path / "a"))
+        released(tiny_config, tmp_path / "a", HUB | {"publish.token_secret": "nowhere"})
     assert not (tmp_path / "a" / "tiny" / "stages" / "capture").exists()
 
 
@@ -108,6 +108,6 @@ def test_a_token_that_may_not_write_ends_a_release_before_any_work(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_LoopbackStranger00000000000000000")
     with pytest.raises(BadInput, match="does not belong to org"):
-        release(str(tiny_config), HUB, str(tmp_path / "a"))
+        released(tiny_config, tmp_path / "a", HUB)
     assert not (tmp_path / "a" / "tiny" / "stages" / "capture").exists()
     assert hub.store.repositories == {}

@@ -10,7 +10,6 @@ import pytest
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import get_current_settings
 
-from flows.release import release
 from flows.run.log_filter import secrets_kept
 from taylor_ops.errors import ReleaseError, WorkFailed
 from tests.flows.test_release_on_the_hub import HUB, places_that_hold
@@ -18,6 +17,7 @@ from tests.support.loopback_hub.app import Hub
 from tests.support.loopback_hub.bench import client_on_loopback
 from tests.support.loopback_hub.faults import Fault
 from tests.support.loopback_hub.store import Account
+from tests.support.released import released
 
 TRIES = 6
 TOKENS = {
@@ -52,7 +52,7 @@ def test_what_a_hub_echoes_is_masked_in_output_and_database(
         said = f"status {status}: the token {token} of {form} cannot do this"
         hub.faults.order(Fault("answer", kind="whoami", times=TRIES, status=status, message=said))
         with pytest.raises(ReleaseError) as caught:
-            release(str(tiny_config), HUB, str(tmp_path / "a"))
+            released(tiny_config, tmp_path / "a", HUB)
         hub.faults.clear()
         ended.append(str(caught.value))
     logging.getLogger("prefect.flow_runs").warning("said in a log: %s", token)

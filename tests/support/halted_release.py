@@ -19,7 +19,7 @@ import torch
 from prefect import flow
 
 from flows import release as released
-from flows.parameters import Expected, Overrides
+from flows.parameters import Expected, PublishTo, Slowdown, Version
 from flows.run import release_run
 from flows.tasks import report
 from taylor_ops.capture.resumable import Unfinished
@@ -115,10 +115,16 @@ def watch(artifacts: Path) -> None:
 @flow(name="release", flow_run_name=released._run_name)
 def release(
     config: str,
-    overrides: Overrides = {},  # noqa: B006
+    version: Version = "",
+    target_slowdown: Slowdown = None,
+    publish_to: PublishTo = "",
+    comment: str = "",
+    dry_run: bool = False,
+    more: str = "",
     artifacts: str = "artifacts",
     expected: Expected = "",
-) -> ReleaseRecord:
+) -> ReleaseRecord | None:
     """The release, watched."""
     watch(Path(artifacts))
-    return released.release.fn(config, overrides, artifacts, expected)
+    given = (config, version, target_slowdown, publish_to, comment, dry_run, more, artifacts, expected)
+    return released.release.fn(*given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -65,7 +66,7 @@ class Halted:
     def start(self, place: str | None = None, **overrides: dict[str, Any]) -> str:
         """Have a run started by the worker, to stop at a place; gives its id."""
         self.halt_at(place)
-        asked = {"parameters": {"artifacts": str(self.artifacts), "overrides": overrides}}
+        asked = {"parameters": {"artifacts": str(self.artifacts), "more": json.dumps(overrides)}}
         return str(self.prefect.asked(f"deployments/{self._deployment}/create_flow_run", asked)["id"])
 
     def retry(self, run: str, place: str | None = None) -> None:

@@ -16,10 +16,11 @@ from prefect.states import Completed, Running
 
 from flows.parameters import expected_of
 from flows.release import release
-from flows.server.submit import _end_of, submit
+from flows.server.submit import _end_of
 from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput, WorkFailed
 from tests.flows.commands.test_main import called, refused
+from tests.support.released import released
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -31,15 +32,16 @@ def test_a_worker_with_another_config_than_was_submitted_refuses_the_run_and_nam
     there = expected_of(read(tiny_config, {"version": "1.0.1"}))
     assert submitted.split()[:2] == there.split()[:2] == ["tiny", "1.0.1"]
     with pytest.raises(BadInput) as caught:
-        release(str(tiny_config), {"version": "1.0.1"}, str(tmp_path / "a"), submitted)
+        released(tiny_config, tmp_path / "a", {"version": "1.0.1"}, expected=submitted)
     for one in (submitted, there):
         assert f"tiny 1.0.1 with sha256 {one.split()[2][:12]}" in caught.value.cause
     assert "update the checkout" in caught.value.remedy
     assert not (tmp_path / "a").exists()
     # The other way of saying the same is what was expected: what fails here comes after.
     given = expected_of(read(tiny_config, {"publish.approval": "true", "version": "1.0.1"}))
+    other_way = "version: 1.0.1\npublish:\n  approval: true\n"
     with pytest.raises(BadInput, match="needs a run of a deployment"):
-        release(str(tiny_config), {"version": "1.0.1", "publish": {"approval": True}}, str(tmp_path / "a"), given)
+        release(str(tiny_config), more=other_way, artifacts=str(tmp_path / "a"), expected=given)
 
 
 def test_a_config_that_says_the_same_in_another_way_has_the_same_sum(tiny_config: Path) -> None:
@@ -49,11 +51,6 @@ def test_a_config_that_says_the_same_in_another_way_has_the_same_sum(tiny_config
     tiny_config.write_text("# a comment\n" + "\n".join([*lines[3:], *lines[:3]]), encoding="utf-8")
     assert read(tiny_config).sha256 == before
     assert read(tiny_config, {"seed": "1"}).sha256 != before
-
-
-def test_a_section_that_would_be_replaced_here_and_merged_there_is_not_submitted(tiny_config: Path) -> None:
-    with pytest.raises(BadInput, match="--set latency: a whole section cannot be replaced in a run on a server"):
-        submit(tiny_config, {"latency": "{target_slowdown: 4}"}, None, False, lambda _line: None)
 
 
 @pytest.mark.parametrize("command", ["approve", "submit", "deploy"])

@@ -23,6 +23,7 @@ from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.publishing.publish import publish
 from tests.support import release_example as example
 from tests.support.keys import write_key
+from tests.support.released import released
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "consumer_in_this_process")
 FINDINGS = Findings(
@@ -72,7 +73,7 @@ def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_s
         with pytest.raises(
             WorkFailed, match=r"tiny 1\.0\.0 is published and does not verify: .*config\.json"
         ) as caught:
-            release(str(tiny_config), {}, str(tmp_path / "a"))
+            released(tiny_config, tmp_path / "a")
     assert caught.value.remedy.startswith("remove hub/org/tiny/1.0.0 below the artifacts folder")
     [(out, _), (unverified, said)] = events
     assert (out, unverified) == ("release.published", "release.unverified")
@@ -81,7 +82,7 @@ def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_s
     events.clear()
     shutil.copyfile(tmp_path / "a" / "tiny" / "1.0.0" / "bundle" / "config.json", copy)
 
-    release(str(tiny_config), {}, str(tmp_path / "a"))
+    released(tiny_config, tmp_path / "a")
     run = last_run()
     assert run.name == "tiny 1.0.0"
     with get_client(sync_client=True) as client:
@@ -119,7 +120,7 @@ def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_s
         assert ElementTree.fromstring(base64.b64decode(data)).tag == "{http://www.w3.org/2000/svg}svg"
 
     with pytest.raises(GateRejected):
-        release(str(tiny_config), {"card": {"license": "apache-2.0"}}, str(tmp_path / "a"))
+        released(tiny_config, tmp_path / "a", {"card.license": "apache-2.0"})
     (published, about), (rejected, why) = events
     assert (published, rejected) == ("release.published", "release.rejected")
     assert about["resource"]["prefect.resource.id"] == "taylor-release.tiny.1.0.0"
@@ -132,7 +133,7 @@ def test_approval_is_refused_to_a_run_that_cannot_be_suspended_before_any_work(
     tiny_config: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match=r"`publish\.approval` needs a run of a deployment"):
-        release(str(tiny_config), {"publish": {"approval": True}}, str(tmp_path / "a"))
+        released(tiny_config, tmp_path / "a", {"publish.approval": "true"})
     assert not (tmp_path / "a").exists()
 
 
