@@ -11,7 +11,6 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from taylor_ops.config.latency import TargetSlowdown
 from taylor_ops.config.release import VERSION
 from taylor_ops.config.section import REPO_ID
 from taylor_ops.config_file.read import LoadedConfig
@@ -23,7 +22,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FOLDER = "folder"
 
 Version = Annotated[str, Field(pattern=rf"^({VERSION})?$")]
-Slowdown = TargetSlowdown | None
+# The limits are those of the key `latency.target_slowdown`, which a test compares.
+Slowdown = Annotated[float, Field(gt=1, le=100)] | None
 PublishTo = Annotated[str, Field(pattern=rf"^({_FOLDER}|{REPO_ID.strip('^$')})?$")]
 Expected = Annotated[str, Field(pattern=r"^(\S+ \S+ [0-9a-f]{64})?$")]
 

@@ -16,10 +16,11 @@ from flows.run.release_run import ReleaseRun
 from flows.server.shown import QUESTION, how_to_answer
 from flows.server.waiting import forget_ended, this_server
 from taylor_ops.bundle.findings import Findings
-from taylor_ops.bundle.manifest import stated, stated_overrides
+from taylor_ops.bundle.assemble import stated_overrides
+from taylor_ops.bundle.manifest import stated
 from taylor_ops.bundle.record import Approval
-from taylor_ops.config_file.overrides import overridden_in_markdown
 from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.presentation.overridden import overridden_in_markdown
 from taylor_ops.presentation.wording import plain
 from taylor_ops.releases.gates import gates_before_publication, gates_in_markdown
 from taylor_ops.releases.waiting import note_that_it_goes_on, note_that_it_waits, waiting

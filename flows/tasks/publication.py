@@ -46,7 +46,7 @@ from taylor_ops.verification.record import Verified
 def assemble(run: ReleaseRun, findings: Findings) -> BundleRecord:
     """Put model, card and manifest together in the run's folder."""
     config, document, signer = run.config, manifest.stated(run.loaded.document), run.signer
-    overridden = manifest.stated_overrides(run.loaded.overridden)
+    overridden = bundles.stated_overrides(run.loaded.overridden)
     return run.perform(
         ASSEMBLE,
         inputs_of_assemble(config, findings, document, None if signer is None else str(signer), overridden),

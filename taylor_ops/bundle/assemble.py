@@ -8,6 +8,7 @@ two runs.
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from taylor_ops.bundle.findings import Findings, statements_of
 from taylor_ops.bundle.manifest import CARD, MANIFEST, portable
 from taylor_ops.bundle.record import BundleRecord
 from taylor_ops.config.release import ReleaseConfig
+from taylor_ops.config.tighter import TIGHTER
 from taylor_ops.errors import BadInput
 from taylor_ops.progress import Progress, silent
 from taylor_ops.signing.signers import sign_bundle, signer_of, statement_of
@@ -55,7 +57,7 @@ def assemble(
         findings: The records of the stages before.
         folder: Folder that becomes the bundle. An earlier one is replaced.
         progress: Receives the bytes that were hashed, and all bytes.
-        overridden: What the bundle states of the values of this run (`manifest.stated_overrides`).
+        overridden: What the bundle states of the values of this run (`stated_overrides`).
     """
     statements = {
         "format": 1,
@@ -87,6 +89,19 @@ def assemble(
         bytes=sum(path.stat().st_size for path in files_below(folder)),
         files=dict(sorted((files | added).items())),
     )
+
+
+def stated_overrides(overridden: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What a bundle states of what was overridden, by dotted key: `run`, and `file` of a key that guards the release.
+
+    Other values of the file may name who receives another copy. Nothing is stated of what `manifest.stated` leaves out.
+    """
+    left_out = re.compile(r"(execution|evidence|publish\.signing)(\.|$)")
+    return {
+        key: dict(one) if key in TIGHTER else {"run": one["run"]}
+        for key, one in overridden.items()
+        if not left_out.match(key)
+    }
 
 
 def _put(path: Path, target: Path) -> None:

@@ -19,8 +19,8 @@ from taylor_ops.bundle.card_plots import PLOTS
 from taylor_ops.config.card import Card
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import HubSource
-from taylor_ops.config_file.overrides import overridden_in_markdown
 from taylor_ops.errors import BadInput
+from taylor_ops.presentation.overridden import overridden_in_markdown
 from taylor_ops.presentation.templates import environment
 
 _LAYER_ROWS = 8

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taylor_ops.config.tighter import TIGHTER
 from taylor_ops.errors import BadInput
 from taylor_ops.storage.files import read_json
 
@@ -32,19 +30,6 @@ def stated(document: dict[str, Any]) -> dict[str, Any]:
     if isinstance(result.get("publish"), dict):
         result["publish"] = {key: value for key, value in result["publish"].items() if key != "signing"}
     return result
-
-
-def stated_overrides(overridden: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What a bundle states of what was overridden, by dotted keys: `run`, and `file` of a key that guards the release.
-
-    Other values of the file may name who receives another copy. Nothing is stated of what `stated` leaves out.
-    """
-    left_out = re.compile(r"(execution|evidence|publish\.signing)(\.|$)")
-    return {
-        key: dict(one) if key in TIGHTER else {"run": one["run"]}
-        for key, one in overridden.items()
-        if not left_out.match(key)
-    }
 
 
 def portable(value: Any) -> Any:

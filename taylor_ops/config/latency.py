@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from pydantic import Field, ValidationInfo, field_validator
 
 from taylor_ops.config.section import DEVICE, Section
-
-TargetSlowdown = Annotated[float, Field(gt=1, le=100)]
 
 
 class Shape(Section):
@@ -27,7 +23,7 @@ class DeviceTarget(Section):
     """`cpu`, `cuda` or `cuda:N`. `auto` takes a GPU if there is one."""
     threads: int | None = Field(default=None, ge=1)
     """Number of processor threads. Without it, torch chooses the number."""
-    target_slowdown: TargetSlowdown
+    target_slowdown: float = Field(gt=1, le=100)
     """Decode time of the bundle divided by the decode time of the original, on this device."""
     tolerance: float = Field(default=0.1, gt=0, le=0.5)
     """Largest relative distance of the slowdown from the target. By default it is wider than `latency.tolerance`,
@@ -37,7 +33,7 @@ class DeviceTarget(Section):
 class Latency(Section):
     """The slowdown that a release promises, and how it is measured."""
 
-    target_slowdown: TargetSlowdown = 3.5
+    target_slowdown: float = Field(default=3.5, gt=1, le=100)
     """Decode time of the bundle divided by the decode time of the original."""
     tolerance: float = Field(default=0.03, gt=0, le=0.5)
     """Largest relative distance of the achieved slowdown from the target."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import FolderSource, GgufSource, HubSource, Source
-from taylor_ops.config_file.overrides import overridden_in_markdown
 from taylor_ops.config_file.read import LoadedConfig
 from taylor_ops.errors import BadInput
+from taylor_ops.presentation.overridden import overridden_in_markdown
 from taylor_ops.presentation.wording import figure, markdown_table, percent
 
 CONFIGS = Path("release_configs")

@@ -14,7 +14,6 @@ from taylor_ops.config.tighter import TIGHTER, at_least_as_tight
 from taylor_ops.config_file.explain import shown
 from taylor_ops.config_file.schema import Schema, schema, schema_below
 from taylor_ops.config_file.yaml_lines import MORE, SET, Entry, Problem, parsed, quoted
-from taylor_ops.presentation.wording import markdown_table
 
 Overridden = dict[str, dict[str, Any]]
 """By dotted key, what the file says (`file`, the default if it says nothing) and what the run has (`run`)."""
@@ -132,19 +131,6 @@ def overridden(file: Mapping[str, Any], run: Mapping[str, Any]) -> Overridden:
         if before != after and not isinstance(before, dict) and not isinstance(after, dict):
             found[key] = {"file": before, "run": after}
     return found
-
-
-def overridden_in_markdown(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table of what a run has in place of what its file says, below a line that says so. Empty if that is nothing.
-
-    Args:
-        found: As `overridden` gives it. What the file says may be missing.
-    """
-    if not found:
-        return ""
-    rows = [[f"`{key}`", _json(one["file"]) if "file" in one else "", _json(one["run"])] for key, one in found.items()]
-    table = markdown_table(["key", "file", "run"], rows)
-    return f"The run had these values in place of those of its file:\n\n{table}"
 
 
 def value_at(document: Any, key: str) -> Any:
