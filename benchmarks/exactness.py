@@ -30,6 +30,7 @@ from rich.table import Table
 
 from benchmarks.measurement import fresh_part, write_result
 from taylor_ops.capture.capture import capture
+from taylor_ops.config.conversion import Conversion
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.texts import TextSource
@@ -69,10 +70,10 @@ def main() -> None:
     tried = {name: value for name in ("limit", "tolerance") if (value := getattr(arguments, name))}
     beside = "".join(f"-{name}-{value}" for name, value in tried.items())
     file = RESULTS / f"exactness-{arguments.dtype}{beside}.json"
-    overrides = {"conversion.dtype": arguments.dtype}
+    config = read.read(CONFIG, {"conversion.dtype": arguments.dtype}).config
     if arguments.tolerance:
-        overrides["conversion.tolerance"] = arguments.tolerance
-    config = read.read(CONFIG, overrides).config
+        values = config.conversion.model_dump() | {"tolerance": float(arguments.tolerance)}
+        config = config.model_copy(update={"conversion": Conversion.model_validate(values)})
     with tempfile.TemporaryDirectory() as scratch:
         subject, bundle, plan = _converted(config, Path(scratch))
         result: dict[str, Any] = {

@@ -63,7 +63,9 @@ def _measured(prefect: Prefect, overrides: dict[str, Any]) -> dict[str, Any]:
     prefect.start("prefect server start")
     prefect.typed("taylor-release deploy")
     prefect.start("prefect worker start --pool local")
-    parameters = json.dumps({"overrides": overrides})
+    if overrides:
+        _let_loosen(prefect.checkout / "release_configs" / "smollm2.yaml")
+    parameters = json.dumps({"more": json.dumps(overrides)})
     command = f"prefect deployment run release/smollm2 --watch --params '{parameters}'"
     first = _timed(prefect, command)
     record = _record(prefect)
@@ -92,6 +94,12 @@ def _measured(prefect: Prefect, overrides: dict[str, Any]) -> dict[str, Any]:
         },
         "goals": GOALS,
     }
+
+
+def _let_loosen(config: Path) -> None:
+    """Have a config let its runs loosen what is reduced."""
+    with config.open("a", encoding="utf-8") as stream:
+        stream.write("overridable: [latency.tolerance, audit.attacks]\n")
 
 
 def _timed(prefect: Prefect, command: str) -> float:

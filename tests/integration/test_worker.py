@@ -25,6 +25,7 @@ from tests.repository.test_workflows import step as workflow_step
 from tests.support.documented import ROOT, documented, told
 from tests.support.killed import silence_of, silent_run
 from tests.support.operated import Prefect, suspended
+from tests.support.run_form import prefilled
 from tests.support.tiny_models import save_tiny_model
 
 NAME, OWNER = "smollm2-135m-instruct-taylor", Path("example-org") / "SmolLM2-135M-Instruct-Taylor"
@@ -154,9 +155,9 @@ def test_wrong_parameters_and_broken_configs_are_refused_with_the_reason_before_
     prefect: Prefect, tmp_path: Path
 ) -> None:
     before = len(prefect.runs())
-    wrong = """prefect deployment run release/smollm2 -p 'overrides={"latency": {"target_slowdown": "fast"}}'"""
+    wrong = "prefect deployment run release/smollm2 -p target_slowdown=fast"
     refused = " ".join(prefect.typed(wrong, status=1).split())
-    assert "latency.target_slowdown" in refused
+    assert "target_slowdown" in refused
     assert "Failure reason: 'fast' is not valid" in refused
 
     submit = "taylor-release submit release_configs/smollm2.yaml --set"
@@ -169,6 +170,32 @@ def test_wrong_parameters_and_broken_configs_are_refused_with_the_reason_before_
         assert "broken.yaml:1: name" in prefect.called(f"taylor-release {command}", status=2)
     assert len(prefect.runs()) == before
     assert "unknown" not in {found["name"] for found in prefect.asked("deployments/filter", {})}
+
+
+def test_the_form_of_the_ui_releases_untouched_what_the_config_says_and_a_dry_run_of_it_releases_nothing(
+    prefect: Prefect, released: Path
+) -> None:
+    (deployment,) = (one for one in prefect.asked("deployments/filter", {}) if one["name"] == "smollm2")
+    untouched = prefilled(deployment["parameter_openapi_schema"], deployment["parameters"])
+
+    def run_of(**changed: Any) -> str:
+        sent = {"parameters": untouched | changed, "enforce_parameter_schema": True}
+        run = str(prefect.asked(f"deployments/{deployment['id']}/create_flow_run", sent)["id"])
+        assert prefect.until(run, "COMPLETED", "FAILED", "CRASHED", "PAUSED") == "COMPLETED"
+        return run
+
+    run_of()
+    record = read_json(released / NAME / "1.0.0" / "release.json")
+    assert all(cost["cached"] for cost in record["stages"].values())
+    manifest = read_json(released / "hub" / OWNER / "1.0.0" / "taylor_release.json")
+    assert "overridden" not in manifest
+
+    # It says so of a run that is to be approved, too, and asks nobody.
+    run_of(dry_run=True, version="3.0.0", more="publish: {approval: true}")
+    assert not (released / NAME / "3.0.0").exists()
+    (shown,) = prefect.asked("artifacts/filter", {"artifacts": {"key": {"any_": [f"{NAME}-dry-run"]}}})
+    assert f"| {NAME} 3.0.0 |" in shown["data"]
+    assert "after approval |" in shown["data"]
 
 
 def test_what_the_documents_have_people_type_releases_shows_and_compares(prefect: Prefect, released: Path) -> None:
