@@ -59,19 +59,28 @@ def _put(root: Entry, keys: tuple[str, ...], new: Entry) -> list[Problem]:
         target.value[last] = new
         return []
     inner = target.below(last)
-    return _no_place(target, last, keys, new) if inner is None else _merged(inner, keys, new)
+    if inner is None:
+        return _no_place(target, last, keys, new)
+    # An item of a list is no section of the config: it may be of another kind than the one that it replaces.
+    put = _replaced if isinstance(target.value, list) else _merged
+    return put(inner, keys, new)
 
 
 def _merged(target: Entry, keys: tuple[str, ...], new: Entry) -> list[Problem]:
-    """Put an entry in place of another, which stays the same object: a section or a list may hold it."""
-    if isinstance(target.value, dict) and isinstance(new.value, dict) and "kind" not in new.value:
-        problems: list[Problem] = []
-        for key, value in new.value.items():
-            if key in target.value:
-                problems += _merged(target.value[key], (*keys, key), value)
-            else:
-                target.value[key] = value
-        return problems
+    """Put the keys of a section into a section. Everything else is replaced."""
+    if not (isinstance(target.value, dict) and isinstance(new.value, dict)) or "kind" in new.value:
+        return _replaced(target, keys, new)
+    problems: list[Problem] = []
+    for key, value in new.value.items():
+        if key in target.value:
+            problems += _merged(target.value[key], (*keys, key), value)
+        else:
+            target.value[key] = value
+    return problems
+
+
+def _replaced(target: Entry, keys: tuple[str, ...], new: Entry) -> list[Problem]:
+    """Make an entry another one. It stays the same object, because a section or a list holds it."""
     if target.source == MORE:
         twice = f"is given twice, by line {target.line} of `more` too; keep one of them"
         return [Problem(new.line, keys, twice, new.source)]

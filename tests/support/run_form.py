@@ -1,9 +1,9 @@
 """The run form of Prefect's UI: what it holds of a deployment when a person opens it, which is what it then sends.
 
 Prefect ships two UIs, which read the schema of the parameters alike (`SchemaFormProperty` in `server/ui/assets`, and
-`schema-form-*.js` in `server/ui-v2/assets`). Each property that has no value yet gets its default, null too. Of a choice
-the option is shown that fits the default, or else the first. A section is opened as its properties are, a property of
-type null sends null, and the older UI sends a switch without a default as off.
+`schema-form-*.js` in `server/ui-v2/assets`). Each property that has no value yet gets its default, null too. A choice
+shows the option that fits the default, or else the first. A section is opened as its properties are, a property of type
+null sends null, and the older UI sends a switch without a default as off.
 """
 
 from __future__ import annotations

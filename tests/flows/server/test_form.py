@@ -1,4 +1,4 @@
-"""The run form of the UI against a real server: what it sends untouched, and with one field changed, is the config's."""
+"""The run form of the UI on a real server: what it sends untouched, or with one field changed, is the config's."""
 
 from __future__ import annotations
 

@@ -138,9 +138,9 @@ def test_approval_is_refused_to_a_run_that_cannot_be_suspended_before_any_work(
 
 
 @flow
-def approval_of(release: ReleaseRun) -> Approval | None:
+def approval_of(release: ReleaseRun, comment: str = "") -> Approval | None:
     """The part of a release that asks for an approval."""
-    return approve(release, FINDINGS)
+    return approve(release, FINDINGS, comment)
 
 
 def test_what_was_approved_is_asked_about_again_once_another_signs(
@@ -176,6 +176,21 @@ def test_what_was_approved_is_asked_about_again_once_another_signs(
     assert not asked_again(ann)
     assert asked_again(bob)
     assert len(set(asked)) == len(asked)
+
+
+def test_an_approval_shows_what_whoever_started_the_run_says_and_has_changed(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yes = Decision(decision="approve", by="Ada", comment="as agreed")
+    monkeypatch.setattr("flows.tasks.approval.suspend_flow_run", lambda _form, key: yes)
+    changed = {"publish.approval": "true", "latency.tolerance": "0.01"}
+    approval_of(open_release(str(tiny_config), changed, str(tmp_path / "a")), "for the *workshop*\nin May")
+    shown = str(artifacts_of(last_run().id)["tiny-approval"].data)
+    heading, said, table = shown.split("\n\n")[:3]
+    assert (heading, said) == ("## tiny 1.0.0", r"for the \*workshop\* in May")
+    assert table.startswith("| gate | found | required |")
+    assert "| `publish.approval` | false | true |\n" in shown
+    assert "| `latency.tolerance` | 0.03 | 0.01 |\n" in shown
 
 
 def test_a_config_that_cannot_be_read_gives_the_run_the_name_of_its_file(tmp_path: Path) -> None:

@@ -92,6 +92,12 @@ def test_errors_of_overrides_follow_those_of_the_file(tmp_path: Path) -> None:
     ]
 
 
+def test_an_item_of_a_list_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    item = "{name: mine, file: mine.jsonl}"
+    prompts = read(written(tmp_path, VALID), {"exactness.prompts.0": item}).config.exactness.prompts
+    assert [(text.name, text.builtin, text.file) for text in prompts] == [("mine", None, tmp_path / "mine.jsonl")]
+
+
 # The text of the parameter `more`
 
 
