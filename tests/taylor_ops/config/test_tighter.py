@@ -30,7 +30,7 @@ LADDERS: dict[str, list[Any]] = {
     "audit.attacks": [["rank_one"], ["rank_one", "collapse"], ["collapse", "ratios", "lora", "rank_one"]],
     "audit.policy": ["disclose", "block"],
     **{f"audit.thresholds.{name}": [1, 0.5, 0.02, 0] for name in get_args(AttackName)},
-    "evidence": [None, {"recipient": "acme", "key": "OWNER_KEY"}],
+    "evidence": [None, {"key": "OWNER_KEY", "recipient": "acme"}],
     "publish.signing": [None, {"key_file": "k.pem"}],
     "publish.approval": [False, True],
     "publish.private": [False, None, True],
