@@ -215,6 +215,24 @@ def test_an_attack_above_its_threshold_ends_a_release_that_is_to_be_blocked(tiny
     assert not (tmp_path / "a" / "tiny" / "1.0.0" / "bundle").exists()
 
 
+def test_a_run_takes_no_approval_away_without_leave_of_the_config_and_with_it_the_bundle_says_so(
+    tiny_release: Path, tiny_config: Path, tmp_path: Path
+) -> None:
+    asks = tiny_config.read_text("utf-8").replace("publish:\n", "publish:\n  approval: true\n")
+    tiny_config.write_text(asks, "utf-8")
+    with pytest.raises(BadInput, match=r"publish\.approval: is false, the file has true, and an override may only"):
+        run(tiny_config, tmp_path / "a", publish__approval="false")
+    assert not (tmp_path / "a").exists()
+    tiny_config.write_text(asks + "overridable: [publish.approval]\n", "utf-8")
+    release_again(tiny_release, tiny_config, tmp_path / "a", publish__approval="false", version="1.0.1")
+    bundle = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.1"
+    assert read_json(bundle / "taylor_release.json")["overridden"] == {
+        "publish.approval": {"file": True, "run": False},
+        "version": {"run": "1.0.1"},
+    }
+    assert "| `publish.approval` | true | false |" in (bundle / "README.md").read_text("utf-8")
+
+
 def test_a_signed_release_is_verified_with_its_key_and_one_that_gives_a_path_away_is_not_published(
     tiny_config: Path, tmp_path: Path
 ) -> None:
