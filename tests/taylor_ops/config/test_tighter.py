@@ -88,9 +88,7 @@ def test_a_run_may_tighten_a_key_and_loosen_it_only_with_leave_of_the_file(
         ("audit.thresholds.lora", "0.5", "0.03"),
     ],
 )
-def test_what_a_file_leaves_out_is_as_tight_as_its_default(
-    tmp_path: Path, key: str, value: str, default: str
-) -> None:
+def test_what_a_file_leaves_out_is_as_tight_as_its_default(tmp_path: Path, key: str, value: str, default: str) -> None:
     (line,) = errors_of(tmp_path, VALID, {key: value})
     assert line.startswith(f"--set {key}: is {value}, the file has {default}, and an override may only tighten it")
 
