@@ -15,8 +15,8 @@ from pydantic import Field, ValidationError
 from flows.run.release_run import ReleaseRun
 from flows.server.shown import QUESTION, how_to_answer
 from flows.server.waiting import forget_ended, this_server
-from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.assemble import stated_overrides
+from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.manifest import stated
 from taylor_ops.bundle.record import Approval
 from taylor_ops.errors import BadInput, GateRejected

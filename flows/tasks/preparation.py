@@ -69,7 +69,7 @@ def require_texts_and_target(run: ReleaseRun, source: ResolvedSource) -> None:
     with patient_client() as patience:
         card_files(run.config, source.folder, patience)
     require_discreet_source(run.config, source.folder, this_machine(run.artifacts.root, source.folder))
-    publishing.require_access(run.config.publish, token_of(run.config.publish))
+    publishing.require_access(run.config.publish, token_of(run.config.publish), run.loaded.redirected)
 
 
 @task(task_run_name="capture {run.label}")

@@ -62,6 +62,12 @@ class LoadedConfig:
         """SHA-256 of the document: equal for configs that say the same, however they are written."""
         return hashlib.sha256(canonical_json(self.document).encode()).hexdigest()
 
+    @property
+    def redirected(self) -> bool:
+        """Whether the run publishes at another place than its file says, which does not let it decide who sees that."""
+        moved = not self.overridden.keys().isdisjoint({"publish.target", "publish.repo_id"})
+        return moved and "publish.private" not in self.config.overridable
+
 
 def read(path: Path, overrides: Mapping[str, str] = {}, more: str = "") -> LoadedConfig:
     """Read and validate the config at `path`.

@@ -208,6 +208,17 @@ class Repository:
             )
         return name
 
+    def require_not_public(self) -> None:
+        """Raise `BadInput` if the repository is there and everyone may see it."""
+        access = self._access()
+        if access is not None and not access[0]:
+            raise BadInput(
+                f"{self.repo_id} is public, and the file of the config names another place and does not say that its "
+                "bundles are",
+                "publish into a private repository or a new one; or change the file: `publish.private: false`, or "
+                "`publish.private` under `overridable`",
+            )
+
     def create(self, where: Publish) -> None:
         """Create the repository if it is missing, as a private one unless the config says otherwise."""
         if self._access() is None:

@@ -74,11 +74,19 @@ def publish(
             return publish_to_hub(where, bundle, files, version, token, progress)
 
 
-def require_access(where: Publish, token: SecretStr | None) -> None:
-    """Raise `BadInput` if a release could not be published there, hours before it is tried."""
+def require_access(where: Publish, token: SecretStr | None, redirected: bool = False) -> None:
+    """Raise `BadInput` if a release could not be published there, hours before it is tried.
+
+    Args:
+        where: Section `publish` of the config.
+        token: Token for the Hub, if the config names a secret that holds it.
+        redirected: Whether the run chose the place. It may then be public only if the config says so.
+    """
     if where.target == "hub":
         with repository_on_the_hub(where.repo_id, token) as repository:
             repository.require_writer()
+            if redirected and where.private is None:
+                repository.require_not_public()
 
 
 def _refuse_other_bytes(place: Path, files: dict[str, str], repo_id: str, version: str, progress: Progress) -> None:

@@ -12,9 +12,11 @@ from prefect.settings import PREFECT_API_AUTH_STRING, get_current_settings, temp
 from transformers import AutoModelForCausalLM
 
 from flows.commands.main import app
+from flows.run.release_run import open_release
 from flows.run.secrets import secrets_here
 from taylor_ops.config.publish import Publish
 from taylor_ops.errors import BadInput, GateRejected
+from taylor_ops.publishing.publish import require_access
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.support.loopback_hub.app import Hub
 from tests.support.loopback_hub.bench import client_on_loopback
@@ -111,3 +113,23 @@ def test_a_token_that_may_not_write_ends_a_release_before_any_work(
         released(tiny_config, tmp_path / "a", HUB)
     assert not (tmp_path / "a" / "tiny" / "stages" / "capture").exists()
     assert hub.store.repositories == {}
+
+
+def test_a_run_puts_a_release_into_a_public_repository_of_its_choice_only_with_leave_of_the_config(
+    tiny_config: Path, tmp_path: Path, hub: Hub
+) -> None:
+    hub.store.create(REPO, private=False, resource_group=None)
+    elsewhere = open_release(str(tiny_config), HUB, str(tmp_path / "a")).loaded
+    with pytest.raises(BadInput, match="org/tiny is public, and the file of the config names another place"):
+        require_access(elsewhere.config.publish, None, elsewhere.redirected)
+    hub.store.repositories[REPO].private = True
+    require_access(elsewhere.config.publish, None, elsewhere.redirected)
+
+    hub.store.repositories[REPO].private = False
+    text = tiny_config.read_text("utf-8")
+    tiny_config.write_text(text + "overridable: [publish.private]\n", "utf-8")
+    allowed = open_release(str(tiny_config), HUB, str(tmp_path / "a")).loaded
+    require_access(allowed.config.publish, None, allowed.redirected)
+    tiny_config.write_text(text.replace("publish:\n", "publish:\n  target: hub\n"), "utf-8")
+    its_own = open_release(str(tiny_config), {"version": "1.0.1"}, str(tmp_path / "a")).loaded
+    require_access(its_own.config.publish, None, its_own.redirected)

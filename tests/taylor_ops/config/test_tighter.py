@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,6 +29,7 @@ LADDERS: dict[str, list[Any]] = {
     "latency.tolerance": [0.5, 0.1, 0.03, 0.01],
     "latency.devices": [[], [GPU], [GPU, CPU], [NARROW, GPU]],
     "audit.attacks": [["rank_one"], ["rank_one", "collapse"], ["collapse", "ratios", "lora", "rank_one"]],
+    **{f"audit.{effort}": [1, 16, 20_000] for effort in ("samples", "steps", "tuning_steps", "lora_rank")},
     "audit.policy": ["disclose", "block"],
     **{f"audit.thresholds.{name}": [1, 0.5, 0.02, 0] for name in get_args(AttackName)},
     "evidence": [None, {"key": "OWNER_KEY", "recipient": "acme"}],
@@ -37,7 +39,7 @@ LADDERS: dict[str, list[Any]] = {
     "publish.gated": [False, None, "auto", "manual"],
     "publish.review": [False, True],
 }
-STEPS = [(key, *step) for key, ladder in LADDERS.items() for step in zip(ladder, ladder[1:], strict=False)]
+STEPS = [(key, *step) for key, ladder in LADDERS.items() for step in pairwise(ladder)]
 
 
 def config_with(folder: Path, key: str, value: Any, *overridable: str) -> Path:
