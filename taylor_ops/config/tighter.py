@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Any, Literal, NamedTuple
 
+from taylor_ops.config.evidence import STRENGTH
 from taylor_ops.config.latency import DeviceTarget
 
 Guarded = Literal[
@@ -62,10 +63,16 @@ def _each_promise_kept(file: Sequence[Mapping[str, Any]], run: Sequence[Mapping[
     return all(within.get((one["device"], one.get("threads")), inf) <= one.get("tolerance", usual) for one in file)
 
 
+def _mark_kept(file: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> bool:
+    """Whether a copy is marked as the owner asks: under the owner's key, and no more weakly. Its recipient is free."""
+    if file is None or run is None:
+        return file is None
+    return bool(run["key"] == file["key"] and run.get("strength", STRENGTH) >= file.get("strength", STRENGTH))
+
+
 _ON = Direction("`true`", _later_of(False, True))
 _SMALLER = Direction("a smaller number", lambda file, run: run <= file)
 _LARGER = Direction("a larger number", lambda file, run: run >= file)
-_KEPT = Direction("having one", lambda file, run: file is None or run is not None)
 
 TIGHTER: dict[Guarded, Direction] = {
     "conversion.tolerance": _SMALLER,
@@ -91,8 +98,8 @@ TIGHTER: dict[Guarded, Direction] = {
     "audit.thresholds.warm_distillation": _SMALLER,
     "audit.thresholds.fine_tuning": _SMALLER,
     "audit.thresholds.lora": _SMALLER,
-    "evidence": _KEPT,
-    "publish.signing": _KEPT,
+    "evidence": Direction("a mark under the `key` of the file, with no smaller `strength`", _mark_kept),
+    "publish.signing": Direction("having one", lambda file, run: file is None or run is not None),
     "publish.approval": _ON,
     "publish.private": Direction("`true`, then no value", _later_of(False, None, True)),
     "publish.gated": Direction("`manual`, then `auto`, then no value", _later_of(False, None, "auto", "manual")),

@@ -13,7 +13,7 @@ from typing import Any
 from taylor_ops.config.tighter import TIGHTER, at_least_as_tight
 from taylor_ops.config_file.explain import shown
 from taylor_ops.config_file.schema import Schema, schema, schema_below
-from taylor_ops.config_file.yaml_lines import MORE, SET, Entry, Problem, parsed, quoted
+from taylor_ops.config_file.yaml_lines import FILE, MORE, SET, Entry, Problem, parsed, quoted
 
 Overridden = dict[str, dict[str, Any]]
 """By dotted key, what the file says (`file`, the default if it says nothing) and what the run has (`run`)."""
@@ -161,14 +161,24 @@ def _leaves(document: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 
 def _refused(root: Entry, key: str, message: str) -> Problem:
-    """A problem at the entry of a key, or at the nearest one above it."""
+    """A problem at the entry of a key, or at the nearest one above it; at what an override put into it, if it did."""
     at, keys = root, tuple(key.split("."))
     for part in keys:
         below = at.below(part)
         if below is None:
             break
         at = below
+    at = next((one for one in _within(at) if one.source != FILE), at)
     return Problem(at.line, keys, message, at.source)
+
+
+def _within(entry: Entry) -> Iterator[Entry]:
+    """An entry and all below it."""
+    yield entry
+    below = entry.value.values() if isinstance(entry.value, dict) else entry.value
+    if isinstance(entry.value, (dict, list)):
+        for one in below:
+            yield from _within(one)
 
 
 def _json(value: Any) -> str:

@@ -21,6 +21,7 @@ CPU, NARROW, GPU = (
     {"device": "cpu", "target_slowdown": 2, "tolerance": 0.05},
     {"device": "cuda", "target_slowdown": 2, "tolerance": 0.5},
 )
+MARK = {"key": "OWNER_KEY", "recipient": "acme"}
 # Values of each key, from the loosest to the tightest.
 LADDERS: dict[str, list[Any]] = {
     "conversion.tolerance": [1, 0.01, 1e-3, 1e-6],
@@ -32,7 +33,7 @@ LADDERS: dict[str, list[Any]] = {
     **{f"audit.{effort}": [1, 16, 20_000] for effort in ("samples", "steps", "tuning_steps", "lora_rank")},
     "audit.policy": ["disclose", "block"],
     **{f"audit.thresholds.{name}": [1, 0.5, 0.02, 0] for name in get_args(AttackName)},
-    "evidence": [None, {"key": "OWNER_KEY", "recipient": "acme"}],
+    "evidence": [None, *(MARK | {"strength": strength} for strength in (0.001, 0.1))],
     "publish.signing": [None, {"key_file": "k.pem"}],
     "publish.approval": [False, True],
     "publish.private": [False, None, True],
@@ -116,3 +117,21 @@ def test_leave_is_given_by_the_file_alone_and_for_keys_that_guard_a_release(tmp_
 def test_a_value_of_the_file_that_is_no_value_is_not_loosened_by_an_override(tmp_path: Path) -> None:
     (line,) = errors_of(tmp_path, VALID + "  approval: mostly\n", {"publish.approval": "false"})
     assert line.startswith('--set publish.approval: is false, the file has "mostly"')
+
+
+def test_a_run_names_another_recipient_but_marks_with_the_key_of_the_file(tmp_path: Path) -> None:
+    path = config_with(tmp_path, "evidence", MARK)
+    found = read(path, {"evidence.recipient": "beta"}).overridden
+    assert found == {"evidence.recipient": {"file": "acme", "run": "beta"}}
+    for weaker in ({"evidence.key": "MY_KEY"}, {"evidence.strength": "0.001"}):
+        with pytest.raises(ConfigErrors) as caught:
+            read(path, weaker)
+        (line,) = caught.value.lines
+        assert line.startswith("--set evidence: is {")
+        assert "tighter is a mark under the `key` of the file" in line
+
+
+def test_a_promise_that_is_loosened_in_an_item_of_a_list_is_refused_where_that_is_asked(tmp_path: Path) -> None:
+    path = config_with(tmp_path, "latency.devices", [NARROW])
+    with pytest.raises(ConfigErrors, match=r"^more:2: latency\.devices: is \["):
+        read(path, {}, "seed: 3\nlatency.devices.0.tolerance: 0.5\n")
