@@ -180,18 +180,16 @@ def test_the_form_of_the_ui_releases_untouched_what_the_config_says_and_a_dry_ru
 
     def run_of(**changed: Any) -> str:
         sent = {"parameters": untouched | changed, "enforce_parameter_schema": True}
-        run = str(prefect.asked(f"deployments/{deployment['id']}/create_flow_run", sent)["id"])
-        assert prefect.until(run, "COMPLETED", "FAILED", "CRASHED", "PAUSED") == "COMPLETED"
-        return run
+        return str(prefect.asked(f"deployments/{deployment['id']}/create_flow_run", sent)["id"])
 
-    run_of()
+    # The dry run says so of a release that is to be approved, too, and asks nobody.
+    for run in (run_of(), run_of(dry_run=True, version="3.0.0", more="publish: {approval: true}")):
+        assert prefect.until(run, "COMPLETED", "FAILED", "CRASHED", "PAUSED") == "COMPLETED"
     record = read_json(released / NAME / "1.0.0" / "release.json")
     assert all(cost["cached"] for cost in record["stages"].values())
     manifest = read_json(released / "hub" / OWNER / "1.0.0" / "taylor_release.json")
     assert "overridden" not in manifest
 
-    # It says so of a run that is to be approved, too, and asks nobody.
-    run_of(dry_run=True, version="3.0.0", more="publish: {approval: true}")
     assert not (released / NAME / "3.0.0").exists()
     (shown,) = prefect.asked("artifacts/filter", {"artifacts": {"key": {"any_": [f"{NAME}-dry-run"]}}})
     assert f"| {NAME} 3.0.0 |" in shown["data"]
