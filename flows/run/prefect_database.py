@@ -31,7 +31,7 @@ def at(file: Path) -> dict[str, str]:
 
 def is_chosen() -> bool:
     """Whether somebody has chosen another database than the file in Prefect's home."""
-    return PREFECT_API_DATABASE_CONNECTION_URL.value() != f"sqlite+aiosqlite:///{PREFECT_HOME.value()}/prefect.db"
+    return bool(PREFECT_API_DATABASE_CONNECTION_URL.value() != f"sqlite+aiosqlite:///{PREFECT_HOME.value()}/prefect.db")
 
 
 def is_migrated() -> bool:
