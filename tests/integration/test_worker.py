@@ -200,8 +200,7 @@ def test_what_the_documents_have_people_type_releases_shows_and_compares(prefect
     assert "1 config in order" in prefect.called(documented("taylor-release check release_configs/smollm2.yaml"))
     assert "configs in order" in prefect.called(documented("taylor-release check release_configs/*.yaml"))
     assert "slowdowns within reach" in prefect.called(documented("taylor-release plan"))
-    said = prefect.typed(documented("prefect deployment run release/smollm2 --watch"), COLUMNS="200")
-    assert "an attacker recovers" in said
+    prefect.typed(documented("prefect deployment run release/smollm2 --watch"))
     record = read_json(released / NAME / "1.0.0" / "release.json")
     assert all(cost["cached"] for cost in record["stages"].values())
 
@@ -233,7 +232,7 @@ def assert_not_taken_for_dead(prefect: Prefect, run: str) -> None:
     late = Event(
         event="prefect.flow-run.heartbeat", resource=resource, related=[flow | {"prefect.resource.name": "release"}]
     )
-    silence_of(prefect, 5)
+    silence_of(prefect, 10)
     with prefect.settings(), get_client(sync_client=True) as client:
         client.request("POST", "/events", json=[late.model_dump(mode="json")]).raise_for_status()
     assert prefect.until(silent_run(prefect, deployment["id"]), "CRASHED") == "CRASHED"
