@@ -9,13 +9,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.options import Identity, Issuer, PublicKey, TrustCode, quiet_tools
+from flows.commands.options import Bundle, Identity, Issuer, Original, PublicKey, TrustCode, quiet_tools
 from taylor_ops.errors import BadInput
 from taylor_ops.progress import silent
 
 
 def verify(
-    bundle: Annotated[str, typer.Argument(help="Folder, or OWNER/NAME@TAG on the Hub.", show_default=False)],
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="Folder, or OWNER/NAME@TAG on the Hub.", show_default=False)
+    ],
     public_key: PublicKey = None,
     identity: Identity = None,
     issuer: Issuer = None,
@@ -44,10 +46,11 @@ def verify(
 
 
 def audit(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)],
-    original: Annotated[Path, typer.Option(help="Folder of the original model, to score what is recovered.")],
+    bundle: Bundle,
+    original: Original,
     attacks: Annotated[
-        list[str] | None, typer.Option("--attack", help="Name of an attack; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option("--attack", metavar="NAME", help="Name of an attack; may be repeated.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:
@@ -72,11 +75,12 @@ def audit(
 
 
 def calibrate(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", show_default=False)],
-    original: Annotated[Path, typer.Option(help="Folder of the original model, to compare with.")],
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    bundle: Bundle,
+    original: Original,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = "auto",
     max_pairs: Annotated[
-        int | None, typer.Option(min=11, help="Most pairs to take, by default as many as `latency.max_pairs`.")
+        int | None,
+        typer.Option(min=11, metavar="NUMBER", help="Most pairs to take, by default as many as `latency.max_pairs`."),
     ] = None,
     public_key: PublicKey = None,
     identity: Identity = None,
@@ -111,9 +115,13 @@ def calibrate(
 
 
 def yank(
-    repo: Annotated[str, typer.Argument(help="OWNER/NAME on the Hub.", show_default=False)],
-    version: Annotated[str, typer.Argument(help="Version to withdraw, such as 1.0.0.", show_default=False)],
-    why: Annotated[str, typer.Option(help="What readers have to know. The card says it.", show_default=False)],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hub.", show_default=False)],
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="Version to withdraw, such as 1.0.0.", show_default=False)
+    ],
+    why: Annotated[
+        str, typer.Option(metavar="TEXT", help="What readers have to know. The card says it.", show_default=False)
+    ],
     rollback: Annotated[bool, typer.Option("--rollback", help="Show the previous version on main again.")] = False,
 ) -> None:
     """Withdraw a published version from the Hub: remove its tag and say so on its card and in its manifest."""

@@ -9,24 +9,36 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.options import Identity, Issuer, PublicKey, TrustCode
+from flows.commands.options import AsJson, Identity, Issuer, Original, PublicKey, TrustCode
 from taylor_ops.errors import BadInput
 from taylor_ops.progress import silent
 
 KeyPlace = Annotated[
-    str, typer.Option(help="File with the owner's key, or an environment variable in capitals.", show_default=False)
+    str,
+    typer.Option(
+        metavar="FILE|VARIABLE",
+        help="File with the owner's key, or an environment variable in capitals.",
+        show_default=False,
+    ),
 ]
 
 
 def mark(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle that is not marked.", show_default=False)],
-    recipient: Annotated[str, typer.Option(help="Who receives the copy.", show_default=False)],
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle that is not marked.", show_default=False)
+    ],
+    recipient: Annotated[str, typer.Option(metavar="NAME", help="Who receives the copy.", show_default=False)],
     key: KeyPlace,
-    to: Annotated[Path, typer.Option(help="Folder of the copy, which must not exist yet.", show_default=False)],
+    to: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder of the copy, which must not exist yet.", show_default=False)
+    ],
     strength: Annotated[
-        float | None, typer.Option(help="Relative change of a marked weight, if not the default of a config.")
+        float | None,
+        typer.Option(metavar="SHARE", help="Relative change of a marked weight, if not the default of a config."),
     ] = None,
-    sign_with: Annotated[Path | None, typer.Option(help="PEM file of the key that signs the copy.")] = None,
+    sign_with: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PEM file of the key that signs the copy.")
+    ] = None,
     tokens: Annotated[
         bool, typer.Option("--tokens/--no-tokens", help="Generate the recorded continuations again.")
     ] = True,
@@ -39,8 +51,6 @@ def mark(
 
     The tokens need the bundle's code. It runs if every hash of the bundle is right and it is signed by whom you ask
     for, or is that of a version of this project, in a process without tokens, home and, where Linux allows it, network.
-
-    It takes 11 parameters because a person names each on the command line.
     """
     from taylor_ops.bundle.marked_copy import mark_bundle
     from taylor_ops.config.evidence import STRENGTH
@@ -70,13 +80,20 @@ def mark(
 
 def trace(
     weights: Annotated[
-        Path, typer.Argument(help="Bundle, model folder, or safetensors file to trace.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="WEIGHTS", help="Bundle, model folder, or safetensors file to trace.", show_default=False
+        ),
     ],
-    original: Annotated[Path, typer.Option(help="Folder of the original model.", show_default=False)],
+    original: Original,
     key: KeyPlace,
-    recipients: Annotated[Path, typer.Option(help="File with NAME VERSION on each line.", show_default=False)],
-    version: Annotated[str | None, typer.Option(help="Version for the lines that name none.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
+    recipients: Annotated[
+        Path, typer.Option(metavar="FILE", help="File with NAME VERSION on each line.", show_default=False)
+    ],
+    version: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Version for the lines that name none.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say whose copy weights come from, with a p-value, or that there is no evidence."""
     from taylor_ops.evidence.key import read_key

@@ -41,8 +41,8 @@ def show(
 
 def diff(
     name: Name,
-    first: Annotated[str, typer.Argument(help="One version.", show_default=False)],
-    second: Annotated[str, typer.Argument(help="The other.", show_default=False)],
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="One version.", show_default=False)],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="The other version.", show_default=False)],
     artifacts: Artifacts = ARTIFACTS,
     as_json: AsJson = False,
 ) -> None:
@@ -58,7 +58,10 @@ def diff(
 
 def clean(
     keep: Annotated[
-        int, typer.Option(min=0, help="How many unpublished runs of each release, and how many caches, stay.")
+        int,
+        typer.Option(
+            min=0, metavar="NUMBER", help="How many unpublished runs of each release, and how many caches, stay."
+        ),
     ] = 3,
     artifacts: Artifacts = ARTIFACTS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be removed.")] = False,

@@ -19,7 +19,7 @@ import typer
 from flows.commands.bundles import audit, calibrate, verify, yank
 from flows.commands.evidence import mark, trace
 from flows.commands.history import clean, diff, list_releases, show
-from flows.commands.options import quiet_tools
+from flows.commands.options import PROGRAM, Command, CommandGroup, paragraphs, quiet_tools
 from flows.commands.releasing import changed, check, plan, run, schema
 from flows.commands.server import approve, deploy, reject, submit
 from taylor_ops.errors import ReleaseError
@@ -29,40 +29,59 @@ from taylor_ops.masking import mask_logs, masked, printable
 _INTERRUPTED = 130
 
 app = typer.Typer(
-    name="taylor-release",
+    name=PROGRAM,
+    cls=CommandGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Release protected language models: convert, calibrate, prove, attack, publish.",
 )
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "check": check,
-    "plan": plan,
-    "run": run,
-    "verify": verify,
-    "yank": yank,
-    "audit": audit,
-    "calibrate": calibrate,
-    "schema": schema,
-    "changed": changed,
-    "deploy": deploy,
-    "submit": submit,
-    "approve": approve,
-    "reject": reject,
-    "list": list_releases,
-    "show": show,
-    "diff": diff,
-    "clean": clean,
-    "mark": mark,
-    "trace": trace,
+GROUPS: dict[str, dict[str, Callable[..., None]]] = {
+    "Make": {"check": check, "plan": plan, "run": run, "schema": schema},
+    "Inspect": {
+        "list": list_releases,
+        "show": show,
+        "diff": diff,
+        "verify": verify,
+        "audit": audit,
+        "calibrate": calibrate,
+        "clean": clean,
+    },
+    "Operate": {
+        "deploy": deploy,
+        "submit": submit,
+        "approve": approve,
+        "reject": reject,
+        "changed": changed,
+        "yank": yank,
+    },
+    "Copies": {"mark": mark, "trace": trace},
 }
-for name, command in COMMANDS.items():
-    app.command(name)(command)
+"""The commands in the order of work, by the group under which the help shows them."""
+
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+
+for _group, _commands in GROUPS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, cls=Command, rich_help_panel=_group, help=paragraphs(_command))(_command)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        # Loaded only for this: the start of every command would wait for it.
+        from importlib.metadata import version
+
+        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+        raise typer.Exit
 
 
 @app.callback()
-def options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
     """Options of every command."""
     os.environ["TAYLOR_RELEASE_TRACEBACKS"] = "show" if debug else "hide"
 
@@ -74,7 +93,7 @@ def main() -> None:
     try:
         with _signals_as_ctrl_c():
             # Without standalone mode click returns the status of `typer.Exit` instead of exiting with it.
-            status = app(standalone_mode=False) or 0
+            status = app(prog_name=PROGRAM, standalone_mode=False) or 0
         if status == _INTERRUPTED:
             raise KeyboardInterrupt
         sys.exit(status)
@@ -84,13 +103,11 @@ def main() -> None:
     except typer.TyperException as error:
         if not str(error):
             sys.exit(2)
-        _print_error(
-            str(error), "taylor-release --help lists the commands, taylor-release COMMAND --help their options"
-        )
+        _print_error(str(error), f"{PROGRAM} --help lists the commands, {PROGRAM} COMMAND --help their options")
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped: every stage that was finished is kept, and so are the parts of the one at work", err=True)
-        typer.echo(f"to go on: {shlex.join(['taylor-release', *sys.argv[1:]])}", err=True)
+        typer.echo(f"to go on: {shlex.join([PROGRAM, *sys.argv[1:]])}", err=True)
         sys.exit(1)
     except Exception as error:  # noqa: BLE001
         _print_error(

@@ -2,32 +2,73 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from taylor_ops.errors import BadInput
 
-ConfigFile = Annotated[Path, typer.Argument(help="YAML release config.", show_default=False)]
-Artifacts = Annotated[Path, typer.Option(help="Folder that receives everything a release writes.")]
+PROGRAM = "taylor-release"
+
+
+class Command(TyperCommand):
+    """A command whose help names no type beside an option that takes no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters of the command."""
+        return _without_types_of_flags(super().get_params(ctx))
+
+
+class CommandGroup(TyperGroup):
+    """The commands together, with options that are shown as those of a command."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters of every command."""
+        return _without_types_of_flags(super().get_params(ctx))
+
+
+def _without_types_of_flags(params: list[Any]) -> list[Any]:
+    for param in params:
+        if isinstance(param, TyperOption) and param.is_flag:
+            param.metavar = ""
+    return params
+
+
+def paragraphs(command: Callable[..., None]) -> str:
+    """The docstring of a command with each paragraph in one line, which the help wraps as wide as the terminal is."""
+    text = inspect.cleandoc(command.__doc__ or "")
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML release config.", show_default=False)]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.", show_default=False)]
+Artifacts = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder that receives everything a release writes.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be repeated.")
 ]
 SummaryFile = Annotated[
-    Path | None, typer.Option("--summary", help="Append the result in Markdown to this file, such as a job summary.")
+    Path | None,
+    typer.Option(
+        "--summary", metavar="FILE", help="Append the result in Markdown to this file, such as a job summary."
+    ),
 ]
-Configs = Annotated[Path, typer.Option(help="Folder of the release configs.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")]
-Name = Annotated[str, typer.Argument(help="Name of the release.", show_default=False)]
-Version = Annotated[str, typer.Argument(help="Version of the release.", show_default=False)]
-PublicKey = Annotated[Path | None, typer.Option(help="PEM file of the key that must have signed it.")]
-Identity = Annotated[str | None, typer.Option(help="Sigstore identity that must have signed it.")]
-Issuer = Annotated[str | None, typer.Option(help="Issuer that must vouch for this identity.")]
+Configs = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the release configs.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON; `taylor-release schema COMMAND` describes what it holds.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the release.", show_default=False)]
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="Version of the release.", show_default=False)]
+PublicKey = Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file of the key that must have signed it.")]
+Identity = Annotated[str | None, typer.Option(metavar="WHO", help="Sigstore identity that must have signed it.")]
+Issuer = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Issuer that must vouch for this identity.")]
 TrustCode = Annotated[
     bool,
     typer.Option(
@@ -35,9 +76,10 @@ TrustCode = Annotated[
         help="Run the bundle's code even if nobody whom you ask for signed it and no version of this project has it.",
     ),
 ]
-RunId = Annotated[UUID, typer.Argument(help="Id of the suspended flow run.", show_default=False)]
-By = Annotated[str, typer.Option(help="Who decides. The manifest says it.", show_default=False)]
-Comment = Annotated[str, typer.Option(help="Why. The manifest says it.", show_default=False)]
+Original = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the original model.", show_default=False)]
+RunId = Annotated[UUID, typer.Argument(metavar="RUN", help="Id of the suspended flow run.", show_default=False)]
+By = Annotated[str, typer.Option(metavar="NAME", help="Who decides. The manifest says it.", show_default=False)]
+Comment = Annotated[str, typer.Option(metavar="TEXT", help="Why. The manifest says it.", show_default=False)]
 
 ARTIFACTS, CONFIGS = Path("artifacts"), Path("release_configs")
 

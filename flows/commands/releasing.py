@@ -25,7 +25,9 @@ from taylor_ops.errors import ReleaseError
 from taylor_ops.progress import silent
 
 
-def check(configs: Annotated[list[Path], typer.Argument(help="YAML release configs.", show_default=False)]) -> None:
+def check(
+    configs: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML release configs.", show_default=False)],
+) -> None:
     """Validate configs and print every error at once, with file and line."""
     from taylor_ops.config_file.read import ConfigErrors, read
 
@@ -102,7 +104,7 @@ def run(
 
 
 def changed(
-    since: Annotated[str, typer.Option(help="Commit or branch to compare with.", show_default=False)],
+    since: Annotated[str, typer.Option(metavar="COMMIT", help="Commit or branch to compare with.", show_default=False)],
     configs: Configs = CONFIGS,
     as_json: AsJson = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print what a merge would release, in Markdown.")] = False,

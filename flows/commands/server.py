@@ -23,14 +23,19 @@ from taylor_ops.errors import BadInput
 
 def deploy(
     configs: Configs = CONFIGS,
-    pool: Annotated[str, typer.Option(help="Work pool. If it is missing, it is created with type process.")] = "local",
+    pool: Annotated[
+        str, typer.Option(metavar="NAME", help="Work pool. If it is missing, it is created with type process.")
+    ] = "local",
     gpu_slots: Annotated[
-        int, typer.Option(min=1, help="Stages that may use a GPU at once, if no limit is set yet.")
+        int, typer.Option(min=1, metavar="NUMBER", help="Stages that may use a GPU at once, if no limit is set yet.")
     ] = 1,
     folder: Annotated[
-        str | None, typer.Option(help="Folder with code and configs on the workers, if not the current one.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Folder with code and configs on the workers, if not the current one."),
     ] = None,
-    image: Annotated[str | None, typer.Option(help="Image, for a pool that starts containers.")] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Image, for a pool that starts containers.")
+    ] = None,
 ) -> None:
     """Set up what the server lacks: pool, limit `gpu`, automation, a deployment for each config. Can be repeated.
 
@@ -48,7 +53,8 @@ def submit(
     config: ConfigFile,
     settings: Settings = None,
     artifacts: Annotated[
-        str | None, typer.Option(help="Artifacts folder on the worker, if not the default of the flow.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Artifacts folder on the worker, if not the default of the flow."),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Wait for the end. Exits with 1 if nothing was released.")
