@@ -12,11 +12,15 @@ from flows.commands.options import ARTIFACTS, Artifacts, AsJson, Name, Version, 
 
 def list_releases(artifacts: Artifacts = ARTIFACTS, as_json: AsJson = False) -> None:
     """List what was released: when, from what, by which approval, with which figures."""
-    from flows.commands.release_tables import list_table, overview
+    from flows.commands.release_tables import list_table, problems
     from taylor_ops.releases.index import runs
+    from taylor_ops.releases.overview import overview
 
     lines = [overview(run) for run in runs(artifacts)]
-    print_result(lines, as_json, lambda: list_table(lines))
+    print_result([line.plain() for line in lines], as_json, lambda console: list_table(lines, console.width))
+    if not as_json:
+        for problem in problems(lines):
+            typer.echo(problem)
 
 
 def show(
@@ -36,7 +40,7 @@ def show(
     if markdown:
         typer.echo(release_in_markdown(record), nl=False)
         return
-    print_result(record.plain(), as_json, lambda: details(record, gates(record)))
+    print_result(record.plain(), as_json, lambda _: details(record, gates(record)))
 
 
 def diff(
@@ -45,15 +49,16 @@ def diff(
     second: Annotated[str, typer.Argument(metavar="SECOND", help="The other version.", show_default=False)],
     artifacts: Artifacts = ARTIFACTS,
     as_json: AsJson = False,
+    every: Annotated[bool, typer.Option("--all", help="Show also what is the same. JSON always has all.")] = False,
 ) -> None:
-    """Compare two versions of a release gate by gate."""
+    """Show in which facts and gates two versions of a release differ."""
     from flows.commands.release_tables import difference_table
     from taylor_ops.releases.comparison import compare
     from taylor_ops.releases.index import run_of
 
     found = compare(*(run_of(artifacts, name, version).record() for version in (first, second)))
-    lines = [difference.plain() | {"same": difference.same} for difference in found]
-    print_result(lines, as_json, lambda: difference_table(name, first, second, found))
+    lines = [difference.plain() for difference in found]
+    print_result(lines, as_json, lambda _: difference_table(name, first, second, found, every))
 
 
 def clean(

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from taylor_ops.errors import BadInput
@@ -121,9 +121,10 @@ def append(path: Path | None, text: str) -> None:
             stream.write(text)
 
 
-def print_result(value: Any, as_json: bool, table: Any) -> None:
-    """Print a value as JSON, or the table that `table()` makes of it."""
+def print_result(value: Any, as_json: bool, shown: Callable[[Console], RenderableType]) -> None:
+    """Print a value as JSON, or what `shown` makes of it for this terminal."""
     if as_json:
         typer.echo(json.dumps(value, indent=2))
     else:
-        Console().print(table())
+        console = Console()
+        console.print(shown(console))

@@ -4,60 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from taylor_ops.errors import BadInput
-from taylor_ops.presentation.wording import fixed, percent
+from taylor_ops.presentation.wording import count
 from taylor_ops.releases.comparison import Difference
 from taylor_ops.releases.gates import Gate, facts
-from taylor_ops.releases.index import Run
+from taylor_ops.releases.overview import Overview
 from taylor_ops.releases.record import ReleaseRecord
-from taylor_ops.storage.files import size
+
+# Those that always stand there, then the others, the most telling ones first. Scripts rely on the key, people read the
+# heading.
+_ALWAYS = ("name", "version")
+_COLUMNS = {"when": "when", "slowdown": "slowdown", "withheld": "protected", "bundle": "bundle"}
+_WIDE_COLUMNS = {"source": "source", "approval": "approval"}
+# What rich draws beside the text of a cell: a space on both sides, and the border.
+_FRAME = 3
 
 
-def overview(run: Run) -> dict[str, str | None]:
-    """One line of the list, as JSON prints it. An unknown value is None, and `problem` says why."""
-    line: dict[str, str | None] = {
-        "name": run.name,
-        "version": run.version,
-        "published": "yes" if run.published else "no",
-    }
-    try:
-        record = run.record()
-    except BadInput as error:
-        return (
-            line
-            | dict.fromkeys(("when", "source", "slowdown", "withheld", "bundle", "approval"))
-            | {"problem": error.cause}
-        )
-    fact, coverage = dict(facts(record)), record.coverage
-    return line | {
-        "published": "yes" if record.published.pull_request is None else "in review",
-        "when": fact["when"],
-        "source": record.source.origin,
-        "slowdown": fixed(record.slowdown.achieved, 2),
-        "withheld": percent(coverage.neurons_protected / coverage.neurons_total),
-        "bundle": size(record.bundle.bytes),
-        "approval": fact["approval"],
-        "problem": None,
-    }
+def list_table(lines: Sequence[Overview], width: int) -> Group | Table | Text:
+    """The list as a table at most `width` wide, or a line that says that nothing was released.
 
-
-def list_table(lines: Sequence[dict[str, str | None]]) -> Table | Text:
-    """The list as a table, or a line that says that nothing was released."""
+    Names and versions are never shortened. Columns that do not fit beside them are left out, the least telling first.
+    """
     if not lines:
         return Text("nothing was released here yet")
-    keys = ["name", "version", "when", "source", "slowdown", "withheld", "bundle", "approval"]
-    # Scripts rely on the key, people read the heading.
-    table = _table("Releases", ["protected" if key == "withheld" else key for key in keys])
-    for line in lines:
-        cells = [line[key] or "" for key in keys]
-        if line["problem"]:
-            cells[2] = line["problem"] if line["published"] == "yes" else "not finished"
+    columns = {key: [_cell(line, key) for line in lines] for key in (*_ALWAYS, *_COLUMNS, *_WIDE_COLUMNS)}
+    headings = {key: key for key in _ALWAYS} | _COLUMNS | _WIDE_COLUMNS
+    shown, left = [], width - 1
+    for key, cells in columns.items():
+        left -= _FRAME + max(map(cell_len, [headings[key], *cells]))
+        if left < 0 and key not in _ALWAYS:
+            break
+        shown.append(key)
+    table = _table("Releases", [headings[key] for key in shown])
+    for column in table.columns:
+        column.overflow = "fold"
+    for cells in zip(*(columns[key] for key in shown), strict=True):
         table.add_row(*map(Text, cells))
-    return table
+    rest = ", ".join(headings[key] for key in columns if key not in shown)
+    return Group(table, Text(f"a wider terminal also shows {rest}; so does `--json`")) if rest else table
+
+
+def _cell(line: Overview, key: str) -> str:
+    if key == "when" and line.problem:
+        return "not readable" if line.published == "yes" else "not finished"
+    return getattr(line, key) or ""
+
+
+def problems(lines: Sequence[Overview]) -> list[str]:
+    """What is wrong with releases that were published and whose record cannot be read."""
+    return [line.problem for line in lines if line.problem and line.published == "yes"]
 
 
 def details(record: ReleaseRecord, found: Sequence[Gate]) -> Group:
@@ -72,14 +71,18 @@ def details(record: ReleaseRecord, found: Sequence[Gate]) -> Group:
     return Group(about, Text(), table)
 
 
-def difference_table(name: str, first: str, second: str, differences: Sequence[Difference]) -> Table:
-    """Two releases side by side. Lines in which they differ are bold and marked."""
-    table = _table(name, ["", first, second, "differs"])
-    for line in differences:
+def difference_table(name: str, first: str, second: str, lines: Sequence[Difference], every: bool) -> Group | Text:
+    """Two releases side by side, in the lines in which they differ. With `every`, also in the others, not in bold."""
+    differing = [line for line in lines if not line.same]
+    same = len(lines) - len(differing)
+    if not differing and not every:
+        return Text(f"{name} {first} and {second} are the same in all {count(same)} facts and gates")
+    table = _table(name, ["", first, second])
+    for line in lines if every else differing:
         style = "" if line.same else "bold"
-        cells = [line.what, line.first, line.second, "" if line.same else "yes"]
-        table.add_row(*[Text(cell, style=style) for cell in cells])
-    return table
+        table.add_row(*[Text(cell, style=style) for cell in (line.what, line.first, line.second)])
+    rest = Text(f"the same in {count(same)} others" + ("" if every else ", which `--all` shows"))
+    return Group(table, rest)
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:

@@ -5,6 +5,7 @@ gates       The gates of a release side by side: what each one required and foun
 index       What the artifacts folder holds of releases: all runs, which of them are published, when, and their records.
 markdown    A release in Markdown, as job summaries and the Prefect UI show it.
 outcome     What came out of a release in a few lines: three figures, and where bundle and report are.
+overview    One line of the list of releases: a run in the artifacts folder, with its figures if it was finished.
 record      The record of a whole release, as `release.json` keeps it and the report shows it.
 recording   Put the record of a release together from the records of its stages.
 report      The report of a release: one self-contained HTML file with its plots.

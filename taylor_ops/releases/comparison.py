@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import computed_field
+
 from taylor_ops.releases.gates import facts, gates
 from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.record import Record
@@ -16,12 +18,14 @@ class Difference(Record):
         what: The question: the name of a fact or of a gate.
         first: The answer of the first release.
         second: The answer of the second release.
+        same: Whether both answers are the same.
     """
 
     what: str
     first: str
     second: str
 
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic's documentation has it
     @property
     def same(self) -> bool:
         """Whether both answers are the same."""

@@ -33,9 +33,9 @@ def released(artifacts: Path, version: str = "1.2.0", **changes: Any) -> None:
     record.write(artifacts / "tiny-taylor" / version / "release.json")
 
 
-def said(*arguments: str | Path) -> str:
+def said(*arguments: str | Path, columns: int = 240) -> str:
     """What the command line says, in this process and wide enough for every table."""
-    done = CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "240"})
+    done = CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": str(columns)})
     if done.exception:
         raise done.exception
     return done.stdout
@@ -79,6 +79,24 @@ def test_versions_are_listed_as_numbers_and_an_unfinished_run_as_such(tmp_path: 
     assert row(said("list", "--artifacts", tmp_path), "tiny-taylor", "2.0.0")[0] == "not finished"
 
 
+def test_at_80_columns_the_list_has_full_names_and_versions_and_says_what_it_leaves_out(tmp_path: Path) -> None:
+    name, version = "a-model-with-a-rather-long-name-7b-instruct-taylor", "10.20.30-rc.1"
+    released(tmp_path)
+    (tmp_path / name / version / "bundle").mkdir(parents=True)
+    text = said("list", "--artifacts", tmp_path, columns=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert row(text, name, version) == []
+    assert "a wider terminal also shows when, slowdown, protected, bundle, source, approval" in " ".join(text.split())
+    assert row(said("list", "--artifacts", tmp_path, columns=90), name, version) == ["not finished"]
+    assert "wider" not in said("list", "--artifacts", tmp_path)
+
+
+def test_a_name_that_is_wider_than_the_terminal_goes_on_in_the_next_line(tmp_path: Path) -> None:
+    (tmp_path / "".join(["x" * 49, "y" * 49]) / "1.0.0").mkdir(parents=True)
+    text = said("list", "--artifacts", tmp_path, columns=80)
+    assert (text.count("x"), text.count("y"), "…" in text) == (49, 49, False)
+
+
 def test_an_empty_place_is_no_error(tmp_path: Path) -> None:
     assert said("list", "--artifacts", tmp_path / "nowhere") == "nothing was released here yet\n"
     assert json.loads(said("list", "--artifacts", tmp_path, "--json")) == []
@@ -92,6 +110,9 @@ def test_a_record_of_other_software_is_named_and_hides_no_other(tmp_path: Path) 
     lines = json.loads(said("list", "--artifacts", tmp_path, "--json"))
     assert [line["problem"] is None for line in lines] == [False, True]
     assert "written by another version of taylor-release: version: Field required" in lines[0]["problem"]
+    text = said("list", "--artifacts", tmp_path)
+    assert row(text, "tiny-taylor", "1.0.0")[0] == "not readable"
+    assert lines[0]["problem"] in text
     with pytest.raises(BadInput, match=r"1\.0\.0.release\.json was written by another version"):
         said("show", "tiny-taylor", "1.0.0", "--artifacts", tmp_path)
 
@@ -133,9 +154,16 @@ def test_two_releases_differ_in_the_gate_that_changed_and_in_no_other(tmp_path: 
         "audit": ("none", "skipped: no attack was run"),
         "audit, required": ("none", "reported"),
     }
-    text = said("diff", "tiny-taylor", "1.2.0", "1.3.0", "--artifacts", tmp_path)
-    assert row(text, "exactness, project")[-1] == "yes"
-    assert row(text, "slowdown")[-1] == ""
+    both = ("diff", "tiny-taylor", "1.2.0", "1.3.0", "--artifacts", tmp_path)
+    text = said(*both)
+    assert row(text, "exactness, project") == list(changed["exactness, project"])
+    assert "slowdown" not in text
+    assert f"the same in {len(found) - 5} others, which `--all` shows" in text
+    all_lines = said(*both, "--all")
+    assert row(all_lines, "slowdown") == ["2.97 (95 % of loadings 2.92 to 3.05)"] * 2
+    assert row(all_lines, "exactness, project") == list(changed["exactness, project"])
+    same = said("diff", "tiny-taylor", "1.2.0", "1.2.0", "--artifacts", tmp_path)
+    assert same == f"tiny-taylor 1.2.0 and 1.2.0 are the same in all {len(found) - 2} facts and gates\n"
 
 
 def test_a_release_does_not_differ_from_itself() -> None:
