@@ -2,6 +2,8 @@
 
 changed     Which release configs a merge or a push changed, and what each of them would release.
 explain     Validation errors in words: what is wrong, at which line, and what to write instead.
+extends     The file that a config extends: its keys stand in for those that the config does not have itself.
+file_text   The text of a config file, or why it cannot be read.
 overrides   What a run has in place of what its file says: put into the config, judged by which direction is tighter,
             and told.
 read        Reads a YAML release config with its overrides, or reports everything that is wrong with it, with lines.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import FolderSource, GgufSource, HubSource, Source
+from taylor_ops.config_file.extends import base_of
 from taylor_ops.config_file.read import LoadedConfig
 from taylor_ops.errors import BadInput
 from taylor_ops.presentation.overridden import overridden_in_markdown
@@ -20,7 +21,8 @@ def changed_configs(since: str, folder: Path = CONFIGS) -> list[Path]:
     """The YAML files directly in `folder`, sorted, that are new or changed since the commit `since`.
 
     A file is changed if its bytes differ from the commit at which the history of the working copy left the history of
-    `since`. What others did on the branch of `since` after that is no change. A removed file releases nothing.
+    `since`. What others did on the branch of `since` after that is no change. A config that extends a changed file is
+    changed too. A removed file releases nothing.
 
     Raises:
         BadInput: The folder does not exist or is in no repository, or git does not know `since`.
@@ -29,9 +31,17 @@ def changed_configs(since: str, folder: Path = CONFIGS) -> list[Path]:
         raise BadInput(f"the folder {folder} does not exist", "run this in the repository, or correct `--configs`")
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{since}^{{commit}}")
     base = _git(folder, "merge-base", commit.strip(), "HEAD").strip()
-    names = _git(folder, "diff", "--name-only", "--no-renames", "--relative", "--diff-filter=AM", "-z", base, "HEAD")
-    paths = [Path(name) for name in names.split("\0") if name]
-    return sorted(folder / path for path in paths if path.parent == Path() and path.suffix == ".yaml")
+    top = Path(_git(folder, "rev-parse", "--show-toplevel").rstrip("\n"))
+    names = _git(folder, "diff", "--name-only", "--no-renames", "--diff-filter=AM", "-z", base, "HEAD")
+    touched = {top / name for name in names.split("\0") if name}
+    own = {folder / path.name for path in touched if path.parent == folder.resolve() and path.suffix == ".yaml"}
+    extending = {path for path in folder.glob("*.yaml") if _is_touched(base_of(path), touched)}
+    return sorted(own | extending)
+
+
+def _is_touched(common: Path | None, touched: set[Path]) -> bool:
+    """Whether the file that a config extends is one of those that changed."""
+    return common is not None and common.exists() and common.resolve() in touched
 
 
 def release_preview(configs: Sequence[LoadedConfig], what: str = "A merge") -> str:

@@ -10,7 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from taylor_ops.config_file.schema import Schema, allowed_values, dereferenced, listed, resolved, schema, schema_below
+from taylor_ops.config_file.schema import (
+    Schema,
+    allowed_values,
+    dereferenced,
+    file_schema,
+    listed,
+    resolved,
+    schema_below,
+)
 from taylor_ops.config_file.yaml_lines import Entry, Problem, quoted
 
 
@@ -53,7 +61,7 @@ def explained(error: ValidationError, root: Entry) -> Iterator[Problem]:
 
 def _place_of(root: Entry, location: tuple[int | str, ...]) -> _Place | None:
     """The place of a pydantic location, or None if the file is already known to be broken there."""
-    place = _Place(root.line, (), root, schema(), {}, root.source)
+    place = _Place(root.line, (), root, file_schema(), {}, root.source)
     for part in map(str, location):
         around = resolved(place.schema)
         kinds = around.get("discriminator", {}).get("mapping", {})
@@ -93,13 +101,23 @@ def _advice(place: _Place) -> str:
     value, written = place.entry.value, place.entry.written
     options = [dereferenced(option) for option in place.schema.get("anyOf", [place.schema])]
     types = {option.get("type", "string") for option in options}
-    if isinstance(value, bool | int | float) and "string" in types:
-        return f'; put it in quotes: "{written}"'
+    if "string" in types:
+        meant = _fitting(written, resolved(place.schema).get("pattern", ""))
+        if isinstance(value, bool | int | float) and meant:
+            return f'; put it in quotes: "{meant}"'
+        if isinstance(value, str) and meant not in (None, written):
+            return f'; write "{meant}"'
     if isinstance(value, str) and types & {"integer", "number"} and re.fullmatch(r"[-+]?[0-9.]+", written):
         return "; take the quotes away"
     if isinstance(value, str) and "array" in types:
         return "; write each item on a line of its own after a dash, or in [ ]"
     return ""
+
+
+def _fitting(written: str, pattern: str) -> str | None:
+    """The text that a pattern takes: what is written, or a version with the numbers that it lacks. None if neither."""
+    candidates = (written, f"{written}.0", f"{written}.0.0")
+    return next((text for text in candidates if re.search(pattern, text)), None)
 
 
 def shown(entry: Entry) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 from taylor_ops.config.tighter import TIGHTER, at_least_as_tight
 from taylor_ops.config_file.explain import shown
-from taylor_ops.config_file.schema import Schema, schema, schema_below
-from taylor_ops.config_file.yaml_lines import FILE, MORE, SET, Entry, Problem, parsed, quoted
+from taylor_ops.config_file.schema import EXTENDS, Schema, schema, schema_below
+from taylor_ops.config_file.yaml_lines import MORE, SET, Entry, Problem, parsed, quoted
 
 Overridden = dict[str, dict[str, Any]]
 """By dotted key, what the file says (`file`, the default if it says nothing) and what the run has (`run`)."""
@@ -45,6 +45,8 @@ def put_more(root: Entry, text: str) -> list[Problem]:
 
 def _put(root: Entry, keys: tuple[str, ...], new: Entry) -> list[Problem]:
     """Put an entry at the place of `keys`. The entries on the way are made if they are missing."""
+    if keys[0] == EXTENDS:
+        return [Problem(new.line, keys, "belongs into the file; give the keys that are to change instead", new.source)]
     target, allowed = root, schema()
     *way, last = keys
     for part in way:
@@ -168,7 +170,7 @@ def _refused(root: Entry, key: str, message: str) -> Problem:
         if below is None:
             break
         at = below
-    at = next((one for one in _within(at) if one.source != FILE), at)
+    at = next((one for one in _within(at) if one.source in (SET, MORE)), at)
     return Problem(at.line, keys, message, at.source)
 
 

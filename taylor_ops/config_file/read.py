@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,29 @@ from pydantic import ValidationError
 
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config_file.explain import explained, shown
+from taylor_ops.config_file.extends import extended
+from taylor_ops.config_file.file_text import NoText, text_of
 from taylor_ops.config_file.overrides import Overridden, loosened, overridden, put_more, put_settings
 from taylor_ops.config_file.schema import allowed_values, schema
-from taylor_ops.config_file.yaml_lines import Problem, parsed
+from taylor_ops.config_file.yaml_lines import MORE, SET, Entry, Problem, parsed
 from taylor_ops.errors import BadInput
 from taylor_ops.masking import masked, printable
 from taylor_ops.storage.files import canonical_json
 
-_MAX_BYTES = 1_000_000
-
 
 class ConfigErrors(BadInput):
-    """Everything that is wrong with a config. `lines` holds one `file:line: key.path: problem` for each error."""
+    """Everything that is wrong with a config.
 
-    def __init__(self, lines: list[str]) -> None:
+    Attributes:
+        problems: The same mistakes, if they are of one config.
+        lines: One `file:line: key.path: problem` for each mistake.
+    """
+
+    def __init__(self, lines: list[str], problems: Sequence[Problem] = ()) -> None:
         super().__init__("\n".join(lines), "correct these; `taylor-release schema` lists every key and its limits")
         self.lines = [printable(masked(line)) for line in lines]
-        self.args = (self.lines,)  # pickle makes an exception anew from its arguments
+        self.problems = tuple(_without_secrets(problem) for problem in problems)
+        self.args = (self.lines, self.problems)  # pickle makes an exception anew from its arguments
 
     def __str__(self) -> str:
         return self.cause
@@ -45,9 +51,11 @@ class LoadedConfig:
 
     Attributes:
         config: The validated config.
-        document: The mapping of the file after overrides, with relative paths untouched.
+        document: The mapping of the file, of the one that it extends and of the overrides, as if the file said it all.
+            Relative paths start at the folder of the file.
         text: The file verbatim.
         path: Path of the file.
+        root: The entries of the document, with their lines.
         overridden: What the document has in place of what the file says.
     """
 
@@ -55,11 +63,12 @@ class LoadedConfig:
     document: dict[str, Any]
     text: str
     path: Path
+    root: Entry
     overridden: Overridden = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the document: equal for configs that say the same, however they are written."""
+        """SHA-256 of the document: equal for configs that say the same, however and in how many files they say it."""
         return hashlib.sha256(canonical_json(self.document).encode()).hexdigest()
 
     @property
@@ -81,13 +90,17 @@ def read(path: Path, overrides: Mapping[str, str] = {}, more: str = "") -> Loade
         ConfigErrors: With every error of the file and of the overrides, in the order of their lines; if there are none,
             with every key that an override loosens without leave of the file.
     """
-    text = _text_of(path)
+    try:
+        text = text_of(path)
+    except NoText as error:
+        raise _errors_of(path, [Problem(error.line, (), str(error))]) from error
     root, problems = parsed(text)
     if not isinstance(root.value, dict):
         if not root.broken:
             problems = [Problem(root.line, (), f"the file is {shown(root)}, must be {allowed_values(schema())}")]
-        raise ConfigErrors([problem.worded(path) for problem in problems])
+        raise _errors_of(path, problems)
 
+    problems += extended(root, path)
     file = root.plain()
     problems += [*put_more(root, more), *put_settings(root, overrides)]
     document = root.plain()
@@ -98,21 +111,18 @@ def read(path: Path, overrides: Mapping[str, str] = {}, more: str = "") -> Loade
         problems += explained(error, root)
     problems = problems or list(loosened(root, file, document))
     if problems:
-        in_order = sorted(problems, key=lambda problem: (problem.source, problem.line or 0))
-        raise ConfigErrors([problem.worded(path) for problem in in_order])
-    return LoadedConfig(config, document, text, path, overridden(file, document))
+        raise _errors_of(path, sorted(problems, key=_order))
+    return LoadedConfig(config, document, text, path, root, overridden(file, document))
 
 
-def _text_of(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigErrors([f"{path}: cannot be read: {error.strerror or error}"]) from error
-    if len(data) > _MAX_BYTES:
-        raise ConfigErrors([f"{path}: is larger than {_MAX_BYTES} bytes; this is no release config"])
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = 1 + data.count(b"\n", 0, error.start)
-        raise ConfigErrors([f"{path}:{line}: is not UTF-8 text; save the file as UTF-8"]) from error
+def _errors_of(path: Path, problems: Sequence[Problem]) -> ConfigErrors:
+    return ConfigErrors([problem.worded(path) for problem in problems], problems)
+
+
+def _without_secrets(problem: Problem) -> Problem:
+    return replace(problem, keys=tuple(map(masked, problem.keys)), message=masked(problem.message))
+
+
+def _order(problem: Problem) -> tuple[bool, str, int]:
+    """The lines of the config, then those of the file that it extends, then overrides."""
+    return problem.source in (SET, MORE), problem.source, problem.line or 0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from taylor_ops.config.tighter import TIGHTER
-from taylor_ops.config_file.schema import Schema, allowed_values, schema
+from taylor_ops.config_file.schema import Schema, allowed_values, file_schema, schema
 from taylor_ops.presentation.wording import markdown_table
 
 _BEGINNING = """\
@@ -30,6 +30,22 @@ An unknown key is an error. Relative paths start at the folder of the config fil
 reports every mistake with its line. Editors complete and check keys with the JSON Schema that the second line of each
 file in `release_configs/` names.
 
+Configs of one family can say once what they have in common. Each then names the file that says it:
+
+```yaml
+extends: common/llama.yaml
+name: llama-3-8b-taylor
+version: 1.0.0
+source: {kind: folder, path: ../models/llama-3-8b}
+publish: {repo_id: my-org/llama-3-8b-taylor}
+```
+
+What this file says counts before what the other one says. Sections are put together key by key; lists and `source`
+count as a whole. Relative paths start at the folder of the file in which they stand, and errors name that file and its
+line. The other file extends no third one. Keep it in a folder of its own, such as `release_configs/common/`: each YAML
+file that lies directly in the folder of the configs is a release. A release depends on what both files say together,
+not on how it is divided. `taylor-release changed` lists a config too if only the file that it extends changed.
+
 Any key can have another value for one run. Write `--set latency.target_slowdown=4` on the command line. The run form of
 the server, and `-p` of `prefect deployment run`, have fields for what changes often, and the parameter `more` for any
 other key, as in `-p 'more=latency: {pairs: 9}'`. A section gets the keys that it is given. Every other value is
@@ -43,7 +59,7 @@ others, so that whoever starts a run cannot take away what whoever wrote the fil
 def reference() -> str:
     """The text of the reference: the keys at the top, then each section in the order of the config."""
     places = _places(schema(), "", {})
-    parts = [f"{_BEGINNING}\n{_directions()}\n## At the top\n\n{_keys(schema(), places)}"]
+    parts = [f"{_BEGINNING}\n{_directions()}\n## At the top\n\n{_keys(file_schema(), places)}"]
     for name, place in places.items():
         section = _defined(name)
         parts.append(f"\n## `{place}`\n\n{_text(section)}\n\n{_keys(section, places)}")

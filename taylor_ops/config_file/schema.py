@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -18,9 +20,52 @@ def schema() -> Schema:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ReleaseConfig.model_json_schema()}
 
 
+EXTENDS = "extends"
+"""The key of a config file that names the file with what several configs have in common."""
+
+SUFFIX = ".yaml"
+"""The end of the name of every config and of what it extends, by which a push that changes either is recognised."""
+
+_EXTENDS = (
+    "YAML file with what several configs have in common, relative to the folder of this file. Its keys count where "
+    "this file has none of its own: sections key by key, lists and `source` as a whole. It extends no other file."
+)
+
+
+@cache
+def file_schema() -> Schema:
+    """The schema with the key `extends`, which a file may have and a config that was read has not. Do not change it."""
+    extends = {"type": "string", "pattern": f"{re.escape(SUFFIX)}$", "description": _EXTENDS}
+    return {**schema(), "properties": {**schema()["properties"], EXTENDS: extends}}
+
+
 def schema_text() -> str:
-    """The JSON Schema as canonical JSON text. Editors read it to complete and check a config."""
-    return canonical_json(schema())
+    """The JSON Schema as canonical JSON text. Editors read it to complete and check a config file.
+
+    A file that extends another need not have every required key: the other file may have it.
+    """
+    full = deepcopy(file_schema())
+    seen: list[Schema] = []
+    required = _required_by(full, full["$defs"], seen)
+    for section in seen:
+        section.pop("required", None)
+    return canonical_json({**full, "if": {"required": [EXTENDS]}, "then": True, "else": required})
+
+
+def _required_by(section: Schema, definitions: Schema, seen: list[Schema]) -> Schema:
+    """What a section and those below it require, as a schema of its own. `seen` receives these sections.
+
+    Items of lists and a `source` are not among them, because a file gives these as a whole.
+    """
+    seen.append(section)
+    rules: Schema = {"required": section["required"]} if "required" in section else {}
+    below: Schema = {}
+    for key, value in section["properties"].items():
+        for option in value.get("anyOf", [value]):
+            inner = definitions.get(option.get("$ref", "").rpartition("/")[2], {})
+            found = _required_by(inner, definitions, seen) if "properties" in inner else {}
+            below |= {key: found} if found else {}
+    return rules | ({"properties": below} if below else {})
 
 
 def allowed_values(part: Schema) -> str:

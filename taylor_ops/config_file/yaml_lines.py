@@ -16,7 +16,10 @@ from typing import Any, ClassVar
 import yaml
 
 FILE, SET, MORE = "", "--set", "more"
-"""Where a value may stand: in the file, in an argument of the command line, or in the text of the parameter `more`."""
+"""Where a value may stand: in the file, in an argument of the command line, or in the text of the parameter `more`.
+
+A value of the file that the config extends stands in none of these: its place is the path of that file.
+"""
 
 _MAX_DEPTH = 32
 _ALIAS = "alias"
@@ -35,7 +38,7 @@ class Entry:
         line: Line of its key or list item, from 1. None if it stands in an argument.
         written: The text of a scalar as it is written.
         broken: Whether its problem is reported already, so that nothing that follows from it is.
-        source: `FILE`, `SET` or `MORE`: the text that has it.
+        source: `FILE`, `SET`, `MORE` or the path of the file that the config extends: the text that has it.
     """
 
     value: Any
@@ -70,10 +73,10 @@ class Problem:
     """One mistake.
 
     Attributes:
-        line: Line of the mistake, from 1. None if it stands in an argument.
+        line: Line of the mistake, from 1. None if it stands in an argument, or is about the file as a whole.
         keys: The keys from the top of the config down to the mistake.
         message: What is wrong, and what to write instead.
-        source: `FILE`, `SET` or `MORE`: the text that has it.
+        source: `FILE`, `SET`, `MORE` or the path of the file that the config extends: the text that has it.
     """
 
     line: int | None
@@ -81,10 +84,15 @@ class Problem:
     message: str
     source: str = FILE
 
+    @property
+    def key(self) -> str:
+        """The keys with dots between them."""
+        return _dotted(self.keys)
+
     def worded(self, path: Path) -> str:
         """The problem in one line, for a config read from `path`."""
-        place = self.source if self.line is None else f"{self.source or path}:{self.line}:"
-        key = f" {_dotted(self.keys)}:" if self.keys else ""
+        place = self.source or f"{path}:" if self.line is None else f"{self.source or path}:{self.line}:"
+        key = f" {self.key}:" if self.keys else ""
         return f"{place}{key} {self.message}"
 
 
@@ -94,7 +102,8 @@ def parsed(text: str, keys: tuple[str, ...] = (), source: str = FILE) -> tuple[E
     Args:
         text: The YAML text.
         keys: The keys under which the text stands in the config.
-        source: `FILE`, `SET` or `MORE`. Entries and problems of an argument have no line.
+        source: `FILE`, `SET`, `MORE` or the path of the file that a config extends. Entries and problems of an argument
+            have no line.
     """
     walk = _NodeWalk(source)
     try:

@@ -158,7 +158,12 @@ def test_the_config_from_a_to_z_is_what_the_schema_says_and_every_key_is_describ
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
 
 
-def test_the_least_config_of_the_documents_is_one(tmp_path: Path) -> None:
-    (example,) = re.findall(r"^```yaml\n(.*?)^```", reference(), re.M | re.S)
-    (tmp_path / "least.yaml").write_text(example, encoding="utf-8")
+def test_the_configs_of_the_reference_are_some(tmp_path: Path) -> None:
+    least, extending = re.findall(r"^```yaml\n(.*?)^```", reference(), re.M | re.S)
+    (tmp_path / "least.yaml").write_text(least, encoding="utf-8")
     assert read(tmp_path / "least.yaml").config.name == "my-model-taylor"
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "llama.yaml").write_text("card: {license: llama3}\n", encoding="utf-8")
+    (tmp_path / "extending.yaml").write_text(extending, encoding="utf-8")
+    config = read(tmp_path / "extending.yaml").config
+    assert (config.name, config.card.license) == ("llama-3-8b-taylor", "llama3")

@@ -119,6 +119,24 @@ def test_a_push_releases_the_configs_that_are_new_or_changed_and_no_others(repos
     assert given == 'configs=["release_configs/added.yaml", "release_configs/changed.yaml"]\n'
 
 
+def test_a_config_whose_common_part_changed_is_released_although_it_did_not_change_itself(repository: Path) -> None:
+    common = repository / "release_configs" / "common"
+    common.mkdir()
+    text = (ROOT / "release_configs" / "phi.yaml").read_text("utf-8")
+    (common / "phi.yaml").write_text(text, "utf-8")
+    (common / "unused.yaml").write_text(text, "utf-8")
+    (repository / "release_configs" / "family.yaml").write_text("extends: common/phi.yaml\nname: family\n", "utf-8")
+    before = commit(repository)
+    for path in common.iterdir():
+        path.write_text(text.replace("version: 1.0.0", "version: 1.3.0"), "utf-8")
+    commit(repository)
+    done = run_step(step("release", "configs", "Which configs changed"), repository, SINCE=before)
+    assert done.returncode == 0, done.stderr
+    assert (repository / "GITHUB_OUTPUT").read_text("utf-8") == 'configs=["release_configs/family.yaml"]\n'
+    done = run_step(step("ci", "plan", "What a merge releases"), repository, SINCE=before)
+    assert "| family.yaml | family 1.3.0 |" in done.stdout + (repository / "GITHUB_STEP_SUMMARY").read_text("utf-8")
+
+
 def test_a_push_whose_history_is_not_there_fails_and_releases_nothing(repository: Path) -> None:
     done = run_step(step("release", "configs", "Which configs changed"), repository, SINCE="0" * 40)
     assert done.returncode == 2

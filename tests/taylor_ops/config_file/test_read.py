@@ -48,7 +48,7 @@ card: {license: mit, language: en, tags: [no, fine]}
         "release.yaml:2: publish: is required; it must be a section with `repo_id`",
         "release.yaml:3: version: is the number 1.0, must be text that matches "
         r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$ (Semantic version of the release)"
-        '; put it in quotes: "1.0"',
+        '; put it in quotes: "1.0.0"',
         "release.yaml:5: source.repo_id: is required; it must be text that matches "
         "^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$ "
         "(Owner and name, such as `meta-llama/Meta-Llama-3-8B-Instruct`)",

@@ -128,4 +128,7 @@ def test_the_schema_names_its_dialect_and_forbids_unknown_keys_everywhere() -> N
     assert document["description"]
     sections = [document, *document["$defs"].values()]
     assert all(section["additionalProperties"] is False for section in sections if section["type"] == "object")
-    assert json.loads(schema_text()) == document
+    of_a_file = json.loads(schema_text())
+    assert {*of_a_file["properties"]} == {"extends", *document["properties"]}
+    assert of_a_file["$defs"].keys() == document["$defs"].keys()
+    assert of_a_file["else"]["required"] == document["required"]
