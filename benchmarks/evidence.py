@@ -50,8 +50,9 @@ from taylor_ops.conversion.terms import Subject
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.marking import Copy, MarkedModel
 from taylor_ops.evidence.recipients import Recipient
+from taylor_ops.evidence.record import Traced
 from taylor_ops.evidence.statistic import log_p
-from taylor_ops.evidence.trace import AddedUp, Traced, probability, trace
+from taylor_ops.evidence.trace import AddedUp, probability, trace
 from taylor_ops.exactness.generation import Continuation, batches, continue_greedily, padding_token
 from taylor_ops.exactness.tally import Tally
 from taylor_ops.machine.devices import device_description

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from flows.commands.options import Bundle, Identity, Issuer, Original, PublicKey, TrustCode, quiet_tools
+from flows.commands.options import AsJson, Bundle, Identity, Issuer, Original, PublicKey, TrustCode, quiet_tools
 from taylor_ops.errors import BadInput
 from taylor_ops.progress import silent
 
@@ -25,6 +25,7 @@ def verify(
         bool, typer.Option("--tokens/--no-tokens", help="Generate the recorded continuations again.")
     ] = True,
     trust_code: TrustCode = False,
+    as_json: AsJson = False,
 ) -> None:
     """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process.
 
@@ -40,6 +41,9 @@ def verify(
     place = None if Path(bundle).exists() else reference(bundle)
     with fetched(place) if place else nullcontext(Path(bundle)) as folder:
         verified = verify_bundle(folder, signer, tokens, trust_code=trust_code)
+    if as_json:
+        typer.echo(verified.model_dump_json(indent=2))
+        return
     signed = f"signed by {verified.signed_by}; " if verified.signed_by else ""
     continued = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
     typer.echo(f"{bundle}: {signed}{verified.files} files as listed{continued}")
@@ -52,7 +56,7 @@ def audit(
         list[str] | None,
         typer.Option("--attack", metavar="NAME", help="Name of an attack; may be repeated.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Attack a bundle and print what the attacks recover."""
     quiet_tools()

@@ -19,43 +19,62 @@ from flows.commands.options import (
     SummaryFile,
     append,
     parse_settings,
+    print_result,
     quiet_tools,
 )
-from taylor_ops.errors import ReleaseError
+from taylor_ops.errors import BadInput, ReleaseError
 from taylor_ops.progress import silent
 
 
 def check(
     configs: Annotated[list[Path], typer.Argument(metavar="CONFIG", help="YAML release configs.", show_default=False)],
+    as_json: AsJson = False,
 ) -> None:
-    """Validate configs and print every error at once, with file and line."""
-    from taylor_ops.config_file.read import ConfigErrors, read
+    """Validate configs: print every error at once, with file and line, and name paths that are missing here."""
+    from taylor_ops.config_file.checked import checked
 
-    lines: list[str] = []
-    for config in configs:
-        try:
-            read(config)
-        except ConfigErrors as error:
-            lines.extend(error.lines)
-    if lines:
-        typer.echo("\n".join(lines), err=True)
+    found = [checked(config) for config in configs]
+    mistakes = [mistake.worded for config in found for mistake in config.mistakes]
+    missing = [f"{path.worded}: `run` needs it" for config in found for path in config.missing]
+    if as_json:
+        typer.echo(json.dumps([config.plain() for config in found], indent=2))
+    elif mistakes or missing:
+        typer.echo("\n".join([*mistakes, *missing]), err=True)
+    if mistakes:
         raise typer.Exit(2)
-    typer.echo(f"{len(configs)} config{'s' if len(configs) > 1 else ''} in order")
+    if not as_json:
+        typer.echo(f"{len(configs)} config{'s' if len(configs) > 1 else ''} in order")
 
 
 def schema(
+    command: Annotated[
+        str | None,
+        typer.Argument(metavar="COMMAND", help="A command with --json: print the schema of that.", show_default=False),
+    ] = None,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print a description of every key in Markdown instead.")
     ] = False,
 ) -> None:
-    """Print the JSON Schema of the release config."""
+    """Print the JSON Schema of the release config, or of what a command prints with --json."""
+    if command is not None:
+        if markdown:
+            raise BadInput("--markdown describes the config, not a command", "leave out one of them")
+        from flows.commands.answers import answer_schema
+
+        typer.echo(json.dumps(answer_schema(command), indent=2))
+        return
     from taylor_ops.config_file.reference import reference
     from taylor_ops.config_file.schema import schema_text
 
     typer.echo(reference() if markdown else schema_text(), nl=False)
 
 
-def plan(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = Path("artifacts")) -> None:
+def plan(
+    config: ConfigFile,
+    settings: Settings = None,
+    artifacts: Artifacts = Path("artifacts"),
+    as_json: AsJson = False,
+) -> None:
     """Probe the source and estimate what the release takes and reaches. Writes nothing."""
     quiet_tools()
     from flows.commands.tables import preflight_table
@@ -63,10 +82,9 @@ def plan(config: ConfigFile, settings: Settings = None, artifacts: Artifacts = P
     from taylor_ops.preflight.preflight import preflight
 
     loaded = read(config, parse_settings(settings or []))
-    console = Console()
-    with console.status("probing the first layers"):
+    with Console(stderr=True).status("probing the first layers"):
         estimate = preflight(loaded.config, artifacts, silent)
-    console.print(preflight_table(estimate))
+    print_result(estimate.plain(), as_json, lambda _: preflight_table(estimate))
 
 
 def run(
@@ -74,6 +92,7 @@ def run(
     settings: Settings = None,
     artifacts: Artifacts = Path("artifacts"),
     markdown: SummaryFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run the release flow in this process."""
     quiet_tools()
@@ -100,7 +119,7 @@ def run(
         append(markdown, f"**{error.cause}**\n\n{error.remedy}\n")
         raise
     append(markdown, release_in_markdown(record))
-    Console().print(summary(record))
+    print_result(record.plain(), as_json, lambda _: summary(record))
 
 
 def changed(

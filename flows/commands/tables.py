@@ -100,6 +100,7 @@ def preflight_table(estimate: Preflight) -> Group:
     differ = "" if estimate.source_license == estimate.card_license else f"; on the card: {estimate.card_license}"
     least = f"{size(estimate.least_bytes)} with layers read from disk"
     ratio = estimate.bundle_bytes / estimate.original_bytes
+    warnings = [Text(printable(f"warning: {text}"), style="yellow") for text in estimate.warnings]
     table = _table("Estimate", ["", ""])
     for name, value in (
         ("source", f"{estimate.origin}{fetch}"),
@@ -124,11 +125,23 @@ def preflight_table(estimate: Preflight) -> Group:
         _row(table, [name, value])
     table.show_header = False
     if estimate.sample is None:
-        return Group(table)
+        return Group(*warnings, table)
     stages = _table("Stages", ["stage", "seconds, about"], names=1)
     for name, seconds in estimate.seconds.items():
-        _row(stages, [name, count(max(1, round(seconds))) if seconds else "done"])
-    return Group(table, Text(), stages)
+        _row(stages, [name, _seconds(seconds) if seconds else _without_work(name, estimate)])
+    stages.add_section()
+    _row(stages, ["in all", _seconds(sum(estimate.seconds.values()))])
+    return Group(*warnings, table, Text(), stages)
+
+
+def _seconds(seconds: float) -> str:
+    return count(max(1, round(seconds)))
+
+
+def _without_work(stage: str, estimate: Preflight) -> str:
+    """What stands in place of the seconds of a stage that has nothing to do."""
+    captured = estimate.sample is not None and estimate.sample.captured
+    return "reused" if stage == "capture" and captured else "none"
 
 
 def _left(estimate: Preflight) -> str:

@@ -1,6 +1,7 @@
 """Reading a YAML file: lines, messages, overrides, schema, reference, and which configs a commit changed.
 
 changed     Which release configs a merge or a push changed, and what each of them would release.
+checked     What the command `check` says of one config: its mistakes, and what it names that is not on this machine.
 explain     Validation errors in words: what is wrong, at which line, and what to write instead.
 extends     The file that a config extends: its keys stand in for those that the config does not have itself.
 file_text   The text of a config file, or why it cannot be read.

@@ -12,53 +12,15 @@ from taylor_ops.errors import BadInput
 from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.pattern import BUCKETS, code_of, layer_pattern, name_of, places
 from taylor_ops.evidence.recipients import Recipient
+from taylor_ops.evidence.record import Accusation, Traced
 from taylor_ops.evidence.statistic import add_up, deviation, log_p_of_any
 from taylor_ops.evidence.suspect import pieces
 from taylor_ops.model.original import Original
 from taylor_ops.presentation.wording import count, figure, fixed, percent
 from taylor_ops.progress import Progress
-from taylor_ops.storage.record import Record
 
 NAMED_BELOW = 1e-6
 """The largest corrected p-value under which a recipient is named."""
-
-
-class Accusation(Record):
-    """A recipient whose mark was found.
-
-    Attributes:
-        recipient: Name of the recipient.
-        version: Version of the recipient's copy.
-        z: How strongly the suspect points to this copy, see `statistic`.
-        log10_p: Logarithm of the p-value, corrected for the number of copies asked about.
-    """
-
-    recipient: str
-    version: str
-    z: float
-    log10_p: float
-
-
-class Traced(Record):
-    """The result of a trace.
-
-    Attributes:
-        named: The recipients whose marks were found, surest first. Empty if there is no evidence.
-        candidates: Number of copies asked about, by which p-values are corrected.
-        nearest: Largest z of the recipients that are not named. None if all are named.
-        weights: Number of output weights of the original that were found in the suspect.
-        weights_total: Number of all output weights of the original.
-        layers: Number of MLPs of the original that were found in the suspect.
-        layers_total: Number of all MLPs of the original.
-    """
-
-    named: tuple[Accusation, ...]
-    candidates: int
-    nearest: float | None
-    weights: int
-    weights_total: int
-    layers: int
-    layers_total: int
 
 
 class AddedUp:

@@ -2,6 +2,8 @@
 
 known_source   What is known about a source before it is resolved: what is on disk already, its size, access and
                licence.
+lacking        What a release will need after hours of work, or on another machine, and what it seems to lack: warnings
+               in words.
 preflight      Estimate what a release will take and reach, and reject one that cannot succeed, before hours of work.
 probe          A quick probe of a local original: orders and times from a little text and a few decode steps, scaled up.
 record         The record of what the command `plan` finds.

@@ -37,6 +37,7 @@ from taylor_ops.storage.files import size
 from taylor_ops.storage.stage_cache import recall
 
 _NONE_STATED = "none stated"
+_GATED = "gated, open to this account"
 _SAMPLE_BYTES = 64 << 20
 # Each file is read once for its values and once for its hash.
 _READINGS = 2
@@ -69,6 +70,11 @@ class KnownSource:
     tokens: int = 0
     left: tuple[str, ...] | None = ()
     seconds: float = 0.0
+
+    @property
+    def gated(self) -> bool:
+        """Whether the Hub gives the source only to accounts that accepted its terms."""
+        return self.access == _GATED
 
 
 def known_source(config: ReleaseConfig, artifacts: Path, device: torch.device, scratch: Path) -> KnownSource:
@@ -224,7 +230,7 @@ def _licence_of_the_card(folder: Path) -> str:
 
 
 def _stated_by_the_hub(info: ModelInfo, weights: Collection[str]) -> _Stated:
-    access = "private" if info.private else "gated, open to this account" if info.gated else "public"
+    access = "private" if info.private else _GATED if info.gated else "public"
     left = [name for name in left_of(file.rfilename for file in info.siblings or ()) if name not in weights]
     return _Stated(access, printable(str((info.card_data or {}).get("license", _NONE_STATED))), tuple(left))
 

@@ -27,6 +27,7 @@ from taylor_ops.model.loading import load_tokenizer
 from taylor_ops.model.original import Original
 from taylor_ops.model.shape import ModelShape
 from taylor_ops.preflight.known_source import KnownSource, known_source
+from taylor_ops.preflight.lacking import lacking
 from taylor_ops.preflight.probe import Orders, Times, orders_of, times_of
 from taylor_ops.preflight.record import Preflight, ProbeSample
 from taylor_ops.preflight.stage_seconds import seconds_by_stage
@@ -143,6 +144,7 @@ def _judged(
         memory_free=free.memory,
         seconds=seconds_by_stage(config, source, orders, times, bundle) if orders and times else {},
         pinned=pinned is not None,
+        warnings=lacking(config, source),
         notes=notes,
         left=source.left and tuple(name for name in source.left if name not in config.card.files),
     )

@@ -49,6 +49,7 @@ class Preflight(Record):
         left: Files of the source that are left where they are. None if nobody says which files it has.
         notes: What else is worth knowing of the source, in words.
         pinned: Whether `latency.columns` names the plan. No other plan is within reach then.
+        warnings: What the release will need and seems to lack, in words.
     """
 
     origin: str
@@ -78,3 +79,4 @@ class Preflight(Record):
     left: tuple[str, ...] | None = ()
     notes: tuple[str, ...] = ()
     pinned: bool = False
+    warnings: tuple[str, ...] = ()

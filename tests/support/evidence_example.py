@@ -12,7 +12,8 @@ from taylor_ops.evidence.key import Key
 from taylor_ops.evidence.marking import Copy
 from taylor_ops.evidence.pattern import code_of, layer_pattern, name_of, neurons_in_order
 from taylor_ops.evidence.recipients import Recipient
-from taylor_ops.evidence.trace import Traced, trace
+from taylor_ops.evidence.record import Traced
+from taylor_ops.evidence.trace import trace
 from taylor_ops.model.original import Original
 from taylor_ops.storage.files import link_or_copy
 from tests.taylor_ops.conftest import silent

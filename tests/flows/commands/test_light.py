@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL
 
+from flows.commands.answers import ANSWERS
 from flows.commands.main import COMMANDS
 from tests.support import loaded_by as loaded_by_commands
 
@@ -19,13 +20,14 @@ HEAVY = ("torch", "transformers", "matplotlib", "datasets")
 RUN = "00000000-0000-0000-0000-000000000000"
 DECISION = [RUN, "--by", "somebody", "--comment", "why"]
 COMPUTE = {"plan", "run", "verify", "yank", "audit", "calibrate", "submit", "mark", "trace"}
+CONFIGS = [str(path) for path in sorted((ROOT / "release_configs").glob("*.yaml"))]
 LIGHT = {
     "list": [[], ["--json"]],
     "show": [["tiny", "1.0.0"]],
     "diff": [["tiny", "1.0.0", "1.0.1"]],
     "clean": [["--dry-run"]],
-    "check": [[str(path) for path in sorted((ROOT / "release_configs").glob("*.yaml"))]],
-    "schema": [[], ["--markdown"]],
+    "check": [CONFIGS, [*CONFIGS, "--json"]],
+    "schema": [[], ["--markdown"], *([name] for name in ANSWERS)],
     "changed": [["--since", "HEAD"]],
 }
 ON_A_SERVER = {"deploy": [[]], "approve": [DECISION], "reject": [DECISION]}

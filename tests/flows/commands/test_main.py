@@ -82,8 +82,42 @@ def mistaken(tmp_path: Path) -> Path:
 
 
 def test_configs_in_order_are_counted_with_status_0(config: Path) -> None:
+    (config.parent / "tiny").mkdir()
     done = called("check", config)
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 config in order\n", "")
+
+
+def test_a_source_and_texts_that_are_not_here_are_named_with_file_and_line_and_are_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "texts.yaml"
+    texts = "exactness: {prompts: [{name: a, file: a.txt}, {name: b, dataset: {folder: b, split: test}}]}\n"
+    path.write_text(GOOD + texts, encoding="utf-8")
+    done = called_here("check", path)
+    assert (done.returncode, done.stdout) == (0, "1 config in order\n")
+    assert done.stderr.splitlines() == [
+        f"{path}:3: source.path: there is no folder {tmp_path}/tiny on this machine: `run` needs it",
+        f"{path}:6: exactness.prompts.0.file: there is no file {tmp_path}/a.txt on this machine: `run` needs it",
+        f"{path}:6: exactness.prompts.1.dataset.folder: there is no folder {tmp_path}/b on this machine: "
+        "`run` needs it",
+    ]
+    for folder in ("tiny", "b"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "a.txt").write_text("a", encoding="utf-8")
+    assert called_here("check", path).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("{kind: gguf, file: a.gguf}", "source.file: there is no file FOLDER/a.gguf on this machine"),
+        ("{kind: gguf, file: a, package: no_such_one}", "source.package: there is no Python package no_such_one"),
+    ],
+)
+def test_a_gguf_file_or_its_package_that_is_not_here_is_named(tmp_path: Path, source: str, told: str) -> None:
+    path = tmp_path / "gguf.yaml"
+    path.write_text(GOOD.replace("{kind: folder, path: tiny}", source), encoding="utf-8")
+    done = called_here("check", path)
+    assert done.returncode == 0
+    assert told.replace("FOLDER", str(tmp_path)) in done.stderr
 
 
 def test_the_shipped_configs_are_in_order() -> None:
