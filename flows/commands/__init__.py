@@ -1,6 +1,9 @@
 """The command line `taylor-release`. `python -m flows.commands` is the same.
 
+answers         The JSON that commands print with `--json`: one schema each, which `taylor-release schema COMMAND`
+                prints.
 bundles         Commands on a finished bundle: verify, audit, calibrate, yank.
+doctor          The command `doctor`: what a release needs, and whether it is here.
 evidence        Commands about marked copies: mark one for a further recipient, trace whose copy weights come from.
 history         Commands about releases that are finished: list, show, diff, clean.
 main            The command line `taylor-release`: which commands it has, and how it ends.

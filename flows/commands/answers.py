@@ -62,6 +62,12 @@ def _audit() -> Any:
     return AuditRecord
 
 
+def _doctor() -> Any:
+    from taylor_ops.preflight.probed import Probed
+
+    return list[Probed]
+
+
 def _trace() -> Any:
     from taylor_ops.evidence.record import Traced
 
@@ -73,6 +79,7 @@ def _changed() -> Any:
 
 
 ANSWERS: dict[str, Callable[[], Any]] = {
+    "doctor": _doctor,
     "check": _check,
     "plan": _plan,
     "run": _release,

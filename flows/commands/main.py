@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.bundles import audit, calibrate, verify, yank
+from flows.commands.doctor import doctor
 from flows.commands.evidence import mark, trace
 from flows.commands.history import clean, diff, list_releases, show
 from flows.commands.options import PROGRAM, Command, CommandGroup, paragraphs, quiet_tools
@@ -48,6 +49,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "clean": clean,
     },
     "Operate": {
+        "doctor": doctor,
         "deploy": deploy,
         "submit": submit,
         "approve": approve,
