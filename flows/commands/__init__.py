@@ -9,7 +9,7 @@ history         Commands about releases that are finished: list, show, diff, cle
 main            The command line `taylor-release`: which commands it has, and how it ends.
 options         Arguments that several commands share, and what every command does before and after its work.
 release_tables  Terminal tables of the releases in the artifacts folder: the list, one in detail, two side by side.
-releasing       Commands from a config to a release: check, schema, plan, run, changed.
+releasing       Commands from a model to a release: init, check, schema, plan, run, changed.
 server          Commands that use a Prefect server: deploy, submit, approve, reject.
 tables          Terminal tables: the estimate of a release, and what was released, how it was proven and what it cost.
 """

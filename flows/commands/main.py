@@ -21,7 +21,7 @@ from flows.commands.doctor import doctor
 from flows.commands.evidence import mark, trace
 from flows.commands.history import clean, diff, list_releases, show
 from flows.commands.options import PROGRAM, Command, CommandGroup, paragraphs, quiet_tools
-from flows.commands.releasing import changed, check, plan, run, schema
+from flows.commands.releasing import changed, check, init, plan, run, schema
 from flows.commands.server import approve, deploy, reject, submit
 from taylor_ops.errors import ReleaseError
 from taylor_ops.masking import mask_logs, masked, printable
@@ -38,7 +38,7 @@ app = typer.Typer(
 )
 
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {
-    "Make": {"check": check, "plan": plan, "run": run, "schema": schema},
+    "Make": {"init": init, "check": check, "plan": plan, "run": run, "schema": schema},
     "Inspect": {
         "list": list_releases,
         "show": show,

@@ -1,4 +1,4 @@
-"""Commands from a config to a release: check, schema, plan, run, changed."""
+"""Commands from a model to a release: init, check, schema, plan, run, changed."""
 
 from __future__ import annotations
 
@@ -44,6 +44,48 @@ def check(
         raise typer.Exit(2)
     if not as_json:
         typer.echo(f"{len(configs)} config{'s' if len(configs) > 1 else ''} in order")
+
+
+def init(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="OWNER/NAME[@REVISION] on the Hub, a folder, or a GGUF file.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="File to write, which must not exist yet."),
+    ] = None,
+    artifacts: Artifacts = Path("artifacts"),
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Estimate which target is within reach, as `plan` does.")
+    ] = True,
+) -> None:
+    """Write a first config for a model: commit, architecture, data type, licence, a target within reach."""
+    quiet_tools()
+    if output is not None and output.exists():
+        raise _exists(output)
+    from taylor_ops.preflight.first_config import first_config
+
+    with Console(stderr=True).status("looking at the model"):
+        text = first_config(model, output.parent if output else Path(), artifacts, silent, probe)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        with output.open("x", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+    except FileExistsError as error:
+        raise _exists(output) from error
+    except OSError as error:
+        remedy = "name a file in a folder that exists"
+        raise BadInput(f"{output} cannot be written: {error.strerror}", remedy) from error
+    typer.echo(f"{output} is written: look through it, then `taylor-release plan {output}`")
+
+
+def _exists(output: Path) -> BadInput:
+    return BadInput(f"{output} exists already and is not overwritten", "name another file, or remove that one")
 
 
 def schema(

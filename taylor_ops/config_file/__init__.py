@@ -5,6 +5,7 @@ checked     What the command `check` says of one config: its mistakes, and what 
 explain     Validation errors in words: what is wrong, at which line, and what to write instead.
 extends     The file that a config extends: its keys stand in for those that the config does not have itself.
 file_text   The text of a config file, or why it cannot be read.
+initial     The first config of a model as commented YAML, from what is known of its source.
 overrides   What a run has in place of what its file says: put into the config, judged by which direction is tighter,
             and told.
 read        Reads a YAML release config with its overrides, or reports everything that is wrong with it, with lines.

@@ -1,5 +1,6 @@
 """The commands `plan`, `doctor` and `init`: what a release takes and needs, before it is run.
 
+first_config   The first config of a model on the Hub, in a folder or in a GGUF file, with a target within reach.
 known_source   What is known about a source before it is resolved: what is on disk already, its size, access and
                licence.
 lacking        What a release will need after hours of work, or on another machine, and what it seems to lack: warnings

@@ -49,6 +49,24 @@ def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Pre
     Raises:
         BadInput: If the source or a text cannot be read, the target cannot be reached, or disk or memory is too small.
     """
+    found, refusal = _estimated(config, artifacts, progress)
+    if refusal is not None:
+        raise refusal
+    _require_room(found, artifacts)
+    return found
+
+
+def estimate(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Preflight:
+    """The same, for a config whose target is still to be chosen, and a machine that may be too small.
+
+    Raises:
+        BadInput: If the source or a text cannot be read.
+    """
+    return _estimated(config, artifacts, progress)[0]
+
+
+def _estimated(config: ReleaseConfig, artifacts: Path, progress: Progress) -> tuple[Preflight, BadInput | None]:
+    """The estimate, and the error of a target that cannot be reached."""
     device = device_named(config.device)
     require_devices(config.latency)
     # Before the probe, because everything that it loads and writes is freed before the release begins.
@@ -61,13 +79,13 @@ def preflight(config: ReleaseConfig, artifacts: Path, progress: Progress) -> Pre
         source = known_source(config, artifacts, device, scratch / "source")
         original = source.original
         if not isinstance(original, Original):
-            return _judged(config, artifacts, source, free, None, None, ())
+            return _judged(config, source, free, None, None, ())
         tokenizer = load_tokenizer(original.folder)
         require_readable(config, original, tokenizer)
         require_discreet_source(config, original.folder, this_machine(artifacts, original.folder))
         orders = orders_of(config, original, source, scratch, progress)
         notes = notes_on(tokenizer, original.config)
-        return _judged(config, artifacts, source, free, orders, times_of(config, original, orders), notes)
+        return _judged(config, source, free, orders, times_of(config, original, orders), notes)
 
 
 class _Free(NamedTuple):
@@ -79,14 +97,13 @@ class _Free(NamedTuple):
 
 def _judged(
     config: ReleaseConfig,
-    artifacts: Path,
     source: KnownSource,
     free: _Free,
     orders: Orders | None,
     times: Times | None,
     notes: tuple[str, ...],
-) -> Preflight:
-    """The estimate. Raises `BadInput` if the release cannot succeed."""
+) -> tuple[Preflight, BadInput | None]:
+    """The estimate, and the error of a target that cannot be reached."""
     original, dtype, device = source.original, DTYPES[config.conversion.dtype], device_named(config.device)
     hidden, layers = int(original.config.hidden_size), int(original.config.num_hidden_layers)
     neurons = sum(original.down_values(mlp) for mlp in original.mlps) // hidden
@@ -105,7 +122,7 @@ def _judged(
     low = min(bound.slowdown(least - neurons) for bound in bounds)
     high = max(bound.slowdown(most - neurons) for bound in bounds)
     doubted = 1 + (low - 1) * (1 - _DOUBT), 1 + (high - 1) * (1 + _DOUBT)
-    _require_reachable(config, original, reachable, doubted, by_bytes=source.to_fetch > 0)
+    refusal = _unreachable(config, original, reachable, doubted, by_bytes=source.to_fetch > 0)
     target = config.latency.target_slowdown
     columns = min(max(neurons + cost.extra(target), least), most)
     protected = config.conversion.min_protected
@@ -118,7 +135,7 @@ def _judged(
     bundle = original.bytes(dtype) + added * int(columns - neurons)
     # The dearest candidate for which calibration makes room, as its own first estimate has it.
     roomy = min(max(neurons + (most_expected(target) - 1) / by_bytes, least), most)
-    estimate = Preflight(
+    found = Preflight(
         origin=origin_of(config.source),
         access=source.access,
         source_license=source.licence,
@@ -148,8 +165,7 @@ def _judged(
         notes=notes,
         left=source.left and tuple(name for name in source.left if name not in config.card.files),
     )
-    _require_room(estimate, artifacts)
-    return estimate
+    return found, refusal
 
 
 def _orders_by_config(config: ReleaseConfig, original: ModelShape) -> tuple[int, int]:
@@ -189,14 +205,14 @@ def _disk(config: ReleaseConfig, source: KnownSource, bundle: int, memory: int) 
     return states + max(models * bundle, (models - 1) * bundle + rebuilt)
 
 
-def _require_reachable(
+def _unreachable(
     config: ReleaseConfig,
     original: ModelShape,
     reachable: tuple[float, float],
     doubted: tuple[float, float],
     by_bytes: bool,
-) -> None:
-    """Raise the error of an unreachable target if its band lies outside `doubted`.
+) -> BadInput | None:
+    """The error of an unreachable target, if its band lies outside `doubted`.
 
     Args:
         config: The config of the release.
@@ -207,7 +223,8 @@ def _require_reachable(
     """
     low, high = (config.latency.target_slowdown * (1 + side * config.latency.tolerance) for side in (-1, 1))
     if high < doubted[0] or doubted[1] < low:
-        raise out_of_reach(config.latency, reachable, config.conversion, original.activation, by_bytes)
+        return out_of_reach(config.latency, reachable, config.conversion, original.activation, by_bytes)
+    return None
 
 
 def _require_room(estimate: Preflight, artifacts: Path) -> None:

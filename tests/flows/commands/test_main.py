@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from flows.commands.main import COMMANDS
 from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.config_file.schema import schema_text
 from tests.flows.conftest import write_tiny_config
@@ -140,6 +143,7 @@ def test_five_mistakes_are_five_lines_with_file_and_line_and_status_2(mistaken: 
 
 
 def test_mistakes_of_all_configs_are_told_at_once(config: Path, mistaken: Path) -> None:
+    (config.parent / "tiny").mkdir()
     done = called_here("check", mistaken, config, config.parent / "missing.yaml")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 6
@@ -307,3 +311,75 @@ def test_calibrate_knows_its_devices(tiny_llama: Path) -> None:
     cause, remedy = refused("calibrate", tiny_llama, "--original", tiny_llama, "--device", "gpu")
     assert cause == "error: device `gpu` is not known"
     assert "cuda:N" in remedy
+
+
+# init
+
+
+def test_a_first_config_is_written_once_and_is_in_order(tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "model")
+    output = tmp_path / "first.yaml"
+    done = called_here("init", model, "-o", output, "--no-probe")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{output} is written: look through it, then `taylor-release plan {output}`\n"
+    assert called_here("check", output).stdout == "1 config in order\n"
+    text = output.read_text("utf-8")
+    cause, _remedy = refused("init", model, "-o", output, "--no-probe")
+    assert f"{output} exists already and is not overwritten" in cause
+    assert output.read_text("utf-8") == text
+
+
+def test_without_a_file_the_first_config_is_printed(tmp_path: Path) -> None:
+    done = called_here("init", save_tiny_model(tmp_path / "model"), "--no-probe")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "printed.yaml").write_text(done.stdout, encoding="utf-8")
+    assert called_here("check", tmp_path / "printed.yaml").returncode == 0
+
+
+def test_what_cannot_be_written_or_is_no_model_is_refused_in_two_lines(tmp_path: Path) -> None:
+    cause, remedy = refused("init", tmp_path / "nowhere", "--no-probe")
+    assert "is no folder, no GGUF file and no OWNER/NAME on the Hub" in cause
+    model = save_tiny_model(tmp_path / "model")
+    cause, remedy = refused("init", model, "-o", tmp_path / "missing" / "first.yaml", "--no-probe")
+    assert "cannot be written: No such file or directory" in cause
+    assert "a folder that exists" in remedy
+
+
+# Version, completion, groups
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = called_here("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"taylor-release {version('taylor-release')}\n", "")
+
+
+def test_the_help_shows_the_commands_in_groups_in_the_order_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = called_here("--help").stdout
+    places = [text.index(f" {heading} ─") for heading in ("Make", "Inspect", "Operate", "Copies")]
+    assert places == sorted(places)
+    shown = [line.split()[1] for line in text.splitlines() if line.startswith("│ ") and not line.startswith("│  ")]
+    assert [name for name in shown if not name.startswith("--")] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_names_what_each_value_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    done = called_here(name, "--help")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].strip().startswith(f"Usage: taylor-release {name}")
+    options = done.stdout.partition("─ Options ")[2]
+    assert not re.search(r"<(bool|path|str|int|float)>", options), options
+
+
+def test_a_shell_is_told_the_commands_that_begin_like_that() -> None:
+    asked = {"COMP_WORDS": "taylor-release ver", "COMP_CWORD": "1", "_TAYLOR_RELEASE_COMPLETE": "complete_bash"}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.commands"],
+        env=os.environ | asked,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["verify"])
