@@ -42,8 +42,8 @@ def list_table(lines: Sequence[Overview], width: int) -> Group | Table | Text:
     table = _table("Releases", [headings[key] for key in shown])
     for column in table.columns:
         column.overflow = "fold"
-    for cells in zip(*(columns[key] for key in shown), strict=True):
-        table.add_row(*map(Text, cells))
+    for row in zip(*(columns[key] for key in shown), strict=True):
+        table.add_row(*map(Text, row))
     rest = ", ".join(headings[key] for key in columns if key not in shown)
     return Group(table, Text(f"a wider terminal also shows {rest}; so does `--json`")) if rest else table
 
@@ -51,7 +51,8 @@ def list_table(lines: Sequence[Overview], width: int) -> Group | Table | Text:
 def _cell(line: Overview, key: str) -> str:
     if key == "when" and line.problem:
         return "not readable" if line.published == "yes" else "not finished"
-    return getattr(line, key) or ""
+    value: str | None = getattr(line, key)
+    return value or ""
 
 
 def problems(lines: Sequence[Overview]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from flows.commands.answers import ANSWERS
-from flows.commands.main import COMMANDS
+from flows.commands.main import COMMANDS, GROUPS
+from taylor_ops.evidence.record import Accusation, Traced
+from taylor_ops.verification.record import Verified
 from tests.support import release_example as example
 from tests.support.commands import called_here
+from tests.support.preflight_example import example as estimated
 
+ROOT = Path(__file__).parents[3]
 CONFIG = """\
 name: tiny
 version: 1.0.0
@@ -107,6 +112,15 @@ def test_check_names_the_file_that_is_extended(tmp_path: Path) -> None:
     ]
 
 
+def test_check_repeats_no_token(tmp_path: Path) -> None:
+    token = "hf_AbCdEfGhIjKlMnOpQrStUvWxYz01234567"
+    config = tmp_path / "config.yaml"
+    config.write_text(f"{CONFIG}{token}: 1\nevidence: {token}\n", encoding="utf-8")
+    (found,) = answered("check", config, status=2)
+    assert [one["line"] for one in found["mistakes"]] == [6, 7]
+    assert token not in json.dumps(found)
+
+
 def test_list_show_and_diff_keep_to_their_schemas(artifacts: Path) -> None:
     lines = answered("list", "--artifacts", artifacts)
     assert [(line["version"], line["problem"] is None) for line in lines] == [
@@ -125,6 +139,33 @@ def test_clean_keeps_to_its_schema(artifacts: Path) -> None:
     assert answered("clean", "--keep", "0", "--dry-run", "--artifacts", artifacts)["removed"] == ["tiny-taylor/2.0.0"]
 
 
+def test_plan_run_verify_and_trace_keep_to_their_schemas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(CONFIG, encoding="utf-8")
+    monkeypatch.setattr("taylor_ops.preflight.preflight.preflight", lambda *_given: estimated(warnings=("no token",)))
+    assert answered("plan", config)["warnings"] == ["no token"]
+
+    monkeypatch.setattr("flows.run.temporary_server.start_temporary_server", lambda: None)
+    monkeypatch.setattr("flows.release.release", lambda *_given, **_more: example.record())
+    assert answered("run", config)["name"] == "tiny-taylor"
+
+    checked = Verified(files=9, prompts=2, tokens=64)
+    monkeypatch.setattr("taylor_ops.verification.verify.verify", lambda *_given, **_more: checked)
+    assert answered("verify", tmp_path) == {"files": 9, "prompts": 2, "tokens": 64, "signed_by": None}
+
+    named = Accusation(recipient="acme", version="1.0.0", z=9.5, log10_p=-20.0)
+    traced = Traced(named=(named,), candidates=2, nearest=None, weights=5, weights_total=10, layers=1, layers_total=2)
+    for name, value in {"trace.trace": traced, "key.read_key": None, "recipients.read_recipients": ()}.items():
+        monkeypatch.setattr(f"taylor_ops.evidence.{name}", lambda *_given, value=value: value)
+    places = ("--original", tmp_path, "--key", "KEY", "--recipients", tmp_path)
+    assert answered("trace", tmp_path, *places)["named"] == [named.plain()]
+
+
+def test_the_record_of_an_audit_keeps_to_its_schema() -> None:
+    made = example.attack(attack="collapse", rebuilt=example.rebuilt())
+    schema_of("audit").validate(example.audit(made, example.attack(under_determined="9 samples")).plain())
+
+
 def test_a_figure_that_is_no_number_keeps_to_the_schema_and_a_wrong_type_does_not() -> None:
     record = example.record().plain()
     schema = schema_of("show")
@@ -133,3 +174,20 @@ def test_a_figure_that_is_no_number_keeps_to_the_schema_and_a_wrong_type_does_no
     for wrong in ("three", None, [1.0]):
         with pytest.raises(ValidationError):
             schema.validate(record | {"tie_margin": wrong})
+
+
+# The document
+
+
+def test_the_document_describes_every_command_in_its_group_and_every_key_of_what_it_prints() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    parts = {part.partition("\n")[0]: part for part in text.split("\n## ")[1:]}
+    for group, commands in GROUPS.items():
+        assert re.findall(r"^\| `([a-z]+)` \|", parts[group], re.M) == list(commands)
+    described = dict(re.findall(r"^\| `([a-z]+)` \| (.*) \|$", parts["JSON"], re.M))
+    assert described.keys() == ANSWERS.keys()
+    for command in ("check", "list", "diff", "verify", "clean", "doctor"):
+        document: dict[str, Any] = dict(schema_of(command).schema)
+        named = document.get("items", document)
+        named = document["$defs"][named["$ref"].rpartition("/")[2]] if "$ref" in named else named
+        assert [key for key in named["properties"] if f"`{key}`" not in described[command]] == []
