@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from jsonschema import Draft202012Validator
 from prefect import flow
 from torch import Tensor
 
+from flows.commands.answers import answer_schema
 from flows.run.release_run import open_release
 from flows.tasks import conversion, preparation, proof
 from taylor_ops.config_file.read import read
@@ -79,6 +81,7 @@ def test_a_release_leaves_bundle_record_report_and_publication(tiny_release: Pat
     assert record["bundle"]["bytes"] == sum(path.stat().st_size for path in (place / "bundle").iterdir())
     assert {"name", "version", "source", "published", "stages"} <= record.keys()
     assert all({"seconds", "peak_rss_bytes", "cached"} == cost.keys() for cost in record["stages"].values())
+    Draft202012Validator(answer_schema("run")).validate(record)
     assert "<svg" in (place / "report.html").read_text(encoding="utf-8")
     assert sha256_of_tree(place / "bundle") == sha256_of_tree(tiny_release / "hub" / "org" / "tiny" / "1.0.0")
 
