@@ -135,7 +135,7 @@ def preflight_table(estimate: Preflight) -> Group:
 
 
 def _seconds(seconds: float) -> str:
-    return count(max(1, round(seconds)))
+    return count(round(seconds)) if seconds >= 1 else "under 1"
 
 
 def _without_work(stage: str, estimate: Preflight) -> str:

@@ -68,6 +68,8 @@ def test_the_stages_have_a_total_and_none_is_called_done_before_anything_ran() -
     assert [row(text, name) for name in ("resolve", "capture", "transfer", "convert")] == ["2", "30", "none", "1,000"]
     assert row(text, "in all") == "1,032"
     assert "done" not in text
+    short = shown(example(seconds={"resolve": 0.3, "convert": 0.4}))
+    assert [row(short, name) for name in ("resolve", "convert", "in all")] == ["under 1"] * 3
     assert found.sample is not None
     before = found.sample.model_copy(update={"captured": True})
     again = shown(example(sample=before, seconds=found.seconds | {"capture": 0.0}))
