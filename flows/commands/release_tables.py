@@ -66,9 +66,9 @@ def details(record: ReleaseRecord, found: Sequence[Gate]) -> Group:
     about.show_header = False
     for name, value in facts(record):
         about.add_row(Text(name), Text(value))
-    table = _table("Gates", ["gate", "required", "found"])
+    table = _table("Gates", ["verdict", "gate", "found", "required"])
     for gate in found:
-        table.add_row(Text(gate.gate), Text(gate.required), Text(gate.found))
+        table.add_row(Text(gate.verdict), Text(gate.gate), Text(gate.found), Text(gate.required))
     return Group(about, Text(), table)
 
 

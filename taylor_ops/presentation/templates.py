@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from taylor_ops.presentation.sentences import band_in_words, device_in_words, equal_in_words
 from taylor_ops.presentation.wording import count, figure, fixed, percent, plain
 from taylor_ops.storage.files import size
 
@@ -19,7 +20,10 @@ def environment(autoescape: bool) -> Environment:
         keep_trailing_newline=True,
     )
     templates.filters |= {
+        "band": band_in_words,
         "count": count,
+        "device": device_in_words,
+        "equal_of": equal_in_words,
         "figure": figure,
         "fixed": fixed,
         "percent": percent,

@@ -1,7 +1,9 @@
 """What is known of finished releases: records, gates, comparison, report, and what may be removed.
 
 comparison  Two releases beside each other, gate by gate.
-gates       The gates of a release side by side: what each one required and found, for tables that help a person decide.
+gates       The gates of a release side by side: verdict, what was found and required, for tables that help a person
+            decide.
+headlines   The sentences with which everything about one release begins: its report, its artifacts, and its approval.
 index       What the artifacts folder holds of releases: all runs, which of them are published, when, and their records.
 markdown    A release in Markdown, as job summaries and the Prefect UI show it.
 outcome     What came out of a release in a few lines: three figures, and where bundle and report are.

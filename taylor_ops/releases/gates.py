@@ -1,15 +1,16 @@
-"""The gates of a release side by side: what each one required and found, for tables that help a person decide."""
+"""The gates of a release side by side: verdict, what was found and required, for tables that help a person decide."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from taylor_ops.audit.record import AttackResult, AuditRecord
 from taylor_ops.exactness.record import DataSetExactness, ExactnessRecord, LayerError
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord
 from taylor_ops.leaks.record import NoLeak
+from taylor_ops.presentation.sentences import band_in_words, device_in_words, recovered_in_words
 from taylor_ops.presentation.wording import count, figure, fixed, markdown_table, percent
 from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.files import size
@@ -19,22 +20,28 @@ if TYPE_CHECKING:
     from taylor_ops.config.audit import Audit
 
 
+Verdict = Literal["passed", "failed", "reported only", "to come"]
+
+
 class Gate(Record):
     """One promise of a release.
 
     Attributes:
+        verdict: `reported only` if the config lets the release pass whatever is found, `to come` if nothing was found
+            yet.
         gate: The name of the gate.
-        found: What was measured.
+        found: What was measured, in words that stand alone.
         required: What the gate asks for.
     """
 
+    verdict: Verdict
     gate: str
     found: str
     required: str
 
 
 def gates(record: ReleaseRecord) -> tuple[Gate, ...]:
-    """Every gate that a finished release passed, in the order of its stages."""
+    """Every gate of a finished release, in the order of its stages."""
     coverage, slowdown, verified = record.coverage, record.slowdown, record.verified
     return (
         _protected(coverage.neurons_protected, coverage.neurons_total),
@@ -45,9 +52,10 @@ def gates(record: ReleaseRecord) -> tuple[Gate, ...]:
         *_attacks(tuple(record.audit.values()), record.audit_policy, record.audit_thresholds),
         *([_leaks(record.leaks)] if record.leaks else []),
         Gate(
+            verdict="passed",
             gate="published copy",
-            required="files and tokens as recorded",
-            found=f"{count(verified.files)} files, {count(verified.prompts)} prompts",
+            found=f"{count(verified.files)} files and the tokens of {count(verified.prompts)} prompts as recorded",
+            required="all files and tokens as recorded",
         ),
     )
 
@@ -67,14 +75,22 @@ def gates_before_publication(
 
 
 def gates_in_markdown(found: Iterable[Gate]) -> str:
-    """Gates as a Markdown table. `found` precedes `required`, because the form of an approval shows two columns."""
-    return markdown_table(["gate", "found", "required"], [(gate.gate, gate.found, gate.required) for gate in found])
+    """Gates as a Markdown table, the verdict first."""
+    headings = list(Gate.model_fields)
+    return markdown_table(headings, [list(gate.plain().values()) for gate in found])
+
+
+def _passed(met: bool) -> Verdict:
+    return "passed" if met else "failed"
 
 
 def _protected(protected: int, total: int) -> Gate:
     share = percent(protected / total)
     return Gate(
-        gate="neurons protected", required="as planned", found=f"{count(protected)} of {count(total)} ({share})"
+        verdict="passed",
+        gate="neurons protected",
+        found=f"{count(protected)} of {count(total)} neurons ({share})",
+        required="as planned",
     )
 
 
@@ -85,8 +101,9 @@ def _devices(devices: Sequence[DeviceSlowdown]) -> list[Gate]:
         seen[result.device] += 1
         # Two GPUs of one kind have the same description, but each gate of a release needs a name of its own.
         number = "" if seen[result.device] == 1 else f" ({seen[result.device]})"
-        name = f"slowdown, {result.device}{number}"
-        found.append(_slowdown(result.target, result.tolerance, result.slowdown, result.ci95, name))
+        name = f"slowdown, {device_in_words(result.device)}{number}"
+        measured = _slowdown(result.target, result.tolerance, result.slowdown, result.ci95, name)
+        found.append(measured if result.met else measured.model_copy(update={"verdict": "failed"}))
     return found
 
 
@@ -100,18 +117,22 @@ def _slowdown(
 ) -> Gate:
     interval = "95 % of loadings" if loadings else "95 % interval"
     return Gate(
+        verdict=_passed(abs(achieved - target) <= target * tolerance),
         gate=name,
-        required=f"{figure(target, 3)} within {percent(tolerance)}",
-        found=f"{fixed(achieved, 2)} ({interval} {fixed(ci95[0], 2)} to {fixed(ci95[1], 2)})",
+        found=f"{fixed(achieved, 2)} times as long per token ({interval} {fixed(ci95[0], 2)} to {fixed(ci95[1], 2)})",
+        required=f"{figure(target, 3)} within {percent(tolerance)}: {band_in_words(target, tolerance)}",
     )
 
 
 def _exact(data_set: DataSetExactness) -> Gate:
     bundle, floor = data_set.bundle, data_set.floor
     return Gate(
+        verdict=_passed(all(divergence.tie for divergence in bundle.divergences)),
         gate=f"exactness, {data_set.name}",
-        required=f"every divergence a tie; noise floor {count(floor.prompts_equal)} of {count(floor.prompts)}",
-        found=f"{count(bundle.prompts_equal)} of {count(bundle.prompts)} prompts equal, KL {figure(bundle.kl_mean)}",
+        found=f"the same tokens on {count(bundle.prompts_equal)} of {count(bundle.prompts)} prompts, "
+        f"KL {figure(bundle.kl_mean)} nats per token",
+        required="every difference a numerical tie (original against itself: the same on "
+        f"{count(floor.prompts_equal)} of {count(floor.prompts)})",
     )
 
 
@@ -126,43 +147,53 @@ def _layers(errors: Sequence[LayerError], bounds: Sequence[float]) -> list[Gate]
     _share, error, bound = max(measured)
     return [
         Gate(
+            verdict=_passed(all(inside <= limit for _, inside, limit in measured)),
             gate="error of every MLP",
-            required=f"within its bound, {figure(bound)} for the MLP nearest to it",
-            found=f"{figure(error)} for that MLP",
+            found=f"layer closest to its bound: error {figure(error)}, bound {figure(bound)}",
+            required="every layer within its bound",
         )
     ]
 
 
 def _attacks(attacks: Sequence[AttackResult], policy: str, thresholds: Mapping[str, float]) -> list[Gate]:
+    binding = policy == "block"
     if not attacks:
-        return [Gate(gate="audit", required="reported", found="skipped: no attack was run")]
-    return [
-        Gate(
-            gate=f"audit, {attack.attack}",
-            required=_allowed(policy, thresholds.get(attack.attack)),
-            found=f"{percent(attack.recovered_1pct)} recovered to 1 %"
-            + ("" if attack.under_determined is None else ", under-determined"),
-        )
-        for attack in attacks
-    ]
+        return [
+            Gate(
+                verdict="failed" if binding else "reported only",
+                gate="audit",
+                found="skipped: no attack was run",
+                required="an attack is run" if binding else "nothing",
+            )
+        ]
+    return [_attack(attack, binding, thresholds.get(attack.attack)) for attack in attacks]
 
 
-def _allowed(policy: str, threshold: float | None) -> str:
-    if threshold is None:
-        return "reported"
-    if policy == "block":
-        return f"at most {percent(threshold)} recovered to 1 %"
-    return f"reported; policy `block` would allow {percent(threshold)}"
+def _attack(attack: AttackResult, binding: bool, threshold: float | None) -> Gate:
+    """One attack. `binding` is whether its threshold decides; a record of an earlier version has none."""
+    verdict: Verdict = "reported only"
+    required = "nothing" if threshold is None else f"nothing; policy `block` would allow {percent(threshold)}"
+    if binding and threshold is not None:
+        verdict = _passed(attack.recovered_1pct <= threshold and attack.under_determined is None)
+        required = f"at most {percent(threshold)} of the weights"
+    return Gate(
+        verdict=verdict,
+        gate=f"audit, {attack.attack}",
+        found=recovered_in_words(attack.recovered_1pct)
+        + ("" if attack.under_determined is None else ", and could not determine all of them"),
+        required=required,
+    )
 
 
 def _leaks(found: NoLeak | None) -> Gate:
     return Gate(
+        verdict="to come" if found is None else "passed",
         gate="leaks",
-        required="no protected weights, secrets, or paths and names of the machine in the files to publish",
-        found="checked once the bundle is assembled, before anything is published"
+        found="looked for once the bundle is assembled, before anything is published"
         if found is None
         else f"none in {count(found.files)} files and {count(found.tensors)} tensors, "
         f"which were searched for {count(found.lines)} protected rows and columns",
+        required="no protected weights, secrets, or paths and names of the machine in the files to publish",
     )
 
 

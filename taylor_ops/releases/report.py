@@ -30,6 +30,7 @@ from taylor_ops.presentation.drawing import legend_above as _legend_above
 from taylor_ops.presentation.latency_plots import PlottedTrial, calibration_curve, time_per_token
 from taylor_ops.presentation.templates import environment
 from taylor_ops.presentation.wording import count, figure, fixed, percent
+from taylor_ops.releases.headlines import headline_of
 from taylor_ops.releases.record import Coverage, ReleaseRecord, Slowdown
 from taylor_ops.storage.files import write_text
 
@@ -51,6 +52,7 @@ def write_report(record: ReleaseRecord, path: Path) -> list[Plot]:
     templates.filters |= {"in_words": _in_words, "conclusion": _conclusion}
     text = templates.get_template("report.html.j2").render(
         record=record,
+        headline=_unbroken(headline_of(record)),
         plots=drawn,
         prompts=sum(data_set.bundle.prompts for data_set in record.exactness.values()),
         prompts_equal=sum(data_set.bundle.prompts_equal for data_set in record.exactness.values()),
@@ -72,8 +74,12 @@ def duration(seconds: float) -> str:
 
 
 def _percent(share: float) -> str:
+    return _unbroken(percent(share))
+
+
+def _unbroken(text: str) -> str:
     # A line must not begin with the percent sign.
-    return percent(share).replace(" ", "\N{NO-BREAK SPACE}")
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _in_words(attack: AttackResult) -> str:

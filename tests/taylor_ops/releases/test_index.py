@@ -120,12 +120,15 @@ def test_a_record_of_other_software_is_named_and_hides_no_other(tmp_path: Path) 
 def test_one_release_is_shown_with_every_gate(tmp_path: Path) -> None:
     released(tmp_path)
     text = said("show", "tiny-taylor", "1.2.0", "--artifacts", tmp_path)
-    assert row(text, "slowdown") == ["3 within 10 %", "2.97 (95 % of loadings 2.92 to 3.05)"]
-    assert row(text, "exactness, gsm8k")[1] == "23 of 24 prompts equal, KL 2.3e-8"
-    assert row(text, "neurons protected")[1] == "18,432 of 18,432 (100 %)"
-    assert row(text, "audit, rank_one") == [
-        "reported; policy `block` would allow 1 %",
-        "over 99.99 % recovered to 1 %",
+    assert row(text, "passed", "slowdown") == [
+        "2.97 times as long per token (95 % of loadings 2.92 to 3.05)",
+        "3 within 10 %: 2.70 to 3.30",
+    ]
+    assert row(text, "passed", "exactness, gsm8k")[0].startswith("the same tokens on 23 of 24 prompts, KL 2.3e-8")
+    assert row(text, "passed", "neurons protected")[0] == "18,432 of 18,432 neurons (100 %)"
+    assert row(text, "reported only", "audit, rank_one") == [
+        "an attacker recovers over 99.99 % of the weights, errors under 1 %",
+        "nothing; policy `block` would allow 1 %",
     ]
     assert json.loads(said("show", "tiny-taylor", "1.2.0", "--artifacts", tmp_path, "--json"))["name"] == "tiny-taylor"
 
@@ -148,11 +151,14 @@ def test_two_releases_differ_in_the_gate_that_changed_and_in_no_other(tmp_path: 
     found = json.loads(said("diff", "tiny-taylor", "1.2.0", "1.3.0", "--artifacts", tmp_path, "--json"))
     changed = {line["what"]: (line["first"], line["second"]) for line in found if not line["same"]}
     assert changed == {
-        "exactness, project": ("24 of 24 prompts equal, KL 3.1e-9", "22 of 24 prompts equal, KL 3.1e-9"),
-        "audit, rank_one": ("over 99.99 % recovered to 1 %", "none"),
-        "audit, rank_one, required": ("reported; policy `block` would allow 1 %", "none"),
+        "exactness, project": (
+            "the same tokens on 24 of 24 prompts, KL 3.1e-9 nats per token",
+            "the same tokens on 22 of 24 prompts, KL 3.1e-9 nats per token",
+        ),
+        "audit, rank_one": ("an attacker recovers over 99.99 % of the weights, errors under 1 %", "none"),
+        "audit, rank_one, required": ("nothing; policy `block` would allow 1 %", "none"),
         "audit": ("none", "skipped: no attack was run"),
-        "audit, required": ("none", "reported"),
+        "audit, required": ("none", "nothing"),
     }
     both = ("diff", "tiny-taylor", "1.2.0", "1.3.0", "--artifacts", tmp_path)
     text = said(*both)
@@ -183,7 +189,7 @@ def test_what_is_to_be_approved_has_the_gates_known_by_then() -> None:
         "leaks",
     ]
     assert set(known[:-1]) <= set(of_all)
-    assert "before anything is published" in known[-1].found
+    assert (known[-1].verdict, known[-1].found.endswith("before anything is published")) == ("to come", True)
 
 
 def test_each_device_with_a_target_of_its_own_is_a_gate_of_its_own() -> None:
@@ -192,8 +198,11 @@ def test_each_device_with_a_target_of_its_own_is_a_gate_of_its_own() -> None:
     twice = latency.model_copy(update={"devices": (there, there.model_copy(update={"target": 2.1}))})
     found = {gate.gate: gate for gate in gates(example.record(latency=twice)) if gate.gate.startswith("slowdown, ")}
     assert list(found) == ["slowdown, Example GPU 9", "slowdown, Example GPU 9 (2)"]
-    assert [gate.required for gate in found.values()] == ["2 within 15 %", "2.1 within 15 %"]
-    assert found["slowdown, Example GPU 9"].found == "2.06 (95 % interval 2.03 to 2.10)"
+    assert [gate.required for gate in found.values()] == [
+        "2 within 15 %: 1.70 to 2.30",
+        "2.1 within 15 %: 1.78 to 2.42",
+    ]
+    assert found["slowdown, Example GPU 9"].found == "2.06 times as long per token (95 % interval 2.03 to 2.10)"
     assert (
         found.items()
         <= {
@@ -207,7 +216,7 @@ def test_each_device_with_a_target_of_its_own_is_a_gate_of_its_own() -> None:
 def test_what_is_to_be_approved_has_the_share_that_an_attack_may_recover() -> None:
     settings = Audit(policy="block", thresholds=Thresholds(rank_one=0.25))
     *_, attack, _leaks = gates_before_publication(example.latency(), example.exactness(), example.audit(), settings)
-    assert attack.required == "at most 25 % recovered to 1 %"
+    assert (attack.verdict, attack.required) == ("failed", "at most 25 % of the weights")
     config = example.config(audit=settings)
     assert attack in gates(example.record(config=config))
 
@@ -224,7 +233,7 @@ def test_the_leak_gate_of_a_finished_release_says_what_it_looked_through() -> No
 def test_a_skipped_audit_is_said_where_a_person_decides() -> None:
     skipped = AuditRecord(attacks=(), skipped=True)
     *_, audit, _leaks = gates_before_publication(example.latency(), example.exactness(), skipped, Audit())
-    assert audit.found == "skipped: no attack was run"
+    assert (audit.verdict, audit.found) == ("reported only", "skipped: no attack was run")
 
 
 def test_the_gate_of_the_layers_shows_the_one_nearest_its_bound() -> None:
@@ -235,7 +244,10 @@ def test_the_gate_of_the_layers_shows_the_one_nearest_its_bound() -> None:
     ]
     nearest = record.coverage.layers[shares.index(max(shares))]
     (gate,) = (gate for gate in gates(record) if gate.gate == "error of every MLP")
-    assert gate.required == f"within its bound, {figure(nearest.bound)} for the MLP nearest to it"
+    error = record.layer_errors[shares.index(max(shares))].inside
+    assert error is not None
+    assert gate.found == f"layer closest to its bound: error {figure(error)}, bound {figure(nearest.bound)}"
+    assert gate.verdict == "passed"
 
 
 def test_markdown_holds_what_would_end_a_cell_or_begin_an_element() -> None:
