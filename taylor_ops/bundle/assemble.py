@@ -17,6 +17,7 @@ from typing import Any
 
 from taylor_ops.bundle.card import render_card
 from taylor_ops.bundle.card_plots import card_plots
+from taylor_ops.bundle.evaluations import EVAL_RESULTS, eval_results
 from taylor_ops.bundle.findings import Findings, statements_of
 from taylor_ops.bundle.manifest import CARD, MANIFEST, portable
 from taylor_ops.bundle.record import BundleRecord
@@ -37,6 +38,8 @@ from taylor_ops.storage.files import (
 )
 
 _TOOLS = ("taylor-release", "torch", "transformers", "safetensors", "tokenizers", "numpy", "matplotlib")
+LOADS_WITH = {"python": "3.11", "torch": "2.6", "transformers": "5.20"}
+"""The least versions with which a bundle is loaded: those that this project asks for, whose tests load bundles."""
 
 
 def assemble(
@@ -65,6 +68,7 @@ def assemble(
         "version": config.version,
         "config": portable(document),
         "tools": {tool: version(tool) for tool in _TOOLS} | {"python": platform.python_version()},
+        "loads_with": LOADS_WITH,
     } | statements_of(findings, config.card.measured)
     if overridden:
         statements["overridden"] = portable(overridden)
@@ -79,6 +83,9 @@ def assemble(
         write_text(partial / CARD, render_card(statements, config))
         for name, picture in card_plots(statements).items():
             (partial / name).write_bytes(picture)
+        results = eval_results(statements, config)
+        if results is not None:
+            write_text(partial / EVAL_RESULTS, results)
         files = sha256_of_tree(partial, progress)
         write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
         if signing is not None:

@@ -12,10 +12,11 @@ from importlib.resources import files
 from typing import Any
 
 import yaml
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import TemplateError
 
 from taylor_ops.bundle.card_plots import PLOTS
+from taylor_ops.bundle.evaluations import model_index
 from taylor_ops.config.card import Card
 from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.source import HubSource
@@ -88,42 +89,9 @@ def _metadata(statements: dict[str, Any], config: ReleaseConfig) -> ModelCardDat
         language=list(card.language),
         tags=["taylor-mlp", "custom_code", *card.tags],
         model_name=config.name,
-        eval_results=_results(statements, config),
+        eval_results=model_index(statements, config),
         **more,
     )
-
-
-def _results(statements: dict[str, Any], config: ReleaseConfig) -> list[EvalResult]:
-    """Results for the Hub's `model-index`: shares of prompts continued with the same tokens, and perplexities."""
-    texts = (*config.exactness.prompts, *config.exactness.running_text)
-    hub_name = {text.name: text.dataset.name for text in texts if text.dataset and text.dataset.name}
-
-    def result(name: str, kind: str, value: float, label: str) -> EvalResult:
-        return EvalResult(
-            task_type="text-generation",
-            dataset_type=hub_name.get(name, name),
-            dataset_name=name,
-            metric_type=kind,
-            metric_name=label,
-            metric_value=value,
-        )
-
-    shares = [
-        result(
-            data_set["name"],
-            "exact_match",
-            data_set["bundle"]["prompts_equal"] / data_set["bundle"]["prompts"],
-            f"Share of prompts continued with the tokens of the original, {statements['exactness']['new_tokens']} each",
-        )
-        for data_set in statements["exactness"]["data_sets"]
-        if data_set["bundle"]["prompts"]
-    ]
-    perplexities = [
-        result(text["name"], "perplexity", float(text["bundle"]), "Perplexity")
-        for text in statements["exactness"]["perplexity"]
-        if math.isfinite(float(text["bundle"]))
-    ]
-    return shares + perplexities
 
 
 def _require_metadata(text: str, metadata: ModelCardData, card: Card) -> None:

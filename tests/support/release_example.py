@@ -260,6 +260,7 @@ def statements(**changes: Any) -> dict[str, Any]:
         "version": "1.2.0",
         "config": document(),
         "tools": {"torch": "2.13.0", "transformers": "5.20.0", "python": "3.11.9"},
+        "loads_with": {"python": "3.11", "torch": "2.6", "transformers": "5.20"},
     } | Findings(**evidence | changes).identity()
 
 

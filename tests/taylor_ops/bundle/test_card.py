@@ -5,23 +5,27 @@ from __future__ import annotations
 import copy
 import functools
 import re
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
 from jinja2 import UndefinedError
+from packaging.requirements import Requirement
 
 from taylor_ops.audit.record import Compiled
 from taylor_ops.bundle import card as card_room
+from taylor_ops.bundle.assemble import LOADS_WITH
 from taylor_ops.bundle.card import render_card
 from taylor_ops.config.card import Card
 from taylor_ops.presentation.templates import environment
 from taylor_ops.presentation.wording import figure, percent
 from tests.support import release_example as example
 
-Path = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,13 +75,13 @@ def test_without_a_base_model_none_is_claimed() -> None:
     text = card(card=Card(license="mit"))
     data = ModelCard(text).data.to_dict()
     assert not {"base_model", "base_model_relation"} & data.keys()
-    assert "This is a `llama` language model" in text
+    assert "| A `llama` language model in another form" in text
 
 
 # Figures
 
 
-def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
+def leaves(value: Any, path: Place = ()) -> Iterator[Place]:
     if isinstance(value, dict | list):
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(part, (*path, key))
@@ -85,7 +89,7 @@ def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
         yield path
 
 
-def is_on_the_card(path: Path) -> bool:
+def is_on_the_card(path: Place) -> bool:
     keys = [str(key) for key in path]
     not_shown = (
         keys[0] in ("format", "config")
@@ -112,7 +116,7 @@ def other(value: Any) -> Any:
             return f"{value}x"
 
 
-def changed(statements: dict[str, Any], path: Path) -> dict[str, Any]:
+def changed(statements: dict[str, Any], path: Place) -> dict[str, Any]:
     statements = copy.deepcopy(statements)
     place: Any = statements
     for key in path[:-1]:
@@ -126,7 +130,7 @@ def changed(statements: dict[str, Any], path: Path) -> dict[str, Any]:
     [path for path in leaves(example.statements()) if is_on_the_card(path)],
     ids=lambda path: ".".join(map(str, path)),
 )
-def test_the_card_follows_every_statement_that_it_shows(path: Path) -> None:
+def test_the_card_follows_every_statement_that_it_shows(path: Place) -> None:
     statements = example.statements()
     assert card(changed(statements, path)) != card(statements)
 
@@ -143,7 +147,7 @@ def audited() -> dict[str, Any]:
     [path for path in leaves(audited()) if path[:2] == ("audit", "measured") and is_on_the_card(path)],
     ids=lambda path: ".".join(map(str, path)),
 )
-def test_the_card_follows_what_was_measured_of_what_is_left(path: Path) -> None:
+def test_the_card_follows_what_was_measured_of_what_is_left(path: Place) -> None:
     assert card(changed(audited(), path)) != card(audited())
 
 
@@ -210,6 +214,99 @@ def test_a_long_list_of_divergences_is_cut_and_says_so() -> None:
     assert "prompt-19 |" in text
     assert "prompt-20 |" not in text
     assert "gsm8k: 30 more are in `taylor_release.json`" in text
+
+
+def test_no_table_of_exactness_is_wider_than_a_page_of_github() -> None:
+    _, _, section = card().partition("## Exactness")
+    headings = re.findall(r"^\| Data set .*\|$", section.partition("## Speed")[0], re.MULTILINE)
+    assert len(headings) == 4
+    assert max(heading.count("|") - 1 for heading in headings) <= 6
+
+
+# The box at the top
+
+
+def box(text: str) -> dict[str, str]:
+    """The lines of the box by their names. It is the first thing below the title."""
+    below = text.partition("\n# ")[2].partition("\n\n")[2]
+    lines = below.partition("\n\n")[0].splitlines()
+    del lines[1]
+    return {name.strip(" *"): value.strip() for name, value in (line.strip("|").split("|", 1) for line in lines)}
+
+
+def test_the_card_opens_with_a_box_of_five_lines() -> None:
+    found = box(card())
+    assert list(found) == ["What it is", "Same tokens", "Slower", "Protected", "Licence, contact"]
+    assert found["What it is"].startswith("[owner/Tiny](https://huggingface.co/owner/Tiny) in another form")
+    assert found["Same tokens"].startswith("On 47 of 48 held-out prompts, 64 new tokens each")
+    assert found["Protected"].startswith(
+        "The output weights of all 18,432 MLP neurons. An expert gets over 99.99 % of these weights back"
+    )
+    assert found["Licence, contact"] == "apache-2.0; no contact is given"
+
+
+def test_the_box_states_the_slowdown_as_measured_and_never_the_target() -> None:
+    statements = example.statements()
+    statements["slowdown"] |= {"target": 1.7}
+    statements["slowdown"]["measured"] |= {"slowdown": 1.38, "ci95": [1.35, 1.41]}
+    assert box(card(statements))["Slower"].startswith(
+        "1.38 times as long per token as the original, as measured on Example CPU 7, 2 threads; 95 % of loadings lie "
+        "between 1.35 and 1.41"
+    )
+    assert box(card(untimed(example.statements())))["Slower"].startswith(
+        "2.70 to 3.30 times as long per token as the original, as checked on Example CPU 7, 2 threads"
+    )
+
+
+def test_the_box_says_that_no_attack_was_tried() -> None:
+    line = box(card(example.statements(audit=example.audit(skipped=True))))["Protected"]
+    assert "**No attack was tried**: assume that an expert gets them back" in line
+
+
+@pytest.mark.parametrize(
+    ("contact", "line"),
+    [
+        ("mail <team@example.org>", "mit; mail <team@example.org>"),
+        ("first\n\nsecond", "mit; [contact](#contact)"),
+        ("a | b", "mit; [contact](#contact)"),
+    ],
+)
+def test_a_contact_stands_in_the_box_or_as_it_is_given_at_the_end(contact: str, line: str) -> None:
+    text = card(card=Card(license="mit", contact=contact))
+    assert box(text)["Licence, contact"] == line
+    assert text.endswith(f"## Contact\n\n{contact}\n") is ("contact](#" in line)
+
+
+def test_a_licence_of_its_own_is_linked_in_the_box() -> None:
+    own = Card(license="other", license_name="Tiny Licence", license_link="https://example.org/licence")
+    assert box(card(card=own))["Licence, contact"].startswith("[Tiny Licence](https://example.org/licence); ")
+
+
+def test_details_are_folded_and_every_fold_ends() -> None:
+    for statements in (example.statements(), untimed(example.statements()), audited()):
+        text = card(statements)
+        assert text.count("<details>") == text.count("</details>") >= 5
+        # Without an empty line, Markdown takes a table behind a summary for HTML.
+        assert all(line.endswith("</summary>\n") for line in re.findall(r"<summary>.*\n(?=\n)", text))
+        assert text.count("<summary>") == len(re.findall(r"<summary>.*</summary>\n\n", text))
+        assert len(re.findall(r"\n\n</details>\n", text)) == text.count("</details>")
+
+
+def test_one_thread_is_singular() -> None:
+    statements = example.statements()
+    statements["slowdown"]["device"] = "Example CPU 7, 1 threads"
+    text = card(statements)
+    assert "as measured on Example CPU 7, 1 thread;" in text
+    assert "1 threads" not in text
+
+
+def test_the_card_says_with_which_versions_a_bundle_loads_at_least() -> None:
+    assert "It needs Python 3.11, `torch` 2.6 and `transformers` 5.20, or newer versions" in card()
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8"))["project"]
+    least = {one.name: one.specifier for one in map(Requirement, project["dependencies"])}
+    for name in ("torch", "transformers"):
+        assert f">={LOADS_WITH[name]}" in map(str, least[name])
+    assert project["requires-python"].startswith(f">={LOADS_WITH['python']},")
 
 
 # Speed
