@@ -17,6 +17,7 @@ from flows.parameters import (
 )
 from flows.run.log_filter import secrets_kept, without_tracebacks
 from flows.run.release_run import open_release
+from flows.run.tags import tag_this_run
 from flows.tasks.announcements import preview, rejection_told
 from flows.tasks.approval import approve, require_suspendable
 from flows.tasks.conversion import convert, mark
@@ -59,6 +60,7 @@ def release(
     run = open_release(config, as_settings(version, target_slowdown, publish_to), artifacts, more)
     require_expected(run.loaded, expected)
     require_suspendable(run)
+    tag_this_run(run.config)
     if dry_run:
         preview(run)
         return None

@@ -15,6 +15,7 @@ release_run       One run of the release flow: its config, its folders, and how 
 runners           Convert the parts of a model on the workers of a Prefect task runner.
 secrets           Tokens from Prefect Secret blocks, which are read at the moment of use, and reach no task and no
                   record.
+tags              Tags by which people find runs and deployments on a server: model, version and target.
 temporary_server  The temporary Prefect server of a run that has no other: it ends when the run ends, however that comes
                   about.
 """

@@ -16,8 +16,10 @@ from prefect.runner.storage import LocalStorage
 
 from flows.parameters import release_form
 from flows.run.gpu import LIMIT
+from flows.run.tags import tags_of
 from flows.server import dead_runs
 from flows.server.connection import server_asked
+from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config_file.read import ConfigErrors, read
 from taylor_ops.errors import BadInput
 
@@ -45,7 +47,7 @@ def deploy(
         ConfigErrors: With every mistake in every config, before anything is created.
         BadInput: If no server answers.
     """
-    described = _described(configs)
+    read_configs = _read(configs)
     code = Path(ENTRYPOINT.partition(":")[0])
     if folder is None and not code.is_file():
         raise BadInput(
@@ -57,12 +59,14 @@ def deploy(
         done += [_automation(client, wanted) for wanted in dead_runs.automations()]
         # Importing the flow itself would load torch and transformers, only to get its parameters.
         form = Flow(release_form, name="release", version=version("taylor-release"))
-        for path, description in described.items():
+        for path, config in read_configs.items():
+            description = f"{config.name} {config.version}, of {config.card.base_model or config.source.kind}"
             made = RunnerDeployment.from_flow(
                 form,
                 name=path.stem,
                 parameters={"config": path.as_posix()},
                 description=description,
+                tags=tags_of(config),
                 work_pool_name=pool,
                 job_variables={"image": image} if image else {},
             )
@@ -101,15 +105,14 @@ def _automation(client: SyncPrefectClient, wanted: AutomationCore) -> str:
     return f"automation {wanted.name}: made"
 
 
-def _described(configs: Sequence[Path]) -> dict[Path, str]:
-    described: dict[Path, str] = {}
+def _read(configs: Sequence[Path]) -> dict[Path, ReleaseConfig]:
+    found: dict[Path, ReleaseConfig] = {}
     lines: list[str] = []
     for path in configs:
         try:
-            config = read(path).config
-            described[path] = f"{config.name} {config.version}, of {config.card.base_model or config.source.kind}"
+            found[path] = read(path).config
         except ConfigErrors as error:
             lines.extend(error.lines)
     if lines:
         raise ConfigErrors(lines)
-    return described
+    return found

@@ -8,8 +8,8 @@ from prefect.client.schemas.objects import Artifact, FlowRun
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.utilities.urls import url_for
 
-QUESTION, OUTCOME = "approval", "outcome"
-"""With what the keys of the two Markdown artifacts end."""
+QUESTION, OUTCOME, REPORT = "approval", "outcome", "report"
+"""With what the keys of the Markdown artifacts end."""
 
 
 def how_to_answer(label: str, run: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.parameters import as_more, expected_of
 from flows.server.connection import reason, server_asked
-from flows.server.shown import OUTCOME, QUESTION, artifacts_of, how_to_answer, shown
+from flows.server.shown import OUTCOME, QUESTION, REPORT, how_to_answer, shown
 from taylor_ops.config_file.read import read
 from taylor_ops.errors import BadInput, WorkFailed
-from taylor_ops.presentation.wording import markdown_table
+from taylor_ops.releases.markdown import without_pictures
 
 # Not taken from the flow itself, which imports all code that computes a release.
 _FLOW = "release"
@@ -131,11 +130,7 @@ def _state_of(run: FlowRun) -> str:
 
 def _text(run: FlowRun) -> str:
     with get_client(sync_client=True) as client:
-        tables = [found for found in artifacts_of(client, run) if found.type == "table"]
+        report = without_pictures(shown(client, run, REPORT))
     head = f"## {run.name}\n\n{_state_of(run)}\n"
-    if not tables:
-        return head
-    rows = tables[0].data
-    table: list[dict[str, str]] = json.loads(rows) if isinstance(rows, str) else rows  # type: ignore[assignment]
-    headings = list(table[0])
-    return f"{head}\n{markdown_table(headings, [[row[heading] for heading in headings] for row in table])}"
+    _heading, _, body = report.partition("\n\n")
+    return f"{head}\n{body}\n" if body else head

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from prefect.artifacts import (
-    create_image_artifact,
-    create_link_artifact,
-    create_markdown_artifact,
-    create_table_artifact,
-)
+from prefect.artifacts import create_markdown_artifact
 from prefect.events import emit_event
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows.run.release_run import ReleaseRun
+from flows.server.shown import REPORT
 from taylor_ops.bundle.manifest import CARD
 from taylor_ops.config_file.changed import release_preview
 from taylor_ops.errors import GateRejected
+from taylor_ops.presentation.wording import plain
 from taylor_ops.publishing.record import Published, does_not_verify
-from taylor_ops.releases.gates import gates
-from taylor_ops.releases.markdown import release_in_markdown
+from taylor_ops.releases.markdown import card_in_markdown, report_in_markdown
 from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.releases.report import Plot
 
@@ -30,18 +25,16 @@ PUBLISHED, REJECTED, UNVERIFIED = "release.published", "release.rejected", "rele
 
 
 def show(run: ReleaseRun, record: ReleaseRecord, plots: Sequence[Plot]) -> None:
-    """Create artifacts with the report, the gates, the links and the plots of a finished release."""
-    label = run.label
-    bundle, card = _links(run, record)
-    create_markdown_artifact(release_in_markdown(record), key=run.key("report"), description=f"report of {label}")
-    create_table_artifact(
-        [gate.plain() for gate in gates(record)], key=run.key("gates"), description=f"gates of {label}"
+    """Create two artifacts of a finished release: its report with the plots inside, and the text of its card."""
+    published, results = record.published.path, run.results
+    place = published if "://" in published else str(run.artifacts.root / published)
+    create_markdown_artifact(
+        report_in_markdown(record, {"bundle": place, "report": str(results.report)}, plots),
+        key=run.key(REPORT),
+        description=f"report of {run.label}",
     )
-    create_link_artifact(bundle, "bundle", key=run.key("bundle"), description=f"bundle of {label}")
-    create_link_artifact(card, "card", key=run.key("card"), description=f"card of {label}")
-    for plot in plots:
-        image = f"data:image/svg+xml;base64,{base64.b64encode(plot.svg.encode()).decode()}"
-        create_image_artifact(image, key=run.key(plot.title), description=f"{plot.title}. {plot.caption}")
+    card = (results.bundle / CARD).read_text(encoding="utf-8")
+    create_markdown_artifact(card_in_markdown(card), key=run.key("card"), description=f"card of {run.label}")
 
 
 def preview(run: ReleaseRun) -> None:
@@ -49,15 +42,6 @@ def preview(run: ReleaseRun) -> None:
     text = release_preview([run.loaded], "Without `dry_run`, this run")
     get_run_logger().info("dry run of %s, which releases nothing. %s", run.label, text)
     create_markdown_artifact(text, key=run.key("dry-run"), description=f"what a run would release of {run.label}")
-
-
-def _links(run: ReleaseRun, record: ReleaseRecord) -> tuple[str, str]:
-    """The addresses of bundle and card: two paths in a folder, one page on the Hub."""
-    path = record.published.path
-    if "://" in path:
-        return path, path
-    place = run.artifacts.root / path
-    return place.as_uri(), (place / CARD).as_uri()
 
 
 def publication_told(run: ReleaseRun, published: Published) -> None:
@@ -83,11 +67,13 @@ def failed_verification_told(run: ReleaseRun, published: Published) -> Iterator[
 
 @contextmanager
 def rejection_told(run: ReleaseRun) -> Iterator[None]:
-    """Emit `release.rejected` if a gate or a person rejects the release."""
+    """Emit `release.rejected`, and show why, if a gate or a person rejects the release."""
     try:
         yield
     except GateRejected as error:
         _tell(run, REJECTED, {"cause": error.cause, "remedy": error.remedy})
+        told = f"## {run.label}\n\n**failed**: {plain(error.cause)}\n\n**what to do**: {plain(error.remedy)}\n"
+        create_markdown_artifact(told, key=run.key(REPORT), description=f"report of {run.label}")
         raise
 
 

@@ -16,7 +16,7 @@ from taylor_ops.stages import CONVERT, MARK, inputs_of_convert, inputs_of_mark
 from taylor_ops.storage.stage_cache import kept_under_key
 
 
-@task(task_run_name="convert {run.label}")
+@task(task_run_name="convert")
 def convert(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, latency: LatencyRecord) -> ConvertedModel:
     """Write the model with stacked terms in place of the output weights of every MLP."""
     device = run.device
@@ -37,7 +37,7 @@ def convert(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, lat
     )
 
 
-@task(task_run_name="mark {run.label}")
+@task(task_run_name="mark")
 def mark(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, converted: ConvertedModel) -> ConvertedModel:
     """Mark the converted model as the copy of the recipient in the config. Without a recipient it stays unmarked."""
     copy, margin = run.copy, run.config.conversion.range_margin

@@ -30,7 +30,7 @@ def publication_of(config: ReleaseConfig, published: Published) -> Materializing
         repository,
         by="taylor-release",
         asset_deps=[Asset(key=key_of_source(config))],
-        task_run_name=f"note {published.repo_id} {published.version}",
+        task_run_name="note",
     )
     def publication(published: Published) -> None:
         repository.add_metadata(published.plain())

@@ -31,7 +31,7 @@ from taylor_ops.storage.stage_cache import kept_beside
 from taylor_ops.texts.readable import require_readable
 
 
-@task(task_run_name="resolve {run.label}")
+@task(task_run_name="resolve")
 @secrets_kept()
 def resolve(run: ReleaseRun) -> ResolvedSource:
     """Bring the source and all texts to this machine and check them."""
@@ -72,7 +72,7 @@ def require_texts_and_target(run: ReleaseRun, source: ResolvedSource) -> None:
     publishing.require_access(run.config.publish, token_of(run.config.publish), run.loaded.redirected)
 
 
-@task(task_run_name="capture {run.label}")
+@task(task_run_name="capture")
 def capture(run: ReleaseRun, source: ResolvedSource) -> CapturedRanges:
     """Capture the range of every MLP pre-activation over the calibration text."""
     return run.perform(

@@ -25,7 +25,7 @@ from taylor_ops.stages import AUDIT, CONVERT, VALIDATE, inputs_of_audit, inputs_
 from taylor_ops.storage.stage_cache import kept_under_key
 
 
-@task(task_run_name="validate {run.label}")
+@task(task_run_name="validate")
 def validate(
     run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, converted: ConvertedModel
 ) -> ExactnessRecord:
@@ -57,7 +57,7 @@ def validate(
     return record
 
 
-@task(task_run_name="audit {run.label}")
+@task(task_run_name="audit")
 def audit(
     run: ReleaseRun, source: ResolvedSource, converted: ConvertedModel, exactness: ExactnessRecord
 ) -> AuditRecord:

@@ -42,7 +42,7 @@ from taylor_ops.verification import verify as verification
 from taylor_ops.verification.record import Verified
 
 
-@task(task_run_name="assemble {run.label}")
+@task(task_run_name="assemble")
 def assemble(run: ReleaseRun, findings: Findings) -> BundleRecord:
     """Put model, card and manifest together in the run's folder."""
     config, document, signer = run.config, manifest.stated(run.loaded.document), run.signer
@@ -57,7 +57,7 @@ def assemble(run: ReleaseRun, findings: Findings) -> BundleRecord:
     )
 
 
-@task(task_run_name="refuse leaks {run.label}")
+@task(task_run_name="refuse leaks")
 def refuse_leaks(
     run: ReleaseRun,
     source: ResolvedSource,
@@ -88,7 +88,7 @@ def refuse_leaks(
     )
 
 
-@task(task_run_name="publish {run.label}")
+@task(task_run_name="publish")
 @secrets_kept()
 def publish(run: ReleaseRun, bundle: BundleRecord) -> Published:
     """Publish the whole bundle or nothing of it."""
@@ -111,7 +111,7 @@ def publish(run: ReleaseRun, bundle: BundleRecord) -> Published:
     return published
 
 
-@task(task_run_name="verify {run.label}")
+@task(task_run_name="verify")
 @secrets_kept()
 def verify(run: ReleaseRun, bundle: BundleRecord, published: Published) -> Verified:
     """Verify the publication in its place. From the Hub, verify the files that a reader gets."""

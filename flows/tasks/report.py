@@ -18,7 +18,7 @@ from taylor_ops.releases.recording import Publication, release_record
 from taylor_ops.releases.report import write_report
 
 
-@task(task_run_name="report {run.label}")
+@task(task_run_name="report")
 def report(run: ReleaseRun, ranges: CapturedRanges, findings: Findings, publication: Publication) -> ReleaseRecord:
     """Write release.json and report.html, show them on the server, and log the place of the publication."""
     results, published = run.results, publication.published

@@ -14,7 +14,7 @@ from taylor_ops.source.record import ResolvedSource
 from taylor_ops.stages import CALIBRATE, TRANSFER, inputs_of_calibrate, inputs_of_transfer
 
 
-@task(task_run_name="calibrate {run.label}")
+@task(task_run_name="calibrate")
 def calibrate(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges) -> LatencyRecord:
     """Choose the terms of every neuron so that the measured slowdown meets the target."""
     config, device = run.config, run.device
@@ -28,7 +28,7 @@ def calibrate(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges) -
     )
 
 
-@task(task_run_name="transfer {run.label}")
+@task(task_run_name="transfer")
 def transfer(run: ReleaseRun, source: ResolvedSource, ranges: CapturedRanges, latency: LatencyRecord) -> LatencyRecord:
     """Time the chosen plan at other sizes and on other devices, and judge the devices against their targets."""
     config, device = run.config, run.device

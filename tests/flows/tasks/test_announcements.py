@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.usefixtures("simulated_clock")
-def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_says_so(
+def test_a_release_shows_its_report_with_plots_and_its_card_and_one_that_a_gate_ends_says_so(
     tiny_config: Path, tmp_path: Path, events: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0" / "config.json"
@@ -102,22 +103,24 @@ def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_s
         "verify",
         "report",
     )
-    assert {task.name for task in tasks} == {f"{stage} tiny 1.0.0" for stage in stages}
+    assert {task.name for task in tasks} == set(stages)
+    assert {"model: tiny", "version: 1.0.0", "target: folder"} <= set(run.tags)
 
     shown = artifacts_of(run.id)
     place = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0"
-    assert shown["tiny-report"].type == "markdown"
-    assert str(shown["tiny-report"].data).startswith("## tiny 1.0.0\n")
-    assert '"gate": "slowdown"' in str(shown["tiny-gates"].data)
-    assert place.as_uri() in str(shown["tiny-bundle"].data)
-    assert (place / "README.md").as_uri() in str(shown["tiny-card"].data)
-    plots = [found for found in shown.values() if found.type == "image"]
-    assert "tiny-expansion-order-of-each-layer" in shown
+    # Beside them stand the progress of stages and the few lines of the outcome.
+    kinds = {found.type for found in shown.values()}
+    assert kinds <= {"markdown", "progress"}
+    report, card = str(shown["tiny-report"].data), str(shown["tiny-card"].data)
+    assert report.startswith("## tiny 1.0.0\n\n**The bundle generated the same tokens as the original on ")
+    assert "| verdict | gate | found | required |" in report
+    assert f"```\n{place}\n```" in report
+    assert "file://" not in report + card
+    plots = re.findall(r"^!\[.+\]\(data:image/svg\+xml;base64,(.*)\)$", report, re.MULTILINE)
     assert len(plots) == (tmp_path / "a" / "tiny" / "1.0.0" / "report.html").read_text("utf-8").count("<svg")
     for plot in plots:
-        kind, _, data = str(plot.data).partition(",")
-        assert kind == "data:image/svg+xml;base64"
-        assert ElementTree.fromstring(base64.b64decode(data)).tag == "{http://www.w3.org/2000/svg}svg"
+        assert ElementTree.fromstring(base64.b64decode(plot)).tag == "{http://www.w3.org/2000/svg}svg"
+    assert card.startswith("# tiny 1.0.0\n\n| **What it is** |")
 
     with pytest.raises(GateRejected):
         released(tiny_config, tmp_path / "a", {"card.license": "apache-2.0"})
@@ -127,6 +130,9 @@ def test_a_release_shows_report_gates_links_and_plots_and_one_that_a_gate_ends_s
     assert about["payload"]["published"]["path"] == "hub/org/tiny/1.0.0"
     assert about["related"][0]["prefect.resource.id"] == f"prefect.flow-run.{run.id}"
     assert "published already, with other bytes" in why["payload"]["cause"]
+    refused = str(artifacts_of(last_run().id)["tiny-report"].data)
+    assert refused.startswith("## tiny 1.0.0\n\n**failed**: ")
+    assert "published already, with other bytes" in refused
 
 
 def test_approval_is_refused_to_a_run_that_cannot_be_suspended_before_any_work(
