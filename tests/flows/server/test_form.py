@@ -159,3 +159,9 @@ def test_a_dry_run_says_what_would_be_released_and_does_no_work(
     assert f"| tiny.yaml | tiny 2.0.0 | {source} | float32 | 6 within 1 % | org/tiny (folder) |" in shown
     assert '| `version` | "1.0.0" | "2.0.0" |' in shown
     assert "| `latency.tolerance` | 0.03 | 0.01 |" in shown
+
+
+def test_a_deployment_carries_the_model_the_version_and_the_target(form: Form) -> None:
+    assert form.deployment["tags"] == ["model: tiny", "version: 1.0.0", "target: folder"]
+    run = form.sent(version="1.0.1")
+    assert run.json()["tags"] == form.deployment["tags"]
