@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from taylor_ops.audit.record import AttackResult
-from taylor_ops.presentation.wording import count, figure, fixed, percent
+from taylor_ops.presentation.sentences import recovered_in_words
+from taylor_ops.presentation.wording import count, figure, fixed
 from taylor_ops.releases.record import ReleaseRecord
 
 
@@ -33,4 +34,4 @@ def _recovered(attacks: list[AttackResult]) -> str:
     if not attacks:
         return "no attack was run"
     most = max(attacks, key=lambda attack: attack.recovered_1pct)
-    return f"an attacker recovers {percent(most.recovered_1pct)} of the weights, errors under 1 % ({most.attack})"
+    return f"{recovered_in_words(most.recovered_1pct)} ({most.attack})"
