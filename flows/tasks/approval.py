@@ -22,7 +22,7 @@ from taylor_ops.bundle.record import Approval
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.presentation.overridden import overridden_in_markdown
 from taylor_ops.presentation.wording import plain
-from taylor_ops.releases.gates import gates_before_publication, gates_in_markdown
+from taylor_ops.releases.gates import gates_before_publication, gates_listed
 from taylor_ops.releases.headlines import headline_before_publication
 from taylor_ops.releases.waiting import note_that_it_goes_on, note_that_it_waits, waiting
 from taylor_ops.stages import APPROVE, inputs_of_approve
@@ -67,7 +67,7 @@ def approve(run: ReleaseRun, findings: Findings, comment: str = "") -> Approval 
     checked = gates_before_publication(findings.latency, findings.exactness, findings.audit, run.config.audit)
     said, changed = plain(comment), overridden_in_markdown(run.loaded.overridden)
     top = f"## {run.label}\n\n**{headline_before_publication(findings)}**\n"
-    parts = (top, f"{said}\n" if said else "", gates_in_markdown(checked), changed)
+    parts = (top, f"{said}\n" if said else "", gates_listed(checked), changed)
     shown = "\n".join(part for part in parts if part)
 
     def ask() -> Approval:

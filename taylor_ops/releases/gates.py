@@ -11,7 +11,7 @@ from taylor_ops.exactness.record import DataSetExactness, ExactnessRecord, Layer
 from taylor_ops.latency.record import DeviceSlowdown, LatencyRecord
 from taylor_ops.leaks.record import NoLeak
 from taylor_ops.presentation.sentences import band_in_words, device_in_words, recovered_in_words
-from taylor_ops.presentation.wording import count, figure, fixed, markdown_table, percent
+from taylor_ops.presentation.wording import count, figure, fixed, markdown_table, percent, plain
 from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.files import size
 from taylor_ops.storage.record import Record
@@ -78,6 +78,14 @@ def gates_in_markdown(found: Iterable[Gate]) -> str:
     """Gates as a Markdown table, the verdict first."""
     headings = list(Gate.model_fields)
     return markdown_table(headings, [list(gate.plain().values()) for gate in found])
+
+
+def gates_listed(found: Iterable[Gate]) -> str:
+    """Gates as a Markdown list, for the Prefect UI, which breaks no line in a table and would cut off its columns."""
+    return "".join(
+        f"- **{gate.verdict}** {plain(gate.gate)}: {plain(gate.found)}; required: {plain(gate.required)}\n"
+        for gate in found
+    )
 
 
 def _passed(met: bool) -> Verdict:

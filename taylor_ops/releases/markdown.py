@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from taylor_ops.presentation.wording import count, fixed, markdown_table
-from taylor_ops.releases.gates import facts, gates, gates_in_markdown
+from taylor_ops.releases.gates import facts, gates, gates_in_markdown, gates_listed
 from taylor_ops.releases.headlines import headline_of
 from taylor_ops.releases.record import ReleaseRecord
 
@@ -20,6 +20,10 @@ _PLOTS = "\n## Plots\n"
 
 def release_in_markdown(record: ReleaseRecord) -> str:
     """What came out, every gate with its verdict, what was released and what it cost, with a final newline."""
+    return _release(record, gates_in_markdown(gates(record)))
+
+
+def _release(record: ReleaseRecord, shown_gates: str) -> str:
     stages = [
         [name, fixed(stage.seconds, 1), count(round(stage.peak_rss_bytes / 1e6)), "reused" if stage.cached else "made"]
         for name, stage in record.stages.items()
@@ -28,7 +32,7 @@ def release_in_markdown(record: ReleaseRecord) -> str:
         [
             f"## {record.name} {record.version}\n",
             f"**{headline_of(record)}**\n",
-            gates_in_markdown(gates(record)),
+            shown_gates,
             markdown_table(["release", f"{record.name} {record.version}"], facts(record)),
             markdown_table(["stage", "seconds", "peak memory, MB", "result"], stages),
         ]
@@ -36,7 +40,7 @@ def release_in_markdown(record: ReleaseRecord) -> str:
 
 
 def report_in_markdown(record: ReleaseRecord, places: Mapping[str, str], plots: Sequence[Plot]) -> str:
-    """The same with places that can be copied, and with the plots inside: no picture needs another file.
+    """The same for the Prefect UI: gates as a list, places that can be copied, and the plots inside.
 
     Args:
         record: The release.
@@ -49,7 +53,7 @@ def report_in_markdown(record: ReleaseRecord, places: Mapping[str, str], plots: 
         f"{base64.b64encode(plot.svg.encode()).decode()})\n\n{plot.caption}\n"
         for plot in plots
     )
-    return f"{release_in_markdown(record)}{copied}{_PLOTS}{drawn}"
+    return f"{_release(record, gates_listed(gates(record)))}{copied}{_PLOTS}{drawn}"
 
 
 def without_pictures(report: str) -> str:
@@ -58,8 +62,19 @@ def without_pictures(report: str) -> str:
 
 
 def card_in_markdown(card: str) -> str:
-    """The text of a card, without its metadata, its pictures, which are other files, and its folds, which are HTML."""
+    """The text of a card for the Prefect UI, without metadata, pictures, which are other files, and folds.
+
+    The UI breaks no line in a table and every line of a paragraph. So the box becomes a list, and a paragraph one line.
+    """
     text = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL).lstrip()
     text = re.sub(r"^!\[.*?\]\([\w.]+\)\n\n?", "", text, flags=re.MULTILINE)
-    text = re.sub(r"<details>\n<summary>(.*?)</summary>\n", r"**\1**\n", text)
-    return text.replace("\n</details>\n", "")
+    text = re.sub(r"<details>\n<summary>(.*?)</summary>\n", r"**\1**\n", text).replace("\n</details>\n", "")
+    text = re.sub(r"^\| (\*\*.+?\*\*) \| (.*) \|$", r"- \1: \2", text, flags=re.MULTILINE)
+    text = text.replace("\n| :--- | :--- |\n", "\n")
+    prose_and_code = re.split(r"(^`{3,}.*?^`{3,}$)", text, flags=re.DOTALL | re.MULTILINE)
+    return "".join(part if part.startswith("```") else _unwrapped(part) for part in prose_and_code)
+
+
+def _unwrapped(text: str) -> str:
+    """Every paragraph and every item of a list in one line."""
+    return re.sub(r"(?<=[^\n|])\n {0,2}(?=[^\n|# -])", " ", text)

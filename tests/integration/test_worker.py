@@ -253,7 +253,9 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     (parameters,) = (one["parameters"] for one in prefect.runs() if one["id"] == run)
     assert parameters["expected"].startswith(f"{NAME} 1.0.2 ")
     shown = prefect.asked("artifacts/filter", {"artifacts": {"key": {"any_": [f"{NAME}-approval"]}}})
-    assert all(gate in shown[0]["data"] for gate in ("| slowdown |", "| exactness, project |", "| audit, rank_one |"))
+    assert all(
+        gate in shown[0]["data"] for gate in ("** slowdown: ", "** exactness, project: ", "** audit, rank_one: ")
+    )
     assert f"{NAME} 1.0.2" in " ".join(prefect.typed(documented("prefect flow-run ls"), COLUMNS="200").split())
     # The server still knows the run to wait: what it will go on with stays.
     assert f"left alone: {NAME}" in prefect.called(documented("taylor-release clean --keep 3 --dry-run"))
@@ -307,7 +309,7 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     answers += [f"taylor-release approve {options}", f"taylor-release reject {options}"]
     gates = asked[: asked.index(answers[0])]
     assert asked[len(gates) : len(gates) + 3] == answers
-    assert any(line.startswith("| passed | slowdown |") for line in gates)
+    assert any(line.startswith("- **passed** slowdown: ") for line in gates)
     assert published == f"- {NAME} 1.0.2 is published: {out}"
     assert re.fullmatch(r"- slowdown [\d.]+ \(95 % of loadings [\d.]+ to [\d.]+, target 1\.7\)", slowdown)
     assert re.fullmatch(r"- tokens equal on \d of 4 prompts", tokens)
@@ -322,7 +324,7 @@ def test_a_release_waits_for_approval_and_publishes_nothing_unless_it_is_given(
     assert record["approval"] == manifest["approval"] == {"by": "Ada Lovelace", "comment": "as agreed"}
     made_before = ("resolve", "capture", "calibrate", "transfer", "convert", "validate", "audit")
     assert all(record["stages"][stage]["cached"] for stage in made_before)
-    assert re.search(r"\| slowdown \| [^|]+ \| 1\.7 within 50 %: ", summary.read_text("utf-8"))
+    assert re.search(r"- \*\*passed\*\* slowdown: [^;]+; required: 1\.7 within 50 %: ", summary.read_text("utf-8"))
     # The other one, of the same content, heeds its own answer in place of that one.
     prefect.called(told("taylor-release reject", other))
     assert prefect.until(other, "COMPLETED", "FAILED", "CRASHED") == "FAILED"

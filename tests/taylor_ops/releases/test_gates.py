@@ -9,7 +9,7 @@ import pytest
 from taylor_ops.audit.record import AuditRecord
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.config.audit import Audit, Thresholds
-from taylor_ops.releases.gates import Gate, gates, gates_before_publication, gates_in_markdown
+from taylor_ops.releases.gates import Gate, gates, gates_before_publication, gates_in_markdown, gates_listed
 from taylor_ops.releases.headlines import headline_before_publication, headline_of
 from taylor_ops.releases.markdown import release_in_markdown
 from taylor_ops.releases.record import ReleaseRecord
@@ -67,6 +67,11 @@ def test_tables_begin_with_the_verdict() -> None:
     lines = gates_in_markdown(gates(example.record())).splitlines()
     assert lines[0] == "| verdict | gate | found | required |"
     assert lines[2].startswith("| passed | neurons protected | 18,432 of 18,432 neurons (100 %) |")
+
+
+def test_what_the_prefect_ui_shows_is_a_list_in_which_no_name_is_markup() -> None:
+    one = Gate(verdict="reported only", gate="audit, a*b", found="an attacker", required="nothing")
+    assert gates_listed([one]) == "- **reported only** audit, a\\*b: an attacker; required: nothing\n"
 
 
 def test_one_thread_is_singular_in_the_name_of_a_gate() -> None:
