@@ -27,7 +27,7 @@ def verify(
     trust_code: TrustCode = False,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a bundle: signature, files against the manifest, then the recorded tokens in a clean process.
+    """Verify a bundle: signature, files and attestations, then the recorded tokens in a clean process.
 
     The tokens need the bundle's code. It runs if every hash is right and it is signed by whom you ask for, or is that
     of a version of this project, in a process without tokens, home and, where Linux allows it, network.
@@ -46,7 +46,8 @@ def verify(
         return
     signed = f"signed by {verified.signed_by}; " if verified.signed_by else ""
     continued = f"; {verified.prompts} prompts continued with the {verified.tokens} recorded tokens" if tokens else ""
-    typer.echo(f"{bundle}: {signed}{verified.files} files as listed{continued}")
+    attested = f"; {verified.attestations} attestations hold" if verified.attestations else ""
+    typer.echo(f"{bundle}: {signed}{verified.files} files as listed{attested}{continued}")
 
 
 def audit(

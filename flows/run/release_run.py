@@ -30,7 +30,8 @@ from taylor_ops.machine.usage import Usage, measured
 from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.releases.record import StageCost
-from taylor_ops.signing.signers import Signer, signer_of
+from taylor_ops.signing.configured import signer_of
+from taylor_ops.signing.signers import Signer
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.stages import CAPTURE, CONVERT, MARK, Stage
 from taylor_ops.storage.artifacts import Artifacts, ReleaseFolder, VersionFolder

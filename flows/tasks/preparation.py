@@ -21,7 +21,7 @@ from taylor_ops.model.original import Original
 from taylor_ops.progress import Progress
 from taylor_ops.publishing import publish as publishing
 from taylor_ops.publishing.hub_repository import patient_client
-from taylor_ops.signing.signers import require_signer
+from taylor_ops.signing.configured import require_signer
 from taylor_ops.source import resolve as sources
 from taylor_ops.source.card_files import card_files
 from taylor_ops.source.record import ResolvedSource

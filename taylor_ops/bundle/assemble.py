@@ -1,4 +1,4 @@
-"""Assemble the bundle: the converted model with its card and its manifest.
+"""Assemble the bundle: the converted model with its card, its attestations and its manifest.
 
 The bundle states the claims that were checked: the target slowdown and its tolerance, an upper bound on the seconds of
 an attack. Unless `card.measured` is off, it also states the timings of calibration and audit. Only these differ between
@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from taylor_ops.attestations.attest import attest
 from taylor_ops.bundle.card import render_card
 from taylor_ops.bundle.card_plots import card_plots
 from taylor_ops.bundle.evaluations import EVAL_RESULTS, eval_results
@@ -25,7 +26,8 @@ from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config.tighter import TIGHTER
 from taylor_ops.errors import BadInput
 from taylor_ops.progress import Progress, silent
-from taylor_ops.signing.signers import sign_bundle, signer_of, statement_of
+from taylor_ops.signing.configured import sign_bundle, signer_of
+from taylor_ops.signing.signers import statement_of
 from taylor_ops.source.card_files import card_files
 from taylor_ops.storage.files import (
     canonical_json,
@@ -87,7 +89,9 @@ def assemble(
         if results is not None:
             write_text(partial / EVAL_RESULTS, results)
         files = sha256_of_tree(partial, progress)
-        write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
+        manifest = attest(partial, statements, files, None if signing is None else signing.key_file)
+        files = manifest["files"]
+        write_text(partial / MANIFEST, canonical_json(manifest))
         if signing is not None:
             sign_bundle(partial, signing, f"{config.name}-{config.version}")
     added = {path.name: sha256_of(path) for path in folder.iterdir() if path.is_file() and path.name not in files}

@@ -1,11 +1,15 @@
-"""Mark a copy of a bundle for a further recipient: new terms, card and manifest; all other files stay as they are."""
+"""Mark a copy of a bundle for a further recipient: new terms, card, attestations and manifest; all other files stay as
+they are.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+from taylor_ops.attestations.attest import FOLDER, GATES_FILE, attest
 from taylor_ops.bundle.manifest import CARD, IN_WORDS, MANIFEST, below_the_metadata, marked_statement, read_manifest
 from taylor_ops.config.evidence import LEAST_STRENGTH, MOST_STRENGTH, RECIPIENT
 from taylor_ops.errors import BadInput
@@ -34,7 +38,7 @@ def mark_bundle(
 ) -> None:
     """Write the copy of `bundle` for `recipient` into `folder`, whole or not at all. It needs no original.
 
-    The manifest of the copy lists the files of the copy.
+    The manifest of the copy lists the files of the copy. No gate ran on them, so no attestation states gates.
 
     Args:
         bundle: Folder of an unmarked bundle.
@@ -67,7 +71,7 @@ def mark_bundle(
         raise BadInput(f"{folder} exists already", "name a folder that does not exist")
     needed = sum(path.stat().st_size for path in files_below(bundle))
     require_free(folder, needed)
-    statements = {key: value for key, value in manifest.items() if key not in ("signature", "files")}
+    statements = {key: value for key, value in manifest.items() if key not in ("signature", "files", "attestations")}
     statements |= marked_statement()
     if signing_key is not None:
         statements["signature"] = {"file": SIGNATURE, "public_key_sha256": name_of_key(public_key_of(signing_key))}
@@ -76,17 +80,21 @@ def mark_bundle(
         written = MarkedModel(bundle, copy).write(partial, progress)
         for changed in (CARD, MANIFEST, SIGNATURE):
             (partial / changed).unlink(missing_ok=True)
+        shutil.rmtree(partial / FOLDER, ignore_errors=True)
         write_text(partial / CARD, _card(bundle))
         files = _listed(manifest["files"], written | {CARD: sha256_of(partial / CARD)})
-        write_text(partial / MANIFEST, canonical_json(statements | {"files": files}))
+        copied = attest(partial, statements, files, signing_key, gates=False)
+        write_text(partial / MANIFEST, canonical_json(copied))
         if signing_key is not None:
             sign(partial, signing_key, f"{manifest['name']}-{manifest['version']}")
 
 
 def _listed(files: dict[str, Any], renewed: dict[str, str]) -> dict[str, Any]:
-    """The files of the bundle with the hashes of those that were made anew."""
-    return {name: renewed.get(name, sha256) for name, sha256 in files.items()}
+    """The files of the bundle but its attestations, with the hashes of those that were made anew."""
+    return {name: renewed.get(name, sha256) for name, sha256 in files.items() if not name.startswith(f"{FOLDER}/")}
 
 
 def _card(bundle: Path) -> str:
-    return below_the_metadata((bundle / CARD).read_text(encoding="utf-8"), f"> {IN_WORDS}")
+    text = (bundle / CARD).read_text(encoding="utf-8")
+    without_gates = re.sub(rf", \[[^\]]*\]\({re.escape(GATES_FILE)}\)( \([\w-]+\))?", "", text)
+    return below_the_metadata(without_gates, f"> {IN_WORDS}")

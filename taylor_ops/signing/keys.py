@@ -133,6 +133,32 @@ def signature_read(folder: Path, config: Any, signer: str) -> None:
         raise GateRejected(f"{signature} does not sign what is in {folder}: {_reason(error)}", NOT_THIS_COPY) from error
 
 
+def dsse_signature(kind: str, payload: bytes, key_file: Path) -> bytes:
+    """The signature of an envelope (DSSE). Equal arguments give equal bytes.
+
+    Args:
+        kind: Type of the payload.
+        payload: What is signed.
+        key_file: PEM file with the private key.
+
+    Raises:
+        BadInput: No key in the file can sign.
+    """
+    public_key_of(key_file)
+    return _signed(load_pem_private_key(key_file.read_bytes(), _password()), kind, payload)
+
+
+def dsse_signature_holds(kind: str, payload: bytes, signature: bytes, public_key: bytes) -> bool:
+    """Whether the private part of `public_key`, as PEM, signed the payload of an envelope (DSSE)."""
+    key = load_pem_public_key(public_key)
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    try:
+        key.verify(signature, _as_signed(kind, payload), ec.ECDSA(_CURVES[key.curve.name]))
+    except InvalidSignature:
+        return False
+    return True
+
+
 def _hashing() -> Any:
     """Hash all files but the signature. A link counts as the file that it leads to, because a Hub cache has links."""
     from model_signing.hashing import Config
@@ -150,11 +176,20 @@ def _reason(error: Exception) -> str:
 def _make_reproducible(envelope: dict[str, Any], key: Any) -> None:
     """Sign an envelope (DSSE) anew, because the library's order of keys and its signature differ on every run."""
     payload = canonical_json(json.loads(base64.b64decode(envelope["payload"]))).encode()
-    kind = envelope["payloadType"].encode()
-    signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
-    signature = key.sign(signed, ec.ECDSA(_CURVES[key.curve.name], deterministic_signing=True))
+    signature = _signed(key, envelope["payloadType"], payload)
     envelope["payload"] = base64.b64encode(payload).decode()
     envelope["signatures"][0]["sig"] = base64.b64encode(signature).decode()
+
+
+def _signed(key: Any, kind: str, payload: bytes) -> bytes:
+    made: bytes = key.sign(_as_signed(kind, payload), ec.ECDSA(_CURVES[key.curve.name], deterministic_signing=True))
+    return made
+
+
+def _as_signed(kind: str, payload: bytes) -> bytes:
+    """What the signature of an envelope (DSSE) is over: the payload and its type."""
+    named = kind.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(named), named, len(payload), payload)
 
 
 def _password() -> bytes | None:

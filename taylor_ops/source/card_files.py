@@ -14,7 +14,7 @@ from taylor_ops.source.hub import Ask, hub_refusals_explained, once
 from taylor_ops.source.roles import LICENCE, copied_files, role_of
 
 _MADE_BY_THE_RELEASE = re.compile(
-    r"README\.md|\.eval_results/.*|taylor_.*|(slowdown|layers|calibration|latency)\.png|.*\.sig"
+    r"README\.md|\.eval_results/.*|attestations/.*|taylor_.*|(slowdown|layers|calibration|latency)\.png|.*\.sig"
 )
 # Readers of a bundle run no code but that of a known version of this project, and load no adapter.
 _CODE = re.compile(r".*\.(py|pyc|pyd|pth|so)|(.*/)?adapter_config\.json")

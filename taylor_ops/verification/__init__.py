@@ -1,4 +1,4 @@
-"""Stage `verify`: hashes, signature and tokens of what was published, in a clean process.
+"""Stage `verify`: hashes, signature, attestations and tokens of what was published, in a clean process.
 
 apart          Measure a bundle of others again in a process of its own, which has no token, an empty home and no
                network.
@@ -11,6 +11,6 @@ record         What the stage `verify` and the command `calibrate` leave: their 
 remeasure      Measure the slowdown of a bundle again, to check what its manifest states, or on another device.
 trust          Whether the code of a bundle may run: that of a known version of this project, and other code if it is
                vouched for.
-verify         Verify a published bundle: its signature, its files against the manifest, its tokens against the recorded
-               ones.
+verify         Verify a published bundle: its signature, its files and attestations against the manifest, its tokens
+               against the recorded ones.
 """

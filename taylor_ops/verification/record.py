@@ -47,10 +47,12 @@ class Verified(Record):
         files: Number of files whose hash is that of the manifest.
         prompts: Number of prompts that the bundle continued with the recorded tokens.
         tokens: Number of these tokens.
+        attestations: Number of attestations that say what the manifest says, and are signed if it is by a key.
         signed_by: Whose signature was checked, if any.
     """
 
     files: int
+    attestations: int = 0
     prompts: int
     tokens: int
     signed_by: str | None = None

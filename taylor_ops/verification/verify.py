@@ -1,4 +1,6 @@
-"""Verify a published bundle: its signature, its files against the manifest, its tokens against the recorded ones."""
+"""Verify a published bundle: its signature, its files and attestations against the manifest, its tokens against the
+recorded ones.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from taylor_ops.attestations.attest import require_attested
 from taylor_ops.bundle.manifest import MANIFEST, NO_BUNDLE, read_manifest
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.progress import Progress, part_of, silent
@@ -63,7 +66,7 @@ def verify(
     trust_code: bool = False,
     own: bool = False,
 ) -> Verified:
-    """Check the signature and the hashes, then load the bundle in a clean process and compare its tokens.
+    """Check signature, hashes and attestations, then load the bundle in a clean process and compare its tokens.
 
     The process starts while large files are read. No code of the bundle runs before every hash is checked. Code that no
     version of this project has runs only if the signer signed it or the caller trusts it.
@@ -79,9 +82,11 @@ def verify(
     Raises:
         BadInput: The folder is not a bundle.
         GateRejected: The version was withdrawn, the signature is not the signer's, a file or a continuation is not as
-            recorded, or the code is unknown. The message names it.
+            recorded, an attestation says something else than the manifest, or the code is unknown. The message names
+            it.
     """
-    manifest = _whole(bundle / MANIFEST, read_manifest(bundle))
+    document = read_manifest(bundle)
+    manifest = _whole(bundle / MANIFEST, document)
     if manifest.yanked is not None:
         raise GateRejected(f"{bundle} was withdrawn: {manifest.yanked.why}", "use another version")
     _require_only_files(bundle)
@@ -92,6 +97,7 @@ def verify(
     length = min((len(continuation.new_tokens) for continuation in recorded), default=0)
     hashing = part_of(progress, 0, _HASHING if recorded else 100, 100)
     large = _require_small_files(bundle, manifest)
+    attestations = require_attested(bundle, document, signer if isinstance(signer, bytes) else None)
     if recorded:
         require_trusted_code(bundle, signed_by is not None, trust_code or own)
     with clean_process(own) if recorded else nullcontext() as process:
@@ -100,7 +106,11 @@ def verify(
             continuing = part_of(progress, _HASHING, 100 - _HASHING, 100)
             _require_tokens(bundle, recorded, length, process, continuing)
     return Verified(
-        files=len(manifest.files), prompts=len(recorded), tokens=length * len(recorded), signed_by=signed_by
+        files=len(manifest.files),
+        attestations=attestations,
+        prompts=len(recorded),
+        tokens=length * len(recorded),
+        signed_by=signed_by,
     )
 
 

@@ -23,7 +23,7 @@ from taylor_ops.model.row_blocks import ByRows
 from taylor_ops.series import layout
 from taylor_ops.signing.keys import name_of_key, read_public_key
 from taylor_ops.source.record import ResolvedSource
-from taylor_ops.storage.files import read_json, sha256_of_tree
+from taylor_ops.storage.files import files_below, read_json, sha256_of_tree
 from taylor_ops.verification.verify import verify
 from tests.support import release_example as example
 from tests.support.keyed import key_of
@@ -78,7 +78,7 @@ def test_a_release_leaves_bundle_record_report_and_publication(tiny_release: Pat
     for layer, error in zip(record["coverage"]["layers"], record["layer_errors"], strict=True):
         assert 0 < error["inside"] <= layer["truncation"] + layer["rounding"] <= 1e-4
     assert record["exactness"]["project"]["ranges"]["activations"] > 0
-    assert record["bundle"]["bytes"] == sum(path.stat().st_size for path in (place / "bundle").iterdir())
+    assert record["bundle"]["bytes"] == sum(path.stat().st_size for path in files_below(place / "bundle"))
     assert {"name", "version", "source", "published", "stages"} <= record.keys()
     assert all({"seconds", "peak_rss_bytes", "cached"} == cost.keys() for cost in record["stages"].values())
     Draft202012Validator(answer_schema("run")).validate(record)
@@ -246,7 +246,7 @@ def test_a_signed_release_is_verified_with_its_key_and_one_that_gives_a_path_awa
     assert record.verified.signed_by == name_of_key(public)
     bundle = tmp_path / "a" / "hub" / "org" / "tiny" / "1.0.0"
     assert verify(bundle, public).tokens > 0
-    assert not any(b"key.pem" in path.read_bytes() for path in bundle.iterdir())
+    assert not any(b"key.pem" in path.read_bytes() for path in files_below(bundle))
     with pytest.raises(GateRejected, match=r"README\.md gives away the path /home/somebody"):
         run(tiny_config, tmp_path / "a", version="1.0.1", card__tags="[/home/somebody/models]")
     assert {path.parent.name for path in published(tmp_path / "a")} == {"1.0.0"}

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flows.commands.evidence import mark as mark_command
+from taylor_ops.attestations.attest import BILL_FILE, PROVENANCE_FILE
 from taylor_ops.audit.record import AuditRecord
 from taylor_ops.bundle.assemble import assemble
 from taylor_ops.bundle.findings import Findings
@@ -34,7 +35,7 @@ from taylor_ops.model.original import Original
 from taylor_ops.series.ranges import read_ranges
 from taylor_ops.signing.keys import SIGNATURE, read_public_key
 from taylor_ops.source.resolve import resolve
-from taylor_ops.storage.files import read_json, sha256_of_tree
+from taylor_ops.storage.files import files_below, read_json, sha256_of_tree
 from taylor_ops.verification import verify as verifying
 from taylor_ops.verification.record import Verified
 from taylor_ops.verification.verify import verify
@@ -184,8 +185,8 @@ def test_a_marked_copy_of_a_bundle_verifies_and_says_that_it_is_marked_and_not_f
     assert card.count("This copy is marked") == 1
     assert card.startswith("---\n")
     changed = {name for name, sha256 in sha256_of_tree(tmp_path / "copy").items() if sha256 != before[name]}
-    assert changed == {FILE, CARD, MANIFEST}
-    for path in (tmp_path / "copy").iterdir():
+    assert changed == {FILE, CARD, MANIFEST, BILL_FILE, PROVENANCE_FILE}
+    for path in files_below(tmp_path / "copy"):
         text = path.read_bytes()
         assert RECIPIENTS[9].name.encode() not in text
         assert KEY.name.encode() not in text

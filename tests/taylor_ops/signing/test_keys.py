@@ -27,7 +27,7 @@ from taylor_ops.signing.keys import (
     require_signed,
     sign,
 )
-from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree
+from taylor_ops.storage.files import canonical_json, files_below, read_json, sha256_of, sha256_of_tree
 from taylor_ops.verification.verify import verify
 from tests.support import release_example as example
 from tests.support.keys import write_key
@@ -89,7 +89,7 @@ def test_a_signed_bundle_is_verified_wherever_it_lies(bundle: Path, key: Path) -
 
 
 def test_the_key_is_named_by_its_hash_and_its_place_is_nowhere(bundle: Path, key: Path) -> None:
-    for path in bundle.iterdir():
+    for path in files_below(bundle):
         content = path.read_bytes()
         assert b"secret-name" not in content
         assert b"keys-of-anna" not in content
@@ -111,9 +111,10 @@ def test_equal_bundles_have_equal_signatures_in_every_process(signed: Path, bund
 
 
 def test_a_cache_made_of_links_is_verified(bundle: Path, key: Path, tmp_path: Path) -> None:
-    (tmp_path / "links").mkdir()
-    for path in bundle.iterdir():
-        (tmp_path / "links" / path.name).symlink_to(path)
+    for path in files_below(bundle):
+        link = tmp_path / "links" / path.relative_to(bundle)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
     assert verify(tmp_path / "links", public(key)).signed_by
 
 
@@ -122,7 +123,8 @@ def test_a_changed_file_is_refused_though_the_manifest_was_changed_with_it(bundl
     manifest = read_json(bundle / MANIFEST)
     manifest["files"]["README.md"] = sha256_of(bundle / "README.md")
     (bundle / MANIFEST).write_text(canonical_json(manifest))
-    assert verify(bundle).files == len(manifest["files"])
+    with pytest.raises(GateRejected, match="says something else than the manifest, at `"):
+        verify(bundle)
     assert refused(bundle, key).endswith(f"does not sign what is in {bundle}: README.md, {MANIFEST} changed")
 
 

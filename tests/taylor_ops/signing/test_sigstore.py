@@ -26,10 +26,10 @@ from taylor_ops.bundle.manifest import MANIFEST, stated
 from taylor_ops.config.publish import Publish, Signing
 from taylor_ops.config.release import public_texts
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
+from taylor_ops.signing.configured import require_signer
 from taylor_ops.signing.keys import SIGNATURE
-from taylor_ops.signing.signers import require_signer
 from taylor_ops.signing.sigstore import TOKEN, Identity
-from taylor_ops.storage.files import read_json
+from taylor_ops.storage.files import files_below, read_json
 from taylor_ops.verification.verify import verify
 from tests.support import release_example as example
 from tests.support.keys import write_key
@@ -114,7 +114,7 @@ def test_a_bundle_is_signed_with_the_token_of_the_run_and_says_as_whom(
     assert stated_there == {"file": SIGNATURE, "identity": ANN.identity, "issuer": ANN.issuer}
     card = (bundle / "README.md").read_text(encoding="utf-8")
     assert f"--identity {ANN.identity} --issuer {ANN.issuer}" in card
-    assert not any(os.environ[TOKEN].encode() in path.read_bytes() for path in bundle.iterdir())
+    assert not any(os.environ[TOKEN].encode() in path.read_bytes() for path in files_below(bundle))
     assert verify(bundle, ANN).signed_by == f"{ANN.identity} ({ANN.issuer})"
 
 

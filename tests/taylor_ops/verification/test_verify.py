@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from taylor_ops.attestations.attest import FOLDER
 from taylor_ops.audit.audit import audit
 from taylor_ops.bundle.assemble import assemble
 from taylor_ops.bundle.findings import Findings
@@ -27,7 +28,7 @@ from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.exactness.validate import validate
 from taylor_ops.progress import Progress
 from taylor_ops.source.resolve import resolve
-from taylor_ops.storage.files import canonical_json, read_json, sha256_of, sha256_of_tree
+from taylor_ops.storage.files import canonical_json, files_below, read_json, sha256_of, sha256_of_tree
 from taylor_ops.verification import verify as verifying
 from taylor_ops.verification.record import Verified
 from taylor_ops.verification.verify import verify
@@ -81,8 +82,27 @@ def change_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) ->
     (bundle / MANIFEST).write_text(canonical_json(manifest), encoding="utf-8")
 
 
+def without_attestations(bundle: Path) -> Path:
+    """The bundle as a version that made no attestations would have made it."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        del manifest["attestations"]
+        manifest["files"] = {name: sha256 for name, sha256 in manifest["files"].items() if FOLDER not in name}
+
+    shutil.rmtree(bundle / FOLDER)
+    change_manifest(bundle, change)
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def older_bundle(original_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle without attestations, which would not fit another manifest."""
+    return without_attestations(shutil.copytree(original_bundle, tmp_path_factory.mktemp("older") / "bundle"))
+
+
 def spoil_weights(bundle: Path) -> None:
     """Turn the sign of the terms of one layer, and let the manifest list the changed file."""
+    without_attestations(bundle)
     tensors = load_file(bundle / WEIGHTS)
     tensors["model.layers.0.mlp.terms.weight"].neg_()
     save_file(tensors, bundle / WEIGHTS, metadata={"format": "pt"})
@@ -94,13 +114,15 @@ def spoil_weights(bundle: Path) -> None:
 
 def test_a_bundle_is_verified_wherever_it_lies_and_is_left_as_it_was(bundle: Path) -> None:
     before = sha256_of_tree(bundle)
-    assert verify(bundle) == Verified(files=len(before) - 1, prompts=PROMPTS, tokens=PROMPTS * NEW_TOKENS)
+    assert verify(bundle) == Verified(
+        files=len(before) - 1, attestations=3, prompts=PROMPTS, tokens=PROMPTS * NEW_TOKENS
+    )
     assert sha256_of_tree(bundle) == before
 
 
 def test_a_bundle_without_recorded_continuations_is_verified_by_its_files(bundle: Path) -> None:
     change_manifest(bundle, lambda manifest: manifest["exactness"].update(continuations=[]))
-    assert verify(bundle) == Verified(files=len(sha256_of_tree(bundle)) - 1, prompts=0, tokens=0)
+    assert verify(bundle) == Verified(files=len(sha256_of_tree(bundle)) - 1, attestations=3, prompts=0, tokens=0)
 
 
 # What is refused
@@ -109,7 +131,7 @@ def test_a_bundle_without_recorded_continuations_is_verified_by_its_files(bundle
 @settings(deadline=None)
 @given(data=st.data())
 def test_one_changed_byte_anywhere_is_found_and_its_file_named(original_bundle: Path, data: st.DataObject) -> None:
-    files = sorted(path for path in original_bundle.iterdir() if path.name != MANIFEST)
+    files = [path for path in files_below(original_bundle) if path.name != MANIFEST]
     path = data.draw(st.sampled_from(files))
     whole = path.read_bytes()
     place = data.draw(st.integers(0, len(whole) - 1))
@@ -129,7 +151,7 @@ def test_an_added_file_is_named(bundle: Path, name: str) -> None:
 
 
 def test_each_file_that_is_removed_is_named(bundle: Path) -> None:
-    for path in sorted(path for path in bundle.iterdir() if path.name != MANIFEST):
+    for path in [path for path in files_below(bundle) if path.name != MANIFEST]:
         aside = path.rename(bundle.parent / "aside")
         assert rejected(bundle) == f"{path} is missing; the manifest lists it"
         aside.rename(path)
@@ -167,7 +189,7 @@ def test_weights_that_were_changed_together_with_their_hash_are_found_by_what_th
 
 def marking_code(bundle: Path, marker: Path) -> None:
     """Let the modeling code of a bundle leave a file where it runs, and let the manifest list the changed code."""
-    path = bundle / "modeling_taylor.py"
+    path = without_attestations(bundle) / "modeling_taylor.py"
     code = f"open({str(marker)!r}, 'w').close()\n"
     path.write_text(code + path.read_text(encoding="utf-8"), encoding="utf-8")
     change_manifest(bundle, lambda manifest: manifest["files"].update({path.name: sha256_of(path)}))
@@ -274,9 +296,9 @@ def places_in(part: Any, *above: str | int) -> list[tuple[str | int, ...]]:
 @settings(deadline=None, max_examples=300)
 @given(data=st.data())
 def test_a_manifest_with_anything_anywhere_is_refused_in_words_or_holds(
-    original_bundle: Path, data: st.DataObject
+    older_bundle: Path, data: st.DataObject
 ) -> None:
-    whole = (original_bundle / MANIFEST).read_text(encoding="utf-8")
+    whole = (older_bundle / MANIFEST).read_text(encoding="utf-8")
     document = json.loads(whole) | {"yanked": None, "signature": None}
     document["exactness"] = {"continuations": [{"prompt": "a", "prompt_tokens": [1, 2], "new_tokens": list(TOKENS)}]}
     place = data.draw(st.sampled_from(places_in(document)[1:]))
@@ -288,19 +310,19 @@ def test_a_manifest_with_anything_anywhere_is_refused_in_words_or_holds(
     else:
         part[place[-1]] = data.draw(ANY_JSON)
     try:
-        (original_bundle / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
+        (older_bundle / MANIFEST).write_text(json.dumps(document), encoding="utf-8")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 verifying,
                 "clean_process",
                 says(lambda _bundle, prompts, length, _progress: [TOKENS[:length] for _ in prompts]),
             )
-            assert verify(original_bundle).files == len(document["files"])
+            assert verify(older_bundle).files == len(document["files"])
     except (BadInput, GateRejected) as error:
-        if str(original_bundle) not in error.cause:
+        if str(older_bundle) not in error.cause:
             raise
     finally:
-        (original_bundle / MANIFEST).write_text(whole, encoding="utf-8")
+        (older_bundle / MANIFEST).write_text(whole, encoding="utf-8")
 
 
 @pytest.mark.parametrize(
