@@ -49,12 +49,13 @@ def gates_stated(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def provenance_stated(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The predicate about provenance (SLSA v1): the config, the files of the source, and the tools."""
+    """The predicate about provenance (SLSA v1): the config, what a run had in its place, the source, and the tools."""
     source = manifest["source"]
+    given = {name: manifest[name] for name in ("config", "overridden") if name in manifest}
     return {
         "buildDefinition": {
             "buildType": _BUILD,
-            "externalParameters": {"config": manifest["config"]},
+            "externalParameters": given,
             "resolvedDependencies": [
                 {"name": name, "digest": {"sha256": sha256}, "annotations": {"origin": source["origin"]}}
                 for name, sha256 in sorted(source["sha256"].items())

@@ -149,6 +149,16 @@ def test_the_provenance_names_config_source_tools_and_who_signed(unsigned: Path,
     assert builder["id"].endswith(f":key:{name_of_key(public(key))}")
 
 
+def test_the_provenance_names_what_a_run_had_in_place_of_its_config(unsigned: Path, tmp_path: Path) -> None:
+    overridden = {"publish.approval": {"file": True, "run": False}}
+    attest(tmp_path, read_json(unsigned / MANIFEST) | {"overridden": overridden}, {"a": "a" * 64})
+    given = read_json(tmp_path / PROVENANCE_FILE)["predicate"]["buildDefinition"]["externalParameters"]
+    assert given["overridden"] == overridden
+    assert (
+        "overridden" not in read_json(unsigned / PROVENANCE_FILE)["predicate"]["buildDefinition"]["externalParameters"]
+    )
+
+
 def test_equal_bundles_have_equal_attestations(llama: Sample, signed: Path, key: Path, tmp_path: Path) -> None:
     assert sha256_of_tree(assembled(llama, tmp_path / "again", key)) == sha256_of_tree(signed)
 
