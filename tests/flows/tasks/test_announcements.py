@@ -22,6 +22,7 @@ from taylor_ops.bundle.findings import Findings
 from taylor_ops.bundle.record import Approval
 from taylor_ops.errors import BadInput, GateRejected, WorkFailed
 from taylor_ops.publishing.publish import publish
+from taylor_ops.releases.headlines import headline_before_publication
 from tests.support import release_example as example
 from tests.support.keys import write_key
 from tests.support.released import released
@@ -192,9 +193,10 @@ def test_an_approval_shows_what_whoever_started_the_run_says_and_has_changed(
     changed = {"publish.approval": "true", "latency.tolerance": "0.01"}
     approval_of(open_release(str(tiny_config), changed, str(tmp_path / "a")), "for the *workshop*\nin May")
     shown = str(artifacts_of(last_run().id)["tiny-approval"].data)
-    heading, said, table = shown.split("\n\n")[:3]
+    heading, headline, said, found = shown.split("\n\n")[:4]
     assert (heading, said) == ("## tiny 1.0.0", r"for the \*workshop\* in May")
-    assert table.startswith("| gate | found | required |")
+    assert headline == f"**{headline_before_publication(FINDINGS)}**"
+    assert found.startswith("- **passed** slowdown: ")
     assert "| `publish.approval` | false | true |\n" in shown
     assert "| `latency.tolerance` | 0.03 | 0.01 |\n" in shown
 

@@ -41,9 +41,9 @@ def test_a_bundle_states_what_was_overridden_and_nothing_if_nothing_was(
     assemble(*given, overridden=stated)
     assert read_manifest(folder)["overridden"] == stated | {"source.path": {"run": "model"}}
     card = (folder / "README.md").read_text("utf-8")
-    assert "|\n\nThe run had these values in place of those of its file:\n\n| key | file | run |" in card
+    assert ".\n\nThe run had these values in place of those of its file:\n\n| key | file | run |" in card
     assert "| `publish.approval` | true | false |\n" in card
-    assert '| `source.path` |  | "model" |\n| `version` |  | "1.2.0" |\n\nThe release config, as it was run:' in card
+    assert '| `source.path` |  | "model" |\n| `version` |  | "1.2.0" |\n\n<details>' in card
 
     assemble(*given)
     assert "overridden" not in read_manifest(folder)
