@@ -23,10 +23,10 @@ from typing import Any
 from benchmarks.command import typed
 from benchmarks.measurement import fresh_part, write_result
 from taylor_ops.storage.files import sha256_of_tree
-from tests.flows.conftest import write_tiny_config
 from tests.support.killed import DIED, STAGES, Halted, deploy_halted, silence_of
 from tests.support.operated import Prefect
 from tests.support.tiny_models import save_tiny_model
+from tests.support.tiny_release import write_tiny_config
 
 RESULT = Path(__file__).parent / "results" / "recovery.json"
 SILENCE = {"process": 90, "worker": 40, "server": 90}

@@ -21,10 +21,10 @@ from taylor_ops.config_file.read import read
 from taylor_ops.model.original import Original
 from taylor_ops.model.weight_files import INDEX
 from taylor_ops.source.resolve import readable
-from tests.flows.conftest import write_tiny_config
 from tests.support.commands import called_here
 from tests.support.layouts import sharded
 from tests.support.tiny_models import save_tiny_model
+from tests.support.tiny_release import write_tiny_config
 
 _TEXTS = (
     "",

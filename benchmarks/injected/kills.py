@@ -20,9 +20,9 @@ from flows.release import release
 from taylor_ops.latency import timing
 from taylor_ops.storage.files import sha256_of_tree
 from taylor_ops.verification import verify
-from tests.flows.conftest import decode_seconds, in_this_process, write_tiny_config
 from tests.support.prefect_database import made_once, temporary_server
 from tests.support.tiny_models import save_tiny_model
+from tests.support.tiny_release import decode_seconds, in_this_process, write_tiny_config
 
 KINDS = ("killed once", "killed twice", "killed three times", "killed four times")
 _LONGEST = 240.0

@@ -19,8 +19,8 @@ from taylor_ops.config.release import ReleaseConfig
 from taylor_ops.config_file.read import read
 from taylor_ops.storage.files import canonical_json, read_json, write_text
 from taylor_ops.texts.prompts import prompts
-from tests.flows.conftest import write_tiny_config
 from tests.support.tiny_models import save_tiny_model, tokenizer
+from tests.support.tiny_release import write_tiny_config
 
 RECORDED = [
     {"prompt": "one", "prompt_tokens": [1, 2, 3], "new_tokens": [4, 5]},

@@ -23,12 +23,12 @@ from taylor_ops.stages import Stage
 from taylor_ops.storage.artifacts import Artifacts
 from taylor_ops.storage.files import read_json, sha256_of_tree
 from tests.flows.commands.test_main import refused
-from tests.flows.conftest import write_tiny_config
 from tests.support import release_example as example
 from tests.support.evidence_example import LARGER
 from tests.support.keyed import key_of
 from tests.support.released import released
 from tests.support.tiny_models import save_tiny_model
+from tests.support.tiny_release import write_tiny_config
 from tests.taylor_ops.conftest import sample, silent
 
 SECRET = "correct-horse-battery-staple-9f2c"

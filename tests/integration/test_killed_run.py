@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from taylor_ops.storage.files import read_json, sha256_of_tree
-from tests.flows.conftest import write_tiny_config
 from tests.support.documented import documented, told
 from tests.support.killed import STAGES, Halted, deploy_halted, silence_of, silent_run
 from tests.support.operated import Prefect
 from tests.support.tiny_models import save_tiny_model
+from tests.support.tiny_release import write_tiny_config
 
 LAYERS = 3
 # The command `taylor-release`, which halts where it is told to, and says every second that it is alive.

@@ -28,7 +28,7 @@ from taylor_ops.latency import timing
 from taylor_ops.model import shards
 from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.releases.report import Plot
-from tests.flows.conftest import decode_seconds
+from tests.support.tiny_release import decode_seconds
 
 PLACES = ("in a layer", "between layers", "in a shard")
 """Of capture when a layer has run on one batch of several; of conversion when two parts are finished and the third is

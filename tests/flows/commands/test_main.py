@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from flows.commands.main import COMMANDS
 from taylor_ops.bundle.manifest import MANIFEST
 from taylor_ops.config_file.schema import schema_text
-from tests.flows.conftest import write_tiny_config
 from tests.support.commands import called_here
 from tests.support.tiny_models import save_tiny_model
+from tests.support.tiny_release import write_tiny_config
 from tests.taylor_ops.conftest import sample
 
 ROOT = Path(__file__).parents[3]
