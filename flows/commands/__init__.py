@@ -5,7 +5,7 @@ answers         The JSON that commands print with `--json`: one schema each, whi
 bundles         Commands on a finished bundle: verify, audit, calibrate, yank.
 doctor          The command `doctor`: what a release needs, and whether it is here.
 evidence        Commands about marked copies: mark one for a further recipient, trace whose copy weights come from.
-history         Commands about releases that are finished: list, show, diff, clean.
+history         Commands about releases that are finished: list, show, diff, index, clean.
 main            The command line `taylor-release`: which commands it has, and how it ends.
 options         Arguments that several commands share, and what every command does before and after its work.
 release_tables  Terminal tables of the releases in the artifacts folder: the list, one in detail, two side by side.

@@ -1,4 +1,4 @@
-"""Commands about releases that are finished: list, show, diff, clean."""
+"""Commands about releases that are finished: list, show, diff, index, clean."""
 
 from __future__ import annotations
 
@@ -59,6 +59,18 @@ def diff(
     found = compare(*(run_of(artifacts, name, version).record() for version in (first, second)))
     lines = [difference.plain() for difference in found]
     print_result(lines, as_json, lambda _: difference_table(name, first, second, found, every))
+
+
+def index(artifacts: Artifacts = ARTIFACTS) -> None:
+    """Write index.html into the artifacts folder: all releases with gates, sizes, reports, plots across versions."""
+    from taylor_ops.releases.index_page import counted, write_index
+
+    page = write_index(artifacts)
+    for one in page.not_shown:
+        typer.echo(f"no finished release: {one.place}: {one.cause}")
+    typer.echo(f"{page.path}: {counted(page.versions, 'version')} of {counted(len(page.releases), 'release')}")
+    if not page.releases:
+        typer.echo("nothing was released here yet: `taylor-release run CONFIG` makes a release")
 
 
 def clean(

@@ -19,7 +19,7 @@ import typer
 from flows.commands.bundles import audit, calibrate, verify, yank
 from flows.commands.doctor import doctor
 from flows.commands.evidence import mark, trace
-from flows.commands.history import clean, diff, list_releases, show
+from flows.commands.history import clean, diff, index, list_releases, show
 from flows.commands.options import PROGRAM, Command, CommandGroup, paragraphs, quiet_tools
 from flows.commands.releasing import changed, check, init, plan, run, schema
 from flows.commands.server import approve, deploy, reject, submit
@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
         "list": list_releases,
         "show": show,
         "diff": diff,
+        "index": index,
         "verify": verify,
         "audit": audit,
         "calibrate": calibrate,

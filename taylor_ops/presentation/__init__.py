@@ -5,5 +5,6 @@ latency_plots  Plots of a calibration: its trials on the way to the target, and 
 overridden     How it is told what a run had in place of what its file says, alike in previews, approvals and cards.
 sentences      How results are told in sentences that stand alone, alike on the card, in gates and in the report.
 templates      The templates that ship with this package, with figures worded alike in all of them.
+version_plots  Plots across the versions of one release: slowdown, exactness and size, with the newest on the right.
 wording        How figures and texts are worded, in the same way on the card, in the report and in the summary.
 """

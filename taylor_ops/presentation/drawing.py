@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -102,3 +104,12 @@ def svg(canvas: Figure) -> str:
     stream = io.StringIO()
     canvas.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return stream.getvalue()
+
+
+def svg_element(canvas: Figure) -> Markup:
+    """A figure as an SVG element that takes the width of its place on a page."""
+    text = svg(canvas)
+    text = text[text.index("<svg") :]
+    text = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
+    # Every figure numbers its ids from the same start, but an id must be unique on a page.
+    return Markup(re.sub(r' id="[\w.]+_\d+"', "", text))

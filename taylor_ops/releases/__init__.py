@@ -3,10 +3,11 @@
 comparison  Two releases beside each other, gate by gate.
 gates       The gates of a release side by side: verdict, what was found and required, for tables that help a person
             decide.
-headlines   The sentences with which everything about one release begins: its report, its artifacts, and its approval.
+headlines   What came out of a release: the sentence with which everything about it begins, and the lines with which it ends.
 index       What the artifacts folder holds of releases: all runs, which of them are published, when, and their records.
+index_page  The page of all releases: `index.html` of the artifacts folder, one self-contained file with links to the
+            reports.
 markdown    A release in Markdown, as job summaries and the Prefect UI show it.
-outcome     What came out of a release in a few lines: three figures, and where bundle and report are.
 overview    One line of the list of releases: a run in the artifacts folder, with its figures if it was finished.
 record      The record of a whole release, as `release.json` keeps it and the report shows it.
 recording   Put the record of a release together from the records of its stages.

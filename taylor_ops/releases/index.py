@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from taylor_ops.errors import BadInput
 from taylor_ops.publishing.record import Published
 from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.artifacts import Artifacts, ReleaseFolder, VersionFolder
-from taylor_ops.storage.files import read_json
+from taylor_ops.storage.files import kind_of, read_json
 from taylor_ops.storage.record import Record
 
 
@@ -55,9 +54,13 @@ class Run:
         """The record of a finished release.
 
         Raises:
-            BadInput: If there is no record, or if another version of this software wrote it.
+            BadInput: If there is no record, if it is damaged, or if another version of this software wrote it.
         """
         path = self._files.record
+        label = f"{self.name}/{self.version}/{path.name}"
+        if path.exists() and not path.is_file():
+            # A pipe would be waited for, perhaps for ever.
+            raise BadInput(f"{label} is {kind_of(path)}, not a file", f"remove {path}, then run the release again")
         try:
             return ReleaseRecord.read(path)
         except FileNotFoundError as error:
@@ -67,17 +70,35 @@ class Run:
             ) from error
         except ValidationError as error:
             first = error.errors()[0]
+            if first["type"] == "json_invalid":
+                raise self._damaged(label, first["msg"]) from error
             key = ".".join(map(str, first["loc"]))
             raise BadInput(
-                f"{path} was written by another version of taylor-release: {key}: {first['msg']}",
-                "read it with that version, or run the release again: finished stages are reused",
+                f"{label} was written by another version of taylor-release: {key}: {first['msg']}",
+                f"read {path} with that version, or run the release again: finished stages are reused",
             ) from error
+        except OSError as error:
+            raise self._damaged(label, error.strerror or str(error)) from error
+        except UnicodeDecodeError as error:
+            raise self._damaged(label, str(error)) from error
+
+    def _damaged(self, label: str, how: str) -> BadInput:
+        return BadInput(
+            f"{label} is damaged: {how}",
+            f"restore {self._files.record} from a copy, or run the release again: finished stages are reused",
+        )
 
 
 def runs(artifacts: Path) -> list[Run]:
     """Every run below `artifacts`, by name and then by version; an empty list if there is no such folder."""
-    found = [Run(folder.parent.name, folder.name, folder) for folder in _version_folders(artifacts)]
-    return sorted(found, key=lambda run: (run.name, _order(run.version)))
+    return [run for place in release_folders(artifacts) for run in runs_of(place)]
+
+
+def runs_of(place: ReleaseFolder) -> list[Run]:
+    """Every run of one release, by version. Raises `OSError` if its folder cannot be read."""
+    folders = [path for path in place.path.iterdir() if path.is_dir() and path.name[0].isdigit()]
+    found = [Run(place.name, folder.name, folder) for folder in folders]
+    return sorted(found, key=lambda run: (_order(run.version), run.version))
 
 
 def run_of(artifacts: Path, name: str, version: str) -> Run:
@@ -120,11 +141,6 @@ def release_folders(artifacts: Path) -> list[ReleaseFolder]:
         return []
     hub = Artifacts(artifacts).hub
     return [ReleaseFolder(path) for path in sorted(artifacts.iterdir()) if path.is_dir() and path != hub]
-
-
-def _version_folders(artifacts: Path) -> Iterator[Path]:
-    for place in release_folders(artifacts):
-        yield from (path for path in place.path.iterdir() if path.is_dir() and path.name[0].isdigit())
 
 
 def _order(version: str) -> tuple[bool, Version | str]:

@@ -25,8 +25,9 @@ from taylor_ops.presentation.drawing import ORIGINAL as _ORIGINAL
 from taylor_ops.presentation.drawing import TARGET as _TARGET
 from taylor_ops.presentation.drawing import WIDTH as _WIDTH
 from taylor_ops.presentation.drawing import drawable as _drawable
-from taylor_ops.presentation.drawing import in_style, name_rows, svg
+from taylor_ops.presentation.drawing import in_style, name_rows
 from taylor_ops.presentation.drawing import legend_above as _legend_above
+from taylor_ops.presentation.drawing import svg_element as _svg
 from taylor_ops.presentation.latency_plots import PlottedTrial, calibration_curve, time_per_token
 from taylor_ops.presentation.templates import environment
 from taylor_ops.presentation.wording import count, figure, fixed, percent
@@ -245,12 +246,3 @@ def _log_axis(axes: Axes, direction: str, values: Iterable[float]) -> float:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"1e{math.log10(value):.0f}"))
     axis.set_minor_formatter(NullFormatter())
     return edge
-
-
-def _svg(canvas: Figure) -> Markup:
-    """The figure as an SVG element that takes the width of its place on the page."""
-    text = svg(canvas)
-    text = text[text.index("<svg") :]
-    text = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
-    # Every figure numbers its ids from the same start, but an id must be unique on a page.
-    return Markup(re.sub(r' id="[\w.]+_\d+"', "", text))

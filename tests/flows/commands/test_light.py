@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 HEAVY = ("torch", "transformers", "matplotlib", "datasets")
 RUN = "00000000-0000-0000-0000-000000000000"
 DECISION = [RUN, "--by", "somebody", "--comment", "why"]
-COMPUTE = {"doctor", "init", "plan", "run", "verify", "yank", "audit", "calibrate", "submit", "mark", "trace"}
+COMPUTE = {"doctor", "index", "init", "plan", "run", "verify", "yank", "audit", "calibrate", "submit", "mark", "trace"}
 CONFIGS = [str(path) for path in sorted((ROOT / "release_configs").glob("*.yaml"))]
 LIGHT = {
     "list": [[], ["--json"]],

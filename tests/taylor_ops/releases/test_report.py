@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
@@ -17,6 +15,8 @@ from taylor_ops.releases.record import ReleaseRecord, StageCost
 from taylor_ops.releases.report import duration, write_report
 from taylor_ops.verification.record import Verified
 from tests.support import release_example as example
+from tests.support.html_page import Page as _Page
+from tests.support.html_page import drawn
 
 PARTS = ("truncation", "rounding")
 HOSTILE = "<script>alert('a')</script> \"&$\\frac{ |"
@@ -31,35 +31,6 @@ def report(folder: Path, record: ReleaseRecord | None = None) -> str:
 def usual(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of the example as it is: its plots take a second to draw."""
     return report(tmp_path_factory.mktemp("usual"))
-
-
-def drawn(text: str) -> list[ElementTree.Element]:
-    """The plots; each must be XML of its own."""
-    return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
-
-
-class _Page(HTMLParser):
-    """Collects what matters of a page: its tags, what their attributes point to, its text and styles."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.loaded: list[str] = []
-        self.links: list[str] = []
-        self.ids: list[str] = []
-        self.words = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        for name, value in attrs:
-            if name in ("src", "srcset", "href", "xlink:href", "data", "action", "poster"):
-                (self.links if tag == "a" else self.loaded).append(value or "")
-            if name == "id" and tag != "path" and tag != "clippath":
-                self.ids.append(value or "")
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
 
 
 def test_the_page_loads_nothing(usual: str) -> None:

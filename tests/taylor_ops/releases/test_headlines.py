@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from taylor_ops.publishing.record import Published
-from taylor_ops.releases.outcome import outcome
+from taylor_ops.releases.headlines import outcome
 from tests.support import release_example as example
 
 
