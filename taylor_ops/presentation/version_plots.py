@@ -14,7 +14,7 @@ from taylor_ops.presentation.drawing import BUNDLE, ORIGINAL, TARGET, WIDTH, leg
 # Beyond it, no axis can hold a value and the margin around it.
 _LARGEST = 1e12
 # Letters that fit side by side below a plot.
-_LETTERS = 44
+_LETTERS = 58
 _HEIGHT = 2.3
 _BREADTH = 0.6
 
