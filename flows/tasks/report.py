@@ -11,8 +11,8 @@ from flows.server.shown import OUTCOME
 from flows.tasks.announcements import show
 from taylor_ops.bundle.findings import Findings
 from taylor_ops.capture.record import CapturedRanges
-from taylor_ops.releases.index import published_at
 from taylor_ops.releases.headlines import outcome
+from taylor_ops.releases.index import published_at
 from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.releases.recording import Publication, release_record
 from taylor_ops.releases.report import write_report
