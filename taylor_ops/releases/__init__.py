@@ -3,7 +3,8 @@
 comparison  Two releases beside each other, gate by gate.
 gates       The gates of a release side by side: verdict, what was found and required, for tables that help a person
             decide.
-headlines   What came out of a release: the sentence with which everything about it begins, and the lines with which it ends.
+headlines   What came out of a release: the sentence with which everything about it begins, and the lines with
+            which it ends.
 index       What the artifacts folder holds of releases: all runs, which of them are published, when, and their records.
 index_page  The page of all releases: `index.html` of the artifacts folder, one self-contained file with links to the
             reports.
