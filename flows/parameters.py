@@ -80,7 +80,7 @@ def release_form(
     artifacts: str = "artifacts",
     expected: Expected = "",
 ) -> None:
-    """Release the model that a config names.
+    """Release the model that a config names. It takes 9 parameters because each is a field of the run form.
 
     Args:
         config: Path of the YAML release config, relative to the folder in which the worker runs.

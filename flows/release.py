@@ -56,6 +56,7 @@ def release(
     artifacts: str = "artifacts",
     expected: Expected = "",
 ) -> ReleaseRecord | None:
+    """It takes 9 parameters because each is a field of the run form, whose text takes the place of this one."""
     without_tracebacks()
     run = open_release(config, as_settings(version, target_slowdown, publish_to), artifacts, more)
     require_expected(run.loaded, expected)
