@@ -51,6 +51,8 @@ def mark(
 
     The tokens need the bundle's code. It runs if every hash of the bundle is right and it is signed by whom you ask
     for, or is that of a version of this project, in a process without tokens, home and, where Linux allows it, network.
+
+    It takes 11 parameters because a person names each on the command line.
     """
     from taylor_ops.bundle.marked_copy import mark_bundle
     from taylor_ops.config.evidence import STRENGTH
