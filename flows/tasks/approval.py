@@ -106,5 +106,5 @@ def _answered(label: str, shown: str, key: str) -> Decision:
             # then started again. The server does not count that as another run, nor suspend a run twice for one key.
             asked += 1
         except Pause:
-            get_run_logger().info("%s\n%s", shown, how_to_answer(label, str(flow_run.id)))
+            get_run_logger().info("%s\n%s", shown.rstrip(), how_to_answer(label, str(flow_run.id)))
             raise
