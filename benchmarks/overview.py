@@ -24,6 +24,7 @@ STAGES = {
     "convert": "",
     "mark": "",
     "validate": "divergence",
+    "tasks": "other scores",
     "audit": "recovery",
     "approve": "rejected",
     "assemble": "",

@@ -22,7 +22,7 @@ from flows.tasks.announcements import preview, rejection_told
 from flows.tasks.approval import approve, require_suspendable
 from flows.tasks.conversion import convert, mark
 from flows.tasks.preparation import capture, resolve
-from flows.tasks.proof import audit, validate
+from flows.tasks.proof import audit, tasks, validate
 from flows.tasks.publication import assemble, publish, refuse_leaks, verify
 from flows.tasks.report import report
 from flows.tasks.slowdown import calibrate, transfer
@@ -72,8 +72,11 @@ def release(
         latency = transfer(run, source, ranges, chosen)
         converted = mark(run, source, ranges, convert(run, source, ranges, latency))
         exactness = validate(run, source, ranges, converted)
+        scores = tasks(run, source)
         attacks = audit(run, source, converted, exactness)
-        findings = Findings(source=source, converted=converted, latency=latency, exactness=exactness, audit=attacks)
+        findings = Findings(
+            source=source, converted=converted, latency=latency, exactness=exactness, tasks=scores, audit=attacks
+        )
         findings = findings.model_copy(update={"approval": approve(run, findings, comment)})
         bundle = assemble(run, findings)
         leaks = refuse_leaks(run, source, converted, bundle, findings.approval)

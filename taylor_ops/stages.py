@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -39,9 +40,12 @@ from taylor_ops.publishing.record import Published
 from taylor_ops.source.card_files import card_files
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.resolve import resolve, stamp
-from taylor_ops.storage.files import sha256_of
+from taylor_ops.storage.files import sha256_of, sha256_of_tree
 from taylor_ops.storage.record import Record
 from taylor_ops.storage.stage_cache import stage_key
+from taylor_ops.tasks.definition import definition_of
+from taylor_ops.tasks.evaluate import evaluate
+from taylor_ops.tasks.record import TasksRecord
 from taylor_ops.texts.prompts import text_hashes
 from taylor_ops.verification.record import Verified
 from taylor_ops.verification.verify import verify
@@ -82,6 +86,7 @@ TRANSFER = Stage("transfer", transfer, Transfer)
 CONVERT = Stage("convert", convert, ConvertedModel)
 MARK = Stage("mark", mark, ConvertedModel)
 VALIDATE = Stage("validate", validate, ExactnessRecord, (require_as_planned,))
+TASKS = Stage("tasks", evaluate, TasksRecord)
 AUDIT = Stage("audit", audit, AuditRecord)
 # A change of code must not ask a person again, so the code of this stage is only the module of its record.
 APPROVE = Stage("approve", Approval, Approval)
@@ -184,9 +189,25 @@ def inputs_of_validate(
         "ranges": ranges,
         "range_margin": config.conversion.range_margin,
         "texts": text_hashes((*config.exactness.prompts, *config.exactness.running_text)),
-        "exactness": config.exactness,
+        "exactness": config.exactness.model_dump(mode="json", exclude={"tasks"}),
         "copy": copy and copy.identity(),
         "device": device_description(device),
+    }
+
+
+def inputs_of_tasks(config: ReleaseConfig, source: ResolvedSource, model: Path, device: torch.device) -> dict[str, Any]:
+    """Inputs of tasks, which the files in the folder `model` answer on `device`, not how the answers are judged."""
+    return {
+        "source": source,
+        "files": sha256_of_tree(model),
+        "dtype": config.conversion.dtype,
+        "tasks": [
+            [definition_of(task).identity(), task.model_dump(mode="json", include={"limit", "batch_size"})]
+            for task in config.exactness.tasks
+        ],
+        "lm_eval": version("lm_eval"),
+        "device": device_description(device),
+        "seed": config.seed,
     }
 
 

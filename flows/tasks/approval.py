@@ -64,7 +64,9 @@ def approve(run: ReleaseRun, findings: Findings, comment: str = "") -> Approval 
     signer = None if run.signer is None else str(run.signer)
     overridden = stated_overrides(run.loaded.overridden)
     decides = inputs_of_approve(run.config, findings, stated(run.loaded.document), signer, overridden)
-    checked = gates_before_publication(findings.latency, findings.exactness, findings.audit, run.config.audit)
+    checked = gates_before_publication(
+        findings.latency, findings.exactness, findings.audit, run.config.audit, findings.tasks
+    )
     said, changed = plain(comment), overridden_in_markdown(run.loaded.overridden)
     top = f"## {run.label}\n\n**{headline_before_publication(findings)}**\n"
     parts = (top, f"{said}\n" if said else "", gates_listed(checked), changed)

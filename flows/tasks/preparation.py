@@ -28,6 +28,7 @@ from taylor_ops.source.record import ResolvedSource
 from taylor_ops.source.usable import notes_on
 from taylor_ops.stages import CAPTURE, RESOLVE, inputs_of_capture, inputs_of_resolve
 from taylor_ops.storage.stage_cache import kept_beside
+from taylor_ops.tasks.prepare import require_tasks
 from taylor_ops.texts.readable import require_readable
 
 
@@ -52,10 +53,11 @@ def resolve(run: ReleaseRun) -> ResolvedSource:
 
 
 def require_equipped(run: ReleaseRun) -> None:
-    """Raise `BadInput` if this machine lacks a package, a device or a key that a later stage needs."""
+    """Raise `BadInput` if this machine lacks a package, a device, a key or a task that a later stage needs."""
     require_installed(run.config.execution)
     require_devices(run.config.latency)
     require_signer(run.config.publish.signing)
+    require_tasks(run.config.exactness.tasks)
     # To read the key of the mark.
     _copy = run.copy
 

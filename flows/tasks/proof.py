@@ -1,4 +1,4 @@
-"""The stages validate and audit as Prefect tasks."""
+"""The stages validate, tasks and audit as Prefect tasks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,19 @@ from taylor_ops.exactness.layers import require_within_bounds
 from taylor_ops.exactness.record import ExactnessRecord
 from taylor_ops.progress import Progress
 from taylor_ops.source.record import ResolvedSource
-from taylor_ops.stages import AUDIT, CONVERT, VALIDATE, inputs_of_audit, inputs_of_validate
+from taylor_ops.stages import (
+    AUDIT,
+    CONVERT,
+    TASKS,
+    VALIDATE,
+    inputs_of_audit,
+    inputs_of_tasks,
+    inputs_of_validate,
+)
 from taylor_ops.storage.stage_cache import kept_under_key
+from taylor_ops.tasks import evaluate as scored
+from taylor_ops.tasks.gate import judged
+from taylor_ops.tasks.record import TaskScores
 
 
 @task(task_run_name="validate")
@@ -55,6 +66,34 @@ def validate(
     gate.require_exact(record)
     require_within_bounds(record.layers, converted.layers)
     return record
+
+
+def tasks(run: ReleaseRun, source: ResolvedSource) -> tuple[TaskScores, ...]:
+    """Score both models on the tasks that the config names. Without any, there is nothing to do."""
+    return answer_tasks(run, source) if run.config.exactness.tasks else ()
+
+
+@task(task_run_name="tasks")
+def answer_tasks(run: ReleaseRun, source: ResolvedSource) -> tuple[TaskScores, ...]:
+    """Score original and bundle on tasks of lm-eval, and compare the scores: a gate."""
+    config, device = run.config, run.device
+    record = run.perform(
+        TASKS,
+        inputs_of_tasks(config, source, run.model_folder, device),
+        lambda folder, progress: scored.evaluate(
+            source.folder,
+            run.model_folder,
+            config.conversion.dtype,
+            config.exactness.tasks,
+            device,
+            config.seed,
+            progress,
+            kept_under_key(folder) / "offloaded",
+        ),
+        device=device,
+        less="lower `batch_size` of the tasks in `exactness.tasks`",
+    )
+    return judged(record, config.exactness.tasks).tasks
 
 
 @task(task_run_name="audit")

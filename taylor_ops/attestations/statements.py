@@ -43,6 +43,7 @@ def gates_stated(manifest: Mapping[str, Any]) -> dict[str, Any]:
     gates = [_protected(manifest["coverage"]), _slowdown(manifest["slowdown"])]
     gates += [_device(manifest["slowdown"], index) for index in range(len(manifest["slowdown"]["devices"]))]
     gates += [_exact(data_set, index) for index, data_set in enumerate(manifest["exactness"]["data_sets"])]
+    gates += [_alike(task, index) for index, task in enumerate(manifest["exactness"].get("tasks", ()))]
     gates += _layers(manifest)
     gates += _attacks(manifest)
     return {"name": manifest["name"], "version": manifest["version"], "gates": gates}
@@ -111,6 +112,13 @@ def _exact(data_set: Mapping[str, Any], index: int) -> dict[str, Any]:
     }
     required = "every divergence is a numerical tie, and there are no more than the noise floor explains"
     return _gate(f"exactness, {data_set['name']}", f"/exactness/data_sets/{index}", required, figures)
+
+
+def _alike(task: Mapping[str, Any], index: int) -> dict[str, Any]:
+    required = "no score of the bundle differs from that of the original by more than `allowed`"
+    figures = {name: task[name] for name in ("documents", "answers_equal", "allowed")}
+    figures |= {name: [one[name] for one in task["metrics"]] for name in ("metric", "original", "bundle", "difference")}
+    return _gate(f"task, {task['task']}", f"/exactness/tasks/{index}", required, figures)
 
 
 def _layers(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from taylor_ops.exactness.record import ExactnessRecord
 from taylor_ops.latency.record import LatencyRecord, Pairs
 from taylor_ops.source.record import ResolvedSource
 from taylor_ops.storage.record import Record
+from taylor_ops.tasks.record import TaskScores
 
 
 class Findings(Record):
@@ -23,6 +24,7 @@ class Findings(Record):
     latency: LatencyRecord
     exactness: ExactnessRecord
     audit: AuditRecord
+    tasks: tuple[TaskScores, ...] = ()
     approval: Approval | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -63,7 +65,8 @@ def statements_of(findings: Findings, measured: bool) -> dict[str, Any]:
                 ],
             }
             | ({"measured": _timed(latency)} if measured else {}),
-            "exactness": exactness.plain(),
+            "exactness": exactness.plain()
+            | ({"tasks": [task.plain() for task in findings.tasks]} if findings.tasks else {}),
             "audit": claims(findings.audit, measured),
         }
         | ({"approval": findings.approval.plain()} if findings.approval else {})

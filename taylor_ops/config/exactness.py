@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from pydantic import Field, ValidationInfo, field_validator
 
 from taylor_ops.config.section import Section
+from taylor_ops.config.tasks import Task
 from taylor_ops.config.texts import TextSource
 
 
@@ -23,6 +26,9 @@ class Exactness(Section):
     """Number of prompts that original and bundle continue at once."""
     floor_batch_size: int = Field(default=12, ge=1, validate_default=True)
     """Batch size of a second run of the original, with plain attention. The noise floor compares the two runs."""
+    tasks: tuple[Task, ...] = ()
+    """Tasks of the evaluation harness lm-eval that original and bundle answer, with a gate on their difference. They
+    need the extra `eval`."""
 
     @field_validator("prompts", "running_text")
     @classmethod
@@ -39,3 +45,12 @@ class Exactness(Section):
         if size >= info.data.get("batch_size", size + 1):
             raise ValueError("must be smaller than `batch_size`, so that the noise floor is from another execution")
         return size
+
+    @field_validator("tasks")
+    @classmethod
+    def _lm_eval_is_here(cls, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+        if tasks and find_spec("lm_eval") is None:
+            raise ValueError(
+                "needs the package lm-eval, which is not installed; run pip install 'taylor-release[eval]'"
+            )
+        return tasks

@@ -18,6 +18,7 @@ Guarded = Literal[
     "conversion.min_protected",
     "latency.tolerance",
     "latency.devices",
+    "exactness.tasks",
     "audit.attacks",
     "audit.samples",
     "audit.steps",
@@ -63,6 +64,21 @@ def _each_promise_kept(file: Sequence[Mapping[str, Any]], run: Sequence[Mapping[
     return all(within.get((one["device"], one.get("threads")), inf) <= one.get("tolerance", usual) for one in file)
 
 
+def _each_task_asked(file: Sequence[Mapping[str, Any]], run: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every task of the file is still asked, on no fewer documents, and no wider difference is allowed."""
+    found = {(one.get("name"), one.get("file")): one for one in run}
+
+    def kept(task: Mapping[str, Any]) -> bool:
+        other = found.get((task.get("name"), task.get("file")))
+        return (
+            other is not None
+            and (other.get("limit") or inf) >= (task.get("limit") or inf)
+            and other.get("difference", 0) <= task.get("difference", 0)
+        )
+
+    return all(map(kept, file))
+
+
 def _mark_kept(file: Mapping[str, Any] | None, run: Mapping[str, Any] | None) -> bool:
     """Whether a copy is marked as the owner asks: under the owner's key, and no more weakly. Its recipient is free."""
     if file is None or run is None:
@@ -83,6 +99,9 @@ TIGHTER: dict[Guarded, Direction] = {
     "conversion.min_protected": _LARGER,
     "latency.tolerance": _SMALLER,
     "latency.devices": Direction("every device of the file, with no wider `tolerance`, or more", _each_promise_kept),
+    "exactness.tasks": Direction(
+        "every task of the file, with no smaller `limit` and no larger `difference`, or more", _each_task_asked
+    ),
     "audit.attacks": Direction("every attack of the file, or more", lambda file, run: set(file) <= set(run)),
     # A weaker attack would pass a threshold that the attack of the file does not.
     "audit.samples": _LARGER,

@@ -88,7 +88,7 @@ def _missing(loaded: LoadedConfig) -> Iterator[Problem]:
 
 
 def _not_here(config: ReleaseConfig) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The keys of sources and texts that name something that is not here, each with what that is."""
+    """The keys of sources, texts and tasks that name something that is not here, each with what that is."""
     source = config.source
     if isinstance(source, FolderSource) and not source.path.is_dir():
         yield ("source", "path"), f"there is no folder {source.path}"
@@ -109,3 +109,6 @@ def _not_here(config: ReleaseConfig) -> Iterator[tuple[tuple[str, ...], str]]:
             folder = text.dataset.folder if text.dataset else None
             if folder is not None and not folder.is_dir():
                 yield (*place, "dataset", "folder"), f"there is no folder {folder}"
+    for index, task in enumerate(config.exactness.tasks):
+        if task.file is not None and not task.file.is_file():
+            yield ("exactness", "tasks", str(index), "file"), f"there is no file {task.file}"

@@ -35,6 +35,7 @@ from taylor_ops.progress import Progress
 from taylor_ops.source.resolve import origin_of
 from taylor_ops.source.usable import notes_on
 from taylor_ops.storage.files import disk_errors_explained, size
+from taylor_ops.tasks.prepare import notes_on_tasks, require_tasks
 from taylor_ops.texts.readable import require_readable
 
 # The cost of a bundle is this uncertain, so a target just outside the estimated range may still be met.
@@ -69,6 +70,7 @@ def _estimated(config: ReleaseConfig, artifacts: Path, progress: Progress) -> tu
     """The estimate, and the error of a target that cannot be reached."""
     device = device_named(config.device)
     require_devices(config.latency)
+    require_tasks(config.exactness.tasks)
     # Before the probe, because everything that it loads and writes is freed before the release begins.
     place = _existing(artifacts.absolute())
     free = _Free(free_memory(device), shutil.disk_usage(place).free)
@@ -79,12 +81,12 @@ def _estimated(config: ReleaseConfig, artifacts: Path, progress: Progress) -> tu
         source = known_source(config, artifacts, device, scratch / "source")
         original = source.original
         if not isinstance(original, Original):
-            return _judged(config, source, free, None, None, ())
+            return _judged(config, source, free, None, None, notes_on_tasks(config.exactness.tasks))
         tokenizer = load_tokenizer(original.folder)
         require_readable(config, original, tokenizer)
         require_discreet_source(config, original.folder, this_machine(artifacts, original.folder))
         orders = orders_of(config, original, source, scratch, progress)
-        notes = notes_on(tokenizer, original.config)
+        notes = (*notes_on(tokenizer, original.config), *notes_on_tasks(config.exactness.tasks))
         return _judged(config, source, free, orders, times_of(config, original, orders), notes)
 
 

@@ -15,6 +15,7 @@ from taylor_ops.presentation.wording import count, figure, fixed, markdown_table
 from taylor_ops.releases.record import ReleaseRecord
 from taylor_ops.storage.files import size
 from taylor_ops.storage.record import Record
+from taylor_ops.tasks.record import TaskScores
 
 if TYPE_CHECKING:
     from taylor_ops.config.audit import Audit
@@ -48,6 +49,7 @@ def gates(record: ReleaseRecord) -> tuple[Gate, ...]:
         _slowdown(slowdown.target, slowdown.tolerance, slowdown.achieved, slowdown.ci95, loadings=True),
         *_devices(slowdown.devices),
         *map(_exact, record.exactness.values()),
+        *map(_alike, record.tasks),
         *_layers(record.layer_errors, [layer.bound for layer in record.coverage.layers]),
         *_attacks(tuple(record.audit.values()), record.audit_policy, record.audit_thresholds),
         *([_leaks(record.leaks)] if record.leaks else []),
@@ -61,7 +63,11 @@ def gates(record: ReleaseRecord) -> tuple[Gate, ...]:
 
 
 def gates_before_publication(
-    latency: LatencyRecord, exactness: ExactnessRecord, attacks: AuditRecord, audit: Audit
+    latency: LatencyRecord,
+    exactness: ExactnessRecord,
+    attacks: AuditRecord,
+    audit: Audit,
+    tasks: Sequence[TaskScores] = (),
 ) -> tuple[Gate, ...]:
     """The gates on which a person approves: those known before publication, and the leak gate, still to come."""
     achieved = latency.achieved
@@ -69,6 +75,7 @@ def gates_before_publication(
         _slowdown(latency.target, latency.tolerance, achieved.slowdown, achieved.ci95, loadings=True),
         *_devices(latency.devices),
         *map(_exact, exactness.data_sets),
+        *map(_alike, tasks),
         *_attacks(attacks.attacks, audit.policy, audit.thresholds.model_dump()),
         _leaks(None),
     )
@@ -141,6 +148,17 @@ def _exact(data_set: DataSetExactness) -> Gate:
         f"KL {figure(bundle.kl_mean)} nats per token",
         required="every difference a numerical tie (original against itself: the same on "
         f"{count(floor.prompts_equal)} of {count(floor.prompts)})",
+    )
+
+
+def _alike(task: TaskScores) -> Gate:
+    farthest = max(task.metrics, key=lambda one: abs(one.difference))
+    return Gate(
+        verdict=_passed(all(abs(one.difference) <= task.allowed for one in task.metrics)),
+        gate=f"task, {task.task}",
+        found=f"{farthest.metric} of the bundle {figure(farthest.bundle, 4)}, of the original "
+        f"{figure(farthest.original, 4)}, on {count(task.documents)} documents",
+        required=f"no score apart by more than {figure(task.allowed)}",
     )
 
 

@@ -14,6 +14,7 @@ from taylor_ops.latency.record import DeviceSlowdown, ShapeSlowdown, Trial
 from taylor_ops.leaks.record import NoLeak
 from taylor_ops.publishing.record import Published
 from taylor_ops.storage.record import Record
+from taylor_ops.tasks.record import TaskScores
 from taylor_ops.verification.record import Verified
 
 
@@ -127,6 +128,7 @@ class ReleaseRecord(Record):
     tie_margin: float
     tie_rule: str
     perplexity: tuple[Perplexity, ...]
+    tasks: tuple[TaskScores, ...] = ()
     audit: dict[str, AttackResult]
     audit_skipped: bool
     audit_not_run: tuple[str, ...] = ()

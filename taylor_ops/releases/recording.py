@@ -80,6 +80,7 @@ def release_record(
         tie_margin=exactness.tie_margin,
         tie_rule=exactness.tie_rule,
         perplexity=exactness.perplexity,
+        tasks=findings.tasks,
         audit={attack.attack: attack for attack in audit.attacks},
         audit_skipped=audit.skipped,
         audit_not_run=tuple(audit.not_run),

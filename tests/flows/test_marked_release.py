@@ -18,6 +18,7 @@ from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.evidence.key import read_key
 from taylor_ops.evidence.recipients import Recipient
 from taylor_ops.evidence.trace import trace
+from taylor_ops.releases.gates import gates
 from taylor_ops.source.resolve import resolve
 from taylor_ops.stages import Stage
 from taylor_ops.storage.artifacts import Artifacts
@@ -27,6 +28,8 @@ from tests.support import release_example as example
 from tests.support.evidence_example import LARGER
 from tests.support.keyed import key_of
 from tests.support.released import released
+from tests.support.task_example import QUESTIONS
+from tests.support.task_example import written as written_task
 from tests.support.tiny_models import save_tiny_model
 from tests.support.tiny_release import write_tiny_config
 from tests.taylor_ops.conftest import sample, silent
@@ -55,7 +58,11 @@ def test_one_conversion_serves_two_recipients_and_the_key_is_in_nothing_that_is_
     original = save_tiny_model(tmp_path / "original", **LARGER)
     tiny_config = write_marked_config(tmp_path / "tiny.yaml", original, key)
     artifacts, target = tmp_path / "a", {"latency.target_slowdown": "10"}
-    first = released(tiny_config, artifacts, {"publish.repo_id": "org/for-acme"} | target)
+    asked_too = {"exactness.tasks": f"[{{file: {written_task(tmp_path).name}, difference: 0.1}}]"}
+    first = released(tiny_config, artifacts, {"publish.repo_id": "org/for-acme"} | target | asked_too)
+    assert [(task.task, task.documents, task.allowed) for task in first.tasks] == [("choice", QUESTIONS, 0.1)]
+    assert "task, choice" in [gate.gate for gate in gates(first)]
+    assert "| choice | acc_norm | " in (artifacts / "hub/org/for-acme/1.0.0/README.md").read_text(encoding="utf-8")
     assert first.evidence is not None
     assert first.evidence.recipient == "acme"
     overrides = {"evidence.recipient": "beta", "publish.repo_id": "org/for-beta"} | target
@@ -63,6 +70,8 @@ def test_one_conversion_serves_two_recipients_and_the_key_is_in_nothing_that_is_
     made = {name for name, cost in second.stages.items() if not cost.cached}
     assert {"resolve", "capture", "calibrate", "convert"}.isdisjoint(made)
     assert {"mark", "validate"} <= made
+    assert "tasks" not in second.stages
+    assert "lm-eval" not in (artifacts / "hub/org/for-beta/1.0.0/README.md").read_text(encoding="utf-8")
     asked, secret = [Recipient(name, "1.0.0") for name in ("acme", "beta", "gamma")], read_key(str(key))
     for name in ("acme", "beta"):
         copy = artifacts / "hub" / "org" / f"for-{name}" / "1.0.0"

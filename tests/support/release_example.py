@@ -33,6 +33,7 @@ from taylor_ops.releases.record import ReleaseRecord, StageCost
 from taylor_ops.releases.recording import Publication, release_record
 from taylor_ops.series.plan import Plan
 from taylor_ops.source.record import ResolvedSource
+from taylor_ops.tasks.record import MetricScores, TaskScores
 from taylor_ops.verification.record import Verified
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -120,6 +121,22 @@ def exactness(*data_sets: DataSetExactness) -> ExactnessRecord:
         tie_rule=TIE_RULE,
         continuations=(RecordedContinuation(prompt="math-1", prompt_tokens=(1, 2), new_tokens=(3, 4)),),
     )
+
+
+def task(**changes: Any) -> TaskScores:
+    """A task of multiple choice on which both models score alike."""
+    scores = TaskScores(
+        task="arithmetic",
+        documents=120,
+        sha256="e" * 64,
+        answers_equal=119,
+        metrics=(
+            MetricScores(metric="acc", original=0.375, bundle=0.375, difference=0.0, stderr=0.0444),
+            MetricScores(metric="acc_norm", original=0.4, bundle=0.4083, difference=0.0083, stderr=None),
+        ),
+        allowed=0.01,
+    )
+    return scores.model_copy(update=changes)
 
 
 def attack(**changes: Any) -> AttackResult:
@@ -289,7 +306,7 @@ def record(**changes: Any) -> ReleaseRecord:
             for index, name in enumerate(stages)
         },
     }
-    parts |= {"approval": None, "leaks": None, "published_at": None} | changes
+    parts |= {"tasks": (), "approval": None, "leaks": None, "published_at": None} | changes
     return release_record(
         parts["config"],
         parts["ranges"],

@@ -38,8 +38,8 @@ def changed_by(code: Path, *rooms: str) -> set[str]:
     return {name for name in STAGES if keys[0][name] != keys[1][name]}
 
 
-def test_there_are_twelve_stages_and_each_is_named_once() -> None:
-    assert len(STAGES) == len({stage.name for stage in vars(stages).values() if isinstance(stage, Stage)}) == 12
+def test_there_are_thirteen_stages_and_each_is_named_once() -> None:
+    assert len(STAGES) == len({stage.name for stage in vars(stages).values() if isinstance(stage, Stage)}) == 13
 
 
 def test_another_word_on_the_card_or_another_way_to_publish_converts_and_proves_nothing_again(code: Path) -> None:
@@ -64,6 +64,7 @@ def test_the_layer_that_ships_decides_every_stage_that_runs_or_writes_it(code: P
         ("conversion/terms.py", "convert"),
         ("exactness/tally.py", "validate"),
         ("conversion/integrity.py", "validate"),
+        ("tasks/definition.py", "tasks"),
         ("attacks/rank_one.py", "audit"),
         ("verification/consumer.py", "verify"),
     ],

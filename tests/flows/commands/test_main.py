@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from flows.commands.main import COMMANDS
 from taylor_ops.bundle.manifest import MANIFEST
+from taylor_ops.config import exactness
 from taylor_ops.config_file.schema import schema_text
 from tests.support.commands import called_here
 from tests.support.tiny_models import save_tiny_model
@@ -106,6 +107,23 @@ def test_a_source_and_texts_that_are_not_here_are_named_with_file_and_line_and_a
         (tmp_path / folder).mkdir()
     (tmp_path / "a.txt").write_text("a", encoding="utf-8")
     assert called_here("check", path).stderr == ""
+
+
+def test_a_task_that_is_not_here_is_named_and_without_lm_eval_it_is_refused_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tasks.yaml"
+    (tmp_path / "tiny").mkdir()
+    path.write_text(GOOD + "exactness: {tasks: [{file: sums.yaml}]}\n", encoding="utf-8")
+    done = called_here("check", path)
+    assert done.returncode == 0
+    told = f"{path}:6: exactness.tasks.0.file: there is no file {tmp_path}/sums.yaml on this machine: `run` needs it\n"
+    assert done.stderr == told
+    monkeypatch.setattr(exactness, "find_spec", lambda _name: None)
+    done = called_here("check", path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{path}:6: exactness.tasks: ")
+    assert "pip install 'taylor-release[eval]'" in done.stderr
 
 
 @pytest.mark.parametrize(

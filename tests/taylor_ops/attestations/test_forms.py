@@ -22,7 +22,7 @@ from taylor_ops.attestations.statements import GATES
 from taylor_ops.config.exactness import Exactness
 from taylor_ops.config.texts import Calibration
 from taylor_ops.leaks.texts import Machine, leak_in
-from taylor_ops.storage.files import canonical_json, sha256_of_tree
+from taylor_ops.storage.files import canonical_json, read_json, sha256_of_tree
 from tests.support import release_example as example
 from tests.support.bill_schema import bill_schema, read
 
@@ -77,6 +77,18 @@ def test_the_gates_keep_to_their_schema(tmp_path: Path) -> None:
     first = predicate["gates"][0]
     for wrong in (first | {"verdict": "perfect"}, first | {"from": "coverage"}, {"gate": "slowdown"}):
         assert not schema.is_valid(predicate | {"gates": [wrong]})
+
+
+def test_scores_on_tasks_are_a_gate_in_the_same_form(tmp_path: Path) -> None:
+    (tmp_path / "with").mkdir()
+    attest(
+        tmp_path / "with", statements() | {"exactness": example.statements(tasks=(example.task(),))["exactness"]}, FILES
+    )
+    predicate = read_json(tmp_path / "with" / GATES_FILE)["predicate"]
+    Draft202012Validator(GATES_SCHEMA).validate(predicate)
+    (gate,) = (one for one in predicate["gates"] if one["gate"] == "task, arithmetic")
+    assert gate["from"] == "/exactness/tasks/0"
+    assert (gate["figures"]["metric"], gate["figures"]["bundle"]) == (["acc", "acc_norm"], [0.375, 0.4083])
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,15 @@ def test_a_divergence_that_is_no_tie_stands_out() -> None:
     assert "23 of 24" in text
 
 
+def test_scores_on_tasks_stand_side_by_side_and_follow_what_was_measured() -> None:
+    text = card(example.statements(tasks=(example.task(),)))
+    assert "| arithmetic | acc | 119 of 120 | 0.375 ± 0.044 | 0.375 | 0.01 |" in text
+    assert "| arithmetic | acc_norm | 119 of 120 | 0.4 | 0.4083 | 0.01 |" in text
+    likelihoods = card(example.statements(tasks=(example.task(answers_equal=None, allowed=0.0),)))
+    assert "| arithmetic | acc_norm | 120 likelihoods | 0.4 | 0.4083 | 0 |" in likelihoods
+    assert "lm-eval" not in card()
+
+
 def test_equality_is_claimed_when_every_prompt_is_equal() -> None:
     same = example.data_set("project", example.comparison(24, 0.0), example.comparison(24, 0.0))
     text = card(example.statements(exactness=example.exactness(same)))

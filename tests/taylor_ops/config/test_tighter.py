@@ -29,6 +29,13 @@ LADDERS: dict[str, list[Any]] = {
     "conversion.min_protected": [0.1, 0.5, 1],
     "latency.tolerance": [0.5, 0.1, 0.03, 0.01],
     "latency.devices": [[], [GPU], [GPU, CPU], [NARROW, GPU]],
+    "exactness.tasks": [
+        [],
+        [{"name": "arc_easy", "limit": 5, "difference": 0.1}],
+        [{"name": "arc_easy", "difference": 0.1}],
+        [{"name": "arc_easy"}],
+        [{"name": "piqa"}, {"name": "arc_easy"}],
+    ],
     "audit.attacks": [["rank_one"], ["rank_one", "collapse"], ["collapse", "ratios", "lora", "rank_one"]],
     **{f"audit.{effort}": [1, 16, 20_000] for effort in ("samples", "steps", "tuning_steps", "lora_rank")},
     "audit.policy": ["disclose", "block"],

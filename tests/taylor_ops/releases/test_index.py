@@ -192,6 +192,19 @@ def test_what_is_to_be_approved_has_the_gates_known_by_then() -> None:
     assert (known[-1].verdict, known[-1].found.endswith("before anything is published")) == ("to come", True)
 
 
+def test_each_task_is_a_gate_that_says_its_largest_difference_and_what_is_allowed() -> None:
+    found = {gate.gate: gate for gate in gates(example.record(tasks=(example.task(),)))}
+    gate = found["task, arithmetic"]
+    assert gate.found == "acc_norm of the bundle 0.4083, of the original 0.4, on 120 documents"
+    assert (gate.verdict, gate.required) == ("passed", "no score apart by more than 0.01")
+    worse = example.task(allowed=0.0)
+    assert "failed" in [gate.verdict for gate in gates(example.record(tasks=(worse,)))]
+    known = gates_before_publication(
+        example.latency(), example.exactness(), example.audit(), Audit(), (example.task(),)
+    )
+    assert gate in known
+
+
 def test_each_device_with_a_target_of_its_own_is_a_gate_of_its_own() -> None:
     latency = example.latency()
     (there,) = latency.devices

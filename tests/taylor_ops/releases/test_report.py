@@ -163,6 +163,13 @@ def awkward_records() -> dict[str, ReleaseRecord]:
     }
 
 
+def test_the_report_has_the_scores_of_both_models_on_every_task(tmp_path: Path) -> None:
+    text = report(tmp_path, example.record(tasks=(example.task(),)))
+    (row,) = re.findall(r"<tr><th>arithmetic</th><td>acc_norm</td>.*</tr>", text)
+    assert re.findall(r">([^<>]+)</td>", row)[1:] == ["120", "119", "0.4", "0.4083", "0.01"]
+    assert "Task of lm-eval" not in report(tmp_path, example.record())
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", list(awkward_records()))
 def test_an_awkward_record_still_gives_a_whole_report(tmp_path: Path, name: str) -> None:
