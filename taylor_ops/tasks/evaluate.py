@@ -6,6 +6,7 @@ Both models are in memory and get the same requests, in the same batches, with t
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -162,4 +163,4 @@ def _stderr(metric: str, chosen: str, samples: Sequence[dict[str, Any]]) -> floa
     numbers = [float(value) for value in values if isinstance(value, int | float)]
     if len(numbers) < len(values) or len(numbers) < 2:
         return None
-    return statistics.stdev(numbers) / len(numbers) ** 0.5
+    return statistics.stdev(numbers) / math.sqrt(len(numbers))
