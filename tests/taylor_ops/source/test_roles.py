@@ -141,6 +141,7 @@ def test_card_files_are_found_in_the_source(folder: Path) -> None:
         ("tokenizer_config.json", "makes itself"),
         ("model.safetensors.index.json", "makes itself"),
         ("slowdown.png", "makes itself"),
+        ("attestations/bom.cdx.json", "makes itself"),
         ("train.py", "would bring code"),
         ("adapter_config.json", "would bring code"),
     ],
