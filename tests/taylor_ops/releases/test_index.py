@@ -166,7 +166,7 @@ def test_two_releases_differ_in_the_gate_that_changed_and_in_no_other(tmp_path: 
     assert "slowdown" not in text
     assert f"the same in {len(found) - 5} others, which `--all` shows" in text
     all_lines = said(*both, "--all")
-    assert row(all_lines, "slowdown") == ["2.97 (95 % of loadings 2.92 to 3.05)"] * 2
+    assert row(all_lines, "slowdown") == ["2.97 times as long per token (95 % of loadings 2.92 to 3.05)"] * 2
     assert row(all_lines, "exactness, project") == list(changed["exactness, project"])
     same = said("diff", "tiny-taylor", "1.2.0", "1.2.0", "--artifacts", tmp_path)
     assert same == f"tiny-taylor 1.2.0 and 1.2.0 are the same in all {len(found) - 2} facts and gates\n"
