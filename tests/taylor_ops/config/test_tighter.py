@@ -31,8 +31,8 @@ LADDERS: dict[str, list[Any]] = {
     "latency.devices": [[], [GPU], [GPU, CPU], [NARROW, GPU]],
     "exactness.tasks": [
         [],
-        [{"name": "arc_easy", "limit": 5, "difference": 0.1}],
-        [{"name": "arc_easy", "difference": 0.1}],
+        [{"difference": 0.1, "limit": 5, "name": "arc_easy"}],
+        [{"difference": 0.1, "name": "arc_easy"}],
         [{"name": "arc_easy"}],
         [{"name": "piqa"}, {"name": "arc_easy"}],
     ],
