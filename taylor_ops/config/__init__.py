@@ -11,7 +11,6 @@ publish     The sections `publish` and `publish.signing` of a release config.
 release     The release config: one frozen model of everything that a YAML file may say, with its defaults and limits.
 section     The base class of every config section, and the kinds of values that several sections share.
 source      The section `source` of a release config: where the original model comes from.
-tasks       The tasks of lm-eval that the section `exactness` names.
 texts       Where texts and prompts come from, and the section `calibration`: the text over which ranges are captured.
 tighter     Which direction is tighter: the keys that guard a release, and what a run may make of each of them.
 """

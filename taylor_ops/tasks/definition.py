@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
+from taylor_ops.config.exactness import Task
 from taylor_ops.config.section import REPO_ID
-from taylor_ops.config.tasks import Task
 from taylor_ops.errors import BadInput
 from taylor_ops.storage.files import sha256_of
 

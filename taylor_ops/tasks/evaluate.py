@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from taylor_ops.config.tasks import Task
+from taylor_ops.config.exactness import Task
 from taylor_ops.model.loading import load_both, load_tokenizer
 from taylor_ops.progress import Progress, part_of
 from taylor_ops.tasks.definition import Definition, definition_of

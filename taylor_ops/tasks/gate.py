@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from taylor_ops.config.tasks import Task
+from taylor_ops.config.exactness import Task
 from taylor_ops.errors import GateRejected
 from taylor_ops.tasks.record import TasksRecord
 

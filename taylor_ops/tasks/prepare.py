@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from taylor_ops.config.tasks import Task
+from taylor_ops.config.exactness import Task
 from taylor_ops.errors import BadInput
 from taylor_ops.storage.files import FULL_OR_CLOSED
 from taylor_ops.tasks.definition import Definition, definition_of

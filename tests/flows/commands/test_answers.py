@@ -151,7 +151,13 @@ def test_plan_run_verify_and_trace_keep_to_their_schemas(tmp_path: Path, monkeyp
 
     checked = Verified(files=9, prompts=2, tokens=64)
     monkeypatch.setattr("taylor_ops.verification.verify.verify", lambda *_given, **_more: checked)
-    assert answered("verify", tmp_path) == {"files": 9, "attestations": 0, "prompts": 2, "tokens": 64, "signed_by": None}
+    assert answered("verify", tmp_path) == {
+        "files": 9,
+        "attestations": 0,
+        "prompts": 2,
+        "tokens": 64,
+        "signed_by": None,
+    }
 
     named = Accusation(recipient="acme", version="1.0.0", z=9.5, log10_p=-20.0)
     traced = Traced(named=(named,), candidates=2, nearest=None, weights=5, weights_total=10, layers=1, layers_total=2)

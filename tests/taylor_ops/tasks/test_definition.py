@@ -9,8 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from taylor_ops.config import exactness
-from taylor_ops.config.exactness import Exactness
-from taylor_ops.config.tasks import Task
+from taylor_ops.config.exactness import Exactness, Task
 from taylor_ops.errors import BadInput
 from taylor_ops.tasks import definition
 from taylor_ops.tasks.definition import definition_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from taylor_ops.config.tasks import Task
+from taylor_ops.config.exactness import Task
 from taylor_ops.errors import BadInput, GateRejected
 from taylor_ops.tasks.evaluate import evaluate
 from taylor_ops.tasks.gate import judged
