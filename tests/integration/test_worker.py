@@ -200,7 +200,8 @@ def test_what_the_documents_have_people_type_releases_shows_and_compares(prefect
     assert "1 config in order" in prefect.called(documented("taylor-release check release_configs/smollm2.yaml"))
     assert "configs in order" in prefect.called(documented("taylor-release check release_configs/*.yaml"))
     assert "slowdowns within reach" in prefect.called(documented("taylor-release plan"))
-    prefect.typed(documented("prefect deployment run release/smollm2 --watch"))
+    said = prefect.typed(documented("prefect deployment run release/smollm2 --watch"), COLUMNS="200")
+    assert "an attacker recovers" in said
     record = read_json(released / NAME / "1.0.0" / "release.json")
     assert all(cost["cached"] for cost in record["stages"].values())
 
@@ -217,7 +218,10 @@ def test_what_the_documents_have_people_type_releases_shows_and_compares(prefect
 
     assert "1.0.1" in prefect.called(documented("taylor-release list"))
     assert "slowdown" in prefect.called(documented("taylor-release show"))
-    assert "slowdown" in prefect.called(documented("taylor-release diff"))
+    # The two differ in no gate.
+    compared = documented("taylor-release diff")
+    assert "slowdown" not in prefect.called(compared)
+    assert "slowdown" in prefect.called(f"{compared} --all")
     assert "files as listed; " in prefect.called(documented("taylor-release verify"))
 
 
