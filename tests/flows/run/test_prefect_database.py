@@ -54,7 +54,8 @@ def test_what_is_no_database_yet_or_none_of_sqlite_is_left_to_prefect(tmp_path: 
 
 
 def test_the_file_in_the_home_of_prefect_is_no_choice_and_any_other_is(tmp_path: Path) -> None:
-    with temporary_settings({PREFECT_HOME: tmp_path}):
+    # The server of other tests has a database of its own in the settings of this process.
+    with temporary_settings({PREFECT_HOME: tmp_path}, restore_defaults={PREFECT_API_DATABASE_CONNECTION_URL}):
         assert not is_chosen()
         for chosen in (f"sqlite+aiosqlite:///{tmp_path}/other.db", "postgresql+asyncpg://host/prefect"):
             with temporary_settings({PREFECT_API_DATABASE_CONNECTION_URL: chosen}):

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from taylor_ops.config.latency import Latency
@@ -34,8 +34,15 @@ def refusal_of(search_for: Callable[[], object]) -> str | None:
     return None
 
 
+NEAR = 0.06
+"""How far beyond the band a plan may lie, over the target, that is asked a second time."""
+
+
 def found_within_tolerance(target: float, machine: Machine, guess: Slowdown) -> tuple[Plan, list[Trial]]:
-    """The search's answer, held to its promises: its own trial last and inside, none twice, no more than allowed."""
+    """The search's answer, held to its promises: its own trial last and inside, no more trials than allowed.
+
+    A plan is asked a second time only if it was near the target, and not a third time.
+    """
     chosen, trials = find(target, machine, guess)
     limits = Latency(target_slowdown=target)
     assert trials[-1].plan == chosen
@@ -44,7 +51,11 @@ def found_within_tolerance(target: float, machine: Machine, guess: Slowdown) -> 
     assert off[-1] <= limits.tolerance + 1e-12
     assert all(missed > limits.tolerance - 1e-12 for missed in off[:-1])
     assert [trial.plan for trial in trials] == machine.asked
-    assert len({trial.plan.columns for trial in trials}) == len(trials) <= limits.max_trials
+    assert len(trials) <= limits.max_trials
+    by_plan = {trial.plan.columns: [one for one in trials if one.plan == trial.plan] for trial in trials}
+    assert all(len(asked) <= 2 for asked in by_plan.values())
+    again = [asked[0].slowdown for asked in by_plan.values() if len(asked) == 2]
+    assert all(abs(slowdown / target - 1) <= limits.tolerance + NEAR for slowdown in again)
     return chosen, trials
 
 
@@ -111,6 +122,7 @@ def test_a_secant_that_measurements_tell_apart_is_believed_however_flat() -> Non
     assert chosen.columns == 2100
 
 
+@example(target=44.0, slope=0.01953125, guess=0.015625, factors=[1.0, 2.0, 3.25, 3.0])
 @given(
     target=st.floats(1.1, 50),
     slope=st.floats(1e-5, 1e-1),
